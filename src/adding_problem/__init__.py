@@ -1,0 +1,71 @@
+"""The adding problem: the standard test of how far back in time a sequence model can remember.
+
+The public names below are loaded when they are first used, so that `import adding_problem` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from adding_problem.config import RunConfig, load
+    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, RunFolderError
+    from adding_problem.models import build_model
+    from adding_problem.task import (
+        AddingDataset,
+        AddingStream,
+        constant_predictor_mse,
+        constant_predictor_standard_error,
+        sample_batch,
+        sample_batch_numpy,
+    )
+    from adding_problem.train import run as train
+    from adding_problem.validate import load_model
+    from adding_problem.validate import run as validate
+
+_HOMES = {
+    "AddingDataset": "task",
+    "AddingProblemError": "errors",
+    "AddingStream": "task",
+    "BackendError": "errors",
+    "ConfigError": "errors",
+    "RunConfig": "config",
+    "RunFolderError": "errors",
+    "build_model": "models",
+    "constant_predictor_mse": "task",
+    "constant_predictor_standard_error": "task",
+    "load": "config",
+    "load_model": "validate",
+    "sample_batch": "task",
+    "sample_batch_numpy": "task",
+}
+
+__all__ = [
+    "AddingDataset",
+    "AddingProblemError",
+    "AddingStream",
+    "BackendError",
+    "ConfigError",
+    "RunConfig",
+    "RunFolderError",
+    "build_model",
+    "constant_predictor_mse",
+    "constant_predictor_standard_error",
+    "load",
+    "load_model",
+    "sample_batch",
+    "sample_batch_numpy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

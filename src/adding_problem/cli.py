@@ -1,0 +1,196 @@
+"""The commands: parse, call one function, print. All work is done elsewhere, and loaded only when it is needed."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonargparse
+
+from adding_problem import __version__, config
+from adding_problem.config import RunConfig
+from adding_problem.errors import AddingProblemError, ConfigError
+
+if TYPE_CHECKING:
+    from adding_problem.artifacts import RunFolder
+
+__all__ = ["main", "original_main"]
+
+_DEFAULT_CONFIG = "configs/config.yaml"
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `adding-problem`; returns the exit code."""
+    commands = {"train": _train, "validate": _validate, "compare": _compare}
+
+    def run_command(arguments: jsonargparse.Namespace) -> None:
+        commands[arguments.subcommand](arguments[arguments.subcommand])
+
+    return _guarded(_main_parser(), argv, run_command)
+
+
+def original_main(argv: Sequence[str] | None = None) -> int:
+    """The original's command, `main.py --mode train|validate --config FILE`; returns the exit code."""
+    parser = _parser("Train or validate an LSTM on the adding problem.", prog="main.py")
+    parser.add_argument("--mode", type=Literal["train", "validate"], help="what to do (default: train)")
+    _add_run_options(parser, f"YAML file (default: {_DEFAULT_CONFIG})")
+    _add_train_flags(parser)
+
+    def run_mode(arguments: jsonargparse.Namespace) -> None:
+        arguments.config = arguments.get("config") or _DEFAULT_CONFIG
+        (_validate if arguments.get("mode") == "validate" else _train)(arguments)
+
+    return _guarded(parser, argv, run_mode)
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def _main_parser() -> jsonargparse.ArgumentParser:
+    train = _parser("Train a model and leave a complete run folder.")
+    _add_run_options(train)
+    _add_train_flags(train)
+    validate = _parser("Score the model of a run folder on a new data set of another seed.")
+    _add_run_options(validate)
+    compare = _parser("Draw the best validation loss against T, and the curves, of several run folders.")
+    compare.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
+    compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
+    compare.add_argument("--reference", type=str, help="JSON of loss curves by T to draw beside, such as "
+                                                       "docs/original_curves.json (the original system's)")
+    parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
+    parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
+    commands = parser.add_subcommands(title="commands", metavar="COMMAND")
+    commands.add_subcommand("train", train, help="train a model and leave a run folder")
+    commands.add_subcommand("validate", validate, help="score a trained model on new data")
+    commands.add_subcommand("compare", compare, help="draw several runs in one picture")
+    return parser
+
+
+def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:
+    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+
+
+def _add_run_options(
+    parser: jsonargparse.ArgumentParser, file_help: str = "YAML file; the options below are stronger"
+) -> None:
+    parser.add_argument("--config", type=str, help=file_help)
+    parser.add_argument("--print_config", action="store_true", help="print the resulting configuration and exit")
+    config.add_options(parser)
+
+
+def _add_train_flags(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+
+
+def _guarded(
+    parser: jsonargparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    command: Callable[[jsonargparse.Namespace], None],
+) -> int:
+    """Parse and run; an error that the user can mend becomes a message and an exit code, never a traceback."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            # Without defaults, so that what the user gave can be told from what nobody gave.
+            arguments = parser.parse_args(argv, defaults=False)
+        except ArgumentError as error:
+            raise config.explain(error, argv) from None
+        command(arguments)
+    except AddingProblemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the last finished epoch is kept: --resume continues after it", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def _run_config(arguments: jsonargparse.Namespace) -> RunConfig | None:
+    """The configuration that the arguments ask for; None when it was only to be printed."""
+    result = config.load(arguments.get("config"), config.overrides_of(arguments))
+    if arguments.get("print_config"):
+        print(config.to_yaml(result), end="")
+        return None
+    return result
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def _train(arguments: jsonargparse.Namespace) -> None:
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+
+    from adding_problem import display, train
+    from adding_problem.artifacts import RunFolder
+
+    overwrite = bool(arguments.get("overwrite"))
+    folder = RunFolder(run_config.artifacts)
+    if not overwrite and folder.holds_finished(run_config):
+        print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
+        _print_result(folder, folder.read_result())
+        return
+    data = run_config.dataset
+    print(f"LSTM({run_config.model.hidden}) on the adding problem, T = {data.t:,} ({data.variant}): "
+          f"{data.n_train:,} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
+    with display.TrainingDisplay(run_config, Console()) as listener:
+        result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite, listener=listener)
+    _print_result(folder, result)
+
+
+def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
+          f"(always the mean: {result['constant_predictor_mse']:.4f}); "
+          f"{result['seconds']:.0f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+    for threshold, cost in result["reached"].items():
+        print(f"  below {threshold}: " + (
+            f"after {cost['sequences']:,} sequences = {cost['sequence_steps'] / 1e6:,.1f} million sequence-steps, "
+            f"{cost['seconds']:.0f} s" if cost else "never"))
+    print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
+
+
+def _validate(arguments: jsonargparse.Namespace) -> None:
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+
+    from adding_problem import display, validate
+    from adding_problem.artifacts import RunFolder
+
+    with display.counting("scoring", Console()) as progress:
+        score = validate.run(run_config, on_progress=lambda done, n: progress.update(0, completed=done, total=n))
+    folder = RunFolder(run_config.artifacts)
+    print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
+    print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
+    print(f"RMSE     {score['rmse']:.3e}")
+    print(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
+    print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
+          f"{score['constant_predictor_standard_error']:.4f}")
+    print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+
+
+def _compare(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from adding_problem import plots
+
+    out, reference = Path(arguments.get("out") or "comparison.png"), arguments.get("reference")
+    curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(reference) if reference else None)
+    table = Table("T", "run", "epochs", "best validation MSE")
+    for row in curves:
+        table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")
+    Console().print(table)
+    print(f"picture: {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

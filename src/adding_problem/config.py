@@ -1,0 +1,402 @@
+"""The configuration of a run: one frozen, typed object, from YAML and dotted overrides.
+
+The original's YAML (`dataset: dt_length, t`; `train: epochs, batch, es_patience`; `artifacts`) works unchanged; every
+other key is optional, and the defaults reproduce the original's method. This module loads neither torch nor matplotlib,
+so that `--help` and `--print_config` answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Optional, get_args, get_type_hints
+
+import jsonargparse
+import yaml
+
+from adding_problem.errors import ConfigError
+
+__all__ = [
+    "Backend",
+    "DatasetConfig",
+    "Device",
+    "ModelConfig",
+    "RunConfig",
+    "TrainConfig",
+    "ValidateConfig",
+    "Variant",
+    "add_options",
+    "load",
+    "overrides_of",
+    "to_yaml",
+]
+
+Variant = Literal["any", "halves", "hs1997"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Backend = Literal["auto", "native", "torch"]
+
+MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
+"""Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
+
+COMMAND_LINE = "command line"
+_MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
+
+
+def option(default: Any, help: str, *, least: float | None = None, above: float | None = None,
+           below: float | None = None) -> Any:
+    """A field with its help text and its bounds: ``least <= value``, ``above < value < below``."""
+    return field(default=default, metadata={"help": help, "least": least, "above": above, "below": below})
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """The data set: a fixed number of sequences, the last share of which is held out."""
+
+    dt_length: int = option(100_000, "number of sequences, training and held-out ones together", least=2)
+    t: int = option(150, "length T of a sequence, in steps", least=2)
+    variant: Variant = option("any", "where the two marks may stand: anywhere, one in each half, or as in 1997")
+    validation_split: float = option(0.3, "share of the sequences held out for validation", above=0, below=1)
+
+    @property
+    def n_train(self) -> int:
+        """Number of training sequences, rounded as Keras rounds it."""
+        return math.floor(self.dt_length * (1 - self.validation_split))
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of sequences held out for the validation loss of every epoch."""
+        return self.dt_length - self.n_train
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model: an LSTM and one linear unit on its last output."""
+
+    hidden: int = option(100, "number of LSTM cells", least=1)
+    init: Literal["keras", "torch"] = option("keras", "initialisation of the weights: Keras's or PyTorch's defaults")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training: Adam on the mean squared error, early stopping, best weights kept."""
+
+    epochs: int = option(100, "most epochs to train", least=1)
+    batch: int = option(64, "sequences per step", least=1)
+    es_patience: int = option(10, "epochs without improvement of es_monitor before training stops", least=1)
+    es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping and the best weights watch")
+    learning_rate: float = option(1e-2, "learning rate of Adam", above=0, below=math.inf)
+    clip_value: float = option(10.0, "every component of the gradient is clipped to [-clip_value, clip_value]", above=0)
+    stop_val_loss: Optional[float] = option(None, "stop once the validation loss is below this; null: never", above=0)
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Validation mode: a new data set of another seed."""
+
+    seed: int = option(43, "root seed of the validation data set; not the training seed", least=0)
+    dt_length: Optional[int] = option(None, "number of sequences to score; null: as many as dataset.dt_length", least=2)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that determines a run. Equal configurations give equal numbers.
+
+    Raises:
+        ConfigError: when a value is out of its bounds or two values contradict each other.
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
+    seed: int = option(0, "root seed: data, initialisation and order of the sequences all come from it", least=0)
+    threads: Optional[int] = option(None, "CPU threads; null: one per core", least=1)
+    device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
+    backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
+    artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
+
+    def __post_init__(self) -> None:
+        for key, opt in _options(RunConfig):
+            _check_bounds(key, opt, self.get(key))
+        _check_consistency(self)
+
+    def get(self, key: str) -> Any:
+        """The value of a dotted key such as ``dataset.t``."""
+        value: Any = self
+        for name in key.split("."):
+            value = getattr(value, name)
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, in the order of the fields."""
+        return dataclasses.asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every value but `artifacts`, which says where the results go, not what they are."""
+        values = self.to_dict()
+        del values["artifacts"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        path: YAML file; None takes the defaults.
+        overrides: values by dotted key, stronger than the file's.
+
+    Raises:
+        ConfigError: naming the file, the key, what was expected, what was found and the remedy.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if path is not None:
+        for key, value in _flatten(_read_yaml(Path(path)), str(path)):
+            values[key] = _typed(key, value, str(path))
+            sources[key] = str(path)
+    for key, value in (overrides or {}).items():
+        values[key] = _typed(key, value, COMMAND_LINE)
+        sources[key] = COMMAND_LINE
+    try:
+        return _build(RunConfig, values)
+    except ConfigError as error:
+        raise error.at(sources.get(error.key, str(path or COMMAND_LINE))) from None
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration as YAML, with a comment per key; `load` reads it back unchanged."""
+    lines = []
+    section = ""
+    for key, opt in _options(RunConfig):
+        head, _, name = key.rpartition(".")
+        if head and head != section:
+            lines.append(f"{head}:")
+        section = head
+        text = yaml.safe_dump({name: config.get(key)}, width=10_000, allow_unicode=True).strip()
+        lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
+    return "\n".join(lines) + "\n"
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Give a parser one dotted option per configuration key, e.g. ``--dataset.t 300``."""
+    types = dict(_types(RunConfig))
+    groups = {"": parser.add_argument_group("run")}
+    for key, opt in _options(RunConfig):
+        section = key.rpartition(".")[0]
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section, types[section].__doc__)
+        groups[section].add_argument(f"--{key}", type=types[key], default=opt.default, help=opt.metadata["help"])
+
+
+def overrides_of(arguments: jsonargparse.Namespace) -> dict[str, Any]:
+    """The configuration keys among parsed arguments, by dotted name; parse with ``defaults=False``."""
+    known = {key for key, _ in _options(RunConfig)}
+    return {key: value for key, value in arguments.items() if key in known}
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"
+
+
+def explain(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
+    """Turn a parser's complaint about the command line into one that names key, expectation, finding and remedy."""
+    message = str(error)
+    for key, opt in _options(RunConfig):
+        if f'Parser key "{key}"' in message:
+            return _type_error(key, opt, _argument_value(key, argv), COMMAND_LINE)
+    if "unrecognized arguments" in message:
+        unknown = next((word for word in message.split() if word.startswith("--")), message.split()[-1])
+        name = unknown.lstrip("-").partition("=")[0]
+        keys = [key for key, _ in _options(RunConfig)]
+        return ConfigError(name, "a known option", repr(unknown), nearest(name, keys) + " See --help", COMMAND_LINE)
+    first_line = message.strip().splitlines()[0]
+    return ConfigError("", "valid arguments", f"these: {first_line}", "see --help", COMMAND_LINE)
+
+
+def _argument_value(key: str, argv: Sequence[str]) -> str:
+    for position, word in enumerate(argv):
+        if word == f"--{key}":
+            return argv[position + 1] if position + 1 < len(argv) else "nothing"
+        if word.startswith(f"--{key}="):
+            return word.partition("=")[2]
+    return "another type"
+
+
+# --- reading YAML ----------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases (a few lines of them can fill the memory) and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias (*name), which a configuration may not use", self.peek_event().start_mark)
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} a second time", key_node.start_mark)
+            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    source = str(path)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError("", "a readable YAML file", error.strerror or str(error),
+                          "give the path of an existing file to --config", source) from None
+    if len(text) > _MAX_BYTES:
+        raise ConfigError("", "at most 1 MiB of YAML", "a larger file", "check that this is a configuration", source)
+    try:
+        document = yaml.load(text.decode("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except UnicodeDecodeError:
+        raise ConfigError("", "UTF-8 text", "other bytes", "check that this is a configuration", source) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError("", "valid YAML", _yaml_problem(error), "mend the file there", source) from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError("", "keys and values, such as 'dataset: {t: 150}'", _show(document),
+                          "see --print_config for a complete example", source)
+    return document
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nesting too deep to read"
+    mark = getattr(error, "problem_mark", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or error}{where}".replace("\n", " ")
+
+
+def _flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
+    sections = [name for name, hint in _types(RunConfig) if dataclasses.is_dataclass(hint)]
+    for name, value in document.items():
+        if name not in sections:
+            yield str(name), value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
+        elif value is not None:
+            raise ConfigError(str(name), "a group of keys", _show(value),
+                              f"write '{name}:' and its keys indented below it", source)
+
+
+# --- options, types and bounds ---------------------------------------------------------------------------------------
+
+
+def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and type of every section and key."""
+    for name, hint in get_type_hints(cls).items():
+        yield prefix + name, hint
+        if dataclasses.is_dataclass(hint):
+            yield from _types(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _options(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Dotted name and field of every key, sections left out."""
+    hints = get_type_hints(cls)
+    for opt in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[opt.name]):
+            yield from _options(hints[opt.name], f"{prefix}{opt.name}.")
+        else:
+            yield prefix + opt.name, opt
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    hints = get_type_hints(cls)
+    arguments = {}
+    for opt in dataclasses.fields(cls):
+        key = prefix + opt.name
+        if dataclasses.is_dataclass(hints[opt.name]):
+            arguments[opt.name] = _build(hints[opt.name], values, f"{key}.")
+        elif key in values:
+            arguments[opt.name] = values[key]
+    return cls(**arguments)
+
+
+def _typed(key: str, value: Any, source: str) -> Any:
+    """The value converted to the key's type, as jsonargparse converts it."""
+    options = dict(_options(RunConfig))
+    if key not in options:
+        raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(options)), source)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{key}", type=dict(_types(RunConfig))[key])
+    try:
+        return parser.parse_object({key: value}, defaults=False)[key]
+    except (ArgumentError, TypeError, ValueError):
+        raise _type_error(key, options[key], _show(value), source) from None
+
+
+def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) -> ConfigError:
+    return ConfigError(key, _describe(key, opt), found, f"change {key}: {opt.metadata['help']}", source)
+
+
+def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
+    hint = dict(_types(RunConfig))[key]
+    choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
+    if choices:
+        return "one of " + ", ".join(choices)
+    kinds = set(get_args(hint)) or {hint}
+    noun = "a whole number" if int in kinds else "a number" if float in kinds else "text"
+    return noun + _bounds_text(opt) + (" or null" if type(None) in kinds else "")
+
+
+def _bounds_text(opt: dataclasses.Field[Any]) -> str:
+    least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
+    if least is not None:
+        return f" of at least {least:g}"
+    if above is not None and below not in (None, math.inf):
+        return f" between {above:g} and {below:g}, both excluded"
+    return f" above {above:g}" if above is not None else ""
+
+
+def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
+    if value is None or isinstance(value, str):
+        return
+    least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
+    right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
+    if not right or math.isnan(value):
+        raise ConfigError(key, _describe(key, opt), _show(value), f"change {key}: {opt.metadata['help']}")
+
+
+def _check_consistency(config: RunConfig) -> None:
+    data, batch = config.dataset, config.train.batch
+    shortest = MIN_LENGTH[data.variant]
+    if data.t < shortest:
+        raise ConfigError("dataset.t", f"at least {shortest} steps for the variant {data.variant!r}", str(data.t),
+                          "raise dataset.t or choose another dataset.variant")
+    if data.n_train < batch or data.n_held_out < 1:
+        raise ConfigError("dataset.dt_length",
+                          f"a batch of {batch} training sequences and a held-out one after the split",
+                          f"{data.dt_length}, split into {data.n_train} and {data.n_held_out}",
+                          "raise dataset.dt_length, or change train.batch or dataset.validation_split")
+    if config.validate.seed == config.seed:
+        raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
+                          "change validate.seed: scoring on the training data shows nothing")
+    if not config.artifacts.strip():
+        raise ConfigError("artifacts", "the path of a folder", "an empty text", "give the folder a name")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,76 @@
+"""What a run shows while it goes on: bars on a terminal, a plain line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adding_problem.artifacts import EpochRow
+from adding_problem.config import RunConfig
+from adding_problem.task import constant_predictor_mse
+from adding_problem.train import StepEvent
+
+__all__ = ["TrainingDisplay", "counting"]
+
+_REFRESH_SECONDS = 0.2
+
+
+class TrainingDisplay:
+    """A `Listener` that draws an epoch bar and a step bar, or prints lines where the output is no terminal."""
+
+    def __init__(self, config: RunConfig, console: Console) -> None:
+        self._config, self._console = config, console
+        self._constant = constant_predictor_mse(config.dataset.variant, config.dataset.t)
+        self._losses = "no epoch finished yet"
+        self._last_draw = self._begin = time.perf_counter()
+        self._first_sequences: int | None = None
+        self._progress = Progress(
+            TextColumn("{task.description:<6}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal,
+        )
+        self._epochs = self._progress.add_task("epoch", total=config.train.epochs, note=self._losses)
+        self._steps = self._progress.add_task("step", total=None, note="")
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def on_step(self, event: StepEvent) -> None:
+        """Redraw, a few times a second."""
+        now = time.perf_counter()
+        if self._first_sequences is None:  # a resumed run begins later than at 0
+            self._first_sequences, self._begin = event.sequences, now
+        if now - self._last_draw < _REFRESH_SECONDS or not self._console.is_terminal:
+            return
+        self._last_draw = now
+        rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
+        self._progress.update(self._steps, completed=event.step, total=event.steps,
+                              note=f"{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}")
+        self._progress.update(self._epochs, completed=event.epoch - 1)
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Show the losses of the epoch beside the constant predictor's."""
+        self._losses = (f"training loss {row.loss:.2e}   validation loss {row.val_loss:.2e}   "
+                        f"(always the mean: {self._constant:.4f})")
+        if self._console.is_terminal:
+            self._progress.update(self._epochs, completed=row.epoch, note=self._losses)
+        else:
+            rate = row.sequences / max(row.seconds, 1e-9)
+            print(f"epoch {row.epoch}/{self._config.train.epochs}   {self._losses}   {rate:,.0f} sequences/s   "
+                  f"{row.seconds:.0f} s", flush=True)
+
+
+@contextmanager
+def counting(label: str, console: Console) -> Iterator[Progress]:
+    """A single bar; its task has the id 0."""
+    with Progress(TextColumn(label), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
+                  console=console, disable=not console.is_terminal, transient=True) as progress:
+        progress.add_task(label, total=None)
+        yield progress

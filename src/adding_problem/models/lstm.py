@@ -1,0 +1,84 @@
+"""LSTM with a linear readout of its last output (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    i, f, o = sigmoid(W x_t + U h_{t-1} + b)   one block of rows each; gate order in the weights: i, f, g, o
+    g       = tanh(W x_t + U h_{t-1} + b)
+    c_t     = f * c_{t-1} + i * g
+    h_t     = o * tanh(c_t)
+    y       = v . h_T + d
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AddingLSTM"]
+
+
+class AddingLSTM(nn.Module):
+    """An LSTM over (B, T, 2) and one linear unit, without activation, on its last output.
+
+    With Keras's initialisation the cell has one bias vector, as in Keras: `bias_hh_l0` is zero and is not trained, so
+    that hidden=100 counts 41,301 parameters. With PyTorch's both are trained.
+
+    Args:
+        hidden: number of cells H.
+        init: `keras` or `torch`, the defaults of that framework.
+        seed: of the initial weights.
+        backend: `torch` (`torch.nn.LSTM`) or `native` (`adding_problem_native.LSTM`, the same on a CPU, faster).
+    """
+
+    def __init__(
+        self, hidden: int, *, init: Literal["keras", "torch"] = "keras", seed: int = 0, backend: str = "torch"
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        with torch.random.fork_rng(devices=[]):  # the layers draw initial weights from the global state: shield it
+            self.lstm = _lstm_class(backend)(input_size=2, hidden_size=hidden, batch_first=True)
+            self.readout = nn.Linear(hidden, 1)
+        generator = torch.Generator().manual_seed(seed)
+        {"keras": _keras_init, "torch": _torch_init}[init](self, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        _, (h, _) = self.lstm(x)
+        return self.readout(h[-1])  # type: ignore[no-any-return]
+
+
+def _lstm_class(backend: str) -> type[nn.LSTM]:
+    if backend == "torch":
+        return nn.LSTM
+    return importlib.import_module("adding_problem_native").LSTM  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _keras_init(model: AddingLSTM, generator: torch.Generator) -> None:
+    """Keras's defaults: Glorot uniform kernels, orthogonal recurrent kernel, biases 0 but 1 at the forget gate.
+
+    Keras holds the four gates in one kernel (2, 4H) and takes its fans from that shape: the limit is
+    sqrt(6 / (2 + 4H)), not sqrt(6 / (2 + H)). Likewise one orthogonal matrix (H, 4H) spans all gates.
+    """
+    lstm, hidden = model.lstm, model.hidden
+    _glorot_uniform(lstm.weight_ih_l0, generator)
+    nn.init.orthogonal_(lstm.weight_hh_l0, generator=generator)
+    lstm.bias_ih_l0.zero_()[hidden : 2 * hidden] = 1
+    lstm.bias_hh_l0.zero_().requires_grad_(False)
+    _glorot_uniform(model.readout.weight, generator)
+    model.readout.bias.zero_()
+
+
+def _glorot_uniform(weight: Tensor, generator: torch.Generator) -> None:
+    limit = math.sqrt(6 / (weight.shape[0] + weight.shape[1]))
+    weight.uniform_(-limit, limit, generator=generator)
+
+
+@torch.no_grad()
+def _torch_init(model: AddingLSTM, generator: torch.Generator) -> None:
+    """PyTorch's defaults: everything uniform within 1 / sqrt(H)."""
+    limit = 1 / math.sqrt(model.hidden)
+    for parameter in model.parameters():
+        parameter.uniform_(-limit, limit, generator=generator)

@@ -1,0 +1,200 @@
+"""Pictures from rows and run folders. Nothing here trains; matplotlib is loaded when a picture is drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adding_problem.artifacts import EpochRow, RunFolder, write_picture
+from adding_problem.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_comparison", "draw_loss", "draw_predictions", "read_reference"]
+
+# Okabe & Ito's palette: told apart by colour-blind readers too.
+_TRAIN, _VALIDATION, _CONSTANT, _REFERENCE = "#56B4E9", "#D55E00", "#666666", "#009E73"
+_MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
+_STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 11,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Losses of one run: epoch e at index e - 1."""
+
+    name: str
+    t: int
+    loss: Sequence[float]
+    val_loss: Sequence[float]
+    constant_mse: float = 1 / 6
+
+    @property
+    def best(self) -> float:
+        """Lowest finite validation loss."""
+        return min((value for value in self.val_loss if math.isfinite(value)), default=math.nan)
+
+
+def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -> None:
+    """Training and validation loss against the epoch, on a log scale, with the constant predictor's line."""
+    with _figure(path, (7.5, 4.5)) as figure:
+        axes = figure.add_subplot()
+        curves = _Curves("", result["t"], [row.loss for row in rows], [row.val_loss for row in rows],
+                         result["constant_predictor_mse"])
+        _plot_curves(axes, curves)
+        axes.plot(result["best_epoch"], result["best_val_loss"], "o", color=_VALIDATION, markersize=6)
+        axes.annotate(f"{result['best_val_loss']:.1e}", (result["best_epoch"], result["best_val_loss"]),
+                      xytext=(0, -14), textcoords="offset points", ha="center", va="top", color=_VALIDATION)
+        axes.margins(y=0.12)
+        axes.set(xlabel="epoch", ylabel="mean squared error")
+        axes.legend()
+        figure.suptitle(f"Adding problem, T = {result['t']:,} ({result['variant']}): {_outcome(result)}")
+
+
+def draw_predictions(
+    path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Mapping[str, Any]
+) -> None:
+    """Prediction against target, and the distribution of the error."""
+    error = y_hat - y
+    with _figure(path, (10, 4.5)) as figure:
+        scatter, histogram = figure.subplots(1, 2)
+        few = slice(None, _MOST_POINTS)
+        scatter.plot(y[few], y_hat[few], ".", markersize=2, alpha=0.5, color=_VALIDATION, rasterized=True)
+        ends = [float(y.min()), float(y.max())]
+        scatter.plot(ends, ends, color=_CONSTANT, linewidth=1, label="right answer")
+        scatter.set(xlabel="target", ylabel="prediction", title=f"{min(len(y), _MOST_POINTS):,} of {len(y):,} sequences")
+        scatter.legend(loc="upper left")
+        histogram.hist(error[np.isfinite(error)], bins=101, color=_TRAIN)
+        for side in (-score["tolerance"], score["tolerance"]):
+            histogram.axvline(side, color=_CONSTANT, linewidth=1, linestyle="--")
+        histogram.set(xlabel="prediction − target", ylabel="sequences", yscale="log",
+                      title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)")
+        figure.suptitle(f"Adding problem, T = {score['t']:,} ({score['variant']}), seed {score['seed']}: "
+                        f"MSE {score['mse']:.1e}, constant predictor {score['constant_predictor_mse']:.3f}")
+
+
+def draw_comparison(path: Path, folders: Sequence[Path], reference: Path | None = None) -> list[dict[str, Any]]:
+    """Best validation loss against T, and every run's curves in small multiples, one panel per T.
+
+    Args:
+        path: where the picture goes; the suffix chooses the format (png, pdf, svg).
+        folders: run folders, finished or not.
+        reference: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
+
+    Returns:
+        One dict per curve: name, t, epochs, best_val_loss.
+
+    Raises:
+        RunFolderError: when a folder holds no run or the reference cannot be read.
+    """
+    ours = [_curves_of(RunFolder(folder)) for folder in folders]
+    theirs = read_reference(reference) if reference else []
+    lengths = sorted({curves.t for curves in [*ours, *theirs]})
+    columns = min(4, len(lengths))
+    rows = math.ceil(len(lengths) / columns)
+    with _figure(path, (max(7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
+        top, bottom = figure.subfigures(2, 1, height_ratios=[4.5, 2.4 * rows])
+        _plot_best(top.add_subplot(), ours, theirs)
+        panels = bottom.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in panels.flat[len(lengths):]:
+            axes.set_axis_off()
+        for index, (axes, t) in enumerate(zip(panels.flat, lengths, strict=False)):
+            _plot_panel(axes, t, ours, theirs)
+            axes.set_xlabel("epoch" if index + columns >= len(lengths) else "")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("validation MSE")
+    return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "best_val_loss": curves.best}
+            for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
+
+
+def read_reference(path: Path) -> list[_Curves]:
+    """Loss curves by length from a JSON file; see `draw_comparison`."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return [_Curves(path.stem, int(t), [float(v) for v in curves["loss"]], [float(v) for v in curves["val_loss"]])
+                for t, curves in document.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(path, f"holds no loss curves by length ({error})",
+                             'expected JSON such as {"150": {"loss": [...], "val_loss": [...]}}') from None
+
+
+def _curves_of(folder: RunFolder) -> _Curves:
+    config, rows = folder.read_config(), folder.read_history()
+    return _Curves(str(folder.path), config.dataset.t, [row.loss for row in rows], [row.val_loss for row in rows])
+
+
+def _plot_curves(axes: Axes, curves: _Curves) -> None:
+    epochs = range(1, len(curves.loss) + 1)
+    marker = "o" if len(curves.loss) == 1 else None
+    axes.plot(epochs, curves.loss, color=_TRAIN, marker=marker, label="training loss")
+    axes.plot(epochs, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
+    _constant_line(axes, curves.constant_mse, "always answering the mean")
+    axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _plot_best(axes: Axes, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
+    for name, group, color, marker in (("this package", ours, _VALIDATION, "o"), ("the original", theirs, _REFERENCE, "s")):
+        ordered = sorted(group, key=lambda curves: curves.t)
+        if ordered:
+            axes.plot([c.t for c in ordered], [c.best for c in ordered], marker, linestyle="-", color=color, label=name)
+    _constant_line(axes, 1 / 6, "always answering 1")
+    axes.set(xlabel="sequence length T", ylabel="best validation MSE", yscale="log")
+    axes.set_title("Best validation loss against the length")
+    axes.legend()
+
+
+def _plot_panel(axes: Axes, t: int, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
+    for group, color in ((theirs, _REFERENCE), (ours, _VALIDATION)):
+        for curves in group:
+            if curves.t == t:
+                axes.plot(range(1, len(curves.val_loss) + 1), curves.val_loss, color=color, linewidth=1.2)
+    _constant_line(axes, 1 / 6, "")
+    axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(f"T = {t:,}", fontsize=11)
+
+
+def _constant_line(axes: Axes, mse: float, label: str) -> None:
+    axes.axhline(mse, color=_CONSTANT, linestyle="--", linewidth=1, label=f"{label} ({mse:.3f})" if label else None)
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    best = result["best_val_loss"]
+    if best < 1e-3:
+        return f"solved, MSE {best:.1e}"
+    if best > 0.9 * result["constant_predictor_mse"] or not math.isfinite(best):
+        return "nothing learned"
+    return f"not solved, MSE {best:.1e}"
+
+
+@contextmanager
+def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of the house's style, written in one piece when the block ends well; no global matplotlib state."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=path.suffix.lstrip(".") or "png")
+    write_picture(path, buffer.getvalue())

@@ -1,0 +1,121 @@
+"""The machine under a run: device, backend, threads, allocator, and what of it a result records."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from adding_problem.config import Backend, Device
+from adding_problem.errors import BackendError
+
+__all__ = ["cpu_threads", "processor", "resolve_backend", "resolve_device", "tune_allocator", "versions"]
+
+NATIVE_PACKAGE = "adding_problem_native"
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The device to compute on.
+
+    `auto` takes CUDA where there is one, else the CPU; never MPS, where a recurrent step of this size is bound by its
+    kernel launches (assumed, not measured).
+
+    Raises:
+        BackendError: when the device that was asked for is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present[device]:
+        raise BackendError(f"device: PyTorch finds no {device!r} device on this machine", "use --device auto or cpu")
+    return torch.device(device)
+
+
+def resolve_backend(backend: Backend, device: torch.device) -> str:
+    """`native` or `torch`: which LSTM runs on this device.
+
+    Raises:
+        BackendError: when `native` was asked for and is not installed, or the device is not the CPU.
+    """
+    if backend == "torch" or (backend == "auto" and device.type != "cpu"):
+        return "torch"
+    if device.type != "cpu":
+        raise BackendError(f"backend: the native kernels run on the CPU, not on {device.type!r}",
+                           "use --backend auto, or --device cpu")
+    problem = _native_problem()
+    if problem is None:
+        return "native"
+    if backend == "native":
+        raise BackendError(f"backend: the native kernels do not load: {problem}",
+                           "pip install ./native (needs a C++17 compiler), or use --backend auto")
+    return "torch"
+
+
+@functools.cache
+def _native_problem() -> str | None:
+    """Why the native kernels cannot be used; None when they can."""
+    if importlib.util.find_spec(NATIVE_PACKAGE) is None:
+        return f"the package {NATIVE_PACKAGE} is not installed"
+    try:
+        importlib.import_module(NATIVE_PACKAGE)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[int]:
+    """Let torch compute with this many CPU threads inside the block; None is one per usable core."""
+    before = torch.get_num_threads()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or usable)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def tune_allocator() -> bool:
+    """Keep freed memory in the process instead of returning it to the system after every step; once per process.
+
+    glibc maps and unmaps each large tensor anew, and the page faults of that cost nearly half of the time of torch's
+    LSTM at T=1000 (measured; docs/performance.md). Only where the C library is glibc; elsewhere nothing happens.
+
+    Returns:
+        whether the setting was made.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
+    return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, -1))
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that the numbers may depend on."""
+    found = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
+    for name in ("adding-problem", "adding-problem-native", "torch", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
