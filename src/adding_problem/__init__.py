@@ -22,9 +22,7 @@ if TYPE_CHECKING:
         sample_batch,
         sample_batch_numpy,
     )
-    from adding_problem.train import run as train
     from adding_problem.validate import load_model
-    from adding_problem.validate import run as validate
 
 _HOMES = {
     "AddingDataset": "task",

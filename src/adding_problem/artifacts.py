@@ -56,6 +56,9 @@ class EpochRow:
     seconds: float
 
 
+_COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
+
+
 class RunFolder:
     """The files of one run.
 
@@ -140,9 +143,9 @@ class RunFolder:
     def write_history(self, rows: Sequence[EpochRow]) -> None:
         """`metrics.csv` and `loss.pkl`."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in rows)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(dataclasses.astuple(row) for row in rows)
         _write(self.metrics, text.getvalue().encode())
         losses = {"loss": [row.loss for row in rows], "val_loss": [row.val_loss for row in rows]}
         _write(self.loss_pickle, pickle.dumps(losses, protocol=2))
@@ -187,12 +190,14 @@ class RunFolder:
         self._require(self.metrics)
         with self.metrics.open(newline="") as stream:
             try:
+                header, *rows = list(csv.reader(stream))
+                if header != _COLUMNS:
+                    raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
                 return [
-                    EpochRow(int(row["epoch"]), float(row["loss"]), float(row["val_loss"]), int(row["sequences"]),
-                             int(row["sequence_steps"]), float(row["seconds"]))
-                    for row in csv.DictReader(stream)
+                    EpochRow(int(epoch), float(loss), float(val_loss), int(sequences), int(steps), float(seconds))
+                    for epoch, loss, val_loss, sequences, steps, seconds in rows
                 ]
-            except (KeyError, TypeError, ValueError) as error:
+            except (ValueError, csv.Error) as error:
                 raise self._damaged(self.metrics, error) from None
 
     def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,7 +12,7 @@ import jsonargparse
 
 from adding_problem import __version__, config
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, ConfigError
+from adding_problem.errors import AddingProblemError
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -27,10 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
     commands = {"train": _train, "validate": _validate, "compare": _compare}
 
-    def run_command(arguments: jsonargparse.Namespace) -> None:
-        commands[arguments.subcommand](arguments[arguments.subcommand])
+    parser = _main_parser()
 
-    return _guarded(_main_parser(), argv, run_command)
+    def run_command(arguments: jsonargparse.Namespace) -> None:
+        if name := arguments.get("subcommand"):
+            commands[name](arguments[name])
+        else:
+            parser.print_help()
+
+    return _guarded(parser, argv, run_command)
 
 
 def original_main(argv: Sequence[str] | None = None) -> int:
@@ -59,11 +64,11 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     compare = _parser("Draw the best validation loss against T, and the curves, of several run folders.")
     compare.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
     compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
-    compare.add_argument("--reference", type=str, help="JSON of loss curves by T to draw beside, such as "
-                                                       "docs/original_curves.json (the original system's)")
+    compare.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
+                                                      "docs/original_curves.json")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
-    commands = parser.add_subcommands(title="commands", metavar="COMMAND")
+    commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
     commands.add_subcommand("train", train, help="train a model and leave a run folder")
     commands.add_subcommand("validate", validate, help="score a trained model on new data")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
@@ -78,7 +83,8 @@ def _add_run_options(
     parser: jsonargparse.ArgumentParser, file_help: str = "YAML file; the options below are stronger"
 ) -> None:
     parser.add_argument("--config", type=str, help=file_help)
-    parser.add_argument("--print_config", action="store_true", help="print the resulting configuration and exit")
+    # jsonargparse rewrites a bare --print_config to --print_config=, so it has to take an (empty) value.
+    parser.add_argument("--print_config", nargs="?", type=str, metavar="", help="print the configuration and exit")
     config.add_options(parser)
 
 
@@ -113,7 +119,7 @@ def _guarded(
 def _run_config(arguments: jsonargparse.Namespace) -> RunConfig | None:
     """The configuration that the arguments ask for; None when it was only to be printed."""
     result = config.load(arguments.get("config"), config.overrides_of(arguments))
-    if arguments.get("print_config"):
+    if "print_config" in arguments:
         print(config.to_yaml(result), end="")
         return None
     return result
@@ -165,8 +171,8 @@ def _validate(arguments: jsonargparse.Namespace) -> None:
     from adding_problem import display, validate
     from adding_problem.artifacts import RunFolder
 
-    with display.counting("scoring", Console()) as progress:
-        score = validate.run(run_config, on_progress=lambda done, n: progress.update(0, completed=done, total=n))
+    with display.counting("scoring", Console()) as counter:
+        score = validate.run(run_config, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
     print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
@@ -183,8 +189,8 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
 
     from adding_problem import plots
 
-    out, reference = Path(arguments.get("out") or "comparison.png"), arguments.get("reference")
-    curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(reference) if reference else None)
+    out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
+    curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", "run", "epochs", "best validation MSE")
     for row in curves:
         table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")

@@ -16,7 +16,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -47,6 +47,9 @@ MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 
 COMMAND_LINE = "command line"
 _MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
+
+
+_Config = TypeVar("_Config")
 
 
 def option(default: Any, help: str, *, least: float | None = None, above: float | None = None,
@@ -93,7 +96,7 @@ class TrainConfig:
     es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping and the best weights watch")
     learning_rate: float = option(1e-2, "learning rate of Adam", above=0, below=math.inf)
     clip_value: float = option(10.0, "every component of the gradient is clipped to [-clip_value, clip_value]", above=0)
-    stop_val_loss: Optional[float] = option(None, "stop once the validation loss is below this; null: never", above=0)
+    stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class ValidateConfig:
     """Validation mode: a new data set of another seed."""
 
     seed: int = option(43, "root seed of the validation data set; not the training seed", least=0)
-    dt_length: Optional[int] = option(None, "number of sequences to score; null: as many as dataset.dt_length", least=2)
+    dt_length: int | None = option(None, "number of sequences to score; null: as many as dataset.dt_length", least=2)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
     seed: int = option(0, "root seed: data, initialisation and order of the sequences all come from it", least=0)
-    threads: Optional[int] = option(None, "CPU threads; null: one per core", least=1)
+    threads: int | None = option(None, "CPU threads; null: one per core", least=1)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
@@ -218,7 +221,7 @@ def explain(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
         if f'Parser key "{key}"' in message:
             return _type_error(key, opt, _argument_value(key, argv), COMMAND_LINE)
     if "unrecognized arguments" in message:
-        unknown = next((word for word in message.split() if word.startswith("--")), message.split()[-1])
+        unknown = next((word for word in message.split() if word.startswith("--")), message.rsplit(maxsplit=1)[-1])
         name = unknown.lstrip("-").partition("=")[0]
         keys = [key for key, _ in _options(RunConfig)]
         return ConfigError(name, "a known option", repr(unknown), nearest(name, keys) + " See --help", COMMAND_LINE)
@@ -244,8 +247,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(
-                None, None, "an alias (*name), which a configuration may not use", self.peek_event().start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+                None, None, "an alias (*name), which a configuration may not use", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -322,10 +325,10 @@ def _options(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield prefix + opt.name, opt
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+def _build(cls: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _Config:
     hints = get_type_hints(cls)
     arguments = {}
-    for opt in dataclasses.fields(cls):
+    for opt in dataclasses.fields(cls):  # type: ignore[arg-type]
         key = prefix + opt.name
         if dataclasses.is_dataclass(hints[opt.name]):
             arguments[opt.name] = _build(hints[opt.name], values, f"{key}.")

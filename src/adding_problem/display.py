@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -68,9 +68,9 @@ class TrainingDisplay:
 
 
 @contextmanager
-def counting(label: str, console: Console) -> Iterator[Progress]:
-    """A single bar; its task has the id 0."""
+def counting(label: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A single bar, moved by calling what this gives with the number done and the number of all."""
     with Progress(TextColumn(label), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
                   console=console, disable=not console.is_terminal, transient=True) as progress:
-        progress.add_task(label, total=None)
-        yield progress
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_comparison", "draw_loss", "draw_predictions", "read_reference"]
+__all__ = ["draw_comparison", "draw_loss", "draw_predictions"]
 
 # Okabe & Ito's palette: told apart by colour-blind readers too.
-_TRAIN, _VALIDATION, _CONSTANT, _REFERENCE = "#56B4E9", "#D55E00", "#666666", "#009E73"
+_TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -60,10 +60,7 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
         curves = _Curves("", result["t"], [row.loss for row in rows], [row.val_loss for row in rows],
                          result["constant_predictor_mse"])
         _plot_curves(axes, curves)
-        axes.plot(result["best_epoch"], result["best_val_loss"], "o", color=_VALIDATION, markersize=6)
-        axes.annotate(f"{result['best_val_loss']:.1e}", (result["best_epoch"], result["best_val_loss"]),
-                      xytext=(0, -14), textcoords="offset points", ha="center", va="top", color=_VALIDATION)
-        axes.margins(y=0.12)
+        axes.plot(result["best_epoch"], result["best_val_loss"], "o", color=_VALIDATION, label="weights that are kept")
         axes.set(xlabel="epoch", ylabel="mean squared error")
         axes.legend()
         figure.suptitle(f"Adding problem, T = {result['t']:,} ({result['variant']}): {_outcome(result)}")
@@ -91,27 +88,27 @@ def draw_predictions(
                         f"MSE {score['mse']:.1e}, constant predictor {score['constant_predictor_mse']:.3f}")
 
 
-def draw_comparison(path: Path, folders: Sequence[Path], reference: Path | None = None) -> list[dict[str, Any]]:
+def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None = None) -> list[dict[str, Any]]:
     """Best validation loss against T, and every run's curves in small multiples, one panel per T.
 
     Args:
         path: where the picture goes; the suffix chooses the format (png, pdf, svg).
         folders: run folders, finished or not.
-        reference: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
+        original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
         One dict per curve: name, t, epochs, best_val_loss.
 
     Raises:
-        RunFolderError: when a folder holds no run or the reference cannot be read.
+        RunFolderError: when a folder holds no run or the file of the original cannot be read.
     """
     ours = [_curves_of(RunFolder(folder)) for folder in folders]
-    theirs = read_reference(reference) if reference else []
+    theirs = _original_curves(original) if original else []
     lengths = sorted({curves.t for curves in [*ours, *theirs]})
     columns = min(4, len(lengths))
     rows = math.ceil(len(lengths) / columns)
     with _figure(path, (max(7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[4.5, 2.4 * rows])
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.5, 2.4 * rows])[:, 0]
         _plot_best(top.add_subplot(), ours, theirs)
         panels = bottom.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in panels.flat[len(lengths):]:
@@ -125,7 +122,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], reference: Path | None 
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
 
 
-def read_reference(path: Path) -> list[_Curves]:
+def _original_curves(path: Path) -> list[_Curves]:
     """Loss curves by length from a JSON file; see `draw_comparison`."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -148,11 +145,11 @@ def _plot_curves(axes: Axes, curves: _Curves) -> None:
     axes.plot(epochs, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
     _constant_line(axes, curves.constant_mse, "always answering the mean")
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _plot_best(axes: Axes, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
-    for name, group, color, marker in (("this package", ours, _VALIDATION, "o"), ("the original", theirs, _REFERENCE, "s")):
+    for name, group, color, marker in (("this package", ours, _VALIDATION, "o"), ("the original", theirs, _ORIGINAL, "s")):
         ordered = sorted(group, key=lambda curves: curves.t)
         if ordered:
             axes.plot([c.t for c in ordered], [c.best for c in ordered], marker, linestyle="-", color=color, label=name)
@@ -163,13 +160,13 @@ def _plot_best(axes: Axes, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -
 
 
 def _plot_panel(axes: Axes, t: int, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
-    for group, color in ((theirs, _REFERENCE), (ours, _VALIDATION)):
+    for group, color in ((theirs, _ORIGINAL), (ours, _VALIDATION)):
         for curves in group:
             if curves.t == t:
                 axes.plot(range(1, len(curves.val_loss) + 1), curves.val_loss, color=color, linewidth=1.2)
     _constant_line(axes, 1 / 6, "")
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_title(f"T = {t:,}", fontsize=11)
 
 
@@ -192,7 +189,7 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         buffer = io.BytesIO()

@@ -47,9 +47,9 @@ HIT_TOLERANCE = 0.04
 
 _VARIANT_ID = {"any": 0, "halves": 1, "hs1997": 2}
 _MARKERS = {
-    "any": np.float32([1, 1]),
-    "halves": np.float32([1, 1]),
-    "hs1997": np.float32([1, 1, -1, -1]),  # written in this order: a -1 at the first pair hides a mark there
+    "any": (1.0, 1.0),
+    "halves": (1.0, 1.0),
+    "hs1997": (1.0, 1.0, -1.0, -1.0),  # written in this order: a -1 at the first pair hides a mark there
 }
 _HEADER_WORDS = 4  # one Philox block of 64-bit words for positions and length, before the values of an item
 _BLOCK_WORDS = 4
@@ -224,8 +224,10 @@ def _target_moments(variant: Variant, length: int) -> tuple[float, float]:
 def _draw(n: int, length: int, seed: int, start: int, variant: Variant) -> _Sequences:
     _check_arguments(n, length, seed, start, variant)
     width = sequence_width(length, variant)
-    words = _item_words(n, width, seed, start, length, variant)
-    uniform = (words[:, :_HEADER_WORDS] >> np.uint64(11)) * 2.0**-53  # the 53 bits of a float64 in [0, 1)
+    key = _stream_key(seed, length, variant)
+    words = _item_words(n, width, start, key)
+    uniform = (words[:, :_HEADER_WORDS] >> np.uint64(11)).astype(np.float64)
+    uniform *= 2.0**-53  # the 53 bits of a float64 in [0, 1)
     halves = words[:, _HEADER_WORDS:].astype("<u8", copy=False).view("<u4")[:, :width]
     values = (halves >> np.uint32(8)).astype(np.float32)
     values *= np.float32(2.0**-24)  # the 24 bits of a float32 in [0, 1)
@@ -236,10 +238,15 @@ def _draw(n: int, length: int, seed: int, start: int, variant: Variant) -> _Sequ
     return _Sequences(values, positions, targets)
 
 
-def _item_words(n: int, width: int, seed: int, start: int, length: int, variant: Variant) -> NDArray[np.uint64]:
-    """Random 64-bit words (n, header + values) of the items, in one draw."""
+def _stream_key(seed: int, length: int, variant: Variant) -> NDArray[np.uint64]:
+    """The 128-bit key of the generator of a stream."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(_VARIANT_ID[variant], length))
+    return sequence.generate_state(2, np.uint64).astype(np.uint64, copy=False)
+
+
+def _item_words(n: int, width: int, start: int, key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Random 64-bit words (n, header + values) of items from `start` on, in one draw."""
     blocks = (_HEADER_WORDS + (width + 1) // 2 + _BLOCK_WORDS - 1) // _BLOCK_WORDS
-    key = np.random.SeedSequence(seed, spawn_key=(_VARIANT_ID[variant], length)).generate_state(2, np.uint64)
     # NumPy advances the counter before it makes a block, so that block b comes from counter b + 1 everywhere.
     philox = np.random.Philox(key=key, counter=start * blocks)
     return philox.random_raw(n * blocks * _BLOCK_WORDS).reshape(n, blocks * _BLOCK_WORDS)

@@ -207,7 +207,7 @@ def _epoch_steps(
         x, y = data.batch(order[first : first + config.train.batch])
         loss = nn.functional.mse_loss(state.model(x.to(device)), y.to(device))
         state.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_value_(parameters, config.train.clip_value)
         state.optimizer.step()
         yield loss.item(), len(x)

@@ -63,10 +63,11 @@ def _keras_init(model: AddingLSTM, generator: torch.Generator) -> None:
     sqrt(6 / (2 + 4H)), not sqrt(6 / (2 + H)). Likewise one orthogonal matrix (H, 4H) spans all gates.
     """
     lstm, hidden = model.lstm, model.hidden
-    _glorot_uniform(lstm.weight_ih_l0, generator)
-    nn.init.orthogonal_(lstm.weight_hh_l0, generator=generator)
-    lstm.bias_ih_l0.zero_()[hidden : 2 * hidden] = 1
-    lstm.bias_hh_l0.zero_().requires_grad_(False)
+    kernel, recurrent_kernel, bias, second_bias = lstm.parameters()
+    _glorot_uniform(kernel, generator)
+    nn.init.orthogonal_(recurrent_kernel, generator=generator)
+    bias.zero_()[hidden : 2 * hidden] = 1
+    second_bias.zero_().requires_grad_(False)
     _glorot_uniform(model.readout.weight, generator)
     model.readout.bias.zero_()
 

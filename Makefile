@@ -1,0 +1,37 @@
+# make run      install, then train and validate configs/config.yaml
+# make test     install, then run all tests
+# make lint     ruff and mypy
+# make install  .venv with the pinned dependencies, the package and its kernels
+# make clean    remove .venv and build products, not artifacts
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CONFIG ?= configs/config.yaml
+
+.PHONY: run test lint install clean
+
+run: install
+	$(BIN)/adding-problem train --config $(CONFIG)
+	$(BIN)/adding-problem validate --config $(CONFIG)
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info native/build .pytest_cache .hypothesis .mypy_cache .ruff_cache

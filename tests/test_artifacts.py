@@ -1,0 +1,124 @@
+"""The run folder: what is damaged is said, what is half-written is never seen, predictions stream."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adding_problem import train, validate
+from adding_problem.artifacts import EpochRow, PredictionWriter, RunFolder
+from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.task import batches
+from tests.test_train import small
+
+
+def test_history_round_trip(tmp_path: Path) -> None:
+    rows = [EpochRow(1, 0.1, 1 / 3, 10, 100, 0.5), EpochRow(2, float("nan"), float("inf"), 20, 200, 1.25)]
+    RunFolder(tmp_path).write_history(rows)
+    assert repr(RunFolder(tmp_path).read_history()) == repr(rows)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_checkpoint({"a": torch.arange(3.0)}, {"wait": 2, "best": float("inf")})
+    tensors, state = folder.read_checkpoint()
+    assert tensors["a"].tolist() == [0, 1, 2]
+    assert state == {"wait": 2, "best": float("inf")}
+
+
+def test_predictions_of_any_size_stream_into_a_pickle() -> None:
+    n, width = 4000, 500
+    tracemalloc.start()
+    with Path("/dev/null").open("wb") as stream:
+        writer = PredictionWriter(stream, n, width)
+        for x, y in batches(n, width, seed=0, batch=100):
+            writer.add(x.numpy(), y.numpy(), y.numpy())
+        writer.finish()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * width * 8 / 4  # a quarter of x
+
+
+def test_the_streamed_pickle_is_what_it_says() -> None:
+    stream = io.BytesIO()
+    writer = PredictionWriter(stream, 3, 4)
+    x = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
+    y = np.float32([[1], [2], [3]])
+    writer.add(x[:1], y[:1], -y[:1])
+    writer.add(x[1:], y[1:], -y[1:])
+    writer.finish()
+    read = pickle.loads(stream.getvalue())  # noqa: S301  (made above)
+    assert np.array_equal(read["x"], x)
+    assert np.array_equal(read["y"], y[:, 0])
+    assert np.array_equal(read["y_hat"], -y[:, 0])
+
+
+def test_too_few_predictions_leave_no_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ValueError, match="expected 2 sequences, found 1"), folder.predictions(2, 1) as writer:
+        writer.add(np.zeros((1, 1, 2), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_spares_what_is_not_ours(tmp_path: Path) -> None:
+    train.run(small(tmp_path))
+    (tmp_path / "notes.txt").write_text("mine")
+    train.run(small(tmp_path, seed=1), overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model/model.safetensors", b"rubbish", "model.safetensors is damaged"),
+        ("model/model.json", b"{", "model.json is damaged"),
+        ("model/model.json", b"[]", "not a JSON object"),
+        ("model/model.json", json.dumps({"family": "lstm", "hidden": 9}).encode(), "does not hold what"),
+        ("model/model.json", json.dumps({"family": "other"}).encode(), "expected 'lstm'"),
+        ("model/model.safetensors", None, "lacks model/model.safetensors"),
+        ("result.json", None, "holds no finished run"),
+    ],
+)
+def test_a_damaged_model_is_an_error_that_says_where(
+    file: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    config = small(tmp_path, train__epochs=1)
+    train.run(config)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(RunFolderError, match=message):
+        validate.run(config)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"epoch,loss\n1,x\n"])
+def test_damaged_history(content: bytes, tmp_path: Path) -> None:
+    train.run(small(tmp_path, train__epochs=1))
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"metrics\.csv is damaged"):
+        RunFolder(tmp_path).read_history()
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    config = small(tmp_path, train__epochs=1)
+    train.run(config)
+    RunFolder(tmp_path).result.unlink()
+    RunFolder(tmp_path).checkpoint.write_bytes(b"rubbish")
+    with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors is damaged"):
+        train.run(config, resume=True)
+
+
+def test_a_damaged_configuration_copy(tmp_path: Path) -> None:
+    config = small(tmp_path, train__epochs=1)
+    train.run(config)
+    RunFolder(tmp_path).config_copy.write_text("dataset: {q: 1}")
+    with pytest.raises(ConfigError, match=r"config_copy\.yaml"):
+        train.run(config)

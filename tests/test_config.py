@@ -1,0 +1,236 @@
+"""The configuration: the original's file, defaults, overrides, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adding_problem import config
+from adding_problem.config import DatasetConfig, RunConfig, TrainConfig
+from adding_problem.errors import ConfigError, RunFolderError
+from tests.conftest import REPOSITORY, Command
+
+ORIGINAL = """\
+artifacts: artifacts/150
+dataset:
+  dt_length: 100000
+  t: 150
+train:
+  batch: 64
+  epochs: 100
+  es_patience: 10
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_originals_file_and_method(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, ORIGINAL))
+    assert loaded == RunConfig(artifacts="artifacts/150")
+    assert (loaded.train.learning_rate, loaded.train.clip_value, loaded.train.es_monitor) == (1e-2, 10, "loss")
+    assert (loaded.model.hidden, loaded.model.init, loaded.seed, loaded.validate.seed) == (100, "keras", 0, 43)
+    assert (loaded.dataset.n_train, loaded.dataset.n_held_out) == (70_000, 30_000)
+
+
+@pytest.mark.parametrize("t", [150, 200, 250, 300, 500, 700, 1000])
+def test_the_originals_seven_experiments(t: int) -> None:
+    loaded = config.load(REPOSITORY / "configs" / "seed" / f"{t}.yaml")
+    assert loaded.dataset.t == t
+    assert (loaded.dataset.n_train, loaded.dataset.n_held_out) == (30_000, 70_000)
+    assert (loaded.train.batch, loaded.train.epochs, loaded.train.es_patience) == (64, 100, 10)
+
+
+def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, ORIGINAL), {"dataset.t": "300", "train.learning_rate": "1e-3"})
+    assert (loaded.dataset.t, loaded.train.learning_rate, loaded.train.batch) == (300, 1e-3, 64)
+
+
+def test_empty_file_and_empty_section_are_the_defaults(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, "")) == RunConfig()
+    assert config.load(write(tmp_path, "train:\n")) == RunConfig()
+
+
+def test_scientific_notation_without_a_dot(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, "train: {learning_rate: 2e-3}")).train.learning_rate == 2e-3
+
+
+@given(
+    st.builds(
+        RunConfig,
+        dataset=st.builds(DatasetConfig, dt_length=st.integers(1000, 10**6), t=st.integers(22, 10**6),
+                          variant=st.sampled_from(["any", "halves", "hs1997"]),
+                          validation_split=st.floats(0.01, 0.9)),
+        train=st.builds(TrainConfig, learning_rate=st.floats(1e-12, 1e3), stop_val_loss=st.none() | st.floats(1e-9, 1)),
+        seed=st.integers(0, 42) | st.integers(44, 2**63),
+        threads=st.none() | st.integers(1, 64),
+        artifacts=st.text(min_size=1).filter(lambda text: text.strip() and "\x00" not in text),
+    )
+)
+def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, original: RunConfig) -> None:
+    path = tmp_path_factory.mktemp("round") / "config.yaml"
+    path.write_text(config.to_yaml(original), encoding="utf-8")
+    assert config.load(path) == original
+
+
+def test_a_comment_for_every_key() -> None:
+    text = config.to_yaml(RunConfig())
+    leaves = [line for line in text.splitlines() if not line.endswith(":")]
+    assert len(leaves) >= 20
+    assert all("  # " in line for line in leaves)
+
+
+def leaf_changes() -> list[tuple[str, object]]:
+    return [("dataset.dt_length", 5000), ("dataset.t", 151), ("dataset.variant", "halves"),
+            ("dataset.validation_split", 0.31), ("model.hidden", 101), ("model.init", "torch"), ("train.epochs", 99),
+            ("train.batch", 63), ("train.es_patience", 11), ("train.es_monitor", "val_loss"),
+            ("train.learning_rate", 0.02), ("train.clip_value", 9.0), ("train.stop_val_loss", 1e-3),
+            ("validate.seed", 44), ("validate.dt_length", 7), ("seed", 1), ("threads", 1), ("device", "cpu"),
+            ("backend", "torch")]
+
+
+@pytest.mark.parametrize(("key", "value"), leaf_changes())
+def test_the_digest_covers_every_key(key: str, value: object) -> None:
+    assert config.load(None, {key: value}).digest != RunConfig().digest
+
+
+def test_the_digest_test_forgets_no_key() -> None:
+    keys = {f"{section.name}.{leaf.name}" for section in dataclasses.fields(RunConfig)
+            if dataclasses.is_dataclass(getattr(RunConfig(), section.name))
+            for leaf in dataclasses.fields(getattr(RunConfig(), section.name))}
+    keys |= {leaf.name for leaf in dataclasses.fields(RunConfig)
+             if not dataclasses.is_dataclass(getattr(RunConfig(), leaf.name))}
+    assert {key for key, _ in leaf_changes()} == keys - {"artifacts"}
+
+
+def test_the_digest_leaves_the_place_out() -> None:
+    assert config.load(None, {"artifacts": "elsewhere"}).digest == RunConfig().digest
+
+
+BAD = {
+    "unknown key": ("dataset: {dtlength: 5}", "dataset.dtlength", "did you mean 'dataset.dt_length'"),
+    "unknown section": ("trian: {epochs: 5}", "trian", "unknown key 'trian'"),
+    "whole number expected": ("dataset: {t: 1.5}", "dataset.t", "a whole number of at least 2, found 1.5"),
+    "number expected": ("train: {learning_rate: fast}", "train.learning_rate", "a number above 0, found 'fast'"),
+    "truth value is no number": ("dataset: {t: true}", "dataset.t", "found True"),
+    "unknown choice": ("dataset: {variant: some}", "dataset.variant", "one of any, halves, hs1997, found 'some'"),
+    "not a number": ("train: {learning_rate: .nan}", "train.learning_rate", "found nan"),
+    "infinite": ("train: {learning_rate: .inf}", "train.learning_rate", "found inf"),
+    "section as a value": ("dataset: 5", "dataset", "a group of keys, found 5"),
+    "list": ("- dataset", "", "expected keys and values"),
+    "repeated key": ("seed: 1\nseed: 2", "", "the key 'seed' a second time in line 2"),
+    "split leaves too little": ("dataset: {dt_length: 100, validation_split: 0.5}", "dataset.dt_length",
+                                "split into 50 and 50"),
+    "batch too large": ("dataset: {dt_length: 1000}\ntrain: {batch: 701}", "dataset.dt_length", "a batch of 701"),
+    "split out of bounds": ("dataset: {validation_split: 1}", "dataset.validation_split", "between 0 and 1"),
+    "T below 2": ("dataset: {t: 1}", "dataset.t", "at least 2, found 1"),
+    "T too short for the variant": ("dataset: {t: 21, variant: hs1997}", "dataset.t", "at least 22 steps"),
+    "equal seeds": ("seed: 43", "validate.seed", "another seed than the training seed"),
+    "negative seed": ("seed: -1", "seed", "at least 0, found -1"),
+    "empty artifacts": ("artifacts: ' '", "artifacts", "the path of a folder"),
+    "broken YAML": ("dataset: {t: 5", "", "line 1"),
+    "alias bomb": ("a: &a [x, x]\nb: &b [*a, *a]\ndataset: *b", "", "an alias"),
+    "deep nesting": ("[" * 5000, "", "expected valid YAML"),
+    "python object": ("seed: !!python/object/apply:os.system ['true']", "", "could not determine a constructor"),
+    "binary": ("\x00\x01", "", "expected valid YAML"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(case: str, tmp_path: Path) -> None:
+    text, key, part = BAD[case]
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    error = caught.value
+    assert error.key == key
+    assert error.source == str(path)
+    assert part in str(error)
+    assert error.remedy in str(error)
+
+
+def test_wrong_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"artifacts: caf\xe9")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        config.load(path)
+
+
+def test_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text("#" * (1 << 20) + "#")
+    with pytest.raises(ConfigError, match="1 MiB"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("path", ["missing.yaml", "."])
+def test_unreadable_file(path: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a readable YAML file"):
+        config.load(tmp_path / path)
+
+
+def test_an_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^command line: dataset\.t: "):
+        config.load(write(tmp_path, ORIGINAL), {"dataset.t": 1})
+
+
+def test_a_configuration_built_in_python_is_checked_too() -> None:
+    with pytest.raises(ConfigError, match="at least 2, found 1"):
+        RunConfig(dataset=DatasetConfig(t=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "--dataset.tt", "5"], ["dataset.tt", "did you mean 'dataset.t'"]),
+        (["train", "--dataset.t", "many"], ["dataset.t", "whole number", "found many"]),
+        (["train", "--dataset.t=1"], ["dataset.t", "at least 2", "found 1"]),
+        (["train", "--config", "nowhere.yaml"], ["nowhere.yaml", "readable YAML file"]),
+        (["train", "--config"], ["see --help"]),
+        (["teach"], ["invalid choice: 'teach'"]),
+        (["validate", "--artifacts", "nowhere"], ["nowhere", "train first"]),
+        (["compare", "nowhere"], ["nowhere", "no run folder"]),
+    ],
+)
+def test_the_command_line_ends_with_2_and_one_message(arguments: list[str], parts: list[str], command: Command) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.startswith("error: ")
+    assert "remedy: " in done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_artifacts_on_a_file(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "taken").write_text("mine")
+    for artifacts in ("taken", "taken/below"):
+        done = command("train", "--artifacts", artifacts)
+        assert done.returncode == 2
+        assert "artifacts: expected a folder" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_artifacts_that_cannot_be_written(command: Command) -> None:
+    done = command("train", "--artifacts", "/proc/nothing")  # not even root may write there
+    assert done.returncode == 2
+    assert "artifacts: expected a folder that can be written" in done.stderr
+
+
+def test_another_runs_folder_is_refused(small_config: Path) -> None:
+    from adding_problem import train
+
+    first = config.load(small_config)
+    train.run(first)
+    other = config.load(small_config, {"train.batch": 16})
+    with pytest.raises(RunFolderError, match="another configuration"):
+        train.run(other)
+    assert train.run(other, overwrite=True)["digest"] == other.digest

@@ -1,0 +1,99 @@
+"""The LSTM against float64 equations and against the original's own weights; initialisations against their definitions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from adding_problem import models
+from adding_problem.config import ModelConfig
+from adding_problem.models import AddingLSTM, build_model
+from adding_problem.task import sample_batch
+from tests import reference
+
+FIXTURE = Path(__file__).with_name("original_t150.npz")  # made by make_original_t150.py
+
+
+@pytest.mark.parametrize(("hidden", "length", "batch"), [(1, 2, 1), (7, 30, 5), (100, 60, 3)])
+@pytest.mark.parametrize("init", ["keras", "torch"])
+def test_outputs_equal_the_equations(hidden: int, length: int, batch: int, init: str) -> None:
+    model = AddingLSTM(hidden, init=init, seed=3)  # type: ignore[arg-type]
+    x, _ = sample_batch(batch, length, seed=0)
+    expected, _ = reference.forward(reference.weights_of(model.state_dict()), x.numpy().astype(np.float64))
+    actual = model(x).detach().numpy()
+    assert actual.shape == (batch, 1)
+    assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+def test_the_originals_weights_give_the_originals_predictions() -> None:
+    """Equal to float64 equations within 1e-6, and to what TensorFlow made of the same weights."""
+    with np.load(FIXTURE, allow_pickle=False) as stored:
+        x, tensorflow = stored["x"], stored["prediction"]
+        weights = {name: stored[name].astype(np.float64) for name in stored.files if name not in ("x", "prediction")}
+    model = AddingLSTM(100)
+    state = {"lstm.weight_ih_l0": weights["kernel"].T, "lstm.weight_hh_l0": weights["recurrent"].T,
+             "lstm.bias_ih_l0": weights["bias"], "lstm.bias_hh_l0": np.zeros(400),
+             "readout.weight": weights["readout"].T, "readout.bias": weights["readout_bias"]}
+    model.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})
+    actual = model(torch.from_numpy(x)).detach().numpy()
+    expected, _ = reference.forward(weights, x.astype(np.float64))
+    assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected)
+    assert np.linalg.norm(tensorflow - expected) <= 1e-6 * np.linalg.norm(expected)
+    target = (x[:, :, 0] * x[:, :, 1]).sum(axis=1)
+    assert np.mean((actual[:, 0] - target) ** 2) < 1e-3  # it was a solved model
+
+
+def test_keras_initialisation() -> None:
+    hidden = 100
+    model = build_model(ModelConfig(hidden=hidden), seed=0)
+    kernel, recurrent, bias, second_bias = (p.detach().double() for p in model.lstm.parameters())
+    limit = math.sqrt(6 / (2 + 4 * hidden))
+    assert stats.kstest(kernel.numpy().ravel(), stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-4
+    assert torch.allclose(recurrent.T @ recurrent, torch.eye(hidden, dtype=torch.float64), atol=1e-5)
+    assert bias.tolist() == [0.0] * hidden + [1.0] * hidden + [0.0] * (2 * hidden)
+    assert not second_bias.any()
+    readout_limit = math.sqrt(6 / (hidden + 1))
+    readout = model.readout.weight.detach().numpy().ravel()
+    assert stats.kstest(readout, stats.uniform(-readout_limit, 2 * readout_limit).cdf).pvalue > 1e-4
+    assert model.readout.bias.tolist() == [0.0]
+
+
+def test_keras_counts_one_bias_vector() -> None:
+    trained = [p for p in build_model(ModelConfig()).parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 4 * 100 * (2 + 100 + 1) + 101
+
+
+def test_torch_initialisation() -> None:
+    model = build_model(ModelConfig(hidden=50, init="torch"), seed=0)
+    values = torch.cat([p.detach().ravel() for p in model.parameters()]).numpy()
+    limit = 1 / math.sqrt(50)
+    assert stats.kstest(values, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-4
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, same, other = (build_model(ModelConfig(hidden=5), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["lstm.weight_ih_l0"], other["lstm.weight_ih_l0"])
+
+
+def test_description_round_trip() -> None:
+    model = build_model(ModelConfig(hidden=6), seed=4)
+    description = models.describe(model)
+    assert description["parameters"] == 4 * 6 * 9 + 7
+    again = models.from_description(description)
+    again.load_state_dict(model.state_dict())
+    x, _ = sample_batch(2, 5, seed=0)
+    assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("description", [{}, {"family": "gru", "hidden": 3}, {"family": "lstm", "hidden": 10**9},
+                                         {"family": "lstm", "hidden": "3"}])
+def test_unknown_descriptions(description: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        models.from_description(description)
