@@ -1,6 +1,7 @@
 # make run      install, then train and validate configs/config.yaml
 # make test     install, then run all tests
 # make lint     ruff and mypy
+# make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
 # make clean    remove .venv and build products, not artifacts
 
@@ -10,14 +11,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test lint install clean
+.PHONY: run test lint install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
 	$(BIN)/adding-problem validate --config $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests native/tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -25,13 +26,19 @@ lint: install
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt native/pyproject.toml native/CMakeLists.txt $(wildcard native/src/* native/adding_problem_native/*.py)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps ./native \
+	  || echo "the native kernels were not built (they need a C++17 compiler): everything runs on torch, slower"
 	@touch $@
+
+peers:
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers-requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info native/build .pytest_cache .hypothesis .mypy_cache .ruff_cache

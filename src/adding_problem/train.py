@@ -23,7 +23,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["EarlyStopping", "Listener", "StepEvent", "run", "training_losses"]
+__all__ = ["EarlyStopping", "Listener", "StepEvent", "run"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
@@ -153,15 +153,6 @@ def run(
         reason = _train(config, state, folder, device, listener)
         environment = {"device": device.type, "backend": backend, "threads": threads}
         return _finish(config, state, folder, reason, environment)
-
-
-def training_losses(config: RunConfig, steps: int) -> list[float]:
-    """The losses of the first steps of a run, which leaves nothing behind; for golden traces and benchmarks."""
-    device = runtime.resolve_device(config.device)
-    state = _State.fresh(config, device, runtime.resolve_backend(config.backend, device))
-    data = AddingDataset(config.dataset.n_train, config.dataset.t, seed=config.seed, variant=config.dataset.variant)
-    stepper = _epoch_steps(config, state, data, 1, device)
-    return [loss for (loss, _), _ in zip(stepper, range(steps), strict=False)]
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ class AddingLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        _, (h, _) = self.lstm(x)
+        # The native layer can leave out the outputs of all steps but the last.
+        last_state = getattr(self.lstm, "final_state", None)
+        h, _ = last_state(x) if last_state else self.lstm(x)[1]
         return self.readout(h[-1])  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,108 @@
+"""The compiled kernels: one shared library per instruction set, the best one that this processor has, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+ISA_VARIABLE = "ADDING_PROBLEM_NATIVE_ISA"
+_NAMES = {"x86-64-v4": "kernels_v4", "x86-64-v3": "kernels_v3", "generic": "kernels_generic"}
+
+_P, _N = ctypes.c_void_p, ctypes.c_int64
+
+
+class LstmCall(ctypes.Structure):
+    """Mirror of `struct LstmCall` in src/lstm.cpp."""
+
+    _fields_ = [
+        ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
+        ("x", _P), ("x_batch_stride", _N), ("x_step_stride", _N),
+        ("h0", _P), ("c0", _P), ("w_ih", _P), ("w_hh", _P), ("bias", _P),
+        ("y", _P), ("y_batch_stride", _N), ("y_step_stride", _N),
+        ("hn", _P), ("cn", _P), ("saved", _P),
+        ("dy", _P), ("dy_batch_stride", _N), ("dy_step_stride", _N),
+        ("dhn", _P), ("dcn", _P), ("dx", _P), ("dh0", _P), ("dc0", _P),
+        ("dw_ih", _P), ("dw_hh", _P), ("dbias", _P),
+    ]
+
+
+class ScanCall(ctypes.Structure):
+    """Mirror of `struct ScanCall` in src/scan.cpp."""
+
+    _fields_ = [
+        ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N),
+        ("a", _P), ("b", _P), ("h0", _P), ("h", _P), ("dh", _P), ("da", _P), ("db", _P), ("dh0", _P),
+    ]
+
+
+def available_isas() -> list[str]:
+    """The instruction sets that are built and that this processor runs, the fastest first."""
+    level = _open("generic").processor_level()
+    usable = {"x86-64-v4": level >= 4, "x86-64-v3": level >= 3, "generic": True}
+    return [isa for isa in _NAMES if usable[isa] and _path(isa) is not None]
+
+
+def selected_isa() -> str:
+    """The instruction set in use: the fastest, or the one that `ADDING_PROBLEM_NATIVE_ISA` names.
+
+    Raises:
+        ValueError: when the variable names one that is unknown, not built, or not had by this processor.
+    """
+    available = available_isas()
+    wanted = os.environ.get(ISA_VARIABLE)
+    if not wanted:
+        return available[0]
+    if wanted not in available:
+        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available)} on this machine, found {wanted!r}")
+    return wanted
+
+
+def library() -> ctypes.CDLL:
+    """The kernels of `selected_isa()`."""
+    return _open(selected_isa() if os.environ.get(ISA_VARIABLE) else _fastest())
+
+
+@functools.cache
+def _fastest() -> str:
+    return available_isas()[0]
+
+
+def _path(isa: str) -> Path | None:
+    folder = Path(__file__).parent
+    return next((p for p in folder.glob(f"{_NAMES[isa]}.*") if p.suffix in (".so", ".dylib", ".dll")), None)
+
+
+@functools.cache
+def _open(isa: str) -> ctypes.CDLL:
+    path = _path(isa)
+    if path is None:
+        raise ImportError(f"adding_problem_native has no compiled kernels ({_NAMES[isa]}): install it with pip")
+    opened = ctypes.CDLL(str(path))
+    opened.lstm_saved_floats.restype = ctypes.c_int64
+    opened.memory_acquire.restype = ctypes.c_void_p
+    opened.memory_acquire.argtypes = [ctypes.c_int64]
+    opened.memory_release.argtypes = [ctypes.c_void_p]
+    return opened
+
+
+class Workspace:
+    """Floats on huge pages that are handed out again after use, because the page faults of fresh memory cost time."""
+
+    def __init__(self, floats: int) -> None:
+        self._release = library().memory_release
+        self.pointer: int | None = library().memory_acquire(floats) or None
+        if self.pointer is None:
+            raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the LSTM: give it checkpoint_every")
+
+    def __del__(self) -> None:
+        if getattr(self, "pointer", None) is not None:
+            self._release(self.pointer)
+            self.pointer = None
+
+
+def check(status: int) -> None:
+    """Turn a kernel's status into an exception."""
+    if status:
+        raise MemoryError("the native kernels found no memory for their scratch space")

@@ -1,0 +1,89 @@
+"""The linear recurrence h_t = a_t h_{t-1} + b_t, element by element."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adding_problem_native._library import ScanCall, check, library
+
+__all__ = ["linear_scan", "linear_scan_reference"]
+
+
+def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    """h_t = a_t * h_{t-1} + b_t for t = 1..T.
+
+    Float32 on the CPU runs on the native kernels, everything else on `linear_scan_reference`.
+
+    Args:
+        a, b: (B, T, H), all sizes at least 1.
+        h0: (B, H); None is zero.
+
+    Returns:
+        h, (B, T, H).
+
+    Raises:
+        ValueError: for wrong shapes, or types or devices that differ.
+    """
+    _check(a, b, h0)
+    if a.dtype != torch.float32 or a.device.type != "cpu":
+        return linear_scan_reference(a, b, h0)
+    return _Scan.apply(a, b, h0)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def linear_scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    """`linear_scan` as a plain loop in PyTorch, for any type and device."""
+    _check(a, b, h0)
+    h = torch.zeros_like(a[:, 0]) if h0 is None else h0
+    steps = []
+    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+        h = a_t * h + b_t
+        steps.append(h)
+    return torch.stack(steps, dim=1)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
+        a, b = a.contiguous(), b.contiguous()
+        h0 = None if h0 is None else h0.contiguous()
+        h = torch.empty_like(a)
+        check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h))))
+        ctx.save_for_backward(a, b, h0, h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        a, b, h0, h = ctx.saved_tensors
+        dh = dh.contiguous()
+        da, db = torch.empty_like(a), torch.empty_like(a)
+        dh0 = torch.empty_like(h0) if ctx.needs_input_grad[2] else None
+        call = _describe(a, b, h0, h)
+        call.dh, call.da, call.db = dh.data_ptr(), da.data_ptr(), db.data_ptr()
+        call.dh0 = None if dh0 is None else dh0.data_ptr()
+        check(library().scan_backward(ctypes.byref(call)))
+        return da, db, dh0
+
+
+def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor) -> ScanCall:
+    batch, steps, features = a.shape
+    return ScanCall(
+        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), a=a.data_ptr(), b=b.data_ptr(),
+        h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
+    )
+
+
+def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
+    if a.dim() != 3 or a.numel() == 0:
+        raise ValueError(f"a: expected (B, T, H) with every size at least 1, found {tuple(a.shape)}")
+    expected = {"b": (b, tuple(a.shape))}
+    if h0 is not None:
+        expected["h0"] = (h0, (a.shape[0], a.shape[2]))
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name}: expected shape {shape}, found {tuple(tensor.shape)}")
+        if tensor.dtype != a.dtype or tensor.device != a.device:
+            raise ValueError(f"{name}: expected {a.dtype} on {a.device} like a, found {tensor.dtype} on {tensor.device}")

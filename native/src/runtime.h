@@ -1,0 +1,212 @@
+// What the kernels share: reusable memory on huge pages, a pool of threads, flush-to-zero.
+#pragma once
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+// --- memory ----------------------------------------------------------------------------------------------------------
+
+// Freed buffers are kept and handed out again: the page faults of fresh memory would cost as much as the arithmetic.
+class Memory {
+ public:
+  static Memory& instance() {
+    static Memory* memory = new Memory;  // never destroyed: threads may still run while the process ends
+    return *memory;
+  }
+
+  void* acquire(size_t bytes) {
+    bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      size_t best = free_.size();
+      for (size_t i = 0; i < free_.size(); ++i)
+        if (free_[i].bytes >= bytes && free_[i].bytes <= 2 * bytes &&
+            (best == free_.size() || free_[i].bytes < free_[best].bytes))
+          best = i;
+      if (best < free_.size()) {
+        Buffer found = free_[best];
+        free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(best));
+        kept_ -= found.bytes;
+        used_.push_back(found);
+        return found.data;
+      }
+    }
+    void* data = std::aligned_alloc(kHugePage, bytes);
+    if (!data) return nullptr;
+#if defined(__linux__)
+    madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+    std::lock_guard<std::mutex> lock(mutex_);
+    used_.push_back({data, bytes});
+    return data;
+  }
+
+  void release(void* data) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (size_t i = 0; i < used_.size(); ++i) {
+      if (used_[i].data != data) continue;
+      free_.push_back(used_[i]);
+      kept_ += used_[i].bytes;
+      used_.erase(used_.begin() + static_cast<std::ptrdiff_t>(i));
+      break;
+    }
+    while (free_.size() > kMostKept || (kept_ > kMostKeptBytes && free_.size() > 1)) {  // the oldest goes first
+      kept_ -= free_.front().bytes;
+      std::free(free_.front().data);
+      free_.erase(free_.begin());
+    }
+  }
+
+ private:
+  struct Buffer {
+    void* data;
+    size_t bytes;
+  };
+  static constexpr size_t kHugePage = size_t{2} << 20;
+  static constexpr size_t kMostKept = 8;
+  static constexpr size_t kMostKeptBytes = size_t{1} << 30;
+  std::mutex mutex_;
+  std::vector<Buffer> free_, used_;
+  size_t kept_ = 0;
+};
+
+// A buffer of floats for the length of a scope.
+class Scratch {
+ public:
+  explicit Scratch(size_t floats) : data_(static_cast<float*>(Memory::instance().acquire(floats * sizeof(float)))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  ~Scratch() { Memory::instance().release(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  float* data() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+// --- floating point --------------------------------------------------------------------------------------------------
+
+// Denormals are taken for zero inside a scope: vanishing gradients would otherwise slow every step a hundredfold.
+class FlushToZero {
+ public:
+#if defined(__SSE__)
+  FlushToZero() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+  ~FlushToZero() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+  FlushToZero() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24)));
+  }
+  ~FlushToZero() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#endif
+};
+
+// --- threads ---------------------------------------------------------------------------------------------------------
+
+// Runs task(0) .. task(n - 1) on the calling thread and helpers that stay for the next call. Tasks share nothing, so
+// that who runs which changes no result.
+class Pool {
+ public:
+  static void run(int tasks, int threads, const std::function<void(int)>& task) {
+    Pool* pool = current();
+    // Another thread's call may hold the helpers: then this one works alone instead of waiting.
+    std::unique_lock<std::mutex> owner(pool->owner_, std::try_to_lock);
+    std::atomic<int> next{0};
+    const std::function<void()> work = [&] {
+      FlushToZero flush;
+      for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
+    };
+    const int helpers = owner.owns_lock() ? std::min(threads, tasks) - 1 : 0;
+    if (helpers > 0) pool->start(helpers, work);
+    work();
+    if (helpers > 0) pool->wait();
+  }
+
+ private:
+  static Pool*& slot() {
+    static Pool* pool = nullptr;
+    return pool;
+  }
+
+  static Pool* current() {
+    static std::mutex creation;
+    std::lock_guard<std::mutex> lock(creation);
+    if (!slot()) {
+      slot() = new Pool;
+      static const int registered = pthread_atfork(nullptr, nullptr, [] { slot() = nullptr; });  // threads do not fork
+      (void)registered;
+    }
+    return slot();
+  }
+
+  void start(int helpers, const std::function<void()>& work) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    while (static_cast<int>(threads_) < helpers) std::thread(&Pool::loop, this, threads_++).detach();
+    work_ = &work;
+    wanted_ = running_ = helpers;
+    ++round_;
+    wake_.notify_all();
+  }
+
+  void wait() {
+    // The helpers end within microseconds of the caller: look for a while before sleeping.
+    for (int i = 0; i < 2000 && running_.load(std::memory_order_acquire) > 0; ++i) relax();
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [&] { return running_ == 0; });
+  }
+
+  void loop(int index) {
+    uint64_t seen = 0;
+    for (;;) {
+      const std::function<void()>* work;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return round_ != seen && index < wanted_; });
+        seen = round_;
+        work = work_;
+      }
+      (*work)();
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--running_ == 0) done_.notify_one();
+    }
+  }
+
+  static void relax() {
+#if defined(__SSE__)
+    _mm_pause();
+#endif
+  }
+
+  std::mutex owner_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void()>* work_ = nullptr;
+  std::atomic<int> running_{0};
+  int wanted_ = 0, threads_ = 0;
+  uint64_t round_ = 0;
+};

@@ -1,0 +1,120 @@
+// The linear recurrence h_t = a_t h_{t-1} + b_t over (B, T, H), forward and backward: as fast as the memory delivers.
+
+#include <cstdint>
+
+#include "runtime.h"
+#include "simd.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+// All arrays are float32 and contiguous.
+struct ScanCall {
+  int64_t batch, steps, features, threads;
+  const float *a, *b;  // (B, T, H)
+  const float *h0;     // (B, H); null is zero
+  float *h;            // (B, T, H)
+  // backward only
+  const float *dh;     // (B, T, H)
+  float *da, *db;      // (B, T, H)
+  float *dh0;          // (B, H); null: not wanted
+};
+
+EXPORT int scan_forward(const ScanCall* call);
+EXPORT int scan_backward(const ScanCall* call);
+}
+
+namespace {
+
+constexpr int64_t kChunk = 4 * kLanes;  // features that a task carries in registers
+
+// Features [first, first + Vecs * kLanes) of one sequence.
+template <int Vecs>
+INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
+  const int64_t begin = sequence * call.steps * call.features + first, row = call.features;
+  Vec state[Vecs];
+  for (int v = 0; v < Vecs; ++v)
+    state[v] = call.h0 ? load(call.h0 + sequence * call.features + first + v * kLanes) : Vec{};
+  for (int64_t t = 0; t < call.steps; ++t)
+    for (int v = 0; v < Vecs; ++v) {
+      const int64_t at = begin + t * row + v * kLanes;
+      state[v] = load(call.a + at) * state[v] + load(call.b + at);
+      store(call.h + at, state[v]);
+    }
+}
+
+// db_t = dh_t + a_{t+1} db_{t+1};  da_t = db_t h_{t-1};  dh0 = a_1 db_1
+template <int Vecs>
+INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
+  const int64_t begin = sequence * call.steps * call.features + first, row = call.features;
+  const int64_t start = sequence * call.features + first;
+  Vec carry[Vecs] = {};
+  for (int64_t t = call.steps - 1; t >= 0; --t)
+    for (int v = 0; v < Vecs; ++v) {
+      const int64_t at = begin + t * row + v * kLanes;
+      const Vec gradient = load(call.dh + at) + carry[v];
+      const Vec before = t > 0 ? load(call.h + at - row) : call.h0 ? load(call.h0 + start + v * kLanes) : Vec{};
+      store(call.db + at, gradient);
+      store(call.da + at, gradient * before);
+      carry[v] = load(call.a + at) * gradient;
+    }
+  if (call.dh0)
+    for (int v = 0; v < Vecs; ++v) store(call.dh0 + start + v * kLanes, carry[v]);
+}
+
+// Features that fill no vector, one by one.
+void forward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
+  for (int64_t u = first; u < call.features; ++u) {
+    float state = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
+    for (int64_t t = 0; t < call.steps; ++t) {
+      const int64_t at = (sequence * call.steps + t) * call.features + u;
+      call.h[at] = state = call.a[at] * state + call.b[at];
+    }
+  }
+}
+
+void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
+  for (int64_t u = first; u < call.features; ++u) {
+    float carry = 0.0f;
+    for (int64_t t = call.steps - 1; t >= 0; --t) {
+      const int64_t at = (sequence * call.steps + t) * call.features + u;
+      const float gradient = call.dh[at] + carry;
+      const float h0 = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
+      call.db[at] = gradient;
+      call.da[at] = gradient * (t > 0 ? call.h[at - call.features] : h0);
+      carry = call.a[at] * gradient;
+    }
+    if (call.dh0) call.dh0[sequence * call.features + u] = carry;
+  }
+}
+
+// A task is a chunk of features of one sequence.
+template <class Chunk, class Vector, class Rest>
+int run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
+  const int64_t chunks = (call.features + kChunk - 1) / kChunk;
+  Pool::run(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
+    const int64_t sequence = task / chunks;
+    int64_t first = task % chunks * kChunk;
+    if (first + kChunk <= call.features) return chunk(sequence, first);
+    for (; first + kLanes <= call.features; first += kLanes) vector(sequence, first);
+    rest(sequence, first);
+  });
+  return 0;
+}
+
+}  // namespace
+
+int scan_forward(const ScanCall* call) {
+  return run(
+      *call, [&](int64_t s, int64_t first) { forward<4>(*call, s, first); },
+      [&](int64_t s, int64_t first) { forward<1>(*call, s, first); },
+      [&](int64_t s, int64_t first) { forward_rest(*call, s, first); });
+}
+
+int scan_backward(const ScanCall* call) {
+  return run(
+      *call, [&](int64_t s, int64_t first) { backward<4>(*call, s, first); },
+      [&](int64_t s, int64_t first) { backward<1>(*call, s, first); },
+      [&](int64_t s, int64_t first) { backward_rest(*call, s, first); });
+}

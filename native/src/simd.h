@@ -1,0 +1,113 @@
+// Portable SIMD: one vector of floats as wide as the target's registers, loads, stores and the activations of an LSTM.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr int kTileAccumulators = 24;  // of 32 registers; the rest hold one row of weights and a broadcast
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+constexpr int kTileAccumulators = 12;  // of 16 registers
+#elif defined(__aarch64__)
+constexpr int kLanes = 4;
+constexpr int kTileAccumulators = 24;
+#else
+constexpr int kLanes = 4;
+constexpr int kTileAccumulators = 12;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t BitsVec __attribute__((vector_size(kLanes * 4)));
+typedef float UnalignedVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+#define INLINE inline __attribute__((always_inline))
+
+static INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+static INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+static INLINE Vec splat(float s) { return s - Vec{}; }
+
+constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// A NaN in x passes through: the comparisons are false, and x86's instructions return their second operand.
+static INLINE Vec clamp(Vec x, float low, float high) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_min_ps((__m512)splat(high), _mm512_max_ps((__m512)splat(low), (__m512)x));
+#elif defined(__AVX__)
+  return (Vec)_mm256_min_ps((__m256)splat(high), _mm256_max_ps((__m256)splat(low), (__m256)x));
+#else
+  x = x < splat(low) ? splat(low) : x;
+  return x > splat(high) ? splat(high) : x;
+#endif
+}
+
+// Store to an aligned place that is not read again soon: past the caches, where the processor can.
+static INLINE void store_streaming(float* p, Vec v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX__)
+  _mm256_stream_ps(p, (__m256)v);
+#else
+  store(p, v);
+#endif
+}
+
+// 2^x - 1 for |x| <= 126, to about an ulp also near 0, where 2^x itself would lose everything to the 1.
+// x = n + r with n whole, |r| <= 1/2; 2^r - 1 = r P(r); then 2^n (2^r - 1) + (2^n - 1).
+// P: the fifth degree with the least relative error, 1.1e-8 (weighted least squares, reweighted until level).
+static INLINE Vec exp2m1(Vec x) {
+  const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest whole number
+  const Vec shifted = x + magic;
+  const Vec n = shifted - magic;
+  const Vec r = x - n;
+  Vec p = splat(1.5403511968e-4f);
+  p = p * r + splat(1.3390735590e-3f);
+  p = p * r + splat(9.6182374971e-3f);
+  p = p * r + splat(5.5503574335e-2f);
+  p = p * r + splat(2.4022649795e-1f);
+  p = p * r + splat(6.9314718793e-1f);
+  BitsVec bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + 0x3F800000u;  // the low bits of `shifted` hold n: build 2^n in the exponent
+  Vec scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return (p * r) * scale + (scale - 1.0f);
+}
+
+// Exponents are clamped so that a product of three denominators stays finite: a sigmoid is then at least 2^-40.
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kMaxExponent = 40.0f;
+
+// sigmoid(x) = 1 / (1 + e^-x) = 1 / (2 + expm1(-x))
+static INLINE Vec sigmoid_denominator(Vec x) {
+  return exp2m1(clamp(x * -kLog2E, -126.0f, kMaxExponent)) + 2.0f;
+}
+
+// tanh(x) = -expm1(-2x) / (2 + expm1(-2x)): this is the expm1
+static INLINE Vec tanh_expm1(Vec x) { return exp2m1(clamp(x * (-2.0f * kLog2E), -126.0f, kMaxExponent)); }
+
+static INLINE Vec tanh_of(Vec x) {
+  const Vec e = tanh_expm1(x);
+  return -e / (e + 2.0f);
+}
+
+// Divisions are slow: sigmoid x and tanh y for one, sigmoid w as well for one. NaN in any argument makes all NaN.
+static INLINE void activations(Vec x, Vec y, Vec& sigmoid_x, Vec& tanh_y) {
+  const Vec d = sigmoid_denominator(x), e = tanh_expm1(y), b = e + 2.0f;
+  const Vec reciprocal = 1.0f / (d * b);
+  sigmoid_x = b * reciprocal;
+  tanh_y = -e * (d * reciprocal);
+}
+
+static INLINE void activations(Vec w, Vec x, Vec y, Vec& sigmoid_w, Vec& sigmoid_x, Vec& tanh_y) {
+  const Vec c = sigmoid_denominator(w), d = sigmoid_denominator(x), e = tanh_expm1(y), b = e + 2.0f;
+  const Vec both = c * d, reciprocal = 1.0f / (both * b), rest = b * reciprocal;
+  sigmoid_w = d * rest;
+  sigmoid_x = c * rest;
+  tanh_y = -e * (both * reciprocal);
+}

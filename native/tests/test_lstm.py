@@ -1,0 +1,334 @@
+"""The native LSTM against float64 `torch.nn.LSTM`, in every build, with and without checkpoints, on one and two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from adding_problem_native import LSTM, available_isas, lstm
+
+TOLERANCE = 2e-6  # relative, in the 2-norm; float32 torch itself comes to 2e-6
+
+
+@pytest.fixture(autouse=True)
+def seeded_and_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=available_isas())
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("ADDING_PROBLEM_NATIVE_ISA", request.param)
+    return str(request.param)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.double() - expected).norm() / expected.norm().clamp_min(1e-30))
+
+
+def pair(*sizes: int, forget_bias: float = 0.0, **options: Any) -> tuple[LSTM, nn.LSTM]:
+    """A native LSTM and the same in float64 torch."""
+    ours = LSTM(*sizes, batch_first=True, **options)
+    with torch.no_grad():
+        for layer in range(ours.num_layers):
+            getattr(ours, f"bias_ih_l{layer}")[ours.hidden_size : 2 * ours.hidden_size] += forget_bias
+    theirs = nn.LSTM(*sizes, batch_first=True, **{k: v for k, v in options.items() if k != "checkpoint_every"}).double()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def everything(module: nn.Module, x: Tensor, state: tuple[Tensor, Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Outputs and all gradients of a loss on every output and both final states."""
+    dtype = next(module.parameters()).dtype
+    x, h0, c0 = (t.detach().to(dtype).clone().requires_grad_() for t in (x, *state))
+    y, (h, c) = module(x, (h0, c0))
+    loss = sum((out * w.to(dtype)).sum() for out, w in zip((y, h, c), weights, strict=True))
+    gradients = torch.autograd.grad(loss, [x, h0, c0, *module.parameters()])
+    return [y.detach(), h.detach(), c.detach(), *gradients]
+
+
+def inputs(batch: int, steps: int, size: int, hidden: int, layers: int) -> tuple[Tensor, Any, list[Tensor]]:
+    state = tuple(torch.randn(layers, batch, hidden) / 2 for _ in range(2))
+    weights = [torch.randn(batch, steps, hidden) / 10, torch.randn(layers, batch, hidden),
+               torch.randn(layers, batch, hidden)]
+    return torch.rand(batch, steps, size), state, weights
+
+
+# (T, H, B, I, layers, checkpoint_every)
+SIZES = [
+    (1, 1, 1, 1, 1, None), (2, 3, 2, 1, 1, None), (7, 5, 3, 2, 1, None), (40, 100, 16, 2, 1, None),
+    (33, 130, 70, 3, 2, None), (31, 16, 65, 2, 1, 7), (64, 17, 5, 4, 2, 8), (13, 33, 2, 40, 1, 5),
+    (1000, 20, 4, 2, 1, None), (1000, 20, 4, 2, 1, 32), (20, 100, 33, 2, 1, 1), (9, 15, 9, 2, 1, 100),
+]
+
+
+@pytest.mark.parametrize("forget_bias", [0.0, 1.0])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_outputs_and_gradients(sizes: tuple[Any, ...], forget_bias: float, isa: str) -> None:
+    steps, hidden, batch, size, layers, every = sizes
+    ours, theirs = pair(size, hidden, layers, forget_bias=forget_bias, checkpoint_every=every)
+    case = inputs(batch, steps, size, hidden, layers)
+    expected = everything(theirs, *case)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(everything(ours, *case))
+    for actual, right in zip(results[0], expected, strict=True):
+        assert relative_error(actual, right) <= TOLERANCE
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), "bits depend on the number of threads"
+
+
+def test_lstm_100_over_1000_steps() -> None:
+    ours, theirs = pair(2, 100)
+    case = inputs(16, 1000, 2, 100, 1)
+    for actual, right in zip(everything(ours, *case), everything(theirs, *case), strict=True):
+        assert relative_error(actual, right) <= TOLERANCE
+
+
+def test_checkpoints_change_no_bit() -> None:
+    case = inputs(5, 50, 2, 20, 1)
+    kept, _ = pair(2, 20)
+    checkpointed = LSTM(2, 20, batch_first=True, checkpoint_every=7)
+    checkpointed.load_state_dict(kept.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(everything(kept, *case), everything(checkpointed, *case), strict=True))
+
+
+def test_a_loss_on_the_last_output() -> None:
+    ours, theirs = pair(2, 30)
+    x = torch.rand(6, 25, 2)
+    ours.final_state(x)[0].square().sum().backward()
+    theirs(x.double())[0][:, -1].square().sum().backward()
+    for actual, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert relative_error(actual.grad, right.grad) <= TOLERANCE  # type: ignore[arg-type]
+
+
+def test_final_state_makes_no_array_of_all_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = Tensor.new_empty
+
+    def new_empty(self: Tensor, *size: Any, **options: Any) -> Tensor:
+        result = original(self, *size, **options)
+        made.append(result.numel())
+        return result
+
+    monkeypatch.setattr(Tensor, "new_empty", new_empty)
+    LSTM(2, 8, batch_first=True).final_state(torch.rand(4, 100, 2))[0].sum().backward()
+    assert max(made) <= 4 * 8 * 4
+
+
+def test_final_state_equals_forward() -> None:
+    module = LSTM(3, 7, 2)
+    x = torch.rand(9, 4, 3)
+    for a, b in zip(module.final_state(x), module(x)[1], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"num_layers": 2}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("batched", [True, False])
+def test_shapes_are_torchs(options: dict[str, Any], batched: bool) -> None:
+    ours, theirs = LSTM(3, 5, **options), nn.LSTM(3, 5, **options)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(6, 4, 3) if batched else torch.rand(6, 3)
+    state = tuple(torch.rand(options.get("num_layers", 1), *([6 if "batch_first" in options else 4] if batched else []), 5)
+                  for _ in range(2))
+    for given in (None, state):
+        (y, (h, c)), (right_y, (right_h, right_c)) = ours(x, given), theirs(x, given)
+        for actual, right in ((y, right_y), (h, right_h), (c, right_c)):
+            assert actual.shape == right.shape
+            assert torch.allclose(actual, right, atol=1e-6)
+
+
+def test_non_contiguous_inputs_states_and_gradients() -> None:
+    ours, theirs = pair(2, 6)
+    wide = torch.rand(4, 10, 4)
+    x = wide[:, :, ::2]
+    assert not x.is_contiguous()
+    state = (torch.rand(4, 1, 6).transpose(0, 1), torch.rand(4, 1, 6).transpose(0, 1))
+    weights = [torch.rand(10, 4, 6).transpose(0, 1), torch.rand(1, 4, 6), torch.rand(1, 4, 6)]
+    for actual, right in zip(everything(ours, x, state, weights), everything(theirs, x, state, weights), strict=True):
+        assert relative_error(actual, right) <= TOLERANCE
+    y, _ = ours(x)
+    y.sum().backward()  # an expanded gradient: all strides zero
+    right_y, _ = theirs(x.double())
+    right_y.sum().backward()
+    assert relative_error(ours.weight_hh_l0.grad, theirs.weight_hh_l0.grad) <= TOLERANCE  # type: ignore[arg-type]
+
+
+def test_two_forwards_before_a_backward() -> None:
+    ours, theirs = pair(2, 12)
+    a, b = torch.rand(3, 20, 2), torch.rand(5, 11, 2)
+    for module, dtype in ((ours, torch.float32), (theirs, torch.float64)):
+        first, second = module(a.to(dtype))[0], module(b.to(dtype))[0]
+        (first.square().sum() + second.sum()).backward()
+    for actual, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert relative_error(actual.grad, right.grad) <= TOLERANCE  # type: ignore[arg-type]
+
+
+def test_a_graph_kept_for_a_second_backward() -> None:
+    module = LSTM(2, 5)
+    loss = module(torch.rand(6, 3, 2))[0].sum()
+    first = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(module.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_several_threads_at_once() -> None:
+    module = LSTM(2, 20, batch_first=True)
+    x = torch.rand(8, 40, 2)
+
+    def gradients() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+
+    expected = gradients()
+    wrong: list[int] = []
+
+    def work() -> None:
+        for _ in range(20):
+            if not all(torch.equal(a, b) for a, b in zip(gradients(), expected, strict=True)):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_under_torchs_own_checkpointing() -> None:
+    module = LSTM(2, 9, batch_first=True)
+    x = torch.rand(4, 15, 2, requires_grad=True)
+    plain = torch.autograd.grad(module(x)[0].square().sum(), [x, *module.parameters()])
+    y = checkpoint(lambda inner: module(inner)[0], x, use_reentrant=False)
+    again = torch.autograd.grad(y.square().sum(), [x, *module.parameters()])  # type: ignore[union-attr]
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = LSTM(2, 9)
+    x = torch.rand(5, 3, 2)
+    trained, _ = module(x)
+    monkeypatch.setattr("adding_problem_native.lstm.Workspace", None)  # whoever keeps states fails
+    with torch.no_grad():
+        y, _ = module(x)
+    assert y.grad_fn is None
+    assert torch.equal(y, trained)
+    with pytest.raises(TypeError):
+        module(x)
+
+
+def test_frozen_parameters_get_no_gradient() -> None:
+    module = LSTM(2, 4)
+    module.bias_hh_l0.requires_grad_(False)
+    module(torch.rand(5, 3, 2))[0].sum().backward()
+    assert module.bias_hh_l0.grad is None
+    assert module.bias_ih_l0.grad is not None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_infinity_propagate_as_in_torch(bad: float, isa: str) -> None:
+    ours, theirs = LSTM(2, 18, batch_first=True), nn.LSTM(2, 18, batch_first=True)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(4, 12, 2)
+    x[1, 5, 0] = bad
+    y, (h, c) = ours(x)
+    right_y, (right_h, right_c) = theirs(x)
+    for actual, right in ((y, right_y), (h, right_h), (c, right_c)):
+        assert torch.equal(actual.isnan(), right.isnan())
+        assert torch.allclose(actual.nan_to_num(), right.nan_to_num(), atol=1e-6)
+    assert y[1, :5].isfinite().all()
+    assert torch.isfinite(y[[0, 2, 3]]).all()
+
+
+def test_large_inputs_saturate_as_in_torch(isa: str) -> None:
+    ours, theirs = pair(2, 10)
+    x = torch.randn(3, 8, 2) * 1e4
+    assert torch.allclose(ours(x)[0].double(), theirs(x.double())[0], atol=1e-6)
+
+
+def test_denormal_gradients_vanish_without_harm() -> None:
+    module = LSTM(2, 8, batch_first=True)
+    x = torch.rand(2, 400, 2)
+    y, _ = module(x)
+    gradient = torch.zeros_like(y)
+    gradient[:, -1] = 1e-38
+    y.backward(gradient)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    assert torch.tensor(1e-40).mul(1.0).item() > 0  # the flush-to-zero of the kernels has not leaked out
+
+
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 3}, {"dropout": 0.5, "num_layers": 2}], ids=str)
+def test_what_the_kernels_do_not_do_is_torchs(options: dict[str, Any]) -> None:
+    ours, theirs = LSTM(3, 5, **options), nn.LSTM(3, 5, **options)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(6, 4, 3)
+    torch.manual_seed(7)
+    actual = ours(x)
+    torch.manual_seed(7)
+    expected = theirs(x)
+    assert torch.equal(actual[0], expected[0])
+    assert torch.equal(ours.eval().final_state(x)[0], theirs.eval()(x)[1][0]) or options.get("dropout")
+
+
+def test_float64_and_packed_sequences_are_torchs() -> None:
+    ours = LSTM(3, 5)
+    theirs = nn.LSTM(3, 5)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(6, 4, 3)
+    packed = nn.utils.rnn.pack_padded_sequence(x, [6, 4, 2, 1])
+    assert torch.equal(ours(packed)[0].data, theirs(packed)[0].data)
+    assert torch.equal(ours.double()(x.double())[0], theirs.double()(x.double())[0])
+
+
+@pytest.mark.parametrize(
+    ("x", "state"),
+    [(torch.rand(5, 3, 4), None), (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
+     (torch.rand(5, 3, 2), (torch.rand(2, 3, 6), torch.rand(2, 3, 6))), (torch.rand(2, 2, 2, 2), None)],
+)
+def test_wrong_shapes_are_errors(x: Tensor, state: Any) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=r"(?i)expect"):
+        LSTM(2, 6)(x, state)
+
+
+def test_wrong_arguments_of_the_function() -> None:
+    w_ih, w_hh = torch.rand(8, 2), torch.rand(8, 2)
+    x = torch.rand(3, 4, 2)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"x": x[0]}, r"x: expected \(B, T, I\)"),
+        ({"x": x[:0]}, r"x: expected \(B, T, I\)"),
+        ({"w_ih": w_ih[:4]}, r"w_ih: expected shape \(8, 2\)"),
+        ({"bias": torch.rand(4)}, r"bias: expected shape \(8,\)"),
+        ({"state": (torch.rand(2, 2), torch.rand(3, 2))}, r"h0: expected shape \(3, 2\)"),
+        ({"x": x.double()}, "x: expected float32 on the CPU, found torch.float64"),
+    ]
+    for change, message in cases:
+        with pytest.raises(ValueError, match=message):
+            lstm(**({"x": x, "w_ih": w_ih, "w_hh": w_hh} | change))
+    with pytest.raises(ValueError, match="checkpoint_every"):
+        LSTM(2, 3, checkpoint_every=0)
+
+
+def test_an_unknown_build_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADDING_PROBLEM_NATIVE_ISA", "pentium")
+    with pytest.raises(ValueError, match="expected one of .*generic.* found 'pentium'"):
+        LSTM(2, 3)(torch.rand(2, 2, 2))
+
+
+def test_a_long_sequence_in_little_memory() -> None:
+    """Automatic checkpoints: T=200,000 at B=4, H=64 would keep 1.2 GB of states."""
+    import resource
+
+    module = LSTM(1, 64, batch_first=True)
+    x = torch.rand(4, 200_000, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    module.final_state(x)[0].sum().backward()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+    assert module.weight_hh_l0.grad.isfinite().all()  # type: ignore[union-attr]

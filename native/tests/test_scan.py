@@ -1,0 +1,84 @@
+"""The linear scan against float64, finite differences and its own reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from adding_problem_native import available_isas, linear_scan, linear_scan_reference
+
+
+@pytest.fixture(params=available_isas())
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("ADDING_PROBLEM_NATIVE_ISA", request.param)
+    return str(request.param)
+
+
+def case(batch: int, steps: int, features: int, *, state: bool) -> list[Tensor]:
+    torch.manual_seed(0)
+    tensors = [torch.rand(batch, steps, features) * 1.2 - 0.2, torch.randn(batch, steps, features)]
+    return [*tensors, torch.randn(batch, features)] if state else tensors
+
+
+def gradients(scan: Any, tensors: list[Tensor], weight: Tensor) -> list[Tensor]:
+    leaves = [t.detach().clone().requires_grad_() for t in tensors]
+    h = scan(*leaves)
+    return [h.detach(), *torch.autograd.grad((h * weight).sum(), leaves)]
+
+
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 50, 64), (5, 300, 67), (33, 20, 130), (2, 1000, 16)], ids=str)
+def test_values_and_gradients_against_float64(sizes: tuple[int, int, int], state: bool, isa: str) -> None:
+    tensors = case(*sizes, state=state)
+    weight = torch.randn(sizes)
+    actual = gradients(linear_scan, tensors, weight)
+    expected = gradients(linear_scan_reference, [t.double() for t in tensors], weight.double())
+    for ours, right in zip(actual, expected, strict=True):
+        assert (ours - right).norm() <= 2e-6 * right.norm()
+
+
+def test_the_reference_by_finite_differences() -> None:
+    tensors = [t.double().requires_grad_() for t in case(2, 6, 3, state=True)]
+    assert torch.autograd.gradcheck(linear_scan_reference, tensors)
+
+
+def test_bits_do_not_depend_on_the_threads() -> None:
+    tensors, weight = case(7, 90, 40, state=True), torch.randn(7, 90, 40)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(gradients(linear_scan, tensors, weight))
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_non_contiguous_and_expanded() -> None:
+    a, b = torch.rand(5, 3, 4).transpose(0, 1), torch.rand(3, 5, 1).expand(3, 5, 4)
+    assert torch.allclose(linear_scan(a, b), linear_scan_reference(a, b), atol=1e-6)
+
+
+def test_float64_runs_the_reference() -> None:
+    a, b = case(2, 5, 3, state=False)
+    assert torch.equal(linear_scan(a.double(), b.double()), linear_scan_reference(a.double(), b.double()))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nan_and_infinity(bad: float) -> None:
+    a, b = case(2, 30, 40, state=False)
+    b[1, 3, 7] = bad
+    assert torch.allclose(linear_scan(a, b), linear_scan_reference(a, b), atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "h0"),
+    [(torch.rand(2, 3), torch.rand(2, 3), None), (torch.rand(2, 3, 4), torch.rand(2, 3, 5), None),
+     (torch.rand(2, 3, 4), torch.rand(2, 3, 4), torch.rand(3, 4)), (torch.rand(0, 3, 4), torch.rand(0, 3, 4), None),
+     (torch.rand(2, 3, 4), torch.rand(2, 3, 4).double(), None)],
+)
+def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        linear_scan(a, b, h0)
