@@ -14,7 +14,7 @@ _P, _N = ctypes.c_void_p, ctypes.c_int64
 
 
 class LstmCall(ctypes.Structure):
-    """Mirror of `struct LstmCall` in src/lstm.cpp."""
+    """Mirror of `struct LstmCall` in src/kernels.h."""
 
     _fields_ = [
         ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
@@ -29,7 +29,7 @@ class LstmCall(ctypes.Structure):
 
 
 class ScanCall(ctypes.Structure):
-    """Mirror of `struct ScanCall` in src/scan.cpp."""
+    """Mirror of `struct ScanCall` in src/kernels.h."""
 
     _fields_ = [
         ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N),

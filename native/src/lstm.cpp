@@ -14,40 +14,9 @@
 #include <cstdint>
 #include <exception>
 
+#include "kernels.h"
 #include "runtime.h"
 #include "simd.h"
-
-#define EXPORT __attribute__((visibility("default")))
-
-extern "C" {
-
-// All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
-struct LstmCall {
-  int64_t batch, steps, inputs, hidden;
-  int64_t segment;         // steps between checkpoints; `steps` or more keeps every step instead
-  int64_t threads;
-  const float *x;          // (B, T, I) by strides
-  int64_t x_batch_stride, x_step_stride;
-  const float *h0, *c0;    // (B, H); null is zero
-  const float *w_ih, *w_hh;  // (4H, I), (4H, H)
-  const float *bias;       // (4H); null is zero
-  float *y;                // (B, T, H) by strides; null: not wanted
-  int64_t y_batch_stride, y_step_stride;
-  float *hn, *cn;          // (B, H)
-  float *saved;            // lstm_saved_floats() of them, for the backward pass; null: no gradients wanted
-  // backward only
-  const float *dy;         // (B, T, H) by strides; null is zero
-  int64_t dy_batch_stride, dy_step_stride;
-  const float *dhn, *dcn;  // (B, H); null is zero
-  float *dx;               // (B, T, I) contiguous; null: not wanted
-  float *dh0, *dc0;        // (B, H); null: not wanted
-  float *dw_ih, *dw_hh, *dbias;  // like the weights
-};
-
-EXPORT int64_t lstm_saved_floats(const LstmCall* call);
-EXPORT int lstm_forward(const LstmCall* call);
-EXPORT int lstm_backward(const LstmCall* call);
-}
 
 namespace {
 

@@ -2,28 +2,9 @@
 
 #include <cstdint>
 
+#include "kernels.h"
 #include "runtime.h"
 #include "simd.h"
-
-#define EXPORT __attribute__((visibility("default")))
-
-extern "C" {
-
-// All arrays are float32 and contiguous.
-struct ScanCall {
-  int64_t batch, steps, features, threads;
-  const float *a, *b;  // (B, T, H)
-  const float *h0;     // (B, H); null is zero
-  float *h;            // (B, T, H)
-  // backward only
-  const float *dh;     // (B, T, H)
-  float *da, *db;      // (B, T, H)
-  float *dh0;          // (B, H); null: not wanted
-};
-
-EXPORT int scan_forward(const ScanCall* call);
-EXPORT int scan_backward(const ScanCall* call);
-}
 
 namespace {
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
 from adding_problem_native import available_isas, linear_scan, linear_scan_reference
+from torch import Tensor
 
 
 @pytest.fixture(params=available_isas())

@@ -54,7 +54,9 @@ def lstm(
     _check_layer(x, w_ih, w_hh, bias, state)
     h0, c0 = state or (None, None)
     segment = checkpoint_every or _automatic_segment(x.shape[0], x.shape[1], w_hh.shape[1])
-    y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, segment, outputs)  # type: ignore[no-untyped-call]
+    # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
+    trained = torch.is_grad_enabled()
+    y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, segment, outputs, trained)  # type: ignore[no-untyped-call]
     return y, (hn, cn)
 
 
@@ -141,7 +143,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
-        segment: int, outputs: bool,
+        segment: int, outputs: bool, trained: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
@@ -154,7 +156,7 @@ class _Layer(torch.autograd.Function):
         call.hn, call.cn = hn.data_ptr(), cn.data_ptr()
         if y is not None:
             call.y, call.y_batch_stride, call.y_step_stride = y.data_ptr(), y.stride(0), y.stride(1)
-        if any(ctx.needs_input_grad):
+        if trained and any(ctx.needs_input_grad):
             ctx.workspace = Workspace(library().lstm_saved_floats(ctypes.byref(call)))
             ctx.segment = segment
             call.saved = ctx.workspace.pointer
@@ -180,7 +182,7 @@ class _Layer(torch.autograd.Function):
         call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), dbias.data_ptr()
         call.dx, call.dh0, call.dc0 = _pointer(dx), _pointer(dh0), _pointer(dc0)
         check(library().lstm_backward(ctypes.byref(call)))
-        return dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None
+        return dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None, None
 
 
 def _describe(

@@ -1,0 +1,59 @@
+// The C interface. Python mirrors the structures in adding_problem_native/_library.py.
+#pragma once
+
+#include <cstdint>
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+// One layer of LSTM. All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
+struct LstmCall {
+  int64_t batch, steps, inputs, hidden;
+  int64_t segment;         // steps between checkpoints; `steps` or more keeps every step instead
+  int64_t threads;
+  const float *x;          // (B, T, I) by strides
+  int64_t x_batch_stride, x_step_stride;
+  const float *h0, *c0;    // (B, H); null is zero
+  const float *w_ih, *w_hh;  // (4H, I), (4H, H)
+  const float *bias;       // (4H); null is zero
+  float *y;                // (B, T, H) by strides; null: not wanted
+  int64_t y_batch_stride, y_step_stride;
+  float *hn, *cn;          // (B, H)
+  float *saved;            // lstm_saved_floats() of them, for the backward pass; null: no gradients wanted
+  // backward only
+  const float *dy;         // (B, T, H) by strides; null is zero
+  int64_t dy_batch_stride, dy_step_stride;
+  const float *dhn, *dcn;  // (B, H); null is zero
+  float *dx;               // (B, T, I) contiguous; null: not wanted
+  float *dh0, *dc0;        // (B, H); null: not wanted
+  float *dw_ih, *dw_hh, *dbias;  // like the weights
+};
+
+// Each returns 0, or 1 when there is no memory for scratch space.
+EXPORT int64_t lstm_saved_floats(const LstmCall* call);
+EXPORT int lstm_forward(const LstmCall* call);
+EXPORT int lstm_backward(const LstmCall* call);
+
+// The linear recurrence h_t = a_t h_{t-1} + b_t. All arrays are float32 and contiguous.
+struct ScanCall {
+  int64_t batch, steps, features, threads;
+  const float *a, *b;  // (B, T, H)
+  const float *h0;     // (B, H); null is zero
+  float *h;            // (B, T, H)
+  // backward only
+  const float *dh;     // (B, T, H)
+  float *da, *db;      // (B, T, H)
+  float *dh0;          // (B, H); null: not wanted
+};
+
+EXPORT int scan_forward(const ScanCall* call);
+EXPORT int scan_backward(const ScanCall* call);
+
+// Room for so many floats, aligned to huge pages, or null. Its content is whatever was left there.
+EXPORT void* memory_acquire(int64_t floats);
+EXPORT void memory_release(void* memory);
+
+// 4 and 3 for the x86-64 levels of those numbers, else 0.
+EXPORT int processor_level();
+}
