@@ -7,6 +7,8 @@ import functools
 import os
 from pathlib import Path
 
+import torch
+
 ISA_VARIABLE = "ADDING_PROBLEM_NATIVE_ISA"
 _NAMES = {"x86-64-v4": "kernels_v4", "x86-64-v3": "kernels_v3", "generic": "kernels_generic"}
 
@@ -83,8 +85,19 @@ def _open(isa: str) -> ctypes.CDLL:
     opened.lstm_saved_floats.restype = ctypes.c_int64
     opened.memory_acquire.restype = ctypes.c_void_p
     opened.memory_acquire.argtypes = [ctypes.c_int64]
+    opened.use_parallel_region.argtypes = [ctypes.c_void_p]
     opened.memory_release.argtypes = [ctypes.c_void_p]
+    opened.use_parallel_region(_torchs_parallel_region())
     return opened
+
+
+def _torchs_parallel_region() -> ctypes.c_void_p | None:
+    """GOMP_parallel of the OpenMP runtime that PyTorch computes with; None where it has another kind or none."""
+    try:
+        torchs = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return ctypes.cast(torchs.GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return None
 
 
 class Workspace:

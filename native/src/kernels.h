@@ -54,6 +54,9 @@ EXPORT int scan_backward(const ScanCall* call);
 EXPORT void* memory_acquire(int64_t floats);
 EXPORT void memory_release(void* memory);
 
+// Use PyTorch's OpenMP threads: the address of GOMP_parallel in its runtime. Null: threads of our own.
+EXPORT void use_parallel_region(void* gomp_parallel);
+
 // 4 and 3 for the x86-64 levels of those numbers, else 0.
 EXPORT int processor_level();
 }

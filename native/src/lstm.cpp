@@ -432,7 +432,7 @@ int lstm_forward(const LstmCall* call) {
     const int64_t each = Block::forward_scratch(n);
     const int workers = static_cast<int>(n.blocks);
     const Scratch scratch(static_cast<size_t>(each * n.blocks));
-    Pool::run(workers, static_cast<int>(call->threads), [&](int b) {
+    parallel_for(workers, static_cast<int>(call->threads), [&](int b) {
       float* saved = call->saved ? call->saved + b * n.saved_per_block() : nullptr;
       Block(*call, n, b).forward(weights, saved, scratch.data() + b * each);
     });
@@ -447,7 +447,7 @@ int lstm_backward(const LstmCall* call) {
     std::unique_ptr<ForwardWeights> forward;
     if (n.checkpointed()) forward = std::make_unique<ForwardWeights>(*call, n);
     std::atomic<bool> exhausted{false};
-    Pool::run(static_cast<int>(n.blocks), static_cast<int>(call->threads), [&](int b) {
+    parallel_for(static_cast<int>(n.blocks), static_cast<int>(call->threads), [&](int b) {
       try {
         BackwardScratch scratch(n);
         BackwardBlock(*call, n, b).backward(forward.get(), weights, call->saved + b * n.saved_per_block(),

@@ -1,4 +1,4 @@
-// What Python needs of the shared runtime: reusable memory, and which build this processor can run.
+// What Python needs of the shared runtime: reusable memory, whose threads work, and which build this processor can run.
 
 #include "kernels.h"
 #include "runtime.h"
@@ -12,6 +12,10 @@ void* memory_acquire(int64_t floats) {
 }
 
 void memory_release(void* memory) { Memory::instance().release(memory); }
+
+void use_parallel_region(void* gomp_parallel) {
+  parallel_region = reinterpret_cast<ParallelRegion>(gomp_parallel);
+}
 
 int processor_level() {
 #if defined(__x86_64__)

@@ -129,23 +129,22 @@ class FlushToZero {
 
 // --- threads ---------------------------------------------------------------------------------------------------------
 
-// Runs task(0) .. task(n - 1) on the calling thread and helpers that stay for the next call. Tasks share nothing, so
-// that who runs which changes no result.
+// OpenMP's entry for a parallel region: fn(data) on so many threads.
+using ParallelRegion = void (*)(void (*fn)(void*), void* data, unsigned threads, unsigned flags);
+
+inline std::atomic<ParallelRegion> parallel_region{nullptr};
+
+// Threads of our own, for where PyTorch has no OpenMP runtime to share. They stay for the next call.
 class Pool {
  public:
-  static void run(int tasks, int threads, const std::function<void(int)>& task) {
+  static void run(int threads, const std::function<void()>& work) {
     Pool* pool = current();
     // Another thread's call may hold the helpers: then this one works alone instead of waiting.
     std::unique_lock<std::mutex> owner(pool->owner_, std::try_to_lock);
-    std::atomic<int> next{0};
-    const std::function<void()> work = [&] {
-      FlushToZero flush;
-      for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
-    };
-    const int helpers = owner.owns_lock() ? std::min(threads, tasks) - 1 : 0;
-    if (helpers > 0) pool->start(helpers, work);
+    const bool helped = owner.owns_lock();
+    if (helped) pool->start(threads - 1, work);
     work();
-    if (helpers > 0) pool->wait();
+    if (helped) pool->wait();
   }
 
  private:
@@ -210,3 +209,21 @@ class Pool {
   int wanted_ = 0, threads_ = 0;
   uint64_t round_ = 0;
 };
+
+// Runs task(0) .. task(n - 1) on up to so many threads. Tasks share nothing, so that who runs which changes no result.
+// PyTorch's own OpenMP threads do the work where there are any: after a region they wait by spinning, and threads of
+// ours beside them would fight for the cores (measured at B=16, T=150 on two cores: 3.3 ms a step instead of 2.0).
+inline void parallel_for(int tasks, int threads, const std::function<void(int)>& task) {
+  std::atomic<int> next{0};
+  const std::function<void()> work = [&] {
+    FlushToZero flush;
+    for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
+  };
+  threads = std::min(threads, tasks);
+  if (threads <= 1) return work();
+  if (const ParallelRegion region = parallel_region.load()) {
+    void* data = const_cast<std::function<void()>*>(&work);
+    return region([](void* w) { (*static_cast<std::function<void()>*>(w))(); }, data, static_cast<unsigned>(threads), 0);
+  }
+  Pool::run(threads, work);
+}

@@ -74,7 +74,7 @@ void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
 template <class Chunk, class Vector, class Rest>
 int run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
   const int64_t chunks = (call.features + kChunk - 1) / kChunk;
-  Pool::run(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
+  parallel_for(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
     const int64_t sequence = task / chunks;
     int64_t first = task % chunks * kChunk;
     if (first + kChunk <= call.features) return chunk(sequence, first);
