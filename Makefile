@@ -32,8 +32,9 @@ $(INSTALLED): pyproject.toml constraints.txt native/pyproject.toml native/CMakeL
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps ./native \
-	  || echo "the native kernels were not built (they need a C++17 compiler): everything runs on torch, slower"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps ./native \
+	  >$(VENV)/native-build.log 2>&1 || echo "the native kernels were not built: everything runs on torch, slower;" \
+	  "they need a C++17 compiler (what went wrong: $(VENV)/native-build.log)"
 	@touch $@
 
 peers:

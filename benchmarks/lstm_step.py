@@ -293,6 +293,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                    if row["contender"] == contender}
             axes.bar([sizes.index(size) + 0.16 * (offset - 2) for size in own], list(own.values()), 0.15,
                      label=contender, color=colors[contender])
+        axes.set_xlim(-0.6, len(sizes) - 0.4)
         axes.set_xticks(range(len(sizes)), [f"B={batch}\nT={length:,}" for batch, length in sizes])
         axes.set(ylabel="million sequence-steps/s", title=f"whole training steps, {threads} thread{'s' * (threads > 1)}")
         axes.grid(axis="y", alpha=0.25)

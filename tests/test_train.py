@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from adding_problem.task import sample_batch_numpy
 from adding_problem.train import EarlyStopping, StepEvent
 from tests import reference
 
+needs_native = pytest.mark.skipif(importlib.util.find_spec("adding_problem_native") is None, reason="no kernels here")
+
 
 class Trace:
     """A listener that keeps the loss of every step."""
@@ -35,12 +38,13 @@ class Trace:
         pass
 
 
+@pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("clip", [10.0, 0.01])
-def test_golden_trace(clip: float, tmp_path: Path) -> None:
+def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
     """Ten training steps of the product equal ten of the float64 equations, on the same items in the same order."""
     run = RunConfig(
         dataset=DatasetConfig(dt_length=400, t=25), model=ModelConfig(hidden=12),
-        train=TrainConfig(batch=16, clip_value=clip, epochs=1), seed=5, artifacts=str(tmp_path),
+        train=TrainConfig(batch=16, clip_value=clip, epochs=1), seed=5, artifacts=str(tmp_path), backend=backend,
     )
     state = models.build_model(run.model, seed=train._stream_seed(5, "initialisation")).state_dict()
     weights = reference.weights_of(state)

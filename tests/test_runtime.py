@@ -1,0 +1,51 @@
+"""The machine under a run: which backend and device, and what happens when they are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from adding_problem import runtime, train
+from adding_problem.errors import BackendError
+from tests.test_train import needs_native, small
+
+CPU = torch.device("cpu")
+
+
+@needs_native
+def test_auto_takes_the_native_kernels_on_a_cpu_and_records_it(tmp_path: Path) -> None:
+    assert runtime.resolve_backend("auto", CPU) == "native"
+    assert runtime.resolve_backend("torch", CPU) == "torch"
+    assert train.run(small(tmp_path / "a", train__epochs=1))["backend"] == "native"
+    assert train.run(small(tmp_path / "b", train__epochs=1, backend="torch"))["backend"] == "torch"
+
+
+def test_without_kernels_auto_is_torch_and_native_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "NATIVE_PACKAGE", "a_package_that_nobody_has")
+    runtime._native_problem.cache_clear()
+    try:
+        assert runtime.resolve_backend("auto", CPU) == "torch"
+        with pytest.raises(BackendError, match=r"pip install \./native"):
+            runtime.resolve_backend("native", CPU)
+    finally:
+        runtime._native_problem.cache_clear()
+
+
+def test_the_kernels_are_not_for_a_gpu() -> None:
+    assert runtime.resolve_backend("auto", torch.device("cuda")) == "torch"
+    with pytest.raises(BackendError, match="run on the CPU, not on 'cuda'"):
+        runtime.resolve_backend("native", torch.device("cuda"))
+
+
+def test_threads_are_set_and_restored() -> None:
+    before = torch.get_num_threads()
+    with runtime.cpu_threads(3) as threads:
+        assert threads == torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+
+
+def test_what_a_result_records() -> None:
+    assert runtime.processor()
+    assert {"python", "platform", "adding-problem", "torch", "numpy"} <= runtime.versions().keys()
