@@ -82,6 +82,7 @@ def draw_predictions(
         histogram.hist(error[np.isfinite(error)], bins=101, color=_TRAIN)
         for side in (-score["tolerance"], score["tolerance"]):
             histogram.axvline(side, color=_CONSTANT, linewidth=1, linestyle="--")
+        histogram.locator_params(axis="x", nbins=6)
         histogram.set(xlabel="prediction − target", ylabel="sequences", yscale="log",
                       title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)")
         figure.suptitle(f"Adding problem, T = {score['t']:,} ({score['variant']}), seed {score['seed']}: "

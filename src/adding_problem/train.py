@@ -167,17 +167,18 @@ def _train(
     begin = time.perf_counter()
     while (reason := _stop_reason(config, state)) is None:
         epoch = len(state.rows) + 1
-        total = 0.0
+        total, sequences = 0.0, (epoch - 1) * len(data)
         for step, (loss, size) in enumerate(_epoch_steps(config, state, data, epoch, device), start=1):
             total += loss * size
+            sequences += size
             if listener:
-                listener.on_step(StepEvent(epoch, step, steps, loss, (epoch - 1) * len(data) + step * size))
+                listener.on_step(StepEvent(epoch, step, steps, loss, sequences))
         row = EpochRow(
             epoch=epoch,
             loss=total / len(data),
             val_loss=_held_out_mse(config, state.model, device),
-            sequences=epoch * len(data),
-            sequence_steps=epoch * len(data) * sequence_width(config.dataset.t, config.dataset.variant),
+            sequences=sequences,
+            sequence_steps=sequences * sequence_width(config.dataset.t, config.dataset.variant),
             seconds=earlier + time.perf_counter() - begin,
         )
         _record(config, state, row)
