@@ -93,7 +93,10 @@ def leaf_changes() -> list[tuple[str, object]]:
             ("train.batch", 63), ("train.es_patience", 11), ("train.es_monitor", "val_loss"),
             ("train.learning_rate", 0.02), ("train.clip_value", 9.0), ("train.stop_val_loss", 1e-3),
             ("validate.seed", 44), ("validate.dt_length", 7), ("seed", 1), ("threads", 1), ("device", "cpu"),
-            ("backend", "torch")]
+            ("backend", "torch"), ("recipe", "fast"), ("dataset.stream", True), ("dataset.held_out", 5),
+            ("train.epoch_steps", 9), ("train.clip_norm", 2.0), ("train.warmup_steps", 3), ("train.decay_share", 0.5),
+            ("train.budget_steps", 10), ("train.budget_minutes", 1.5), ("curriculum.factor", 2.5),
+            ("curriculum.threshold", 0.02), ("curriculum.smoothing", 0.9)]
 
 
 @pytest.mark.parametrize(("key", "value"), leaf_changes())
@@ -107,14 +110,34 @@ def test_the_digest_test_forgets_no_key() -> None:
             for leaf in dataclasses.fields(getattr(RunConfig(), section.name))}
     keys |= {leaf.name for leaf in dataclasses.fields(RunConfig)
              if not dataclasses.is_dataclass(getattr(RunConfig(), leaf.name))}
-    assert {key for key, _ in leaf_changes()} == keys - {"artifacts"}
+    assert {key for key, _ in leaf_changes()} == keys - {"artifacts", "curriculum.start"}  # that one needs a stream
 
 
 def test_the_digest_leaves_the_place_out() -> None:
     assert config.load(None, {"artifacts": "elsewhere"}).digest == RunConfig().digest
 
 
+def test_a_recipe_is_plain_values_that_all_can_be_overridden(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, "recipe: fast\ntrain: {batch: 8}"), {"curriculum.factor": 2})
+    assert (loaded.train.batch, loaded.curriculum.factor) == (8, 2.0)
+    for key, value in config.RECIPES["fast"].items():
+        if key != "train.batch":
+            assert loaded.get(key) == value
+    again = tmp_path / "again.yaml"
+    again.write_text(config.to_yaml(loaded))
+    assert config.load(again) == loaded
+
+
+def test_the_recipe_seed_is_the_defaults() -> None:
+    assert config.load(None, {"recipe": "seed"}) == RunConfig()
+
+
 BAD = {
+    "curriculum on a fixed data set": ("curriculum: {start: 20}", "curriculum.start", "null where the data set is fixed"),
+    "curriculum too short": ("recipe: fast\ndataset: {variant: hs1997, t: 100}", "curriculum.start", "at least 22 steps"),
+    "unknown recipe": ("recipe: slow", "recipe", "one of seed, fast"),
+    "truth value expected": ("dataset: {stream: 3}", "dataset.stream", "true or false, found 3"),
+    "held out too many": ("dataset: {dt_length: 100, held_out: 60}", "dataset.dt_length", "split into 40 and 60"),
     "unknown key": ("dataset: {dtlength: 5}", "dataset.dtlength", "did you mean 'dataset.dt_length'"),
     "unknown section": ("trian: {epochs: 5}", "trian", "unknown key 'trian'"),
     "whole number expected": ("dataset: {t: 1.5}", "dataset.t", "a whole number of at least 2, found 1.5"),

@@ -76,6 +76,21 @@ def test_torch_initialisation() -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_long_initialisation() -> None:
+    hidden, length = 400, 1000
+    model = build_model(ModelConfig(hidden=hidden, init="long"), seed=0, length=length)
+    kernel, recurrent, bias, _ = (p.detach().double() for p in model.lstm.parameters())
+    assert stats.kstest(bias[hidden : 2 * hidden].exp().numpy(), stats.uniform(1, length - 2).cdf).pvalue > 1e-4
+    assert not bias[:hidden].any()
+    assert not bias[2 * hidden :].any()
+    gram = recurrent.T @ recurrent
+    assert torch.allclose(gram, gram[0, 0] * torch.eye(hidden, dtype=torch.float64), atol=1e-5)
+    assert gram[0, 0] < 1
+    assert kernel.abs().max() <= 0.1
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 4 * hidden * (hidden + 3) + hidden + 1
+
+
 def test_the_seed_decides_the_weights() -> None:
     first, same, other = (build_model(ModelConfig(hidden=5), seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)

@@ -144,8 +144,9 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         _print_result(folder, folder.read_result())
         return
     data = run_config.dataset
+    training = "fresh" if data.stream else f"{data.n_train:,}"
     print(f"LSTM({run_config.model.hidden}) on the adding problem, T = {data.t:,} ({data.variant}): "
-          f"{data.n_train:,} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
+          f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as listener:
         result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite, listener=listener)
     _print_result(folder, result)

@@ -24,7 +24,9 @@ import yaml
 from adding_problem.errors import ConfigError
 
 __all__ = [
+    "RECIPES",
     "Backend",
+    "CurriculumConfig",
     "DatasetConfig",
     "Device",
     "ModelConfig",
@@ -41,6 +43,29 @@ __all__ = [
 Variant = Literal["any", "halves", "hs1997"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
+Recipe = Literal["seed", "fast"]
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "seed": {},
+    "fast": {
+        "dataset.stream": True,
+        "dataset.held_out": 1_000,
+        "validate.dt_length": 10_000,
+        "model.init": "long",
+        "train.epochs": 1_000,
+        "train.batch": 16,
+        "train.es_patience": None,
+        "train.es_monitor": "val_loss",
+        "train.learning_rate": 2e-2,
+        "train.clip_value": None,
+        "train.clip_norm": 1.0,
+        "train.warmup_steps": 50,
+        "train.decay_share": 0.3,
+        "train.stop_val_loss": 7e-4,
+        "curriculum.start": 20,
+    },
+}
+"""Named methods, as plain values that the file and the command line can override. `seed` is all defaults."""
 
 MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
@@ -66,16 +91,20 @@ class DatasetConfig:
     t: int = option(150, "length T of a sequence, in steps", least=2)
     variant: Variant = option("any", "where the two marks may stand: anywhere, one in each half, or as in 1997")
     validation_split: float = option(0.3, "share of the sequences held out for validation", above=0, below=1)
+    stream: bool = option(False, "train on fresh sequences without end, instead of dt_length fixed ones in epochs")
+    held_out: int | None = option(None, "number of held-out sequences; null: as validation_split says", least=1)
 
     @property
     def n_train(self) -> int:
-        """Number of training sequences, rounded as Keras rounds it."""
+        """Number of fixed training sequences; the split is rounded as Keras rounds it."""
+        if self.held_out is not None:
+            return self.dt_length - self.held_out
         return math.floor(self.dt_length * (1 - self.validation_split))
 
     @property
     def n_held_out(self) -> int:
         """Number of sequences held out for the validation loss of every epoch."""
-        return self.dt_length - self.n_train
+        return self.held_out or self.dt_length - self.n_train
 
 
 @dataclass(frozen=True)
@@ -83,7 +112,18 @@ class ModelConfig:
     """The model: an LSTM and one linear unit on its last output."""
 
     hidden: int = option(100, "number of LSTM cells", least=1)
-    init: Literal["keras", "torch"] = option("keras", "initialisation of the weights: Keras's or PyTorch's defaults")
+    init: Literal["keras", "torch", "long"] = option(
+        "keras", "initialisation: Keras's or PyTorch's defaults, or long: forget gates for every time scale up to T")
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Training on short sequences first. It moves on to the next length when the smoothed training loss is low."""
+
+    start: int | None = option(None, "first length; null: train at dataset.t from the start", least=2)
+    factor: float = option(3.0, "each length is the last one times this, at most dataset.t", above=1)
+    threshold: float = option(1e-2, "smoothed training loss below which the length grows, and the decay begins", above=0)
+    smoothing: float = option(0.95, "weight of the past in the smoothed training loss", above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -91,11 +131,19 @@ class TrainConfig:
     """The training: Adam on the mean squared error, early stopping, best weights kept."""
 
     epochs: int = option(100, "most epochs to train", least=1)
+    epoch_steps: int = option(100, "with dataset.stream: training steps in an epoch, which ends with a validation", least=1)
     batch: int = option(64, "sequences per step", least=1)
-    es_patience: int = option(10, "epochs without improvement of es_monitor before training stops", least=1)
+    es_patience: int | None = option(10, "epochs without improvement of es_monitor before training stops; null: never", least=1)
     es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping and the best weights watch")
     learning_rate: float = option(1e-2, "learning rate of Adam", above=0, below=math.inf)
-    clip_value: float = option(10.0, "every component of the gradient is clipped to [-clip_value, clip_value]", above=0)
+    clip_value: float | None = option(
+        10.0, "every component of the gradient is clipped to [-clip_value, clip_value]; null: not", above=0)
+    clip_norm: float | None = option(None, "the norm of the whole gradient is clipped to this; null: not", above=0)
+    warmup_steps: int = option(0, "steps in which the learning rate rises from 0 in a line", least=0)
+    decay_share: float | None = option(
+        None, "once solved roughly, the rate falls in a line over this share of the steps so far; null: never", above=0)
+    budget_steps: int | None = option(None, "stop after about so many sequence-steps; null: no limit", least=1)
+    budget_minutes: float | None = option(None, "stop after about so many minutes; null: no limit", above=0)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
 
 
@@ -115,9 +163,11 @@ class RunConfig:
         ConfigError: when a value is out of its bounds or two values contradict each other.
     """
 
+    recipe: Recipe = option("seed", "named values for the keys below: seed, the original's method, or fast")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
     seed: int = option(0, "root seed: data, initialisation and order of the sequences all come from it", least=0)
     threads: int | None = option(None, "CPU threads; null: one per core", least=1)
@@ -168,8 +218,9 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     for key, value in (overrides or {}).items():
         values[key] = _typed(key, value, COMMAND_LINE)
         sources[key] = COMMAND_LINE
+    recipe = values.get("recipe", "seed")
     try:
-        return _build(RunConfig, values)
+        return _build(RunConfig, {**RECIPES[recipe], **values})
     except ConfigError as error:
         raise error.at(sources.get(error.key, str(path or COMMAND_LINE))) from None
 
@@ -360,7 +411,7 @@ def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
     if choices:
         return "one of " + ", ".join(choices)
     kinds = set(get_args(hint)) or {hint}
-    noun = "a whole number" if int in kinds else "a number" if float in kinds else "text"
+    noun = "true or false" if bool in kinds else "a whole number" if int in kinds else "a number" if float in kinds else "text"
     return noun + _bounds_text(opt) + (" or null" if type(None) in kinds else "")
 
 
@@ -374,7 +425,7 @@ def _bounds_text(opt: dataclasses.Field[Any]) -> str:
 
 
 def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str | bool):
         return
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
     right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
@@ -388,11 +439,17 @@ def _check_consistency(config: RunConfig) -> None:
     if data.t < shortest:
         raise ConfigError("dataset.t", f"at least {shortest} steps for the variant {data.variant!r}", str(data.t),
                           "raise dataset.t or choose another dataset.variant")
-    if data.n_train < batch or data.n_held_out < 1:
+    if not data.stream and (data.n_train < batch or data.n_held_out < 1):
         raise ConfigError("dataset.dt_length",
                           f"a batch of {batch} training sequences and a held-out one after the split",
                           f"{data.dt_length}, split into {data.n_train} and {data.n_held_out}",
                           "raise dataset.dt_length, or change train.batch or dataset.validation_split")
+    if config.curriculum.start is not None and not data.stream:
+        raise ConfigError("curriculum.start", "null where the data set is fixed", str(config.curriculum.start),
+                          "set dataset.stream to true, or curriculum.start to null")
+    if config.curriculum.start is not None and config.curriculum.start < shortest:
+        raise ConfigError("curriculum.start", f"at least {shortest} steps for the variant {data.variant!r}",
+                          str(config.curriculum.start), "raise curriculum.start")
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")

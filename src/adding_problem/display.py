@@ -28,6 +28,7 @@ class TrainingDisplay:
         self._losses = "no epoch finished yet"
         self._last_draw = self._begin = time.perf_counter()
         self._first_sequences: int | None = None
+        self._length_text = ""
         self._progress = Progress(
             TextColumn("{task.description:<6}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal,
@@ -47,13 +48,20 @@ class TrainingDisplay:
         now = time.perf_counter()
         if self._first_sequences is None:  # a resumed run begins later than at 0
             self._first_sequences, self._begin = event.sequences, now
+        self._length_text = self._length(event)
         if now - self._last_draw < _REFRESH_SECONDS or not self._console.is_terminal:
             return
         self._last_draw = now
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
         self._progress.update(self._steps, completed=event.step, total=event.steps,
-                              note=f"{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}")
+                              note=f"{self._length(event)}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}")
         self._progress.update(self._epochs, completed=event.epoch - 1)
+
+    def _length(self, event: StepEvent) -> str:
+        """How far the curriculum is, where there is one."""
+        if self._config.curriculum.start is None:
+            return ""
+        return f"length {event.length:,} of {self._config.dataset.t:,}   "
 
     def on_epoch(self, row: EpochRow) -> None:
         """Show the losses of the epoch beside the constant predictor's."""
@@ -63,8 +71,8 @@ class TrainingDisplay:
             self._progress.update(self._epochs, completed=row.epoch, note=self._losses)
         else:
             rate = row.sequences / max(row.seconds, 1e-9)
-            print(f"epoch {row.epoch}/{self._config.train.epochs}   {self._losses}   {rate:,.0f} sequences/s   "
-                  f"{row.seconds:.0f} s", flush=True)
+            print(f"epoch {row.epoch}/{self._config.train.epochs}   {self._length_text}{self._losses}   "
+                  f"{rate:,.0f} sequences/s   {row.seconds:.0f} s", flush=True)
 
 
 @contextmanager

@@ -54,14 +54,21 @@ class _Curves:
 
 
 def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -> None:
-    """Training and validation loss against the epoch, on a log scale, with the constant predictor's line."""
+    """Training and validation loss on a log scale, with the constant predictor's line.
+
+    Against the epoch; of a run on fresh sequences, whose epochs differ in length, against the sequence-steps.
+    """
     with _figure(path, (7.5, 4.5)) as figure:
         axes = figure.add_subplot()
         curves = _Curves("", result["t"], [row.loss for row in rows], [row.val_loss for row in rows],
                          result["constant_predictor_mse"])
-        _plot_curves(axes, curves)
-        axes.plot(result["best_epoch"], result["best_val_loss"], "o", color=_VALIDATION, label="weights that are kept")
-        axes.set(xlabel="epoch", ylabel="mean squared error")
+        stream = result["stream"]
+        places = [row.sequence_steps / 1e6 if stream else row.epoch for row in rows]
+        _plot_curves(axes, curves, places)
+        axes.plot(places[result["best_epoch"] - 1], result["best_val_loss"], "o", color=_VALIDATION, label="weights that are kept")
+        axes.set(xlabel="million sequence-steps" if stream else "epoch", ylabel="mean squared error")
+        if not stream:
+            axes.locator_params(axis="x", integer=True)
         axes.legend()
         figure.suptitle(f"Adding problem, T = {result['t']:,} ({result['variant']}): {_outcome(result)}")
 
@@ -139,14 +146,12 @@ def _curves_of(folder: RunFolder) -> _Curves:
     return _Curves(str(folder.path), config.dataset.t, [row.loss for row in rows], [row.val_loss for row in rows])
 
 
-def _plot_curves(axes: Axes, curves: _Curves) -> None:
-    epochs = range(1, len(curves.loss) + 1)
-    marker = "o" if len(curves.loss) == 1 else None
-    axes.plot(epochs, curves.loss, color=_TRAIN, marker=marker, label="training loss")
-    axes.plot(epochs, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
+def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
+    marker = "." if len(places) < 20 else None
+    axes.plot(places, curves.loss, color=_TRAIN, marker=marker, label="training loss")
+    axes.plot(places, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
     _constant_line(axes, curves.constant_mse, "always answering the mean")
     axes.set_yscale("log")
-    axes.locator_params(axis="x", integer=True)
 
 
 def _plot_best(axes: Axes, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,27 +20,35 @@ from adding_problem.task import (
     batches,
     constant_predictor_mse,
     evaluation_batch,
+    sample_batch,
     sequence_width,
 )
 
-__all__ = ["EarlyStopping", "Listener", "StepEvent", "run"]
+__all__ = ["EarlyStopping", "Listener", "Schedule", "StepEvent", "advance", "run"]
+
+StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
-_STREAMS = {"initialisation": 1, "order": 2}
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3}
+_SHORTEST_DECAY = 150  # steps; measured: less leaves the error above 1e-3 at T=150
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """Where a run is after a training step: epoch and step count from 1; loss is that of the step's batch."""
+    """Where a run is after a training step: epoch and step count from 1; loss is that of the step's batch.
+
+    Steps of this epoch, sequences since the start, length of this step's sequences.
+    """
 
     epoch: int
     step: int
     steps: int
     loss: float
     sequences: int
+    length: int
 
 
 class Listener(Protocol):
@@ -57,7 +65,7 @@ class Listener(Protocol):
 class EarlyStopping:
     """Keras's rule: stop after `patience` epochs in a row that do not improve on the best value, strictly."""
 
-    patience: int
+    patience: int | None
     best: float = math.inf
     best_epoch: int = 0
     wait: int = 0
@@ -73,7 +81,71 @@ class EarlyStopping:
     @property
     def exhausted(self) -> bool:
         """Whether patience is at its end."""
-        return self.wait >= self.patience
+        return self.patience is not None and self.wait >= self.patience
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All that the curriculum and the learning rate depend on.
+
+    Attributes:
+        length: of the sequences to train on now.
+        step: training steps taken.
+        at_length: steps taken at this length.
+        smoothed: exponential mean of the training loss at this length.
+        rate: learning rate before warm-up and decay.
+        decay_start, decay_steps: the decay under way; no steps where there is none.
+    """
+
+    length: int
+    rate: float
+    step: int = 0
+    at_length: int = 0
+    smoothed: float = math.nan
+    decay_start: int = 0
+    decay_steps: int = 0
+
+    @classmethod
+    def first(cls, config: RunConfig) -> Schedule:
+        """Where a run begins."""
+        length = min(config.curriculum.start or config.dataset.t, config.dataset.t)
+        return cls(length, config.train.learning_rate)
+
+    @property
+    def decayed(self) -> bool:
+        """Whether a decay has just come to its end."""
+        return self.decay_steps > 0 and self.step == self.decay_start + self.decay_steps
+
+    def learning_rate(self, config: RunConfig) -> float:
+        """The rate of the next step: up in a line at the start, down in a line in a decay."""
+        warm = min(1.0, (self.step + 1) / config.train.warmup_steps) if config.train.warmup_steps else 1.0
+        fallen = (self.step - self.decay_start) / self.decay_steps if self.decay_steps else 0.0
+        return self.rate * warm * (1 - fallen)
+
+
+def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
+    """The schedule after a step with this training loss.
+
+    A smoothed loss below the threshold makes the sequences longer; at full length it begins the decay. A decay that ends
+    unsolved is followed by another, from half the rate and twice as long.
+    """
+    curriculum = config.curriculum
+    smoothed = schedule.smoothed
+    smoothed = loss if math.isnan(smoothed) else curriculum.smoothing * smoothed + (1 - curriculum.smoothing) * loss
+    step = schedule.step + 1
+    if schedule.decay_steps:
+        if step > schedule.decay_start + schedule.decay_steps:
+            return replace(schedule, step=step, smoothed=smoothed, rate=schedule.rate / 2, decay_start=step - 1,
+                           decay_steps=2 * schedule.decay_steps)
+        return replace(schedule, step=step, smoothed=smoothed)
+    low = smoothed < curriculum.threshold and schedule.at_length * (1 - curriculum.smoothing) >= 1
+    if low and schedule.length < config.dataset.t:
+        length = min(config.dataset.t, int(schedule.length * curriculum.factor))
+        return replace(schedule, step=step, at_length=0, smoothed=math.nan, length=length)
+    if low and config.train.decay_share is not None:
+        decay_steps = max(_SHORTEST_DECAY, round(config.train.decay_share * step))
+        return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=decay_steps)
+    return replace(schedule, step=step, smoothed=smoothed, at_length=schedule.at_length + 1)
 
 
 @dataclass
@@ -83,16 +155,17 @@ class _State:
     model: nn.Module
     optimizer: torch.optim.Adam
     stopping: EarlyStopping
+    schedule: Schedule
     rows: list[EpochRow] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, config: RunConfig, device: torch.device, backend: str) -> _State:
         seed = _stream_seed(config.seed, "initialisation")
-        model = models.build_model(config.model, seed=seed, backend=backend).to(device)
+        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t).to(device)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=config.train.learning_rate, eps=_ADAM_EPSILON, fused=True)
-        return cls(model, optimizer, EarlyStopping(config.train.es_patience))
+        return cls(model, optimizer, EarlyStopping(config.train.es_patience), Schedule.first(config))
 
     def save(self, folder: RunFolder) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -101,6 +174,7 @@ class _State:
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
         state = {
             "stopping": [self.stopping.best, self.stopping.best_epoch, self.stopping.wait],
+            "schedule": asdict(self.schedule),
             "rows": [list(vars(row).values()) for row in self.rows],
         }
         folder.write_checkpoint({k: v.detach().cpu() for k, v in tensors.items()}, state)
@@ -116,7 +190,18 @@ class _State:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.stopping.best, self.stopping.best_epoch, self.stopping.wait = state["stopping"]
+        self.schedule = Schedule(**state["schedule"])
         self.rows = [EpochRow(*row) for row in state["rows"]]
+
+    @property
+    def sequences(self) -> int:
+        """Sequences trained on until the last finished epoch."""
+        return self.rows[-1].sequences if self.rows else 0
+
+    @property
+    def sequence_steps(self) -> int:
+        """Sequence-steps trained on until the last finished epoch."""
+        return self.rows[-1].sequence_steps if self.rows else 0
 
 
 def run(
@@ -160,25 +245,24 @@ def run(
 
 def _train(
     config: RunConfig, state: _State, folder: RunFolder, device: torch.device, listener: Listener | None
-) -> Literal["epochs", "early_stopping", "solved", "diverged"]:
-    data = AddingDataset(config.dataset.n_train, config.dataset.t, seed=config.seed, variant=config.dataset.variant)
-    steps = math.ceil(len(data) / config.train.batch)
+) -> StopReason:
+    data = None if config.dataset.stream else _fixed_data(config)
     earlier = state.rows[-1].seconds if state.rows else 0.0
     begin = time.perf_counter()
     while (reason := _stop_reason(config, state)) is None:
-        epoch = len(state.rows) + 1
-        total, sequences = 0.0, (epoch - 1) * len(data)
-        for step, (loss, size) in enumerate(_epoch_steps(config, state, data, epoch, device), start=1):
-            total += loss * size
+        total, sequences, sequence_steps = 0.0, state.sequences, state.sequence_steps
+        for event, size in _epoch(config, state, data, device):
+            total += event.loss * size
             sequences += size
+            sequence_steps += size * sequence_width(event.length, config.dataset.variant)
             if listener:
-                listener.on_step(StepEvent(epoch, step, steps, loss, sequences))
+                listener.on_step(event)
         row = EpochRow(
-            epoch=epoch,
-            loss=total / len(data),
+            epoch=len(state.rows) + 1,
+            loss=total / (sequences - state.sequences),
             val_loss=_held_out_mse(config, state.model, device),
             sequences=sequences,
-            sequence_steps=sequences * sequence_width(config.dataset.t, config.dataset.variant),
+            sequence_steps=sequence_steps,
             seconds=earlier + time.perf_counter() - begin,
         )
         _record(config, state, row)
@@ -189,30 +273,66 @@ def _train(
     return reason
 
 
-def _epoch_steps(
-    config: RunConfig, state: _State, data: AddingDataset, epoch: int, device: torch.device
-) -> Iterator[tuple[float, int]]:
-    """One epoch in its seeded order; loss and number of sequences of each step."""
+def _epoch(
+    config: RunConfig, state: _State, data: AddingDataset | None, device: torch.device
+) -> Iterator[tuple[StepEvent, int]]:
+    """The steps of the next epoch, and the number of sequences in each."""
+    epoch, sequences = len(state.rows) + 1, state.sequences
+    steps = math.ceil(len(data) / config.train.batch) if data else config.train.epoch_steps
+    batch_source = _fresh_batches(config, state) if data is None else _ordered_batches(config, data, epoch)
+    for step, (x, y) in enumerate(batch_source, start=1):
+        length = state.schedule.length
+        loss = _step(config, state, x.to(device), y.to(device))
+        state.schedule = advance(state.schedule, loss, config)
+        sequences += len(x)
+        yield StepEvent(epoch, step, steps, loss, sequences, length), len(x)
+
+
+def _step(config: RunConfig, state: _State, x: Tensor, y: Tensor) -> float:
+    """One training step; the loss before it."""
+    (group,) = state.optimizer.param_groups
+    group["lr"] = state.schedule.learning_rate(config)
+    loss = nn.functional.mse_loss(state.model(x), y)
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if config.train.clip_value is not None:
+        nn.utils.clip_grad_value_(group["params"], config.train.clip_value)
+    if config.train.clip_norm is not None:
+        nn.utils.clip_grad_norm_(group["params"], config.train.clip_norm)
+    state.optimizer.step()
+    return loss.item()
+
+
+def _fixed_data(config: RunConfig) -> AddingDataset:
+    data = config.dataset
+    return AddingDataset(data.n_train, data.t, seed=config.seed, variant=data.variant)
+
+
+def _ordered_batches(config: RunConfig, data: AddingDataset, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The fixed data set once, in the seeded order of the epoch."""
     order = _order(len(data), config.seed, epoch)
-    parameters = [p for p in state.model.parameters() if p.requires_grad]
     for first in range(0, len(data), config.train.batch):
-        x, y = data.batch(order[first : first + config.train.batch])
-        loss = nn.functional.mse_loss(state.model(x.to(device)), y.to(device))
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_value_(parameters, config.train.clip_value)
-        state.optimizer.step()
-        yield loss.item(), len(x)
+        yield data.batch(order[first : first + config.train.batch])
+
+
+def _fresh_batches(config: RunConfig, state: _State) -> Iterator[tuple[Tensor, Tensor]]:
+    """New sequences of the schedule's length, until the epoch's steps are done or a decay has come to its end."""
+    first, batch = state.sequences, config.train.batch
+    for index in range(config.train.epoch_steps):
+        yield sample_batch(batch, state.schedule.length, seed=config.seed, start=first + index * batch,
+                           variant=config.dataset.variant)
+        if state.schedule.decayed:
+            return
 
 
 @torch.no_grad()
 def _held_out_mse(config: RunConfig, model: nn.Module, device: torch.device) -> float:
-    """Mean squared error on the held-out items, which follow the training items in the same stream."""
+    """Mean squared error on the held-out items: those after the training items, or, of a stream, another stream's."""
     data = config.dataset
+    seed, start = (_stream_seed(config.seed, "held_out"), 0) if data.stream else (config.seed, data.n_train)
     total = 0.0
-    held_out = batches(data.n_held_out, data.t, seed=config.seed, start=data.n_train, variant=data.variant,
-                       batch=evaluation_batch(data.t), device=device)
-    for x, y in held_out:
+    for x, y in batches(data.n_held_out, data.t, seed=seed, start=start, variant=data.variant,
+                        batch=evaluation_batch(data.t), device=device):
         total += (model(x) - y).double().square().sum().item()
     return total / data.n_held_out
 
@@ -224,20 +344,20 @@ def _record(config: RunConfig, state: _State, row: EpochRow) -> None:
         state.best_weights = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
 
 
-def _stop_reason(
-    config: RunConfig, state: _State
-) -> Literal["epochs", "early_stopping", "solved", "diverged"] | None:
+def _stop_reason(config: RunConfig, state: _State) -> StopReason | None:
     """Why the run ends after the last recorded epoch; None when it goes on."""
     if not state.rows:
         return None
-    last = state.rows[-1]
+    last, train = state.rows[-1], config.train
     if not math.isfinite(last.loss):
         return "diverged"
-    if config.train.stop_val_loss is not None and last.val_loss < config.train.stop_val_loss:
+    if train.stop_val_loss is not None and last.val_loss < train.stop_val_loss:
         return "solved"
     if state.stopping.exhausted:
         return "early_stopping"
-    return "epochs" if last.epoch >= config.train.epochs else None
+    if last.sequence_steps >= (train.budget_steps or math.inf) or last.seconds >= 60 * (train.budget_minutes or math.inf):
+        return "budget"
+    return "epochs" if last.epoch >= train.epochs else None
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -269,6 +389,7 @@ def _result(config: RunConfig, state: _State, reason: str) -> dict[str, Any]:
         "seed": config.seed,
         "t": data.t,
         "variant": data.variant,
+        "stream": data.stream,
         "constant_predictor_mse": constant_predictor_mse(data.variant, data.t),
         "stop_reason": reason,
         "epochs": last.epoch,

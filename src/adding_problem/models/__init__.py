@@ -12,15 +12,16 @@ from adding_problem.models.lstm import AddingLSTM
 __all__ = ["AddingLSTM", "build_model", "describe", "from_description"]
 
 
-def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch") -> AddingLSTM:
+def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000) -> AddingLSTM:
     """The model of a configuration, freshly initialised on the CPU.
 
     Args:
         config: size and initialisation.
         seed: of the initial weights; the global random state is neither read nor changed.
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
+        length: T, which the initialisation `long` prepares for.
     """
-    return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend)
+    return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend, length=length)
 
 
 def describe(model: AddingLSTM) -> dict[str, Any]:

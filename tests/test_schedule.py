@@ -1,0 +1,137 @@
+"""Curriculum, learning rate and fresh sequences: by hand, and end to end on a small stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adding_problem import config, train
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.config import RunConfig
+from adding_problem.train import Schedule, StepEvent, advance
+from tests.test_train import Interrupt, numbers, weights
+
+
+def fast(**changes: Any) -> RunConfig:
+    return config.load(None, {"recipe": "fast"} | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def after(schedule: Schedule, losses: list[float], run: RunConfig) -> Schedule:
+    for loss in losses:
+        schedule = advance(schedule, loss, run)
+    return schedule
+
+
+def test_lengths_grow_by_the_factor_up_to_t() -> None:
+    run = fast(dataset__t=1000)
+    schedule, lengths = Schedule.first(run), []
+    while not schedule.decay_steps:
+        if schedule.length not in lengths:
+            lengths.append(schedule.length)
+        schedule = advance(schedule, 1e-3, run)
+    assert lengths == [20, 60, 180, 540, 1000]
+
+
+def test_a_length_is_kept_while_the_loss_is_high() -> None:
+    run = fast(dataset__t=1000)
+    assert after(Schedule.first(run), [0.17] * 500, run).length == 20
+
+
+def test_a_few_lucky_batches_do_not_lengthen() -> None:
+    run = fast(dataset__t=1000)
+    assert after(Schedule.first(run), [1e-3] * 19, run).length == 20
+    assert after(Schedule.first(run), [0.17] * 30 + [1e-3] * 10, run).length == 20
+
+
+def test_the_smoothed_loss_is_the_exponential_mean() -> None:
+    run = fast(dataset__t=1000, curriculum__smoothing=0.5)
+    assert after(Schedule.first(run), [0.4, 0.2, 0.1], run).smoothed == pytest.approx(0.25 * 0.4 + 0.25 * 0.2 + 0.5 * 0.1)
+
+
+def test_the_rate_rises_then_stays_then_falls_to_nothing() -> None:
+    run = fast(dataset__t=20, train__warmup_steps=10, train__decay_share=10.0)
+    rates, schedule = [], Schedule.first(run)
+    while not schedule.decayed:
+        rates.append(schedule.learning_rate(run))
+        schedule = advance(schedule, 1e-3, run)
+    peak, start = run.train.learning_rate, schedule.decay_start
+    assert rates[:10] == pytest.approx([peak * k / 10 for k in range(1, 11)])
+    assert rates[10:start] == [peak] * (start - 10)
+    assert schedule.decay_steps == 10 * start
+    expected = [peak * (1 - k / schedule.decay_steps) for k in range(schedule.decay_steps)]
+    assert rates[start:] == pytest.approx(expected)
+
+
+def test_an_unsolved_decay_is_followed_by_a_longer_one_from_half_the_rate() -> None:
+    run = fast(dataset__t=20)
+    schedule = Schedule.first(run)
+    while not schedule.decayed:
+        schedule = advance(schedule, 5e-3, run)
+    following = advance(schedule, 5e-3, run)
+    assert following.rate == schedule.rate / 2
+    assert following.decay_steps == 2 * schedule.decay_steps
+    assert following.learning_rate(run) < schedule.rate / 2
+    assert following.learning_rate(run) > 0.99 * schedule.rate / 2
+
+
+def test_the_original_method_has_one_length_and_one_rate() -> None:
+    run = RunConfig()
+    schedule = after(Schedule.first(run), [1e-4] * 100, run)
+    assert (schedule.length, schedule.learning_rate(run), schedule.decay_steps) == (150, 1e-2, 0)
+
+
+SMALL = {"dataset__t": 30, "dataset__held_out": 64, "model__hidden": 12, "curriculum__start": 5, "threads": 1,
+         "train__epoch_steps": 40, "train__epochs": 12, "train__stop_val_loss": None, "curriculum__threshold": 0.1}
+
+
+class Lengths:
+    """A listener that keeps what every step trained on."""
+
+    def __init__(self) -> None:
+        self.events: list[StepEvent] = []
+
+    def on_step(self, event: StepEvent) -> None:
+        self.events.append(event)
+
+    def on_epoch(self, row: EpochRow) -> None:
+        pass
+
+
+def test_a_stream_end_to_end(tmp_path: Path) -> None:
+    listener = Lengths()
+    result = train.run(fast(**SMALL, artifacts=str(tmp_path)), listener=listener)
+    lengths = [event.length for event in listener.events]
+    assert lengths == sorted(lengths)
+    assert set(lengths) == {5, 15, 30}
+    assert result["sequences"] == 16 * len(lengths)
+    assert result["sequence_steps"] == 16 * sum(lengths)
+    assert result["best_val_loss"] == min(row.val_loss for row in RunFolder(tmp_path).read_history())
+
+
+def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
+    uncut = train.run(fast(**SMALL, artifacts=str(tmp_path / "uncut")))
+    cut = fast(**SMALL, artifacts=str(tmp_path / "cut"))
+    for epoch in (2, 7):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(cut, resume=True, listener=Interrupt(epoch))
+    assert numbers(train.run(cut, resume=True)) == numbers(uncut)
+    for name, weight in weights(tmp_path / "uncut").items():
+        assert torch.equal(weight, weights(tmp_path / "cut")[name])
+
+
+def test_budgets(tmp_path: Path) -> None:
+    steps = train.run(fast(**SMALL, train__budget_steps=5000, artifacts=str(tmp_path / "steps")))
+    assert steps["stop_reason"] == "budget"
+    assert 5000 <= steps["sequence_steps"] <= 5000 + 40 * 16 * 30
+    minutes = train.run(fast(**SMALL, train__budget_minutes=1e-6, artifacts=str(tmp_path / "minutes")))
+    assert (minutes["stop_reason"], minutes["epochs"]) == ("budget", 1)
+
+
+def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
+    """About two seconds; always answering 1 would score 1/6, a threshold of 7e-4 is never met by luck."""
+    result = train.run(fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path)))
+    assert result["stop_reason"] == "solved"
+    assert result["best_val_loss"] < 7e-4
