@@ -42,13 +42,13 @@ def test_a_length_is_kept_while_the_loss_is_high() -> None:
 
 def test_a_few_lucky_batches_do_not_lengthen() -> None:
     run = fast(dataset__t=1000)
-    assert after(Schedule.first(run), [1e-3] * 19, run).length == 20
-    assert after(Schedule.first(run), [0.17] * 30 + [1e-3] * 10, run).length == 20
+    assert after(Schedule.first(run), [1e-3] * 40, run).length == 20
+    assert after(Schedule.first(run), [0.17] * 30 + [1e-3] * 40, run).length == 20
 
 
 def test_the_smoothed_loss_is_the_exponential_mean() -> None:
     run = fast(dataset__t=1000, curriculum__smoothing=0.5)
-    assert after(Schedule.first(run), [0.4, 0.2, 0.1], run).smoothed == pytest.approx(0.25 * 0.4 + 0.25 * 0.2 + 0.5 * 0.1)
+    assert after(Schedule.first(run), [0.4, 0.2], run).smoothed == pytest.approx(0.25 / 6 + 0.25 * 0.4 + 0.5 * 0.2)
 
 
 def test_the_rate_rises_then_stays_then_falls_to_nothing() -> None:
@@ -131,7 +131,7 @@ def test_budgets(tmp_path: Path) -> None:
 
 
 def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
-    """About two seconds; always answering 1 would score 1/6, a threshold of 7e-4 is never met by luck."""
+    """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by luck."""
     result = train.run(fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path)))
     assert result["stop_reason"] == "solved"
-    assert result["best_val_loss"] < 7e-4
+    assert result["best_val_loss"] < 8e-4

@@ -60,8 +60,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.clip_value": None,
         "train.clip_norm": 1.0,
         "train.warmup_steps": 50,
-        "train.decay_share": 0.3,
-        "train.stop_val_loss": 7e-4,
+        "train.decay_share": 0.15,
+        "train.stop_val_loss": 8e-4,
         "curriculum.start": 20,
     },
 }
@@ -122,7 +122,7 @@ class CurriculumConfig:
 
     start: int | None = option(None, "first length; null: train at dataset.t from the start", least=2)
     factor: float = option(3.0, "each length is the last one times this, at most dataset.t", above=1)
-    threshold: float = option(1e-2, "smoothed training loss below which the length grows, and the decay begins", above=0)
+    threshold: float = option(3e-3, "smoothed training loss below which the length grows", above=0)
     smoothing: float = option(0.95, "weight of the past in the smoothed training loss", above=0, below=1)
 
 
@@ -140,8 +140,10 @@ class TrainConfig:
         10.0, "every component of the gradient is clipped to [-clip_value, clip_value]; null: not", above=0)
     clip_norm: float | None = option(None, "the norm of the whole gradient is clipped to this; null: not", above=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0 in a line", least=0)
+    decay_below: float = option(
+        2e-2, "smoothed training loss at full length below which the learning rate begins to fall", above=0)
     decay_share: float | None = option(
-        None, "once solved roughly, the rate falls in a line over this share of the steps so far; null: never", above=0)
+        None, "then it falls in a line over this share of the steps so far; null: it never falls", above=0)
     budget_steps: int | None = option(None, "stop after about so many sequence-steps; null: no limit", least=1)
     budget_minutes: float | None = option(None, "stop after about so many minutes; null: no limit", above=0)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)

@@ -33,7 +33,7 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
 _STREAMS = {"initialisation": 1, "order": 2, "held_out": 3}
-_SHORTEST_DECAY = 150  # steps; measured: less leaves the error above 1e-3 at T=150
+_SHORTEST_DECAY = 120  # steps: less leaves the error above 1e-3 (measured: docs/log.md)
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,16 @@ class Schedule:
 
     Attributes:
         length: of the sequences to train on now.
-        step: training steps taken.
-        at_length: steps taken at this length.
-        smoothed: exponential mean of the training loss at this length.
+        smoothed: exponential mean of the training loss at this length, from the constant predictor's on.
         rate: learning rate before warm-up and decay.
+        step: training steps taken.
         decay_start, decay_steps: the decay under way; no steps where there is none.
     """
 
     length: int
     rate: float
+    smoothed: float
     step: int = 0
-    at_length: int = 0
-    smoothed: float = math.nan
     decay_start: int = 0
     decay_steps: int = 0
 
@@ -109,7 +107,7 @@ class Schedule:
     def first(cls, config: RunConfig) -> Schedule:
         """Where a run begins."""
         length = min(config.curriculum.start or config.dataset.t, config.dataset.t)
-        return cls(length, config.train.learning_rate)
+        return cls(length, config.train.learning_rate, _nothing_learned(config))
 
     @property
     def decayed(self) -> bool:
@@ -123,29 +121,33 @@ class Schedule:
         return self.rate * warm * (1 - fallen)
 
 
+def _nothing_learned(config: RunConfig) -> float:
+    return constant_predictor_mse(config.dataset.variant, config.dataset.t)
+
+
 def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
     """The schedule after a step with this training loss.
 
-    A smoothed loss below the threshold makes the sequences longer; at full length it begins the decay. A decay that ends
-    unsolved is followed by another, from half the rate and twice as long.
+    A smoothed loss below the curriculum's threshold makes the sequences longer; at full length, one below
+    `train.decay_below` begins the decay. A decay that ends unsolved is followed by another, from half the rate and twice
+    as long.
     """
     curriculum = config.curriculum
-    smoothed = schedule.smoothed
-    smoothed = loss if math.isnan(smoothed) else curriculum.smoothing * smoothed + (1 - curriculum.smoothing) * loss
+    smoothed = curriculum.smoothing * schedule.smoothed + (1 - curriculum.smoothing) * loss
     step = schedule.step + 1
     if schedule.decay_steps:
         if step > schedule.decay_start + schedule.decay_steps:
             return replace(schedule, step=step, smoothed=smoothed, rate=schedule.rate / 2, decay_start=step - 1,
                            decay_steps=2 * schedule.decay_steps)
         return replace(schedule, step=step, smoothed=smoothed)
-    low = smoothed < curriculum.threshold and schedule.at_length * (1 - curriculum.smoothing) >= 1
-    if low and schedule.length < config.dataset.t:
+    full = schedule.length == config.dataset.t
+    if not full and smoothed < curriculum.threshold:
         length = min(config.dataset.t, int(schedule.length * curriculum.factor))
-        return replace(schedule, step=step, at_length=0, smoothed=math.nan, length=length)
-    if low and config.train.decay_share is not None:
+        return replace(schedule, step=step, smoothed=_nothing_learned(config), length=length)
+    if full and config.train.decay_share is not None and smoothed < config.train.decay_below:
         decay_steps = max(_SHORTEST_DECAY, round(config.train.decay_share * step))
         return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=decay_steps)
-    return replace(schedule, step=step, smoothed=smoothed, at_length=schedule.at_length + 1)
+    return replace(schedule, step=step, smoothed=smoothed)
 
 
 @dataclass
