@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import weakref
 from pathlib import Path
 
 import torch
@@ -100,19 +101,23 @@ def _torchs_parallel_region() -> ctypes.c_void_p | None:
         return None
 
 
-class Workspace:
-    """Floats on huge pages that are handed out again after use, because the page faults of fresh memory cost time."""
+def transformed() -> bool:
+    """Whether a `torch.func` transform is under way, which needs PyTorch's own operations."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
-    def __init__(self, floats: int) -> None:
-        self._release = library().memory_release
-        self.pointer: int | None = library().memory_acquire(floats) or None
-        if self.pointer is None:
-            raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the LSTM: give it checkpoint_every")
 
-    def __del__(self) -> None:
-        if getattr(self, "pointer", None) is not None:
-            self._release(self.pointer)
-            self.pointer = None
+def workspace(floats: int) -> torch.Tensor:
+    """A float32 tensor (floats) on huge pages that are handed out again after use: page faults of fresh memory cost time.
+
+    It is a tensor so that autograd keeps it, and lets go of it, as it does whatever else a function saved.
+    """
+    kernels = library()
+    pointer = kernels.memory_acquire(floats)
+    if not pointer:
+        raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the LSTM: give it checkpoint_every")
+    memory = (ctypes.c_char * (4 * floats)).from_address(pointer)
+    weakref.finalize(memory, kernels.memory_release, pointer).atexit = False
+    return torch.frombuffer(memory, dtype=torch.float32)
 
 
 def check(status: int) -> None:

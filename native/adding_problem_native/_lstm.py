@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adding_problem_native._library import LstmCall, Workspace, check, library
+from adding_problem_native._library import LstmCall, check, library, transformed, workspace
 
 __all__ = ["LSTM", "lstm"]
 
 MEMORY_BUDGET = 1 << 30
 """Bytes of states that a layer keeps for its backward pass before it sets checkpoints by itself."""
-
-_FLOATS_PER_CELL = 6  # kept per cell and step: four gates, the cell, the output
 
 State = tuple[Tensor, Tensor]
 
@@ -53,10 +51,9 @@ def lstm(
     """
     _check_layer(x, w_ih, w_hh, bias, state)
     h0, c0 = state or (None, None)
-    segment = checkpoint_every or _automatic_segment(x.shape[0], x.shape[1], w_hh.shape[1])
     # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
-    y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, segment, outputs, trained)  # type: ignore[no-untyped-call]
+    y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)  # type: ignore[no-untyped-call]
     return y, (hn, cn)
 
 
@@ -64,7 +61,7 @@ class LSTM(nn.LSTM):
     """`torch.nn.LSTM` with the same arguments, parameters and state_dict; float32 on a CPU runs on the native kernels.
 
     What they do not do (other types, devices, packed sequences, bidirectional, projections, dropout between layers in
-    training, autocast) goes to PyTorch's own implementation, with its results.
+    training, autocast, `torch.func` transforms, second derivatives) goes to PyTorch's own implementation, with its results.
 
     Args:
         checkpoint_every: see `lstm`; all other arguments as for `torch.nn.LSTM`.
@@ -105,6 +102,7 @@ class LSTM(nn.LSTM):
                     and t.layout == torch.strided for t in tensors)
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            and not transformed()
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
@@ -143,7 +141,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
-        segment: int, outputs: bool, trained: bool,
+        checkpoint_every: int | None, outputs: bool, trained: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
@@ -152,24 +150,26 @@ class _Layer(torch.autograd.Function):
         batch, hidden = x.shape[0], w_hh.shape[1]
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
         hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden)
-        call = _describe(x, w_ih, w_hh, bias, h0, c0, segment)
+        call = _describe(x, w_ih, w_hh, bias, h0, c0)
         call.hn, call.cn = hn.data_ptr(), cn.data_ptr()
         if y is not None:
             call.y, call.y_batch_stride, call.y_step_stride = y.data_ptr(), y.stride(0), y.stride(1)
         if trained and any(ctx.needs_input_grad):
-            ctx.workspace = Workspace(library().lstm_saved_floats(ctypes.byref(call)))
-            ctx.segment = segment
-            call.saved = ctx.workspace.pointer
-            ctx.save_for_backward(x, w_ih, w_hh, bias, h0, c0)
+            call.segment = ctx.segment = checkpoint_every or _automatic_segment(call)
+            saved = workspace(library().lstm_saved_floats(ctypes.byref(call)))
+            call.saved = saved.data_ptr()
+            ctx.save_for_backward(x, w_ih, w_hh, bias, h0, c0, saved)
         check(library().lstm_forward(ctypes.byref(call)))
         return y, hn, cn
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dhn: Tensor | None, dcn: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, bias, h0, c0 = ctx.saved_tensors
+        x, w_ih, w_hh, bias, h0, c0, saved = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        call = _describe(x, w_ih, w_hh, bias, h0, c0, ctx.segment)
-        call.saved = ctx.workspace.pointer
+        if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
+            return *_differentiable_gradients((x, w_ih, w_hh, bias, h0, c0), (dy, dhn, dcn), needs), None, None, None
+        call = _describe(x, w_ih, w_hh, bias, h0, c0)
+        call.segment, call.saved = ctx.segment, saved.data_ptr()
         if dy is not None:
             dy = dy if dy.stride(2) == 1 or dy.shape[2] == 1 else dy.contiguous()
             call.dy, call.dy_batch_stride, call.dy_step_stride = dy.data_ptr(), dy.stride(0), dy.stride(1)
@@ -185,11 +185,28 @@ class _Layer(torch.autograd.Function):
         return dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None, None
 
 
+def _differentiable_gradients(
+    inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The gradients of `_Layer`'s six tensor inputs as a graph of PyTorch's own operations, for second derivatives."""
+    x, w_ih, w_hh, bias, h0, c0 = inputs
+    assert x is not None and w_ih is not None and w_hh is not None
+    zero = x.new_zeros(1, x.shape[0], w_hh.shape[1])
+    state = [zero if s is None else s[None] for s in (h0, c0)]
+    weights = [w_ih, w_hh] if bias is None else [w_ih, w_hh, bias, torch.zeros_like(bias)]
+    y, hn, cn = torch.lstm(x, state, weights, bias is not None, 1, 0.0, False, False, True)
+    outputs = [(out, grad) for out, grad in zip((y, hn[0], cn[0]), gradients, strict=True) if grad is not None]
+    wanted = [t for t, needed in zip(inputs, needs, strict=False) if needed and t is not None]
+    found = iter(torch.autograd.grad([out for out, _ in outputs], wanted, [grad for _, grad in outputs], create_graph=True))
+    return [next(found) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=False)]
+
+
 def _describe(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None, segment: int
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
 ) -> LstmCall:
+    """A call that keeps every step, without outputs or gradients: those are its caller's to add."""
     return LstmCall(
-        batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=segment,
+        batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=x.shape[1],
         threads=torch.get_num_threads(), x=x.data_ptr(), x_batch_stride=x.stride(0), x_step_stride=x.stride(1),
         h0=_pointer(h0), c0=_pointer(c0), w_ih=w_ih.data_ptr(), w_hh=w_hh.data_ptr(), bias=_pointer(bias),
     )
@@ -199,11 +216,11 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _automatic_segment(batch: int, steps: int, hidden: int) -> int:
+def _automatic_segment(call: LstmCall) -> int:
     """All steps while their states fit the budget; else about the square root of T, which keeps both parts small."""
-    if 4 * _FLOATS_PER_CELL * batch * steps * hidden <= MEMORY_BUDGET:
-        return steps
-    return min(512, max(16, math.isqrt(steps)))
+    if 4 * library().lstm_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
+        return call.steps  # type: ignore[no-any-return]
+    return min(512, max(16, math.isqrt(call.steps)))
 
 
 def _check_layer(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: State | None) -> None:

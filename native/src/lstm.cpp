@@ -42,12 +42,13 @@ INLINE void multiply_tile(Vec (&tile)[Rows][Vecs], const float* a, int64_t row, 
   }
 }
 
-// One factor of a product: rows of `a` times `w`; see multiply_tile.
+// One factor of a product: rows of `a` times `w`; see multiply_tile. `w` lies in panels of columns: `w_row` floats from
+// row to row of a panel, `w_panel` from panel to panel.
 struct Product {
   const float* a;
   int64_t row, col, depth;
   const float* w;
-  int64_t w_row;
+  int64_t w_row, w_panel;
 };
 
 // out (rows, Vecs) = or += start + the sum of `count` products. `start` is one row for all, or null for zero.
@@ -71,7 +72,8 @@ void product_tile(const Product* products, int count, const float* start, float*
 
 using TileKernel = void (*)(const Product*, int, const float*, float*, int64_t);
 
-constexpr int most_vecs(int rows) { return std::min(kTileVecs, kTileAccumulators / rows); }
+// How many vectors of columns a tile of so many rows spans.
+constexpr int most_vecs(int rows) { return std::min(kTileVecs, kTileAccumulators / std::min(rows, kTileRows)); }
 
 template <bool Add, int Rows, int Vecs>
 void fill_kernels(TileKernel (&table)[kTileRows + 1][kTileVecs + 1]) {
@@ -90,13 +92,11 @@ struct Kernels {
 };
 
 // out (rows, vecs * kLanes) = or += start + sum of products. Panels of columns outside, so that a panel of the weights
-// stays in the nearest cache for all rows.
+// stays in the nearest cache for all rows; `panel` is its width in vectors, at most most_vecs(rows).
 template <bool Add>
-void multiply(int64_t rows, int64_t vecs, const Product* products, int count, const float* start, float* out,
-              int64_t out_row) {
+void multiply(int64_t rows, int64_t vecs, int64_t panel, const Product* products, int count, const float* start,
+              float* out, int64_t out_row) {
   static const Kernels<Add> kernels;
-  const int64_t tile_rows = std::min<int64_t>(rows, kTileRows);
-  const int64_t panel = most_vecs(static_cast<int>(tile_rows));
   for (int64_t v = 0; v < vecs; v += panel) {
     const int64_t width = std::min(panel, vecs - v);
     for (int64_t r = 0; r < rows; r += kTileRows) {
@@ -104,7 +104,7 @@ void multiply(int64_t rows, int64_t vecs, const Product* products, int count, co
       for (int p = 0; p < count; ++p) {
         part[p] = products[p];
         part[p].a += r * part[p].row;
-        part[p].w += v * kLanes;
+        part[p].w += v / panel * part[p].w_panel;
       }
       const int64_t height = std::min<int64_t>(kTileRows, rows - r);
       kernels.table[height][width](part, count, start ? start + v * kLanes : nullptr, out + r * out_row + v * kLanes,
@@ -115,20 +115,28 @@ void multiply(int64_t rows, int64_t vecs, const Product* products, int count, co
 
 // --- sizes -----------------------------------------------------------------------------------------------------------
 
+// Rows that are an odd number of cache lines apart: at a power of two they would all want the same few cache sets.
+constexpr int64_t odd_lines(int64_t floats) { return (round_up(floats, 16) / 16 | 1) * 16; }
+
 struct Sizes {
   explicit Sizes(const LstmCall& call)
       : I(call.inputs), H(call.hidden), Hp(round_up(H, kLanes)), Ip(round_up(I, kLanes)), Rp(round_up(4 * H, kLanes)),
-        K(1 + I + H), record(6 * Hp), steps(call.steps), segment(std::min(call.segment, call.steps)),
-        segments((steps + segment - 1) / segment) {
+        K(1 + I + H), R_row(odd_lines(Rp)), record(6 * Hp), steps(call.steps),
+        segment(std::min(call.segment, call.steps)), segments((steps + segment - 1) / segment) {
     const int64_t few = call.batch <= kBlock ? (call.batch + 1) / 2 : kBlock;  // two threads share a small batch
     block = round_up(std::max({few, (call.batch + kMostBlocks - 1) / kMostBlocks, int64_t{1}}), 4);
     blocks = (call.batch + block - 1) / block;
+    panel = most_vecs(static_cast<int>(block));
+    panel_row = panel * kLanes;
   }
   bool checkpointed() const { return segments > 1; }
   // What a block keeps for the backward pass: every step's record, or cell and output at the start of each segment.
   int64_t saved_per_block() const { return block * (checkpointed() ? segments * 2 * Hp : steps * record); }
 
-  int64_t I, H, Hp, Ip, Rp, K, record, steps, segment, segments, block, blocks;
+  int64_t I, H, Hp, Ip, Rp, K;
+  int64_t R_row;  // from one row of gate gradients to the next
+  int64_t record, steps, segment, segments, block, blocks;
+  int64_t panel, panel_row;  // width of a panel of weights, in vectors and in floats
 };
 
 // A record of a step of a sequence: six rows of Hp floats.
@@ -136,38 +144,55 @@ enum { kInput, kForget, kCandidate, kOutput, kCell, kHidden };
 
 // --- weights ---------------------------------------------------------------------------------------------------------
 
-// (rows, columns) -> (columns, padded rows)
-void transpose(const float* from, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+// Weights lie in panels of n.panel_row columns, each contiguous, so that a product reads them in one stream. Columns that
+// fill up the last panel are zero.
+
+int64_t packed_floats(int64_t depth, int64_t columns, const Sizes& n) {
+  return (columns + n.panel_row - 1) / n.panel_row * depth * n.panel_row;
+}
+
+// w (depth, columns) -> panels
+void pack(const float* w, int64_t depth, int64_t columns, const Sizes& n, float* to) {
+  for (int64_t c = 0; c < columns; c += n.panel_row, to += depth * n.panel_row)
+    for (int64_t k = 0; k < depth; ++k)
+      std::copy_n(w + k * columns + c, std::min(n.panel_row, columns - c), to + k * n.panel_row);
+}
+
+// The transpose of w (columns, depth) -> panels
+void pack_transposed(const float* w, int64_t depth, int64_t columns, const Sizes& n, float* to) {
   constexpr int64_t kPatch = 16;
-  for (int64_t r = 0; r < rows; r += kPatch)
-    for (int64_t c = 0; c < columns; c += kPatch)
-      for (int64_t i = r; i < std::min(rows, r + kPatch); ++i)
-        for (int64_t j = c; j < std::min(columns, c + kPatch); ++j) to[j * to_row + i] = from[i * columns + j];
+  for (int64_t c = 0; c < columns; c += n.panel_row, to += depth * n.panel_row)
+    for (int64_t k = 0; k < depth; k += kPatch)
+      for (int64_t i = 0; i < std::min(n.panel_row, columns - c); ++i)
+        for (int64_t j = k; j < std::min(depth, k + kPatch); ++j) to[j * n.panel_row + i] = w[(c + i) * depth + j];
 }
 
 struct ForwardWeights {
   ForwardWeights(const LstmCall& call, const Sizes& n)
-      : memory(static_cast<size_t>(n.K * n.Rp)), bias(memory.data()), input(bias + n.Rp), hidden(input + n.I * n.Rp) {
-    std::fill_n(memory.data(), n.K * n.Rp, 0.0f);
+      : floats(n.Rp + packed_floats(n.I, 4 * n.H, n) + packed_floats(n.H, 4 * n.H, n)),
+        memory(static_cast<size_t>(floats)), bias(memory.data()), input(bias + n.Rp),
+        hidden(input + packed_floats(n.I, 4 * n.H, n)) {
+    std::fill_n(memory.data(), floats, 0.0f);
     if (call.bias) std::copy_n(call.bias, 4 * n.H, bias);
-    transpose(call.w_ih, 4 * n.H, n.I, input, n.Rp);
-    transpose(call.w_hh, 4 * n.H, n.H, hidden, n.Rp);
+    pack_transposed(call.w_ih, n.I, 4 * n.H, n, input);
+    pack_transposed(call.w_hh, n.H, 4 * n.H, n, hidden);
   }
+  int64_t floats;
   Scratch memory;
-  float *bias, *input, *hidden;  // (Rp), (I, Rp), (H, Rp)
+  float *bias, *input, *hidden;  // (Rp); panels of (I, 4H) and (H, 4H)
 };
 
 struct BackwardWeights {
   BackwardWeights(const LstmCall& call, const Sizes& n)
-      : memory(static_cast<size_t>(4 * n.H * (n.Hp + n.Ip))), hidden(memory.data()), input(hidden + 4 * n.H * n.Hp) {
-    std::fill_n(memory.data(), 4 * n.H * (n.Hp + n.Ip), 0.0f);
-    for (int64_t r = 0; r < 4 * n.H; ++r) {
-      std::copy_n(call.w_hh + r * n.H, n.H, hidden + r * n.Hp);
-      std::copy_n(call.w_ih + r * n.I, n.I, input + r * n.Ip);
-    }
+      : floats(packed_floats(4 * n.H, n.H, n) + packed_floats(4 * n.H, n.I, n)), memory(static_cast<size_t>(floats)),
+        hidden(memory.data()), input(hidden + packed_floats(4 * n.H, n.H, n)) {
+    std::fill_n(memory.data(), floats, 0.0f);
+    pack(call.w_hh, 4 * n.H, n.H, n, hidden);
+    pack(call.w_ih, 4 * n.H, n.I, n, input);
   }
+  int64_t floats;
   Scratch memory;
-  float *hidden, *input;  // (4H, Hp), (4H, Ip)
+  float *hidden, *input;  // panels of (4H, H) and (4H, I)
 };
 
 // --- forward ---------------------------------------------------------------------------------------------------------
@@ -207,10 +232,10 @@ struct Block {
   // Step t: records of the step before -> records of this step.
   void step(const ForwardWeights& w, int64_t t, const float* before, float* records, float* z) const {
     const Product products[2] = {
-        {x(t), call.x_batch_stride, 1, n.I, w.input, n.Rp},
-        {before + kHidden * n.Hp, n.record, 1, n.H, w.hidden, n.Rp},
+        {x(t), call.x_batch_stride, 1, n.I, w.input, n.panel_row, n.I * n.panel_row},
+        {before + kHidden * n.Hp, n.record, 1, n.H, w.hidden, n.panel_row, n.H * n.panel_row},
     };
-    multiply<false>(size, n.Rp / kLanes, products, 2, w.bias, z, n.Rp);
+    multiply<false>(size, n.Rp / kLanes, n.panel, products, 2, w.bias, z, n.Rp);
     for (int64_t s = 0; s < size; ++s)
       activate(z + s * n.Rp, before + s * n.record, records + s * n.record, n);
   }
@@ -289,14 +314,14 @@ struct BackwardScratch {
   explicit BackwardScratch(const Sizes& n)
       : depth_steps(std::max<int64_t>(1, kGradientDepth / n.block)),
         memory(static_cast<size_t>(n.block * (2 * n.Hp + n.record + n.Rp) + kLanes +
-                                   depth_steps * n.block * (n.Rp + n.K) + kLanes +
+                                   depth_steps * n.block * (n.R_row + n.K) + kLanes +
                                    (n.checkpointed() ? n.segment * n.block * n.record : 0) + n.block * n.Ip)) {
     dh = memory.data();
     dc = dh + n.block * n.Hp;
     state = dc + n.block * n.Hp;
     z = state + n.block * n.record;
     dz = z + n.block * n.Rp + kLanes;
-    rows = dz + depth_steps * n.block * n.Rp + kLanes;
+    rows = dz + depth_steps * n.block * n.R_row + kLanes;
     dx = rows + depth_steps * n.block * n.K;
     segment = dx + n.block * n.Ip;
   }
@@ -354,18 +379,19 @@ struct BackwardBlock : Block {
       const float* now = records + (t - begin) * slot;
       const float* before = t > begin ? now - slot : s.state;
       const float* next = t > begin + 1 ? before - slot : s.state;  // the records after those, on their way to the cache
-      float* dz = s.dz + s.filled * size * n.Rp;
+      float* dz = s.dz + s.filled * size * n.R_row;
       if (call.dy) add_output_gradient(t, s.dh);
       for (int64_t r = 0; r < size; ++r) {
-        differentiate(now + r * n.record, before + r * n.record, next + r * n.record, s.dh + r * n.Hp, s.dc + r * n.Hp, dz + r * n.Rp, n);
+        differentiate(now + r * n.record, before + r * n.record, next + r * n.record, s.dh + r * n.Hp, s.dc + r * n.Hp, dz + r * n.R_row, n);
         gather_row(t, r, before, s.rows + (s.filled * size + r) * n.K);
       }
-      const Product back = {dz, n.Rp, 1, 4 * n.H, bw.hidden, n.Hp};
-      multiply<false>(size, n.Hp / kLanes, &back, 1, nullptr, s.dh, n.Hp);
+      const Product back = {dz, n.R_row, 1, 4 * n.H, bw.hidden, n.panel_row, 4 * n.H * n.panel_row};
+      multiply<false>(size, n.Hp / kLanes, n.panel, &back, 1, nullptr, s.dh, n.Hp);
       if (call.dx) input_gradient(bw, t, dz, s.dx);
       if (++s.filled == s.depth_steps || t == 0) {
-        const Product outer = {s.rows, 1, n.K, s.filled * size, s.dz, n.Rp};
-        multiply<true>(n.K, n.Rp / kLanes, &outer, 1, nullptr, gradient, n.Rp);
+        const int64_t panel = most_vecs(static_cast<int>(n.K));
+        const Product outer = {s.rows, 1, n.K, s.filled * size, s.dz, n.R_row, panel * kLanes};
+        multiply<true>(n.K, n.Rp / kLanes, panel, &outer, 1, nullptr, gradient, n.Rp);
         s.filled = 0;
       }
     }
@@ -385,8 +411,8 @@ struct BackwardBlock : Block {
   }
 
   void input_gradient(const BackwardWeights& bw, int64_t t, const float* dz, float* dx) const {
-    const Product back = {dz, n.Rp, 1, 4 * n.H, bw.input, n.Ip};
-    multiply<false>(size, n.Ip / kLanes, &back, 1, nullptr, dx, n.Ip);
+    const Product back = {dz, n.R_row, 1, 4 * n.H, bw.input, n.panel_row, 4 * n.H * n.panel_row};
+    multiply<false>(size, n.Ip / kLanes, n.panel, &back, 1, nullptr, dx, n.Ip);
     for (int64_t r = 0; r < size; ++r)
       std::copy_n(dx + r * n.Ip, n.I, call.dx + ((first + r) * n.steps + t) * n.I);
   }

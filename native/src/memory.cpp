@@ -13,9 +13,7 @@ void* memory_acquire(int64_t floats) {
 
 void memory_release(void* memory) { Memory::instance().release(memory); }
 
-void use_parallel_region(void* gomp_parallel) {
-  parallel_region = reinterpret_cast<ParallelRegion>(gomp_parallel);
-}
+void use_parallel_region(void* gomp_parallel) { use_region(reinterpret_cast<ParallelRegion>(gomp_parallel)); }
 
 int processor_level() {
 #if defined(__x86_64__)

@@ -134,6 +134,13 @@ using ParallelRegion = void (*)(void (*fn)(void*), void* data, unsigned threads,
 
 inline std::atomic<ParallelRegion> parallel_region{nullptr};
 
+// In a forked child OpenMP would wait for threads that exist in the parent alone: there the pool below works.
+inline void use_region(ParallelRegion region) {
+  parallel_region = region;
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { parallel_region = nullptr; });
+  (void)registered;
+}
+
 // Threads of our own, for where PyTorch has no OpenMP runtime to share. They stay for the next call.
 class Pool {
  public:

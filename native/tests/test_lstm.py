@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +39,7 @@ def pair(*sizes: int, forget_bias: float = 0.0, **options: Any) -> tuple[LSTM, n
     """A native LSTM and the same in float64 torch."""
     ours = LSTM(*sizes, batch_first=True, **options)
     with torch.no_grad():
-        for layer in range(ours.num_layers):
+        for layer in range(ours.num_layers if ours.bias else 0):
             getattr(ours, f"bias_ih_l{layer}")[ours.hidden_size : 2 * ours.hidden_size] += forget_bias
     theirs = nn.LSTM(*sizes, batch_first=True, **{k: v for k, v in options.items() if k != "checkpoint_every"}).double()
     theirs.load_state_dict(ours.state_dict())
@@ -215,7 +217,7 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = LSTM(2, 9)
     x = torch.rand(5, 3, 2)
     trained, _ = module(x)
-    monkeypatch.setattr("adding_problem_native._lstm.Workspace", None)  # whoever keeps states fails
+    monkeypatch.setattr("adding_problem_native._lstm.workspace", None)  # whoever keeps states fails
     with torch.no_grad():
         y, _ = module(x)
     assert y.grad_fn is None
@@ -331,3 +333,73 @@ def test_a_long_sequence_in_little_memory() -> None:
     module.final_state(x)[0].sum().backward()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
     assert module.weight_hh_l0.grad.isfinite().all()  # type: ignore[union-attr]
+
+
+def test_torchs_checkpointing_lets_go_of_the_states() -> None:
+    """Under it a layer's states are dropped after the forward pass: only the tensors that autograd keeps can be."""
+    module = LSTM(4, 64, batch_first=True)
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(torch.rand(16, 100, 4))
+    assert max(kept) >= 16 * 100 * 64 * 6  # the states of every step, all six of them, are in autograd's hands
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_second_derivatives(bias: bool) -> None:
+    """The gradient of a gradient's norm, as a gradient penalty takes it, against float64 torch."""
+    ours, theirs = pair(3, 5, bias=bias)
+    x = torch.rand(4, 7, 3)
+
+    def penalty(module: nn.Module, x: Tensor) -> list[Tensor]:
+        x = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
+        return list(torch.autograd.grad(gradient.square().sum(), [x, *module.parameters()]))
+
+    for actual, expected in zip(penalty(ours, x), penalty(theirs, x.double()), strict=True):
+        assert relative_error(actual, expected) < 1e-5
+
+
+def test_function_transforms_are_torchs() -> None:
+    ours, theirs = pair(2, 4)
+    x = torch.rand(5, 6, 2)
+    gradient = torch.func.grad(lambda one: ours(one)[0].sum())(x)
+    exact = x.double().requires_grad_()
+    (expected,) = torch.autograd.grad(theirs(exact)[0].sum(), exact)
+    assert relative_error(gradient, expected) < TOLERANCE
+
+
+def test_a_forked_child_computes_too() -> None:
+    """OpenMP's threads stay in the parent; a child that waited for them would wait for ever. (Autograd does not fork.)"""
+    program = """
+import os, signal, torch
+from adding_problem_native import LSTM
+torch.set_num_threads(2)
+torch.set_grad_enabled(False)
+module, x = LSTM(2, 16, batch_first=True), torch.rand(64, 50, 2)
+expected = module.final_state(x)[0]
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if torch.equal(module.final_state(x)[0], expected) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_memory_budget_counts_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cell of one sequence is kept as whole vectors and blocks, many times its own size."""
+    monkeypatch.setattr("adding_problem_native._lstm.MEMORY_BUDGET", 1 << 20)
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(4 * tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        LSTM(1, 1, batch_first=True)(torch.rand(1, 20_000, 1))
+    assert max(kept) <= 1 << 20

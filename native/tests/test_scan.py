@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,3 +82,18 @@ def test_nan_and_infinity(bad: float) -> None:
 def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         linear_scan(a, b, h0)
+
+
+def test_second_derivatives_and_transforms() -> None:
+    a, b = torch.rand(2, 6, 3, requires_grad=True), torch.rand(2, 6, 3, requires_grad=True)
+
+    def penalty(scan: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        (gradient,) = torch.autograd.grad(scan(a, b).square().sum(), a, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), (a, b))
+
+    exact = [t.detach().double().requires_grad_() for t in (a, b)]
+    for actual, expected in zip(penalty(linear_scan, a, b), penalty(linear_scan_reference, *exact), strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+    stacked = torch.rand(4, 2, 6, 3)
+    torch.testing.assert_close(torch.func.vmap(linear_scan)(stacked, stacked),
+                               torch.stack([linear_scan(one, one) for one in stacked]))
