@@ -94,9 +94,20 @@ def leaf_changes() -> list[tuple[str, object]]:
             ("train.learning_rate", 0.02), ("train.clip_value", 9.0), ("train.stop_val_loss", 1e-3),
             ("validate.seed", 44), ("validate.dt_length", 7), ("seed", 1), ("threads", 1), ("device", "cpu"),
             ("backend", "torch"), ("recipe", "fast"), ("dataset.stream", True), ("dataset.held_out", 5),
-            ("train.epoch_steps", 9), ("train.clip_norm", 2.0), ("train.warmup_steps", 3), ("train.decay_share", 0.5), ("train.decay_below", 0.01),
+            ("train.epoch_steps", 9), ("train.clip_norm", 2.0), ("train.warmup_steps", 3), ("train.decay_steps", 50),
+            ("train.decay_below", 0.02),
             ("train.budget_steps", 10), ("train.budget_minutes", 1.5), ("curriculum.factor", 2.5),
-            ("curriculum.threshold", 0.02), ("curriculum.smoothing", 0.9)]
+            ("curriculum.threshold", 0.02), ("curriculum.smoothing", 0.9), ("model.memory", 5000),
+            ("model.start_from", "artifacts/other")]
+
+
+STREAM_KEYS = {"curriculum.start", "curriculum.shortest", "train.glimpse"}  # values that need others beside them
+
+
+@pytest.mark.parametrize(("key", "value"), [("curriculum.start", 30), ("curriculum.shortest", 0.4), ("train.glimpse", 5)])
+def test_the_digest_covers_the_keys_of_streams(key: str, value: object) -> None:
+    assert key in STREAM_KEYS
+    assert config.load(None, {"recipe": "fast", key: value}).digest != config.load(None, {"recipe": "fast"}).digest
 
 
 @pytest.mark.parametrize(("key", "value"), leaf_changes())
@@ -110,7 +121,7 @@ def test_the_digest_test_forgets_no_key() -> None:
             for leaf in dataclasses.fields(getattr(RunConfig(), section.name))}
     keys |= {leaf.name for leaf in dataclasses.fields(RunConfig)
              if not dataclasses.is_dataclass(getattr(RunConfig(), leaf.name))}
-    assert {key for key, _ in leaf_changes()} == keys - {"artifacts", "curriculum.start"}  # that one needs a stream
+    assert {key for key, _ in leaf_changes()} == keys - {"artifacts", "model.name"} - STREAM_KEYS  # of that there is only one
 
 
 def test_the_digest_leaves_the_place_out() -> None:

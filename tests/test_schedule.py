@@ -11,6 +11,7 @@ import torch
 from adding_problem import config, train
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
+from adding_problem.errors import RunFolderError
 from adding_problem.train import Schedule, StepEvent, advance
 from tests.test_train import Interrupt, numbers, weights
 
@@ -52,7 +53,7 @@ def test_the_smoothed_loss_is_the_exponential_mean() -> None:
 
 
 def test_the_rate_rises_then_stays_then_falls_to_nothing() -> None:
-    run = fast(dataset__t=20, train__warmup_steps=10, train__decay_share=10.0)
+    run = fast(dataset__t=20, train__warmup_steps=10, train__decay_steps=600)
     rates, schedule = [], Schedule.first(run)
     while not schedule.decayed:
         rates.append(schedule.learning_rate(run))
@@ -60,7 +61,7 @@ def test_the_rate_rises_then_stays_then_falls_to_nothing() -> None:
     peak, start = run.train.learning_rate, schedule.decay_start
     assert rates[:10] == pytest.approx([peak * k / 10 for k in range(1, 11)])
     assert rates[10:start] == [peak] * (start - 10)
-    assert schedule.decay_steps == 10 * start
+    assert schedule.decay_steps == 600
     expected = [peak * (1 - k / schedule.decay_steps) for k in range(schedule.decay_steps)]
     assert rates[start:] == pytest.approx(expected)
 
@@ -84,7 +85,7 @@ def test_the_original_method_has_one_length_and_one_rate() -> None:
 
 
 SMALL = {"dataset__t": 30, "dataset__held_out": 64, "model__hidden": 12, "curriculum__start": 5, "threads": 1,
-         "train__epoch_steps": 40, "train__epochs": 12, "train__stop_val_loss": None, "curriculum__threshold": 0.1}
+         "curriculum__shortest": 0.2, "train__glimpse": None, "train__epoch_steps": 40, "train__epochs": 12, "train__stop_val_loss": None, "curriculum__threshold": 0.1}
 
 
 class Lengths:
@@ -103,9 +104,13 @@ class Lengths:
 def test_a_stream_end_to_end(tmp_path: Path) -> None:
     listener = Lengths()
     result = train.run(fast(**SMALL, artifacts=str(tmp_path)), listener=listener)
-    lengths = [event.length for event in listener.events]
-    assert lengths == sorted(lengths)
-    assert set(lengths) == {5, 15, 30}
+    lengths, stages = ([getattr(event, name) for event in listener.events] for name in ("length", "stage"))
+    assert stages == sorted(stages)
+    assert set(stages) == {5, 15, 30}
+    assert all(max(2, 0.2 * stage) - 0.5 <= length <= stage for length, stage in zip(lengths, stages, strict=True))
+    full = [length for length, stage in zip(lengths, stages, strict=True) if stage == 30]
+    assert min(full) < 8  # 6 to 30, evenly on a log scale: the median is near their geometric mean
+    assert 10 < sorted(full)[len(full) // 2] < 18
     assert result["sequences"] == 16 * len(lengths)
     assert result["sequence_steps"] == 16 * sum(lengths)
     assert result["best_val_loss"] == min(row.val_loss for row in RunFolder(tmp_path).read_history())
@@ -120,6 +125,44 @@ def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
     assert numbers(train.run(cut, resume=True)) == numbers(uncut)
     for name, weight in weights(tmp_path / "uncut").items():
         assert torch.equal(weight, weights(tmp_path / "cut")[name])
+
+
+def test_a_glimpse_decides_nothing_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from the target the loss is that of the first sequences; near it, that of all of them."""
+    run = fast(**{**SMALL, "train__stop_val_loss": 0.01, "train__glimpse": 8}, artifacts=str(tmp_path))
+    errors = torch.full((64,), 0.5)  # squares of the held-out errors
+
+    def squared_error(config: RunConfig, model: Any, device: Any, first: int, n: int) -> float:
+        return float(errors[first : first + n].sum())
+
+    monkeypatch.setattr(train, "_squared_error", squared_error)
+    model = torch.nn.Linear(1, 1)
+    errors[:8] = 0.02
+    assert train._held_out_mse(run, model, torch.device("cpu")) == pytest.approx(0.02)
+    errors[:8] = 0.012
+    assert train._held_out_mse(run, model, torch.device("cpu")) == pytest.approx((8 * 0.012 + 56 * 0.5) / 64)
+
+
+def test_a_run_can_start_from_another(tmp_path: Path) -> None:
+    first = fast(**SMALL, artifacts=str(tmp_path / "first"))
+    digest = train.run(first)["digest"]
+    again = fast(**{**SMALL, "train__epochs": 1, "train__learning_rate": 1e-9, "curriculum__start": 30},
+                 model__start_from=str(tmp_path / "first"), artifacts=str(tmp_path / "second"))
+    result = train.run(again)
+    assert result["started_from"] == digest
+    for name, weight in weights(tmp_path / "first").items():
+        torch.testing.assert_close(weights(tmp_path / "second")[name], weight, rtol=0, atol=1e-6)
+    assert train.run(again) == result  # finished
+    train.run(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")), overwrite=True)
+    with pytest.raises(RunFolderError, match="started from another model"):
+        train.run(again)
+
+
+def test_a_start_of_another_size_is_an_error(tmp_path: Path) -> None:
+    train.run(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")))
+    with pytest.raises(RunFolderError, match=r"first.*does not fit the model"):
+        train.run(fast(**{**SMALL, "model__hidden": 13}, model__start_from=str(tmp_path / "first"),
+                       artifacts=str(tmp_path / "second")))
 
 
 def test_budgets(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 
-__all__ = ["EpochRow", "PredictionWriter", "RunFolder"]
+__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "write_json", "write_picture"]
 
 Float32 = NDArray[np.float32]
 _MAX_JSON_BYTES = 64 << 20
@@ -158,15 +158,15 @@ class RunFolder:
         """The `model` folder."""
         self.model.mkdir(exist_ok=True)
         _write(self.weights, safetensors.torch.save(dict(weights)))
-        _write_json(self.model_description, description)
+        write_json(self.model_description, description)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """`result.json`: call it last."""
-        _write_json(self.result, result)
+        write_json(self.result, result)
 
     def write_validation(self, score: Mapping[str, Any]) -> None:
         """`validation.json`."""
-        _write_json(self.validation, score)
+        write_json(self.validation, score)
 
     @contextmanager
     def predictions(self, n: int, width: int) -> Iterator[PredictionWriter]:
@@ -331,7 +331,8 @@ def _write(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document in one piece."""
     _write(path, (json.dumps(document, indent=2) + "\n").encode())
 
 

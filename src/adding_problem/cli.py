@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
-    commands = {"train": _train, "validate": _validate, "compare": _compare}
+    commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare}
 
     parser = _main_parser()
 
@@ -61,6 +62,16 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     _add_train_flags(train)
     validate = _parser("Score the model of a run folder on a new data set of another seed.")
     _add_run_options(validate)
+    horizon = _parser("Find the longest T that a model learns to solve within a budget of training time, climbing from length "
+                      "to length. A second call goes on where the first one ended. The recipe is fast unless given.")
+    horizon.add_argument("--minutes", type=float, default=5.0, help="training time for all lengths together")
+    horizon.add_argument("--lengths", type=int, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
+    _add_run_options(horizon)
+    lengths = _parser("Score trained models at other lengths than their own: a table and a heatmap.")
+    lengths.add_argument("folders", type=str, nargs="+", help="run folders")
+    lengths.add_argument("--lengths", type=int, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
+    lengths.add_argument("--sequences", type=int, default=1000, help="new sequences for each")
+    lengths.add_argument("--out", type=str, default="lengths.png", help="picture to write: .png, .pdf or .svg")
     compare = _parser("Draw the best validation loss against T, and the curves, of several run folders.")
     compare.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
     compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
@@ -71,6 +82,8 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
     commands.add_subcommand("train", train, help="train a model and leave a run folder")
     commands.add_subcommand("validate", validate, help="score a trained model on new data")
+    commands.add_subcommand("horizon", horizon, help="find the longest T that a model solves")
+    commands.add_subcommand("lengths", lengths, help="score trained models at other lengths than their own")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
     return parser
 
@@ -99,7 +112,7 @@ def _guarded(
     command: Callable[[jsonargparse.Namespace], None],
 ) -> int:
     """Parse and run; an error that the user can mend becomes a message and an exit code, never a traceback."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = [_spelled_out(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         try:
             # Without defaults, so that what the user gave can be told from what nobody gave.
@@ -114,6 +127,11 @@ def _guarded(
         print("interrupted; the last finished epoch is kept: --resume continues after it", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _spelled_out(word: str) -> str:
+    """`--model NAME` is short for the key `model.name`."""
+    return word.replace("--model", "--model.name", 1) if word.partition("=")[0] == "--model" else word
 
 
 def _run_config(arguments: jsonargparse.Namespace) -> RunConfig | None:
@@ -182,6 +200,60 @@ def _validate(arguments: jsonargparse.Namespace) -> None:
     print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
           f"{score['constant_predictor_standard_error']:.4f}")
     print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+
+
+def _horizon(arguments: jsonargparse.Namespace) -> None:
+    if "recipe" not in arguments and arguments.get("config") is None:
+        arguments.recipe = "fast"
+    if "artifacts" not in arguments and arguments.get("config") is None:
+        arguments.artifacts = "artifacts/horizon"
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from adding_problem import display, horizon
+
+    console, minutes = Console(), arguments.get("minutes") or 5.0
+
+    def following(run: RunConfig) -> display.TrainingDisplay:
+        console.print(f"T = {run.dataset.t:,}", style="bold")
+        return display.TrainingDisplay(run, console)
+
+    table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
+    lengths = arguments.get("lengths") or horizon.LENGTHS
+    found = 0
+    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following):
+        cells = [f"{cost['sequence_steps'] / 1e6:,.1f} M steps, {cost['seconds']:,.0f} s" if cost else "never"
+                 for cost in rung.reached.values()]
+        table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
+                      "solved" if rung.solved else f"not solved ({rung.stop_reason})")
+        found = rung.t if rung.solved else found
+    console.print(table)
+    print(f"horizon: T = {found:,} within {minutes:g} minutes of training" if found else "horizon: none of the lengths was solved")
+    print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
+
+
+def _lengths(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from adding_problem import display, plots, validate
+    from adding_problem.artifacts import RunFolder
+
+    out, tested = Path(arguments.get("out") or "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
+    n, console = arguments.get("sequences") or 1000, Console()
+    table = Table("trained at T", "run", *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
+    rows: list[tuple[int, list[float]]] = []
+    for path in arguments.folders:
+        run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
+        with display.counting(path, console) as counter:
+            rows.append((run_config.dataset.t, [score["mse"] for score in validate.scores(run_config, tested, n, on_progress=counter)]))
+        table.add_row(f"{run_config.dataset.t:,}", path, *(f"{mse:.1e}" for mse in rows[-1][1]))
+    plots.draw_lengths(out, [t for t, _ in rows], tested, [mse for _, mse in rows])
+    console.print(table)
+    print(f"picture: {out}")
 
 
 def _compare(arguments: jsonargparse.Namespace) -> None:

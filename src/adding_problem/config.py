@@ -60,9 +60,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.clip_value": None,
         "train.clip_norm": 1.0,
         "train.warmup_steps": 50,
-        "train.decay_share": 0.15,
+        "train.decay_steps": 400,
         "train.stop_val_loss": 8e-4,
+        "train.glimpse": 64,
         "curriculum.start": 20,
+        "curriculum.shortest": 0.1,
     },
 }
 """Named methods, as plain values that the file and the command line can override. `seed` is all defaults."""
@@ -111,17 +113,23 @@ class DatasetConfig:
 class ModelConfig:
     """The model: an LSTM and one linear unit on its last output."""
 
+    name: Literal["lstm"] = option("lstm", "which model; --model NAME for short")
     hidden: int = option(100, "number of LSTM cells", least=1)
     init: Literal["keras", "torch", "long"] = option(
-        "keras", "initialisation: Keras's or PyTorch's defaults, or long: forget gates for every time scale up to T")
+        "keras", "initialisation: Keras's or PyTorch's defaults, or long: forget gates for every time scale up to memory")
+    memory: int | None = option(None, "with init long: the longest time scale of the forget gates, in steps; null: dataset.t",
+                                least=2)
+    start_from: str | None = option(None, "run folder whose trained weights are the start; null: fresh ones, by init")
 
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """Training on short sequences first. It moves on to the next length when the smoothed training loss is low."""
+    """Training on short sequences first, with dataset.stream; on to the next length when the smoothed loss is low."""
 
     start: int | None = option(None, "first length; null: train at dataset.t from the start", least=2)
     factor: float = option(3.0, "each length is the last one times this, at most dataset.t", above=1)
+    shortest: float = option(1.0, "every batch has a length of its own, drawn between this share of the length and all of it, "
+                                  "evenly on a log scale; 1: all of it", above=0)
     threshold: float = option(3e-3, "smoothed training loss below which the length grows", above=0)
     smoothing: float = option(0.95, "weight of the past in the smoothed training loss", above=0, below=1)
 
@@ -141,12 +149,15 @@ class TrainConfig:
     clip_norm: float | None = option(None, "the norm of the whole gradient is clipped to this; null: not", above=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0 in a line", least=0)
     decay_below: float = option(
-        2e-2, "smoothed training loss at full length below which the learning rate begins to fall", above=0)
-    decay_share: float | None = option(
-        None, "then it falls in a line over this share of the steps so far; null: it never falls", above=0)
+        1e-2, "smoothed training loss at full length below which the learning rate begins to fall", above=0)
+    decay_steps: int | None = option(
+        None, "then it falls in a line to 0 over so many steps, and again, from half the rate over twice as many, while "
+              "the run goes on; null: it never falls", least=1)
     budget_steps: int | None = option(None, "stop after about so many sequence-steps; null: no limit", least=1)
     budget_minutes: float | None = option(None, "stop after about so many minutes; null: no limit", above=0)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
+    glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
+                                       "on these is near stop_val_loss. null: always at all", least=1)
 
 
 @dataclass(frozen=True)
@@ -452,6 +463,15 @@ def _check_consistency(config: RunConfig) -> None:
     if config.curriculum.start is not None and config.curriculum.start < shortest:
         raise ConfigError("curriculum.start", f"at least {shortest} steps for the variant {data.variant!r}",
                           str(config.curriculum.start), "raise curriculum.start")
+    if config.curriculum.shortest > 1:
+        raise ConfigError("curriculum.shortest", "a share, at most 1", str(config.curriculum.shortest),
+                          "change curriculum.shortest: 1 takes every sequence at the full length")
+    if config.curriculum.shortest < 1 and not data.stream:
+        raise ConfigError("curriculum.shortest", "1 where the data set is fixed", str(config.curriculum.shortest),
+                          "set dataset.stream to true, or curriculum.shortest to 1")
+    if config.train.glimpse is not None and config.train.stop_val_loss is None:
+        raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
+                          "set train.stop_val_loss, or train.glimpse to null")
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")

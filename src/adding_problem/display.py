@@ -61,7 +61,7 @@ class TrainingDisplay:
         """How far the curriculum is, where there is one."""
         if self._config.curriculum.start is None:
             return ""
-        return f"length {event.length:,} of {self._config.dataset.t:,}   "
+        return f"length {event.stage:,} of {self._config.dataset.t:,}   "
 
     def on_epoch(self, row: EpochRow) -> None:
         """Show the losses of the epoch beside the constant predictor's."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_comparison", "draw_loss", "draw_predictions"]
+__all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw_predictions"]
 
 # Okabe & Ito's palette: told apart by colour-blind readers too.
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
@@ -128,6 +128,43 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
             axes.set_ylabel("validation MSE")
     return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "best_val_loss": curves.best}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
+
+
+def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
+    """What every length cost, in sequence-steps and in seconds, from `horizon.json`."""
+    rungs = document["rungs"]
+    with _figure(path, (10, 4.5)) as figure:
+        for axes, unit, name in zip(figure.subplots(1, 2), ("sequence_steps", "seconds"),
+                                    ("sequence-steps", "seconds of training"), strict=True):
+            for threshold, color, marker in (("1e-2", _TRAIN, "s"), ("1e-3", _VALIDATION, "o")):
+                points = [(rung["t"], rung["reached"][threshold][unit]) for rung in rungs if rung["reached"][threshold]]
+                axes.plot([t for t, _ in points], [cost for _, cost in points], marker=marker, color=color,
+                          label=f"validation MSE below {threshold}")
+            for rung in rungs:
+                if not rung["solved"]:
+                    axes.plot(rung["t"], rung[unit], "x", color=_CONSTANT, markersize=9, label="given up")
+            axes.set(xscale="log", yscale="log", xlabel="sequence length T", ylabel=f"{name}, all lengths up to T together")
+        figure.axes[0].legend()
+        horizon = document["horizon"]
+        figure.suptitle(f"Horizon: T = {horizon:,} ({document['variant']}), seed {document['seed']}" if horizon else
+                        f"Horizon: none of the lengths ({document['variant']}), seed {document['seed']}")
+
+
+def draw_lengths(path: Path, trained: Sequence[int], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
+    """A heatmap of mean squared errors: one row for each trained length, one column for each tested length."""
+    from matplotlib.colors import LogNorm
+
+    with _figure(path, (2.5 + 1.1 * len(tested), 1.8 + 0.6 * len(trained))) as figure:
+        axes = figure.add_subplot()
+        axes.grid(False)
+        values = np.clip(np.array(mse), 1e-6, 1)
+        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="RdYlGn_r", aspect="auto")
+        for row, column in np.ndindex(values.shape):
+            axes.text(column, row, f"{mse[row][column]:.0e}", ha="center", va="center", fontsize=10)
+        axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
+        axes.set_yticks(range(len(trained)), [f"{t:,}" for t in trained])
+        axes.set(xlabel="tested at T", ylabel="trained at T")
+        figure.colorbar(image, label="mean squared error")
 
 
 def _original_curves(path: Path) -> list[_Curves]:

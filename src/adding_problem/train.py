@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from adding_problem import models, plots, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
-from adding_problem.config import RunConfig
+from adding_problem.config import MIN_LENGTH, RunConfig
+from adding_problem.errors import RunFolderError
 from adding_problem.task import (
     AddingDataset,
     batches,
@@ -32,15 +33,15 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
-_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3}
-_SHORTEST_DECAY = 120  # steps: less leaves the error above 1e-3 (measured: docs/log.md)
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4}
+_NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
 
 
 @dataclass(frozen=True)
 class StepEvent:
     """Where a run is after a training step: epoch and step count from 1; loss is that of the step's batch.
 
-    Steps of this epoch, sequences since the start, length of this step's sequences.
+    Steps of this epoch, sequences since the start, length of this step's sequences, length that the curriculum is at.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class StepEvent:
     loss: float
     sequences: int
     length: int
+    stage: int
 
 
 class Listener(Protocol):
@@ -89,7 +91,7 @@ class Schedule:
     """All that the curriculum and the learning rate depend on.
 
     Attributes:
-        length: of the sequences to train on now.
+        length: of the longest sequences to train on now.
         smoothed: exponential mean of the training loss at this length, from the constant predictor's on.
         rate: learning rate before warm-up and decay.
         step: training steps taken.
@@ -144,9 +146,8 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
     if not full and smoothed < curriculum.threshold:
         length = min(config.dataset.t, int(schedule.length * curriculum.factor))
         return replace(schedule, step=step, smoothed=_nothing_learned(config), length=length)
-    if full and config.train.decay_share is not None and smoothed < config.train.decay_below:
-        decay_steps = max(_SHORTEST_DECAY, round(config.train.decay_share * step))
-        return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=decay_steps)
+    if full and config.train.decay_steps is not None and smoothed < config.train.decay_below:
+        return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=config.train.decay_steps)
     return replace(schedule, step=step, smoothed=smoothed)
 
 
@@ -164,12 +165,16 @@ class _State:
     @classmethod
     def fresh(cls, config: RunConfig, device: torch.device, backend: str) -> _State:
         seed = _stream_seed(config.seed, "initialisation")
-        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t).to(device)
+        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
+        if config.model.start_from is not None:
+            _load_start(model, config.model.start_from)
+        model.to(device)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=config.train.learning_rate, eps=_ADAM_EPSILON, fused=True)
         return cls(model, optimizer, EarlyStopping(config.train.es_patience), Schedule.first(config))
 
     def save(self, folder: RunFolder) -> None:
+        """Write the checkpoint."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -182,6 +187,7 @@ class _State:
         folder.write_checkpoint({k: v.detach().cpu() for k, v in tensors.items()}, state)
 
     def load(self, folder: RunFolder) -> None:
+        """Take everything from the checkpoint."""
         tensors, state = folder.read_checkpoint()
         self.model.load_state_dict(_with_prefix(tensors, "model."))
         self.best_weights = _with_prefix(tensors, "best.")
@@ -229,8 +235,9 @@ def run(
     backend = runtime.resolve_backend(config.backend, device)
     folder = RunFolder(config.artifacts)
     status = folder.open(config, resume=resume, overwrite=overwrite)
+    origin = _origin(config)
     if status == "finished":
-        return folder.read_result()
+        return _same_origin(folder, origin)
     if device.type == "cpu" and backend == "torch":
         runtime.tune_allocator()
     with runtime.cpu_threads(config.threads) as threads:
@@ -238,8 +245,31 @@ def run(
         if status == "resumed":
             state.load(folder)
         reason = _train(config, state, folder, device, listener)
-        environment = {"device": device.type, "backend": backend, "threads": threads}
+        environment = {"device": device.type, "backend": backend, "threads": threads, "started_from": origin}
         return _finish(config, state, folder, reason, environment)
+
+
+def _origin(config: RunConfig) -> str | None:
+    """The digest of the run that this one starts from."""
+    start = config.model.start_from
+    return None if start is None else str(RunFolder(start).read_result()["digest"])
+
+
+def _same_origin(folder: RunFolder, origin: str | None) -> dict[str, Any]:
+    result = folder.read_result()
+    if result.get("started_from") != origin:
+        raise RunFolderError(folder.path, "holds a run that started from another model than model.start_from holds now",
+                             "give --artifacts another folder, or --overwrite to train again")
+    return result
+
+
+def _load_start(model: nn.Module, path: str) -> None:
+    weights, _ = RunFolder(path).read_model()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunFolderError(path, f"model/ does not fit the model of this configuration ({error})",
+                             "change model.start_from, or the keys under model: to those of that run") from None
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------
@@ -283,11 +313,11 @@ def _epoch(
     steps = math.ceil(len(data) / config.train.batch) if data else config.train.epoch_steps
     batch_source = _fresh_batches(config, state) if data is None else _ordered_batches(config, data, epoch)
     for step, (x, y) in enumerate(batch_source, start=1):
-        length = state.schedule.length
+        length, stage = _batch_length(config, state.schedule), state.schedule.length
         loss = _step(config, state, x.to(device), y.to(device))
         state.schedule = advance(state.schedule, loss, config)
         sequences += len(x)
-        yield StepEvent(epoch, step, steps, loss, sequences, length), len(x)
+        yield StepEvent(epoch, step, steps, loss, sequences, length, stage), len(x)
 
 
 def _step(config: RunConfig, state: _State, x: Tensor, y: Tensor) -> float:
@@ -318,25 +348,47 @@ def _ordered_batches(config: RunConfig, data: AddingDataset, epoch: int) -> Iter
 
 
 def _fresh_batches(config: RunConfig, state: _State) -> Iterator[tuple[Tensor, Tensor]]:
-    """New sequences of the schedule's length, until the epoch's steps are done or a decay has come to its end."""
+    """New sequences of the schedule's lengths, until the epoch's steps are done or a decay has come to its end."""
     first, batch = state.sequences, config.train.batch
     for index in range(config.train.epoch_steps):
-        yield sample_batch(batch, state.schedule.length, seed=config.seed, start=first + index * batch,
+        yield sample_batch(batch, _batch_length(config, state.schedule), seed=config.seed, start=first + index * batch,
                            variant=config.dataset.variant)
         if state.schedule.decayed:
             return
 
 
-@torch.no_grad()
+def _batch_length(config: RunConfig, schedule: Schedule) -> int:
+    """The length of the next batch: depends on the seed, the step and the curriculum's length alone."""
+    longest = schedule.length
+    if config.curriculum.shortest == 1:
+        return longest
+    shortest = max(MIN_LENGTH[config.dataset.variant], config.curriculum.shortest * longest)
+    philox = np.random.Philox(key=_stream_seed(config.seed, "lengths"), counter=[0, schedule.step, 0, 0])
+    uniform = float(int(philox.random_raw()) >> 11) * 2.0**-53
+    return round(longest * math.exp(uniform * math.log(shortest / longest)))
+
+
 def _held_out_mse(config: RunConfig, model: nn.Module, device: torch.device) -> float:
-    """Mean squared error on the held-out items: those after the training items, or, of a stream, another stream's."""
+    """Mean squared error on the held-out sequences; on the first few of them while it is far from `stop_val_loss`."""
+    n, few, target = config.dataset.n_held_out, config.train.glimpse, config.train.stop_val_loss
+    if few is not None and few < n and target is not None:
+        glimpse = _squared_error(config, model, device, 0, few) / few
+        if not glimpse < _NEAR * target:
+            return glimpse
+        return (glimpse * few + _squared_error(config, model, device, few, n - few)) / n
+    return _squared_error(config, model, device, 0, n) / n
+
+
+@torch.no_grad()
+def _squared_error(config: RunConfig, model: nn.Module, device: torch.device, first: int, n: int) -> float:
+    """Sum over held-out items first, ..., first + n - 1: they follow the training items, or are another stream's."""
     data = config.dataset
     seed, start = (_stream_seed(config.seed, "held_out"), 0) if data.stream else (config.seed, data.n_train)
     total = 0.0
-    for x, y in batches(data.n_held_out, data.t, seed=seed, start=start, variant=data.variant,
+    for x, y in batches(n, data.t, seed=seed, start=start + first, variant=data.variant,
                         batch=evaluation_batch(data.t), device=device):
         total += (model(x) - y).double().square().sum().item()
-    return total / data.n_held_out
+    return total
 
 
 def _record(config: RunConfig, state: _State, row: EpochRow) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
 from adding_problem.task import (
     HIT_TOLERANCE,
+    Float32,
     batches,
     constant_predictor_mse,
     constant_predictor_standard_error,
@@ -23,7 +25,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["load_model", "run"]
+__all__ = ["load_model", "run", "scores"]
 
 
 def load_model(path: str, *, backend: str = "torch") -> nn.Module:
@@ -44,7 +46,6 @@ def load_model(path: str, *, backend: str = "torch") -> nn.Module:
     return model.eval()
 
 
-@torch.no_grad()
 def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Score the model in `config.artifacts`; leave `validation.json`, `pred.pkl` and `pred.png` there.
 
@@ -61,33 +62,65 @@ def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = N
     Raises:
         RunFolderError, BackendError: see `adding_problem.errors`.
     """
-    data, seed = config.dataset, config.validate.seed
+    data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length
+    with _model_of(config) as model, folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
+        for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
+            writer.add(x, y, y_hat)
+    result = _score(config, data.t, writer.y, writer.y_hat) | {"model": folder.read_result()["digest"]}
+    plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, result)
+    folder.write_validation(result)
+    return result
+
+
+def scores(
+    config: RunConfig, lengths: Sequence[int], n: int, *, on_progress: Callable[[int, int], None] | None = None
+) -> list[dict[str, Any]]:
+    """The model in `config.artifacts` scored at other lengths, on n sequences each; nothing is written.
+
+    Returns:
+        For each length what `run` returns.
+    """
+    digest = RunFolder(config.artifacts).read_result()["digest"]
+    found = []
+    with _model_of(config) as model:
+        for t in lengths:
+            parts = [(y, y_hat) for _, y, y_hat in _predictions(model, config, t, n, on_progress)]
+            y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
+            found.append(_score(config, t, y, y_hat) | {"model": digest})
+    return found
+
+
+@contextmanager
+def _model_of(config: RunConfig) -> Iterator[nn.Module]:
+    """The trained model on its device, while the configuration's threads are at work."""
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    folder = RunFolder(config.artifacts)
     with runtime.cpu_threads(config.threads):
-        model = load_model(config.artifacts, backend=backend).to(device)
-        with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
-            done = 0
-            for x, y in batches(n, data.t, seed=seed, variant=data.variant, batch=evaluation_batch(data.t)):
-                writer.add(x.numpy(), y.numpy(), model(x.to(device)).cpu().numpy())
-                done += len(x)
-                if on_progress:
-                    on_progress(done, n)
-    score = _score(config, n, writer.y, writer.y_hat) | {"model": folder.read_result()["digest"]}
-    plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, score)
-    folder.write_validation(score)
-    return score
+        yield load_model(config.artifacts, backend=backend).to(device)
 
 
-def _score(config: RunConfig, n: int, y: np.ndarray[Any, Any], y_hat: np.ndarray[Any, Any]) -> dict[str, Any]:
-    data = config.dataset
+@torch.no_grad()
+def _predictions(
+    model: nn.Module, config: RunConfig, t: int, n: int, on_progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Float32, Float32, Float32]]:
+    """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch."""
+    device = next(model.parameters()).device
+    done = 0
+    for x, y in batches(n, t, seed=config.validate.seed, variant=config.dataset.variant, batch=evaluation_batch(t)):
+        yield x.numpy(), y.numpy(), model(x.to(device)).cpu().numpy()
+        done += len(x)
+        if on_progress:
+            on_progress(done, n)
+
+
+def _score(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
+    variant, n = config.dataset.variant, len(y)
     error = y_hat.astype(np.float64) - y
     mse = float(np.mean(error**2))
     return {
-        "t": data.t,
-        "variant": data.variant,
+        "t": t,
+        "variant": variant,
         "seed": config.validate.seed,
         "sequences": n,
         "mse": mse,
@@ -95,6 +128,6 @@ def _score(config: RunConfig, n: int, y: np.ndarray[Any, Any], y_hat: np.ndarray
         "rmse": math.sqrt(mse),
         "within_tolerance": float(np.mean(np.abs(error) < HIT_TOLERANCE)),
         "tolerance": HIT_TOLERANCE,
-        "constant_predictor_mse": constant_predictor_mse(data.variant, data.t),
-        "constant_predictor_standard_error": constant_predictor_standard_error(n, data.variant, data.t),
+        "constant_predictor_mse": constant_predictor_mse(variant, t),
+        "constant_predictor_standard_error": constant_predictor_standard_error(n, variant, t),
     }

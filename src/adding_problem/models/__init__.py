@@ -19,9 +19,9 @@ def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", l
         config: size and initialisation.
         seed: of the initial weights; the global random state is neither read nor changed.
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
-        length: T, which the initialisation `long` prepares for.
+        length: T, which the initialisation `long` prepares for where `config.memory` is None.
     """
-    return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend, length=length)
+    return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend, length=config.memory or length)
 
 
 def describe(model: AddingLSTM) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""The horizon of a model: the longest T that it learns to solve within a budget of training time.
+
+It climbs: every length is a run of its own (`train.run`, a complete run folder) that starts from the weights which solved
+the length before. The configurations of the runs are on the disk, so that a cut climb goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adding_problem import plots, train, validate
+from adding_problem.artifacts import RunFolder, write_json
+from adding_problem.config import RunConfig
+from adding_problem.train import THRESHOLDS, Listener
+
+__all__ = ["LENGTHS", "Rung", "climb"]
+
+LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+"""The lengths that are tried, as far as the budget reaches."""
+
+SOLVED = THRESHOLDS["1e-3"]
+"""Mean squared error on new sequences below which a length is solved."""
+
+# Sequences that a held-out set or a test may have: at long T fewer, so that scoring does not outlast training.
+_HELD_OUT_STEPS, _TEST_STEPS, _FEWEST, _MOST_TESTED = 2 * 10**8, 3 * 10**8, 256, 10_000
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What became of one length.
+
+    Attributes:
+        t: the length.
+        mse, mse_standard_error, sequences_tested: on new sequences, after training.
+        solved: whether that is below 1e-3.
+        reached: `1e-2` and `1e-3` -> sequence_steps and seconds from the start of the climb until the held-out error first
+            was below; None where it never was.
+        sequence_steps, seconds: spent from the start of the climb until this length was left.
+        stop_reason: of the run, see `train.run`.
+        folder: the run folder.
+    """
+
+    t: int
+    mse: float
+    mse_standard_error: float
+    sequences_tested: int
+    solved: bool
+    reached: dict[str, dict[str, float] | None]
+    sequence_steps: int
+    seconds: float
+    stop_reason: str
+    folder: str
+
+
+def climb(
+    config: RunConfig,
+    *,
+    minutes: float,
+    lengths: Sequence[int] = LENGTHS,
+    following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+) -> Iterator[Rung]:
+    """Train at one length after the other, and give each rung when it is done, until one is not solved.
+
+    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A climb that was cut goes
+    on: solved lengths are read, a length under way is resumed, and one that a smaller budget had left unsolved is tried
+    again.
+
+    Args:
+        config: of all runs; its `dataset.t`, `curriculum.start`, `train.budget_minutes` and `model.start_from` are set here.
+        minutes: of training, over all lengths together.
+        lengths: to try, rising.
+        following: gives the listener of a length's run.
+
+    Raises:
+        ConfigError, RunFolderError, BackendError: see `adding_problem.errors`.
+    """
+    rungs: list[Rung] = []
+    for t in sorted(lengths):
+        spent = rungs[-1].seconds if rungs else 0.0
+        if spent >= 60 * minutes:
+            return
+        run = _run_of(config, t, rungs, max(lengths), minutes - spent / 60)
+        with following(run) as listener:
+            result = train.run(run, resume=True, overwrite=_outgrown(run), listener=listener)
+        rungs.append(_rung(run, result, rungs))
+        _leave(Path(config.artifacts), config, minutes, rungs)
+        yield rungs[-1]
+        if not rungs[-1].solved:
+            return
+
+
+def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], longest: int, minutes: float) -> RunConfig:
+    """The configuration of a length's run: that which its folder holds already, or a new one."""
+    folder = RunFolder(Path(config.artifacts) / f"t{t}")
+    below = rungs[-1] if rungs else None
+    run = replace(
+        config,
+        dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, config.dataset.n_held_out)),
+        model=replace(config.model, start_from=below.folder if below else config.model.start_from,
+                      memory=config.model.memory or longest),
+        curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
+        train=replace(config.train, budget_minutes=minutes),
+        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _MOST_TESTED)),
+        artifacts=str(folder.path),
+    )
+    if folder.config_copy.exists() and not _outgrown(run):
+        # Of another call, with another budget: what it has solved or begun is not lost.
+        budget = folder.read_config().train.budget_minutes
+        return replace(run, train=replace(run.train, budget_minutes=budget))
+    return run
+
+
+def _outgrown(run: RunConfig) -> bool:
+    """Whether the folder holds a run of this length that ended unsolved within a smaller budget."""
+    folder = RunFolder(run.artifacts)
+    if not folder.result.is_file():
+        return False
+    had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
+    return folder.read_result()["stop_reason"] == "budget" and has > 1.01 * had
+
+
+def _affordable(steps: int, t: int, wanted: int) -> int:
+    return min(wanted, max(_FEWEST, steps // t))
+
+
+def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
+    folder = RunFolder(run.artifacts)
+    score = folder.read_validation() if folder.validation.exists() else None
+    if score is None or score["model"] != result["digest"]:
+        (score,) = validate.scores(run, [run.dataset.t], run.validate.dt_length or _MOST_TESTED)
+        folder.write_validation(score)
+    steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
+    reached = {
+        name: cost and {"sequence_steps": steps + cost["sequence_steps"], "seconds": seconds + cost["seconds"]}
+        for name, cost in result["reached"].items()
+    }
+    return Rung(run.dataset.t, score["mse"], score["mse_standard_error"], score["sequences"], score["mse"] < SOLVED,
+                reached, steps + result["sequence_steps"], seconds + result["seconds"], result["stop_reason"],
+                str(folder.path))
+
+
+def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung]) -> None:
+    document = {
+        "horizon": max((rung.t for rung in rungs if rung.solved), default=None),
+        "solved_below": SOLVED,
+        "minutes": minutes,
+        "variant": config.dataset.variant,
+        "seed": config.seed,
+        "rungs": [asdict(rung) for rung in rungs],
+    }
+    write_json(folder / "horizon.json", document)
+    plots.draw_horizon(folder / "horizon.png", document)
