@@ -83,7 +83,7 @@ def climb(
         spent = rungs[-1].seconds if rungs else 0.0
         if spent >= 60 * minutes:
             return
-        run = _run_of(config, t, rungs, max(lengths), minutes - spent / 60)
+        run = _run_of(config, t, rungs, minutes - spent / 60)
         with following(run) as listener:
             result = train.run(run, resume=True, overwrite=_outgrown(run), listener=listener)
         rungs.append(_rung(run, result, rungs))
@@ -93,7 +93,7 @@ def climb(
             return
 
 
-def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], longest: int, minutes: float) -> RunConfig:
+def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) -> RunConfig:
     """The configuration of a length's run: that which its folder holds already, or a new one."""
     folder = RunFolder(Path(config.artifacts) / f"t{t}")
     below = rungs[-1] if rungs else None
@@ -101,7 +101,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], longest: int, minu
         config,
         dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
-                      memory=config.model.memory or longest),
+                      memory=config.model.memory or LENGTHS[-1]),
         curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
         validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _MOST_TESTED)),

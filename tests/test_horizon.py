@@ -1,0 +1,101 @@
+"""The climb: what its rungs say, what it leaves, and that a second call goes on where the first ended."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adding_problem import config, horizon, train, validate
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.config import RunConfig
+from adding_problem.horizon import Rung
+from adding_problem.task import batches
+from tests.conftest import Command
+from tests.test_commands import PNG
+from tests.test_train import Interrupt
+
+EASY = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 64, "validate.dt_length": 100, "threads": 1,
+        "train.stop_val_loss": 8e-4}
+
+
+def climb(folder: Path, lengths: list[int], minutes: float = 2.0, following: Any = None) -> list[Rung]:
+    run = config.load(None, EASY | {"artifacts": str(folder)})
+    return list(horizon.climb(run, minutes=minutes, lengths=lengths, following=following or (lambda run: nullcontext())))
+
+
+def rows_of(rung: Rung) -> list[EpochRow]:
+    return RunFolder(rung.folder).read_history()
+
+
+def test_a_climb(tmp_path: Path) -> None:
+    short, long = climb(tmp_path, [10, 20])
+    assert short.solved
+    assert long.solved
+    assert RunFolder(long.folder).read_config().model.start_from == short.folder
+    # Costs are counted from the start of the climb.
+    first = next(row for row in rows_of(long) if row.val_loss < 1e-3)
+    assert long.reached["1e-3"] == {"sequence_steps": rows_of(short)[-1].sequence_steps + first.sequence_steps,
+                                    "seconds": pytest.approx(rows_of(short)[-1].seconds + first.seconds)}
+    document = json.loads((tmp_path / "horizon.json").read_text())
+    assert document["horizon"] == 20
+    assert (tmp_path / "horizon.png").read_bytes().startswith(PNG)
+    # The score is that of the saved model on the sequences of the validation seed.
+    model = validate.load_model(long.folder)
+    (x, y), = batches(long.sequences_tested, 20, seed=43, batch=10_000)
+    with torch.no_grad():
+        assert long.mse == pytest.approx(float((model(x) - y).double().square().mean()), rel=1e-4)
+
+    trained: list[RunConfig] = []
+    again = climb(tmp_path, [10, 20, 40], following=lambda run: (trained.append(run), nullcontext())[1])
+    assert again[:2] == [short, long]
+    assert again[2].t == 40
+
+
+def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
+    uncut = climb(tmp_path / "uncut", [10, 20])
+
+    def cut(run: RunConfig) -> Any:
+        return nullcontext(Interrupt(1) if run.dataset.t == 20 else None)
+
+    with pytest.raises(KeyboardInterrupt):
+        climb(tmp_path / "cut", [10, 20], following=cut)
+    resumed = climb(tmp_path / "cut", [10, 20])
+    assert [rung.mse for rung in resumed] == [rung.mse for rung in uncut]
+    assert [rung.sequence_steps for rung in resumed] == [rung.sequence_steps for rung in uncut]
+
+
+def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
+    (rung,) = climb(tmp_path, [10, 20], minutes=1e-4)
+    assert (rung.solved, rung.stop_reason, rung.reached["1e-3"]) == (False, "budget", None)
+    assert json.loads((tmp_path / "horizon.json").read_text())["horizon"] is None
+    more = climb(tmp_path, [10, 20])  # a larger budget tries again
+    assert [rung.solved for rung in more] == [True, True]
+
+
+def test_scores_at_other_lengths(tmp_path: Path) -> None:
+    run = config.load(None, EASY | {"dataset.t": 10, "artifacts": str(tmp_path)})
+    train.run(run)
+    for t, score in zip((10, 30), validate.scores(run, [10, 30], 50), strict=True):
+        (x, y), = batches(50, t, seed=43, batch=50)
+        with torch.no_grad():
+            error = float((validate.load_model(str(tmp_path))(x) - y).double().square().mean())
+        assert (score["t"], score["sequences"], score["mse"]) == (t, 50, pytest.approx(error, rel=1e-4))
+    assert not RunFolder(tmp_path).validation.exists()
+
+
+def test_the_commands(tmp_path: Path, command: Command) -> None:
+    options = [word for key, value in EASY.items() for word in (f"--{key}", value)]
+    done = command("horizon", "--model", "lstm", "--minutes", 1, "--lengths", 10, 20, *options, "--artifacts", "climb")
+    assert done.returncode == 0, done.stderr
+    assert "horizon: T = 20 within 1 minutes" in done.stdout
+    done = command("lengths", "climb/t10", "climb/t20", "--lengths", 10, 40, "--sequences", 20, "--out", "heat.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
+    wrong = command("horizon", "--model", "lstn")
+    assert wrong.returncode == 2
+    assert "model.name: expected one of lstm" in wrong.stderr
