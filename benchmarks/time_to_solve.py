@@ -1,10 +1,18 @@
-"""How much does it take to solve the adding problem with the recipe `fast`, over many seeds?
+"""How much does it take to solve the adding problem, over many seeds?
 
     python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out docs/time_to_solve
+    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 15 --out docs/precise
+    python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 --contenders fast-native fast-torch original-native \
+        original-keras --out docs/against_original                                                    (make peers)
 
-Every run starts from scratch and ends by the recipe's own rule (validation MSE on its 1,000 held-out sequences below
-`train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen. All
-runs are reported; costs are medians and ranges over the solved ones, the share solved carries a 95% Wilson interval.
+Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `seed`, 30,000 training and
+70,000 held-out sequences) on the native kernels, on torch, and in Keras on TensorFlow.
+
+A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below
+`train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
+lengths above 30,000), or below the configuration's own `train.stop_val_loss` where --config names one. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
+and ranges over the solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
+second call leaves out the runs that the file holds.
 """
 
 from __future__ import annotations
@@ -14,35 +22,77 @@ import json
 import statistics
 import subprocess
 import tempfile
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest
 
 from adding_problem import config, runtime, train, validate
+from adding_problem.task import sample_batch_numpy
 
 SOLVED = 1e-3
+CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
+HERE = Path(__file__).parent
 
 
-def solve(length: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run from scratch, and its score on new data."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = config.load(None, {
+def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run of the recipe `fast`, and its score on new data."""
+    n = min(10_000, max(256, 3 * 10**8 // length))
+    with _folder(arguments, f"fast-{backend}-{arguments.variant}-{length}-{seed}") as folder:
+        run = config.load(arguments.config.get(length), {
             "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed,
-            "validate.seed": 10_000 + seed, "train.budget_minutes": arguments.minutes, "backend": arguments.backend,
-            "threads": arguments.threads, "artifacts": folder,
+            "dataset.held_out": min(1_000, max(256, 2 * 10**8 // length)), "validate.seed": 10_000 + seed,
+            "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, "artifacts": folder,
+            **dict(arguments.set),
         })
-        result = train.run(run)
-        score = validate.run(run)
-    return {"length": length, "seed": seed, "stop_reason": result["stop_reason"], "mse": score["mse"],
-            "mse_standard_error": score["mse_standard_error"], "sequences": result["sequences"],
-            "sequence_steps": result["sequence_steps"], "seconds": result["seconds"], "reached": result["reached"],
-            "backend": result["backend"], "threads": result["threads"]}
+        target = run.train.stop_val_loss if length in arguments.config else SOLVED
+        result = train.run(run, resume=True)
+        (score,) = validate.scores(run, [length], n)
+    return {"stop_reason": result["stop_reason"], "mse": score["mse"], "mse_standard_error": score["mse_standard_error"],
+            "sequences_tested": n, "lowest_val_loss": result["lowest_val_loss"], "solved": score["mse"] < target,
+            "target": target,
+            **{key: result[key] for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")}}
+
+
+def original(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run of the original's method by this package, until its validation MSE is below 1e-3."""
+    with _folder(arguments, f"original-{backend}-{arguments.variant}-{length}-{seed}") as folder:
+        result = train.run(config.load(None, {
+            "dataset.t": length, "dataset.variant": arguments.variant, "dataset.validation_split": 0.7, "seed": seed,
+            "train.stop_val_loss": SOLVED, "backend": backend, "threads": arguments.threads, "artifacts": folder,
+        }), resume=True)
+    return {"stop_reason": result["stop_reason"], "solved": result["stop_reason"] == "solved",
+            **{key: result[key] for key in ("sequences", "sequence_steps", "seconds", "reached", "threads", "lowest_val_loss")}}
+
+
+def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run of the original's method in Keras, on the same sequences."""
+    with tempfile.TemporaryDirectory() as folder:
+        x, y = sample_batch_numpy(100_000, length, seed=seed, variant=arguments.variant)
+        np.savez(f"{folder}/data.npz", x_train=x[:30_000], y_train=y[:30_000], x_val=x[30_000:], y_val=y[30_000:])
+        del x
+        lines = subprocess.run([str(HERE.parent / ".peers/bin/python"), str(HERE / "original_keras.py"), f"{folder}/data.npz",
+                                "--seed", str(seed), "--target", str(SOLVED)],
+                               capture_output=True, text=True, check=True).stdout.splitlines()
+    epochs = [json.loads(line) | {"sequence_steps": json.loads(line)["sequences"] * length} for line in lines]
+    reached = {name: next((epoch for epoch in epochs if epoch["val_loss"] < value), None)
+               for name, value in train.THRESHOLDS.items()}
+    return {"stop_reason": "solved" if reached["1e-3"] else "epochs", "solved": reached["1e-3"] is not None, "reached": reached,
+            **{key: epochs[-1][key] for key in ("sequences", "sequence_steps", "seconds")},
+            "lowest_val_loss": min(epoch["val_loss"] for epoch in epochs)}
+
+
+def _folder(arguments: argparse.Namespace, name: str) -> AbstractContextManager[str]:
+    """Where a run leaves its files: kept where the user said so, so that a cut run can go on."""
+    return tempfile.TemporaryDirectory() if arguments.keep is None else nullcontext(str(Path(arguments.keep) / name))
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
     """One line about all seeds of a length."""
-    solved = [run for run in runs if run["mse"] < SOLVED]
+    solved = [run for run in runs if run["solved"]]
     interval = binomtest(len(solved), len(runs)).proportion_ci(method="wilson")
     text = f"solved {len(solved)} of {len(runs)} (95% Wilson {interval.low:.2f} to {interval.high:.2f})"
     if solved:
@@ -53,30 +103,53 @@ def summary(runs: list[dict[str, Any]]) -> str:
     return text
 
 
+def line(run: dict[str, Any]) -> str:
+    """One line about a run."""
+    error = f"MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, " if "mse" in run else ""
+    costs = "; ".join(f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.2f} M steps, {cost['seconds']:.1f} s"
+                      if cost else f"{name}: never" for name, cost in run["reached"].items())
+    return (f"{run['contender']:<15} T={run['length']:<7} seed {run['seed']}: {error}{run['sequence_steps'] / 1e6:.2f} million "
+            f"sequence-steps, {run['seconds']:.1f} s, {run['stop_reason']} ({costs})")
+
+
 def main() -> None:
-    """Run every length and seed; print a line each; write JSON."""
+    """Run every contender, length and seed; print a line each; write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[150, 1000, 1500])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["fast-native"])
     parser.add_argument("--variant", default="any", choices=["any", "halves", "hs1997"])
-    parser.add_argument("--backend", default="auto", choices=["auto", "native", "torch"])
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--minutes", type=float, default=10.0, help="budget of one run")
+    parser.add_argument("--minutes", type=float, default=10.0, help="budget of one fast run")
+    parser.add_argument("--set", type=lambda text: text.split("=", 1), nargs="+", default=[], metavar="KEY=VALUE",
+                        help="configuration keys of the fast runs to change")
+    parser.add_argument("--keep", help="folder for the run folders; a cut run there is resumed")
     parser.add_argument("--out", default="time_to_solve", help="JSON: this name with .json")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="YAML of fast runs, one for each length")
     arguments = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    machine = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": commit.strip()}
-    print(json.dumps(machine), flush=True)
-    runs = []
-    for length in arguments.lengths:
+    arguments.config = {config.load(path).dataset.t: path for path in arguments.config}
+    lengths = sorted(arguments.config) or arguments.lengths
+    out = Path(f"{arguments.out}.json")
+    runs: list[dict[str, Any]] = json.loads(out.read_text())["runs"] if out.exists() else []
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    machine = {"processor": runtime.processor(), "versions": runtime.versions()}
+    print(json.dumps(machine | {"commit": commit}), flush=True)
+    for length in lengths:
         for seed in range(arguments.seeds):
-            runs.append(solve(length, seed, arguments))
-            run = runs[-1]
-            print(f"T={length:<7} seed {seed}: MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, "
-                  f"{run['sequence_steps'] / 1e6:.2f} million sequence-steps, {run['seconds']:.1f} s, "
-                  f"{run['stop_reason']}", flush=True)
-        print(f"T={length:<7} {arguments.variant}: {summary([r for r in runs if r['length'] == length])}", flush=True)
-    Path(f"{arguments.out}.json").write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
+            for contender in arguments.contenders:
+                name = {"contender": contender, "length": length, "variant": arguments.variant, "seed": seed}
+                if any(name.items() <= run.items() for run in runs):
+                    continue
+                method, backend = contender.split("-")
+                run = (original_keras(length, seed, arguments) if backend == "keras" else
+                       fast(length, seed, backend, arguments) if method == "fast" else
+                       original(length, seed, backend, arguments))
+                runs.append(name | run | {"commit": commit, "finished": time.strftime("%Y-%m-%d %H:%M")})
+                out.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
+                print(line(runs[-1]), flush=True)
+        for contender in arguments.contenders:
+            group = [run for run in runs if {"contender": contender, "length": length, "variant": arguments.variant}.items() <= run.items()]
+            print(f"{contender:<15} T={length:<7} {arguments.variant}: {summary(group)}", flush=True)
 
 
 if __name__ == "__main__":
