@@ -91,6 +91,34 @@ def test_long_initialisation() -> None:
     assert sum(p.numel() for p in trained) == 4 * hidden * (hidden + 3) + hidden + 1
 
 
+def test_latch_initialisation() -> None:
+    hidden, length = 400, 1000
+    model = build_model(ModelConfig(hidden=hidden, init="latch"), seed=0, length=length)
+    kernel, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())
+    scale = math.log(length)
+    assert bias[:hidden].tolist() == pytest.approx([-scale] * hidden)
+    marks = kernel[:hidden, 1].numpy()
+    assert stats.kstest(marks, stats.uniform(-2 * scale, 4 * scale).cdf).pvalue > 1e-4
+    kernel[:hidden, 1] = 0
+    assert kernel.abs().max() <= 0.1  # all but the input gate's mark weights
+    assert stats.kstest(bias[hidden : 2 * hidden].exp().numpy(), stats.uniform(1, length - 2).cdf).pvalue > 1e-4
+
+
+def test_a_latch_keeps_what_was_marked_whatever_follows() -> None:
+    """The cells after a mark hold it over 10,000 steps without one; the same cells without `latch` do not."""
+    x = torch.zeros(2, 10_000, 2)
+    x[:, 1:, 0] = torch.rand(2, 9_999, generator=torch.Generator().manual_seed(0))
+    x[:, 0] = torch.tensor([[0.2, 1.0], [0.9, 1.0]])
+    lost = {}
+    for init in ("long", "latch"):
+        lstm = build_model(ModelConfig(init=init, memory=10**9), seed=0).lstm
+        with torch.no_grad():
+            cells = lstm(x[:, :1])[1][1], lstm(x)[1][1]
+        lost[init] = float((cells[1] - cells[0]).norm() / cells[0].norm())
+    assert lost["latch"] < 0.1
+    assert lost["long"] > 1
+
+
 def test_the_seed_decides_the_weights() -> None:
     first, same, other = (build_model(ModelConfig(hidden=5), seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)

@@ -173,11 +173,11 @@ def _train(arguments: jsonargparse.Namespace) -> None:
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
           f"(always the mean: {result['constant_predictor_mse']:.4f}); "
-          f"{result['seconds']:.0f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+          f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
     for threshold, cost in result["reached"].items():
         print(f"  below {threshold}: " + (
-            f"after {cost['sequences']:,} sequences = {cost['sequence_steps'] / 1e6:,.1f} million sequence-steps, "
-            f"{cost['seconds']:.0f} s" if cost else "never"))
+            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps, "
+            f"{cost['seconds']:.1f} s" if cost else "never"))
     print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
 
 

@@ -51,8 +51,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "dataset.stream": True,
         "dataset.held_out": 1_000,
         "validate.dt_length": 10_000,
-        "model.init": "long",
+        "model.init": "latch",
+        "model.memory": 1_000_000_000,
         "train.epochs": 1_000,
+        "train.epoch_steps": 20,
         "train.batch": 16,
         "train.es_patience": None,
         "train.es_monitor": "val_loss",
@@ -63,7 +65,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.decay_steps": 400,
         "train.stop_val_loss": 8e-4,
         "train.glimpse": 64,
-        "curriculum.start": 20,
+        "curriculum.start": 30,
         "curriculum.shortest": 0.1,
     },
 }
@@ -115,9 +117,10 @@ class ModelConfig:
 
     name: Literal["lstm"] = option("lstm", "which model; --model NAME for short")
     hidden: int = option(100, "number of LSTM cells", least=1)
-    init: Literal["keras", "torch", "long"] = option(
-        "keras", "initialisation: Keras's or PyTorch's defaults, or long: forget gates for every time scale up to memory")
-    memory: int | None = option(None, "with init long: the longest time scale of the forget gates, in steps; null: dataset.t",
+    init: Literal["keras", "torch", "long", "latch"] = option(
+        "keras", "initialisation: Keras's or PyTorch's defaults; long: forget gates for every time scale up to memory; latch: "
+                 "and input gates that marks open")
+    memory: int | None = option(None, "with init long or latch: the longest time scale of the gates, in steps; null: dataset.t",
                                 least=2)
     start_from: str | None = option(None, "run folder whose trained weights are the start; null: fresh ones, by init")
 
