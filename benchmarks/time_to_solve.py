@@ -1,16 +1,17 @@
 """How much does it take to solve the adding problem, over many seeds?
 
-    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out docs/time_to_solve
-    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 15 --out docs/precise
+    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out docs/time_to_solve/any
+    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 15 --out docs/time_to_solve/precise
     python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 --contenders fast-native fast-torch original-native \
-        original-keras --out docs/against_original                                                    (make peers)
+        original-keras --out docs/time_to_solve/original                                              (make peers)
+    python benchmarks/time_to_solve.py --table docs/time_to_solve/any.json
 
 Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `seed`, 30,000 training and
 70,000 held-out sequences) on the native kernels, on torch, and in Keras on TensorFlow.
 
 A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below
 `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
-lengths above 30,000); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
+lengths above 30,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
 and ranges over the solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
 second call leaves out the runs that the file holds.
 """
@@ -40,7 +41,7 @@ HERE = Path(__file__).parent
 
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the recipe `fast`, and its score on new data."""
-    n = min(10_000, max(256, 3 * 10**8 // length))
+    n = min(arguments.sequences, max(256, 3 * 10**8 // length))
     with _folder(arguments, f"fast-{backend}-{arguments.variant}-{length}-{seed}") as folder:
         run = config.load(arguments.config.get(length), {
             "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed,
@@ -102,6 +103,34 @@ def summary(runs: list[dict[str, Any]]) -> str:
     return text
 
 
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each contender, variant and length."""
+    rows = ["| T | variant | contender | solved | sequence-steps, median (range) | training time, median (range) "
+            "| MSE on new data, median (worst) |", "|---|---|---|---|---|---|---|"]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["length"], run["variant"], run["contender"]), []).append(run)
+    for (length, variant, contender), group in sorted(groups.items()):
+        solved = [run for run in group if run["solved"]]
+        interval = binomtest(len(solved), len(group)).proportion_ci(method="wilson")
+        errors = [run["mse"] for run in group if "mse" in run]
+        rows.append(f"| {length:,} | {variant} | {contender} "
+                    f"| {len(solved)} of {len(group)} ({interval.low:.2f} to {interval.high:.2f}) "
+                    f"| {_spread([run['sequence_steps'] for run in solved], ',.0f')} "
+                    f"| {_spread([run['seconds'] for run in solved], '.1f')} s | {_worst(errors)} |")
+    return "\n".join(rows)
+
+
+def _spread(values: list[float], form: str) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _worst(errors: list[float]) -> str:
+    return f"{statistics.median(errors):.1e} ({max(errors):.1e})" if errors else "-"
+
+
 def line(run: dict[str, Any]) -> str:
     """One line about a run."""
     error = f"MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, " if "mse" in run else ""
@@ -120,12 +149,19 @@ def main() -> None:
     parser.add_argument("--variant", default="any", choices=["any", "halves", "hs1997"])
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=10.0, help="budget of one fast run")
+    parser.add_argument("--sequences", type=int, default=10_000, help="new sequences that decide whether a fast run has solved it; "
+                        "at lengths above 30,000 at most 300 million steps together")
     parser.add_argument("--set", type=lambda text: text.split("=", 1), nargs="+", default=[], metavar="KEY=VALUE",
                         help="configuration keys of the fast runs to change")
     parser.add_argument("--keep", help="folder for the run folders; a cut run there is resumed")
     parser.add_argument("--out", default="time_to_solve", help="JSON: this name with .json")
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="YAML of fast runs, one for each length")
+    parser.add_argument("--table", type=Path, nargs="+", help="only print these results, JSON of earlier calls, as Markdown")
     arguments = parser.parse_args()
+    if arguments.table:
+        for path in arguments.table:
+            print(f"\n{path}\n\n{table(json.loads(path.read_text())['runs'])}")
+        return
     arguments.config = {config.load(path).dataset.t: path for path in arguments.config}
     lengths = sorted(arguments.config) or arguments.lengths
     out = Path(f"{arguments.out}.json")
