@@ -245,13 +245,14 @@ def _lengths(arguments: jsonargparse.Namespace) -> None:
     out, tested = Path(arguments.get("out") or "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
     n, console = arguments.get("sequences") or 1000, Console()
     table = Table("trained at T", "run", *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
-    rows: list[tuple[int, list[float]]] = []
+    rows: list[tuple[str, list[float]]] = []
     for path in arguments.folders:
         run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
         with display.counting(path, console) as counter:
-            rows.append((run_config.dataset.t, [score["mse"] for score in validate.scores(run_config, tested, n, on_progress=counter)]))
+            name = f"{run_config.dataset.t:,} ({Path(path).name})"
+            rows.append((name, [score["mse"] for score in validate.scores(run_config, tested, n, on_progress=counter)]))
         table.add_row(f"{run_config.dataset.t:,}", path, *(f"{mse:.1e}" for mse in rows[-1][1]))
-    plots.draw_lengths(out, [t for t, _ in rows], tested, [mse for _, mse in rows])
+    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
 

@@ -25,6 +25,7 @@ __all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw
 
 # Okabe & Ito's palette: told apart by colour-blind readers too.
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
+_ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
@@ -39,10 +40,11 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Curves:
-    """Losses of one run: epoch e at index e - 1."""
+    """Losses of one run: epoch e at index e - 1, after `sequences[e - 1]` training sequences."""
 
     name: str
     t: int
+    sequences: Sequence[int]
     loss: Sequence[float]
     val_loss: Sequence[float]
     constant_mse: float = 1 / 6
@@ -58,16 +60,20 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
 
     Against the epoch; of a run on fresh sequences, whose epochs differ in length, against the sequence-steps.
     """
+    from matplotlib.ticker import EngFormatter
+
     with _figure(path, (7.5, 4.5)) as figure:
         axes = figure.add_subplot()
-        curves = _Curves("", result["t"], [row.loss for row in rows], [row.val_loss for row in rows],
+        curves = _Curves("", result["t"], [row.sequences for row in rows], [row.loss for row in rows], [row.val_loss for row in rows],
                          result["constant_predictor_mse"])
         stream = result["stream"]
-        places = [row.sequence_steps / 1e6 if stream else row.epoch for row in rows]
+        places = [row.sequence_steps if stream else row.epoch for row in rows]
         _plot_curves(axes, curves, places)
         axes.plot(places[result["best_epoch"] - 1], result["best_val_loss"], "o", color=_VALIDATION, label="weights that are kept")
-        axes.set(xlabel="million sequence-steps" if stream else "epoch", ylabel="mean squared error")
-        if not stream:
+        axes.set(xlabel="sequence-steps" if stream else "epoch", ylabel="mean squared error")
+        if stream:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        else:
             axes.locator_params(axis="x", integer=True)
         axes.legend()
         figure.suptitle(f"Adding problem, T = {result['t']:,} ({result['variant']}): {_outcome(result)}")
@@ -123,7 +129,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
             axes.set_axis_off()
         for index, (axes, t) in enumerate(zip(panels.flat, lengths, strict=False)):
             _plot_panel(axes, t, ours, theirs)
-            axes.set_xlabel("epoch" if index + columns >= len(lengths) else "")
+            axes.set_xlabel("training sequences" if index + columns >= len(lengths) else "")
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
     return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "best_val_loss": curves.best}
@@ -150,11 +156,11 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
                         f"Horizon: none of the lengths ({document['variant']}), seed {document['seed']}")
 
 
-def draw_lengths(path: Path, trained: Sequence[int], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
-    """A heatmap of mean squared errors: one row for each trained length, one column for each tested length."""
+def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
+    """A heatmap of mean squared errors: one row for each run, by name and trained length, one column for each tested length."""
     from matplotlib.colors import LogNorm
 
-    with _figure(path, (2.5 + 1.1 * len(tested), 1.8 + 0.6 * len(trained))) as figure:
+    with _figure(path, (4 + 1.1 * len(tested), 1.8 + 0.6 * len(runs))) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
@@ -162,7 +168,7 @@ def draw_lengths(path: Path, trained: Sequence[int], tested: Sequence[int], mse:
         for row, column in np.ndindex(values.shape):
             axes.text(column, row, f"{mse[row][column]:.0e}", ha="center", va="center", fontsize=10)
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
-        axes.set_yticks(range(len(trained)), [f"{t:,}" for t in trained])
+        axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested at T", ylabel="trained at T")
         figure.colorbar(image, label="mean squared error")
 
@@ -171,7 +177,8 @@ def _original_curves(path: Path) -> list[_Curves]:
     """Loss curves by length from a JSON file; see `draw_comparison`."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return [_Curves(path.stem, int(t), [float(v) for v in curves["loss"]], [float(v) for v in curves["val_loss"]])
+        return [_Curves(path.stem, int(t), [_ORIGINAL_EPOCH * (e + 1) for e in range(len(curves["loss"]))],
+                        [float(v) for v in curves["loss"]], [float(v) for v in curves["val_loss"]])
                 for t, curves in document.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(path, f"holds no loss curves by length ({error})",
@@ -180,7 +187,7 @@ def _original_curves(path: Path) -> list[_Curves]:
 
 def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
-    return _Curves(str(folder.path), config.dataset.t, [row.loss for row in rows], [row.val_loss for row in rows])
+    return _Curves(str(folder.path), config.dataset.t, [row.sequences for row in rows], [row.loss for row in rows], [row.val_loss for row in rows])
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
@@ -206,10 +213,9 @@ def _plot_panel(axes: Axes, t: int, ours: Sequence[_Curves], theirs: Sequence[_C
     for group, color in ((theirs, _ORIGINAL), (ours, _VALIDATION)):
         for curves in group:
             if curves.t == t:
-                axes.plot(range(1, len(curves.val_loss) + 1), curves.val_loss, color=color, linewidth=1.2)
+                axes.plot(curves.sequences, curves.val_loss, color=color, linewidth=1.2)
     _constant_line(axes, 1 / 6, "")
-    axes.set_yscale("log")
-    axes.locator_params(axis="x", integer=True)
+    axes.set(xscale="log", yscale="log")
     axes.set_title(f"T = {t:,}", fontsize=11)
 
 
