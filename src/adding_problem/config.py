@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -374,16 +375,26 @@ def _flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, An
 # --- options, types and bounds ---------------------------------------------------------------------------------------
 
 
-def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+@functools.cache  # a sweep loads thousands of configurations, and type hints are slow to resolve
+def _types(cls: type, prefix: str = "") -> tuple[tuple[str, Any], ...]:
     """Dotted name and type of every section and key."""
+    return tuple(_walk_types(cls, prefix))
+
+
+def _walk_types(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, hint in get_type_hints(cls).items():
         yield prefix + name, hint
         if dataclasses.is_dataclass(hint):
             yield from _types(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def _options(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+@functools.cache
+def _options(cls: type, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any]], ...]:
     """Dotted name and field of every key, sections left out."""
+    return tuple(_walk_options(cls, prefix))
+
+
+def _walk_options(cls: type, prefix: str) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     hints = get_type_hints(cls)
     for opt in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[opt.name]):
@@ -409,12 +420,17 @@ def _typed(key: str, value: Any, source: str) -> Any:
     options = dict(_options(RunConfig))
     if key not in options:
         raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(options)), source)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{key}", type=dict(_types(RunConfig))[key])
     try:
-        return parser.parse_object({key: value}, defaults=False)[key]
+        return _parser_of(key).parse_object({key: value}, defaults=False)[key]
     except (ArgumentError, TypeError, ValueError):
         raise _type_error(key, options[key], _show(value), source) from None
+
+
+@functools.cache
+def _parser_of(key: str) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{key}", type=dict(_types(RunConfig))[key])
+    return parser
 
 
 def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) -> ConfigError:

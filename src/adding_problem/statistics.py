@@ -1,0 +1,214 @@
+"""What several runs of one setting, which differ in their seeds alone, can say. Numbers in, numbers out: nothing is read.
+
+    proportion   how many solved it: Wilson's interval
+    survival     what it took, where some never got there: Kaplan and Meier's curve
+    losses       where it ended: the median with a bootstrap interval
+    paired       whether one model did better than another on the same seeds, as far as so many seeds can tell
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["FEW", "Losses", "Paired", "Proportion", "Survival", "few_seeds", "losses", "paired", "proportion", "survival"]
+
+CONFIDENCE = 0.95
+FEW = 3
+"""With fewer seeds than this, no interval is worth drawing, and every figure says so."""
+
+_RESAMPLES = 10_000
+_HUGE = 1e100  # stands for infinity inside the bootstrap, whose interpolation would make inf - inf of it
+
+
+def few_seeds(n: int) -> str:
+    """A remark for fewer than three seeds; empty for more."""
+    return "" if n >= FEW else f"{n} seed{'s' if n != 1 else ''} only: luck is not told from method"
+
+
+# --- how many solved it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """`successes` of `n`, and the 95% interval of the share that many more runs would show."""
+
+    successes: int
+    n: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.successes} of {self.n} ({self.low:.0%} to {self.high:.0%})"
+
+
+def proportion(successes: int, n: int) -> Proportion:
+    """Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001), right for few runs and for shares of 0 and 1.
+
+    Raises:
+        ValueError: unless ``0 <= successes <= n`` and ``n >= 1``.
+    """
+    interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Proportion(successes, n, float(interval.low), float(interval.high))
+
+
+# --- what it took ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Survival:
+    """The cost of an event, such as a first loss below 1e-2, where some runs ended without it.
+
+    Attributes:
+        n, events: runs, and those in which it came.
+        median: smallest cost by which at least half of the runs have it, by Kaplan and Meier; None where that never is.
+        least, most: among the runs in which it came; None where there is none.
+        costs, share: the steps of the curve: from `costs[i]` on, `share[i]` of the runs have it.
+        low, high: the 95% band of `share` (log-log transformed Greenwood variance); NaN where it does not exist.
+    """
+
+    n: int
+    events: int
+    median: float | None
+    least: float | None
+    most: float | None
+    costs: tuple[float, ...]
+    share: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
+    """Kaplan and Meier's estimate (1958): runs in which the event did not come count as censored at their end.
+
+    Leaving them out instead would make a method that fails half of the time look as good as one that never does.
+
+    Args:
+        costs: of each run: what it took until the event, or until the run ended without it.
+        came: whether the event came.
+
+    Raises:
+        ValueError: when there is no run, or the two differ in length.
+    """
+    if len(costs) != len(came) or not costs:
+        raise ValueError(f"expected one cost for each of at least one run, found {len(costs)} and {len(came)}")
+    events = [float(cost) for cost, event in zip(costs, came, strict=True) if event]
+    censored = [float(cost) for cost, event in zip(costs, came, strict=True) if not event]
+    if not events:
+        return Survival(len(costs), 0, None, None, None, (), (), (), ())
+    unsolved = stats.ecdf(stats.CensoredData(uncensored=events, right=censored)).sf
+    with warnings.catch_warnings():  # where the share is 0 or 1 the band does not exist: NaN, and scipy says so aloud
+        warnings.simplefilter("ignore", RuntimeWarning)
+        band = unsolved.confidence_interval(CONFIDENCE, method="log-log")
+    steps = np.isin(unsolved.quantiles, events)
+    at, left = unsolved.quantiles[steps], unsolved.probabilities[steps]
+    half = at[left <= 0.5 + 1e-12]
+    # The band of the share that has it is that of the share that has not, upside down.
+    low, high = 1 - band.high.probabilities[steps], 1 - band.low.probabilities[steps]
+    return Survival(len(costs), len(events), float(half[0]) if len(half) else None, min(events), max(events),
+                    *(tuple(float(v) for v in column) for column in (at, 1 - left, low, high)))
+
+
+# --- where it ended --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The median of the final losses, their range, and the 95% interval of the median; None for fewer than 3 seeds."""
+
+    n: int
+    median: float
+    least: float
+    most: float
+    interval: tuple[float, float] | None
+
+
+def losses(values: Sequence[float]) -> Losses:
+    """Median and percentile bootstrap (Efron 1979; 10,000 resamples from a fixed seed, so that it can be repeated).
+
+    A loss that is not finite counts as infinite: a run that diverged is not left out. Where all are equal, so are the
+    ends of the interval.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    if not values:
+        raise ValueError("expected at least one loss, found none")
+    finite = np.array([value if math.isfinite(value) else _HUGE for value in values])
+    interval = None
+    if len(finite) >= FEW:
+        found = stats.bootstrap((finite,), np.median, n_resamples=_RESAMPLES, confidence_level=CONFIDENCE,
+                                method="percentile", rng=np.random.default_rng(0)).confidence_interval
+        interval = (_restored(found.low), _restored(found.high))
+    median, least, most = (_restored(f(finite)) for f in (np.median, np.min, np.max))
+    return Losses(len(finite), median, least, most, interval)
+
+
+def _restored(value: float) -> float:
+    """Infinity where an infinite loss had a part in the value."""
+    return math.inf if value > _HUGE / 1e6 else float(value)
+
+
+# --- two models on the same seeds ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same seeds.
+
+    Attributes:
+        n: pairs.
+        wins, losses: pairs in which the first was lower, or higher; the others are ties.
+        ratio: median of first / second; None where there is none.
+        p: two-sided p-value of Wilcoxon's signed-rank test on the logarithms.
+        least_p: the smallest p-value that any outcome of so many pairs could have: 2 / 2^n.
+    """
+
+    n: int
+    wins: int
+    losses: int
+    ratio: float | None
+    p: float
+    least_p: float
+
+    def sentence(self, first: str, second: str, quantity: str) -> str:
+        """What the data can tell and what not, for a reader."""
+        seen = f"{first} has the lower {quantity} in {self.wins} of {self.n} seeds, {second} in {self.losses}"
+        if self.ratio is not None:
+            seen += f" (median ratio {self.ratio:.2g})"
+        if self.least_p > 1 - CONFIDENCE:
+            needed = math.ceil(1 - math.log2(1 - CONFIDENCE))
+            return (f"{seen}. So few pairs cannot tell: even if all of them agreed, p would be {self.least_p:.2g}; "
+                    f"it takes at least {needed} seeds.")
+        if self.p <= 1 - CONFIDENCE:
+            return f"{seen}. That is more than luck would do (Wilcoxon's p = {self.p:.2g})."
+        return (f"{seen}. Luck alone could do that (Wilcoxon's p = {self.p:.2g}): a difference is not shown, "
+                f"and neither is that there is none.")
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Wilcoxon's signed-rank test (1945) on log(first / second), seed by seed; lower is better, infinity is worst.
+
+    Raises:
+        ValueError: when there is no pair, the two differ in length, or a value is not positive.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"expected as many values of both and at least one, found {len(first)} and {len(second)}")
+    a, b = (np.array([v if not math.isnan(v) else math.inf for v in values], float) for values in (first, second))
+    if min(a.min(), b.min()) <= 0:
+        raise ValueError("expected positive values: they are compared by their ratio")
+    both_failed = np.isinf(a) & np.isinf(b)
+    a, b = np.where(both_failed, 1.0, a), np.where(both_failed, 1.0, b)
+    difference = np.log(a) - np.log(b)
+    # An infinite difference outranks every finite one.
+    finite = np.abs(difference[np.isfinite(difference)]).max(initial=1.0)
+    ranked = np.clip(difference, -2 * finite, 2 * finite)
+    p = 1.0 if not ranked.any() else float(stats.wilcoxon(ranked).pvalue)
+    ratio = float(np.exp(np.median(difference)))
+    return Paired(len(a), int((difference < 0).sum()), int((difference > 0).sum()),
+                  ratio if 0 < ratio < math.inf else None, p, 2.0 ** (1 - len(a)))
