@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from adding_problem import train, validate
-from adding_problem.artifacts import EpochRow, PredictionWriter, RunFolder
+from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.predictions import PredictionWriter
 from adding_problem.task import batches
 from tests.test_train import small
 

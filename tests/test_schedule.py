@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from adding_problem import config, train
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
-from adding_problem.train import Schedule, StepEvent, advance
+from adding_problem.schedule import Schedule, advance
+from adding_problem.train import StepEvent
 from tests.test_train import Interrupt, numbers, weights
 
 
@@ -132,15 +134,15 @@ def test_a_glimpse_decides_nothing_alone(tmp_path: Path, monkeypatch: pytest.Mon
     run = fast(**{**SMALL, "train__stop_val_loss": 0.01, "train__glimpse": 8}, artifacts=str(tmp_path))
     errors = torch.full((64,), 0.5)  # squares of the held-out errors
 
-    def squared_error(config: RunConfig, model: Any, device: Any, first: int, n: int) -> float:
+    def squared_error(work: Any, first: int, n: int) -> float:
         return float(errors[first : first + n].sum())
 
     monkeypatch.setattr(train, "_squared_error", squared_error)
-    model = torch.nn.Linear(1, 1)
+    work = SimpleNamespace(config=run)
     errors[:8] = 0.02
-    assert train._held_out_mse(run, model, torch.device("cpu")) == pytest.approx(0.02)
+    assert train._held_out_mse(work) == pytest.approx(0.02)
     errors[:8] = 0.012
-    assert train._held_out_mse(run, model, torch.device("cpu")) == pytest.approx((8 * 0.012 + 56 * 0.5) / 64)
+    assert train._held_out_mse(work) == pytest.approx((8 * 0.012 + 56 * 0.5) / 64)
 
 
 def test_a_run_can_start_from_another(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import config, models, train
+from adding_problem import config, models, schedule, train
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
+from adding_problem.schedule import EarlyStopping
 from adding_problem.task import sample_batch_numpy
-from adding_problem.train import EarlyStopping, StepEvent
+from adding_problem.train import StepEvent
 from tests import reference
 
 needs_native = pytest.mark.skipif(importlib.util.find_spec("adding_problem_native") is None, reason="no kernels here")
@@ -46,11 +47,11 @@ def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
         dataset=DatasetConfig(dt_length=400, t=25), model=ModelConfig(hidden=12),
         train=TrainConfig(batch=16, clip_value=clip, epochs=1), seed=5, artifacts=str(tmp_path), backend=backend,
     )
-    state = models.build_model(run.model, seed=train._stream_seed(5, "initialisation")).state_dict()
+    state = models.build_model(run.model, seed=schedule.stream_seed(5, "initialisation")).state_dict()
     weights = reference.weights_of(state)
     adam = reference.Adam(rate=1e-2, clip=clip)
     x, y = sample_batch_numpy(280, 25, seed=5)
-    order = train._order(280, 5, epoch=1)
+    order = schedule.epoch_order(280, 5, epoch=1)
     expected = []
     for step in range(10):
         rows = order[16 * step : 16 * step + 16]
@@ -79,7 +80,7 @@ def test_the_reference_gradient_by_finite_differences() -> None:
 
 
 def test_order_is_a_permutation_of_its_own_in_every_epoch() -> None:
-    orders = [train._order(1000, 0, epoch) for epoch in (1, 2)] + [train._order(1000, 1, 1)]
+    orders = [schedule.epoch_order(1000, 0, epoch) for epoch in (1, 2)] + [schedule.epoch_order(1000, 1, 1)]
     for order in orders:
         assert sorted(order) == list(range(1000))
     assert not any(np.array_equal(a, b) for a, b in ((orders[0], orders[1]), (orders[0], orders[2])))

@@ -3,45 +3,54 @@
     config_copy.yaml         the configuration, re-runnable; written first
     metrics.csv              one row per epoch
     loss.pkl                 dict of two lists of floats, `loss` and `val_loss`, as the original's
-    checkpoint.safetensors   what `--resume` continues from
+    checkpoint.safetensors   what `--resume` continues from; checkpoint.previous.safetensors the one before it
     loss.png                 both losses against the epoch
     model/                   model.safetensors (weights), model.json (architecture, shapes, versions)
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
 
 Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
-Pickles are written, for the original's users, and never read.
+Pickles are written, for the original's users, and never read. What is read may come from a stranger: regular files inside
+the folder alone, of bounded size and checked content.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import hashlib
 import io
 import json
+import logging
 import os
 import pickle
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import numpy as np
 import safetensors.torch
-from numpy.typing import NDArray
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from adding_problem import config as configuration
+from adding_problem import files
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.files import write_json
+from adding_problem.lock import FolderLock
+from adding_problem.predictions import PredictionWriter
 
-__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "write_json", "write_picture"]
+__all__ = ["EpochRow", "RunFolder", "write_json", "write_picture"]
 
-Float32 = NDArray[np.float32]
-_MAX_JSON_BYTES = 64 << 20
+_MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
+_MAX_HISTORY_BYTES = 64 << 20
+_MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and a checkpoint's history
+_MAX_COUNT = 1 << 53  # whole numbers above it are not exact as floats, which pictures are made of
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.loss_pickle = self.path / "loss.pkl"
         self.checkpoint = self.path / "checkpoint.safetensors"
+        self.previous_checkpoint = self.path / "checkpoint.previous.safetensors"
         self.loss_plot = self.path / "loss.png"
         self.model = self.path / "model"
         self.weights = self.model / "model.safetensors"
@@ -80,8 +90,29 @@ class RunFolder:
         self.validation = self.path / "validation.json"
         self.prediction_pickle = self.path / "pred.pkl"
         self.prediction_plot = self.path / "pred.png"
+        self._lock: FolderLock | None = None
 
     # --- the life of a run ---
+
+    @contextmanager
+    def locked(self, *, takeover: bool = False) -> Iterator[None]:
+        """Make the folder and keep other processes out while the block runs.
+
+        Args:
+            takeover: take the folder from a process that gives no sign of life.
+
+        Raises:
+            ConfigError: when the path cannot be a folder or cannot be written.
+            LockError: when another process holds the folder; and from a write when one has taken it over.
+        """
+        self._make_writable()
+        with FolderLock(self.path, takeover=takeover) as lock:
+            self._lock = lock
+            try:
+                files.sweep(self.path)
+                yield
+            finally:
+                self._lock = None
 
     def open(self, config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> Literal[
         "fresh", "resumed", "finished"
@@ -93,10 +124,13 @@ class RunFolder:
             else `fresh`, with the configuration written.
 
         Raises:
-            ConfigError: when the path cannot be a folder or cannot be written.
-            RunFolderError: when it holds another run, or an unfinished one and neither flag was given.
+            RunFolderError: when it holds another run, or an unfinished one and neither flag was given, or files of these
+                names that are no run's.
         """
-        self._make_writable()
+        has_checkpoint = files.is_regular(self.checkpoint) or files.is_regular(self.previous_checkpoint)
+        if not self.config_copy.exists() and (foreign := next((file for file in self._own_files() if file.exists()), None)):
+            raise RunFolderError(self.path, f"is no run folder, yet holds a file {foreign.name}, which a run would replace",
+                                 "give --artifacts another folder")
         if overwrite:
             self._clear()
         elif self.config_copy.exists():
@@ -105,24 +139,23 @@ class RunFolder:
                                      "give --artifacts another folder, or --overwrite to delete that run")
             if self.holds_finished(config):
                 return "finished"
-            if resume and self.checkpoint.exists():
+            if resume and has_checkpoint:
                 return "resumed"
-            if not resume and self.checkpoint.exists():
+            if has_checkpoint:
                 raise RunFolderError(self.path, "holds an unfinished run of this configuration",
                                      "give --resume to continue it, or --overwrite to start again")
-        _write(self.config_copy, configuration.to_yaml(config).encode())
+        self._write(self.config_copy, configuration.to_yaml(config).encode())
         return "fresh"
 
     def holds_finished(self, config: RunConfig) -> bool:
         """Whether the folder holds a complete run of this very configuration."""
-        return self.result.is_file() and self.read_config().digest == config.digest
+        return files.is_regular(self.result) and self.read_config().digest == config.digest
 
     def _make_writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".write-probe"
-            probe.touch()
-            probe.unlink()
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EACCES, "no permission to write there")
         except (FileExistsError, NotADirectoryError):
             raise ConfigError("artifacts", "a folder or a path where one can be made", f"a file on {self.path}",
                               "give artifacts another path") from None
@@ -131,12 +164,18 @@ class RunFolder:
                               f"{self.path}: {getattr(error, 'strerror', None) or error}",
                               "give artifacts another path, or mend its permissions") from None
 
+    def _own_files(self) -> list[Path]:
+        return [self.result, self.metrics, self.loss_pickle, self.checkpoint, self.previous_checkpoint, self.loss_plot,
+                self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot]
+
     def _clear(self) -> None:
-        """Delete the files of a run, the result first, and nothing that is not ours."""
-        for file in (self.result, self.config_copy, self.metrics, self.loss_pickle, self.checkpoint, self.loss_plot,
-                     self.weights, self.model_description, self.validation, self.prediction_pickle,
-                     self.prediction_plot):
-            file.unlink(missing_ok=True)
+        """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
+        for file in [*self._own_files(), self.config_copy]:
+            self._inside(file.parent)
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise files.storage_error(file, error) from None
 
     # --- writing ---
 
@@ -146,35 +185,56 @@ class RunFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows(dataclasses.astuple(row) for row in rows)
-        _write(self.metrics, text.getvalue().encode())
+        self._write(self.metrics, text.getvalue().encode())
         losses = {"loss": [row.loss for row in rows], "val_loss": [row.val_loss for row in rows]}
-        _write(self.loss_pickle, pickle.dumps(losses, protocol=2))
+        self._write(self.loss_pickle, pickle.dumps(losses, protocol=2))
 
     def write_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Named tensors, and everything else as JSON in the file's header."""
-        _write(self.checkpoint, safetensors.torch.save(dict(tensors), {"state": json.dumps(state)}))
+        """Named tensors, and everything else as JSON in the file's header, under a digest; the last checkpoint is kept."""
+        text = json.dumps(state)
+        data = safetensors.torch.save(dict(tensors), {"state": text, "digest": _digest(tensors, text)})
+        with self._replacing(self.checkpoint, keep=self.previous_checkpoint) as stream:
+            stream.write(data)
 
     def write_model(self, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-        """The `model` folder."""
-        self.model.mkdir(exist_ok=True)
-        _write(self.weights, safetensors.torch.save(dict(weights)))
-        write_json(self.model_description, description)
+        """The `model` folder; the description is given a digest of the weights."""
+        try:
+            self.model.mkdir(exist_ok=True)
+        except OSError as error:
+            raise files.storage_error(self.model, error) from None
+        self._write(self.weights, safetensors.torch.save(dict(weights)))
+        self._write_json(self.model_description, dict(description) | {"weights_digest": _digest(weights)})
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """`result.json`: call it last."""
-        write_json(self.result, result)
+        self._write_json(self.result, result)
 
     def write_validation(self, score: Mapping[str, Any]) -> None:
         """`validation.json`."""
-        write_json(self.validation, score)
+        self._write_json(self.validation, score)
 
     @contextmanager
     def predictions(self, n: int, width: int) -> Iterator[PredictionWriter]:
         """Write `pred.pkl` batch by batch: n sequences of `width` steps."""
-        with _replacing(self.prediction_pickle) as stream:
+        with self._replacing(self.prediction_pickle) as stream:
             writer = PredictionWriter(stream, n, width)
             yield writer
             writer.finish()
+
+    @contextmanager
+    def _replacing(self, file: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+        self._inside(file.parent)
+        if self._lock:
+            self._lock.check()
+        with files.replacing(file, keep) as stream:
+            yield stream
+
+    def _write(self, file: Path, data: bytes) -> None:
+        with self._replacing(file) as stream:
+            stream.write(data)
+
+    def _write_json(self, file: Path, document: Mapping[str, Any]) -> None:
+        self._write(file, (json.dumps(document, indent=2) + "\n").encode())
 
     # --- reading ---
 
@@ -183,159 +243,167 @@ class RunFolder:
         if not self.config_copy.is_file():
             raise RunFolderError(self.path, "is no run folder: it has no config_copy.yaml",
                                  "train first: adding-problem train --config FILE")
+        self._inside(self.config_copy)
         return configuration.load(self.config_copy)
 
     def read_history(self) -> list[EpochRow]:
         """The rows of `metrics.csv`."""
-        self._require(self.metrics)
-        with self.metrics.open(newline="") as stream:
-            try:
-                header, *rows = list(csv.reader(stream))
-                if header != _COLUMNS:
-                    raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
-                return [
-                    EpochRow(int(epoch), float(loss), float(val_loss), int(sequences), int(steps), float(seconds))
-                    for epoch, loss, val_loss, sequences, steps, seconds in rows
-                ]
-            except (ValueError, csv.Error) as error:
-                raise self._damaged(self.metrics, error) from None
+        try:
+            text = self._read(self.metrics, _MAX_HISTORY_BYTES).decode()
+            header, *rows = list(csv.reader(io.StringIO(text, newline="")))
+            if header != _COLUMNS:
+                raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
+            return [EpochRow(_count(epoch), float(loss), float(val_loss), _count(sequences), _count(steps), float(seconds))
+                    for epoch, loss, val_loss, sequences, steps, seconds in rows]
+        except (ValueError, csv.Error) as error:
+            raise self._damaged(self.metrics, error) from None
 
     def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `write_checkpoint` was given."""
-        self._require(self.checkpoint)
-        try:
-            with safetensors.safe_open(self.checkpoint, framework="pt") as stored:
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return tensors, json.loads(stored.metadata()["state"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged(self.checkpoint, error) from None
+        """What `write_checkpoint` was given last, or, where that file is damaged, the time before; then the log says so.
+
+        Raises:
+            RunFolderError: when there is none that is intact.
+        """
+        damage = ""
+        for file in (self.checkpoint, self.previous_checkpoint):
+            if not files.is_regular(file):
+                continue
+            try:
+                return self._read_one_checkpoint(file)
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+                damage += f"{' and ' if damage else ''}{file.name} is damaged ({error})"
+                _log.warning("%s: %s is damaged (%s)%s", self.path, file.name, error,
+                             "; the one before it is taken" if file == self.checkpoint else "")
+        raise RunFolderError(self.path, damage or "holds no checkpoint", "train again with --overwrite, or restore the file")
+
+    def _read_one_checkpoint(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, metadata = self._read_safetensors(file)
+        if metadata.get("digest") != _digest(tensors, metadata["state"]):
+            raise ValueError("its digest is another")
+        return tensors, json.loads(metadata["state"])
 
     def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and description of the trained model."""
-        if not self.result.is_file():
+        if not files.is_regular(self.result):
             raise RunFolderError(self.path, "holds no finished run: it has no result.json",
                                  "train first: adding-problem train --config FILE (--resume continues a cut run)")
-        self._require(self.weights)
+        description = self._read_json(self.model_description)
         try:
-            return safetensors.torch.load_file(self.weights), self._read_json(self.model_description)
-        except SafetensorError as error:
+            weights, _ = self._read_safetensors(self.weights)
+            if description.get("weights_digest", _digest(weights)) != _digest(weights):
+                raise ValueError("its digest is not that of model.json")
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise self._damaged(self.weights, error) from None
+        return weights, description
 
     def read_result(self) -> dict[str, Any]:
         """`result.json`."""
-        return self._read_json(self.result)
+        return self._read_json(self.result, _RESULT)
 
     def read_validation(self) -> dict[str, Any]:
         """`validation.json`."""
-        return self._read_json(self.validation)
+        return self._read_json(self.validation, _VALIDATION)
 
-    def _read_json(self, file: Path) -> dict[str, Any]:
-        self._require(file)
+    def _read_json(self, file: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """A JSON object; `kinds` says of what kind the values of some keys must be."""
         try:
-            if file.stat().st_size > _MAX_JSON_BYTES:
-                raise ValueError("larger than 64 MiB")
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(self._read(file, _MAX_JSON_BYTES))
             if not isinstance(document, dict):
                 raise ValueError("not a JSON object")
+            for key, kind in (kinds or {}).items():
+                if key not in document or not _IS_KIND[kind](document[key]):
+                    raise ValueError(f"{key}: expected {kind}")
         except (ValueError, RecursionError) as error:
             raise self._damaged(file, error) from None
         return document
 
+    def _read_safetensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and metadata. The library checks that shapes and offsets add up to the size of the file."""
+        self._require(file)
+        with file.open("rb") as stream:
+            header = stream.read(8)
+        if len(header) < 8 or int.from_bytes(header, "little") > min(_MAX_HEADER_BYTES, file.stat().st_size):
+            raise ValueError("its header is larger than the file may have")
+        with safetensors.safe_open(file, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, stored.metadata() or {}
+
+    def _read(self, file: Path, most: int) -> bytes:
+        self._require(file)
+        try:
+            return files.read_bounded(file, most)
+        except OSError as error:
+            raise self._damaged(file, error) from None
+
     def _require(self, file: Path) -> None:
-        if not file.is_file():
+        if not files.is_regular(file):
             raise RunFolderError(self.path, f"lacks {file.relative_to(self.path)}",
                                  "train first, or point at the folder of a finished run")
+        self._inside(file)
+
+    def _inside(self, path: Path) -> None:
+        if files.leads_out(path, self.path):
+            raise RunFolderError(self.path, f"{path.relative_to(self.path)} is a link that leads out of the folder",
+                                 "put the files themselves into the folder")
 
     def _damaged(self, file: Path, error: Exception) -> RunFolderError:
         return RunFolderError(self.path, f"{file.relative_to(self.path)} is damaged ({error})",
                               "train again with --overwrite, or restore the file")
 
 
-class PredictionWriter:
-    """Streams ``{"x": (n, W, 2), "y": (n,), "y_hat": (n,)}``, float32, into a pickle that NumPy alone can read.
-
-    `pickle.dump` would need the whole of x in memory, twice. The opcodes written here build each array as
-    ``numpy.ndarray(shape, "<f4", bytearray)``, a public constructor of every NumPy version.
-    """
-
-    def __init__(self, stream: IO[bytes], n: int, width: int) -> None:
-        self._stream, self._n = stream, n
-        self._y: list[Float32] = []
-        self._y_hat: list[Float32] = []
-        stream.write(pickle.PROTO + b"\x05" + pickle.EMPTY_DICT + pickle.MARK)
-        self._begin_array("x", (n, width, 2))
-
-    def add(self, x: Float32, y: Float32, y_hat: Float32) -> None:
-        """The next sequences (k, W, 2), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
-        self._stream.write(np.ascontiguousarray(x, "<f4").data)
-        self._y.append(y.reshape(-1))
-        self._y_hat.append(y_hat.reshape(-1))
-
-    @property
-    def y(self) -> Float32:
-        """Targets so far, (k,)."""
-        return np.concatenate(self._y)
-
-    @property
-    def y_hat(self) -> Float32:
-        """Predictions so far, (k,)."""
-        return np.concatenate(self._y_hat)
-
-    def finish(self) -> None:
-        """Close x and write y and y_hat."""
-        if len(self.y) != self._n:
-            raise ValueError(f"expected {self._n} sequences, found {len(self.y)}")
-        self._end_array()
-        for name, array in (("y", self.y), ("y_hat", self.y_hat)):
-            self._begin_array(name, (self._n,))
-            self._stream.write(np.ascontiguousarray(array, "<f4").data)
-            self._end_array()
-        self._stream.write(pickle.SETITEMS + pickle.STOP)
-
-    def _begin_array(self, name: str, shape: tuple[int, ...]) -> None:
-        self._stream.write(_pickled_text(name) + pickle.GLOBAL + b"numpy\nndarray\n" + pickle.MARK)
-        self._stream.write(pickle.MARK + b"".join(_pickled_int(size) for size in shape) + pickle.TUPLE)
-        self._stream.write(_pickled_text("<f4") + pickle.BYTEARRAY8 + struct.pack("<Q", 4 * int(np.prod(shape))))
-
-    def _end_array(self) -> None:
-        self._stream.write(pickle.TUPLE + pickle.REDUCE)
+# --- what is checked of documents ------------------------------------------------------------------------------------
 
 
-def _pickled_text(text: str) -> bytes:
-    return pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode()
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_COUNT
 
 
-def _pickled_int(value: int) -> bytes:
-    return pickle.LONG1 + b"\x08" + struct.pack("<q", value)
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_COUNT)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+def _is_cost(value: object) -> bool:
+    keys = ("epoch", "sequences", "sequence_steps", "seconds")
+    return value is None or (isinstance(value, dict) and all(_is_number(value.get(key)) for key in keys))
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _is_costs(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"1e-2", "1e-3"} and all(map(_is_cost, value.values()))
 
 
-def _write(path: Path, data: bytes) -> None:
-    with _replacing(path) as stream:
-        stream.write(data)
+_IS_KIND = {
+    "text": lambda value: isinstance(value, str),
+    "a whole number": _is_count,
+    "a number": _is_number,
+    "costs": _is_costs,
+}
+_RESULT = {
+    "digest": "text", "variant": "text", "stop_reason": "text", "backend": "text", "device": "text",
+    "t": "a whole number", "epochs": "a whole number", "best_epoch": "a whole number", "threads": "a whole number",
+    "sequences": "a whole number", "sequence_steps": "a whole number", "best_loss": "a number",
+    "best_val_loss": "a number", "constant_predictor_mse": "a number", "seconds": "a number", "reached": "costs",
+}
+_VALIDATION = {"model": "text", "t": "a whole number", "sequences": "a whole number", "mse": "a number",
+               "mse_standard_error": "a number"}
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON document in one piece."""
-    _write(path, (json.dumps(document, indent=2) + "\n").encode())
+def _count(text: str) -> int:
+    value = int(text)
+    if not _is_count(value):
+        raise ValueError(f"expected a whole number up to 2^53, found {text[:30]!r}")
+    return value
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, and a text."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_picture(path: Path, data: bytes) -> None:
     """Write an image, like every file here, in one piece."""
-    _write(path, data)
+    files.write(path, data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
@@ -11,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jsonargparse
 
-from adding_problem import __version__, config
+from adding_problem import __version__, config, interruption
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError
+from adding_problem.errors import AddingProblemError, Interrupted
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "original_main"]
 
 _DEFAULT_CONFIG = "configs/config.yaml"
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +67,7 @@ def _main_parser() -> jsonargparse.ArgumentParser:
                       "to length. A second call goes on where the first one ended. The recipe is fast unless given.")
     horizon.add_argument("--minutes", type=float, default=5.0, help="training time for all lengths together")
     horizon.add_argument("--lengths", type=int, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
+    _add_takeover(horizon)
     _add_run_options(horizon)
     lengths = _parser("Score trained models at other lengths than their own: a table and a heatmap.")
     lengths.add_argument("folders", type=str, nargs="+", help="run folders")
@@ -104,6 +106,12 @@ def _add_run_options(
 def _add_train_flags(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    _add_takeover(parser)
+
+
+def _add_takeover(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--takeover", action="store_true",
+                        help="take the folder from a process that gives no sign of life; be sure that it has ended")
 
 
 def _guarded(
@@ -119,14 +127,24 @@ def _guarded(
             arguments = parser.parse_args(argv, defaults=False)
         except ArgumentError as error:
             raise config.explain(error, argv) from None
-        command(arguments)
+        with interruption.at_once():
+            command(arguments)
     except AddingProblemError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the last finished epoch is kept: --resume continues after it", file=sys.stderr)
-        return _INTERRUPTED
+    except KeyboardInterrupt as stop:
+        stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
+        print(f"{stop}\n  to continue: {_continuing(parser, argv)}", file=sys.stderr)
+        return stop.exit_code
     return 0
+
+
+def _continuing(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> str:
+    """The command that goes on where this one was stopped."""
+    words = [word for word in argv if word not in ("--overwrite", "--resume", "--takeover")]
+    program = ["python", parser.prog] if parser.prog.endswith(".py") else [parser.prog]
+    trains = "train" in words[:1] or (program[0] == "python" and "validate" not in words)
+    return shlex.join([*program, *words, *(["--resume"] if trains else [])])
 
 
 def _spelled_out(word: str) -> str:
@@ -166,7 +184,8 @@ def _train(arguments: jsonargparse.Namespace) -> None:
     print(f"LSTM({run_config.model.hidden}) on the adding problem, T = {data.t:,} ({data.variant}): "
           f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as listener:
-        result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite, listener=listener)
+        result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
+                           takeover=bool(arguments.get("takeover")), listener=listener)
     _print_result(folder, result)
 
 
@@ -224,7 +243,8 @@ def _horizon(arguments: jsonargparse.Namespace) -> None:
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
     lengths = arguments.get("lengths") or horizon.LENGTHS
     found = 0
-    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following):
+    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
+                              takeover=bool(arguments.get("takeover"))):
         cells = [f"{cost['sequence_steps'] / 1e6:,.1f} M steps, {cost['seconds']:,.0f} s" if cost else "never"
                  for cost in rung.reached.values()]
         table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",

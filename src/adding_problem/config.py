@@ -76,6 +76,7 @@ MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
 
 COMMAND_LINE = "command line"
+_MOST_INT = (1 << 63) - 1
 _MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
 
 
@@ -159,6 +160,8 @@ class TrainConfig:
               "the run goes on; null: it never falls", least=1)
     budget_steps: int | None = option(None, "stop after about so many sequence-steps; null: no limit", least=1)
     budget_minutes: float | None = option(None, "stop after about so many minutes; null: no limit", above=0)
+    checkpoint_minutes: float = option(1.0, "a checkpoint is written after so many minutes inside an epoch, and after every epoch",
+                                       above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
     glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
                                        "on these is near stop_val_loss. null: always at all", least=1)
@@ -187,7 +190,7 @@ class RunConfig:
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
     seed: int = option(0, "root seed: data, initialisation and order of the sequences all come from it", least=0)
-    threads: int | None = option(None, "CPU threads; null: one per core", least=1)
+    threads: int | None = option(None, "CPU threads; null: one per core", least=1, below=1025)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
@@ -210,9 +213,9 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value but `artifacts`, which says where the results go, not what they are."""
+        """SHA-256 over every value that the numbers depend on: where and how often results are written is left out."""
         values = self.to_dict()
-        del values["artifacts"]
+        del values["artifacts"], values["train"]["checkpoint_minutes"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -310,12 +313,15 @@ def _argument_value(key: str, argv: Sequence[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of them can fill the memory) and without repeated keys."""
+    """Safe YAML without aliases (a few lines of them can fill the memory), without tags and without repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(
                 None, None, "an alias (*name), which a configuration may not use", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        if getattr(event := self.peek_event(), "tag", None) is not None:  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(
+                None, None, "a tag (!name), which a configuration may not use", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -450,7 +456,7 @@ def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
 def _bounds_text(opt: dataclasses.Field[Any]) -> str:
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
     if least is not None:
-        return f" of at least {least:g}"
+        return f" of at least {least:g}" + (f" and below {below:g}" if below is not None else "")
     if above is not None and below not in (None, math.inf):
         return f" between {above:g} and {below:g}, both excluded"
     return f" above {above:g}" if above is not None else ""
@@ -460,6 +466,8 @@ def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
     if value is None or isinstance(value, str | bool):
         return
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
+    if isinstance(value, int) and value > _MOST_INT:
+        raise ConfigError(key, "a whole number below 2^63", _show(value), f"change {key}: {opt.metadata['help']}")
     right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
     if not right or math.isnan(value):
         raise ConfigError(key, _describe(key, opt), _show(value), f"change {key}: {opt.metadata['help']}")
@@ -494,10 +502,13 @@ def _check_consistency(config: RunConfig) -> None:
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")
-    if not config.artifacts.strip():
-        raise ConfigError("artifacts", "the path of a folder", "an empty text", "give the folder a name")
+    if not config.artifacts.strip() or "\0" in config.artifacts:
+        raise ConfigError("artifacts", "the path of a folder", _show(config.artifacts), "give the folder a name")
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number too long to show"
     return text if len(text) <= 60 else text[:57] + "..."

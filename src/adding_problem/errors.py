@@ -3,12 +3,26 @@
     AddingProblemError
     ├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
     ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
-    └── BackendError           a requested backend or device that this machine lacks         exit 2
+    │   └── LockError          a run folder that another process works in                    exit 2
+    ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
+    └── StorageError           a disk that is full, gone or not writable                     exit 74
+    KeyboardInterrupt
+    └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
 """
 
 from __future__ import annotations
 
-__all__ = ["AddingProblemError", "BackendError", "ConfigError", "RunFolderError"]
+import signal
+
+__all__ = [
+    "AddingProblemError",
+    "BackendError",
+    "ConfigError",
+    "Interrupted",
+    "LockError",
+    "RunFolderError",
+    "StorageError",
+]
 
 
 class AddingProblemError(Exception):
@@ -45,8 +59,45 @@ class RunFolderError(AddingProblemError):
         super().__init__(f"{folder}: {problem}.\n  remedy: {remedy}")
 
 
+class LockError(RunFolderError):
+    """A run folder that another process works in, or may work in."""
+
+
 class BackendError(AddingProblemError):
-    """A backend or device that was asked for and is not there."""
+    """A backend, a device or a size that was asked for and that this machine does not have."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}.\n  remedy: {remedy}")
+
+
+class StorageError(AddingProblemError):
+    """A file that could not be written; the one that it would have replaced is intact.
+
+    Args:
+        path: the file.
+        reason: what the system says.
+        remedy: what to do about it.
+    """
+
+    exit_code = 74  # EX_IOERR of sysexits.h
+
+    def __init__(self, path: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: could not be written ({reason}); what was there before is intact.\n  remedy: {remedy}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for the end, and the work ended where it can be continued.
+
+    Args:
+        number: of the signal.
+        done: what was done about the work so far.
+    """
+
+    def __init__(self, number: int, done: str = "") -> None:
+        self.number, self.done = number, done
+        super().__init__(f"stopped by {signal.Signals(number).name}{done and '; '}{done}")
+
+    @property
+    def exit_code(self) -> int:
+        """As shells report a process that a signal ended."""
+        return 128 + self.number

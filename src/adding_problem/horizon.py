@@ -61,6 +61,7 @@ def climb(
     *,
     minutes: float,
     lengths: Sequence[int] = LENGTHS,
+    takeover: bool = False,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
 ) -> Iterator[Rung]:
     """Train at one length after the other, and give each rung when it is done, until one is not solved.
@@ -73,24 +74,26 @@ def climb(
         config: of all runs; its `dataset.t`, `curriculum.start`, `train.budget_minutes` and `model.start_from` are set here.
         minutes: of training, over all lengths together.
         lengths: to try, rising.
+        takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
 
     Raises:
         ConfigError, RunFolderError, BackendError: see `adding_problem.errors`.
     """
     rungs: list[Rung] = []
-    for t in sorted(lengths):
-        spent = rungs[-1].seconds if rungs else 0.0
-        if spent >= 60 * minutes:
-            return
-        run = _run_of(config, t, rungs, minutes - spent / 60)
-        with following(run) as listener:
-            result = train.run(run, resume=True, overwrite=_outgrown(run), listener=listener)
-        rungs.append(_rung(run, result, rungs))
-        _leave(Path(config.artifacts), config, minutes, rungs)
-        yield rungs[-1]
-        if not rungs[-1].solved:
-            return
+    with RunFolder(config.artifacts).locked(takeover=takeover):
+        for t in sorted(lengths):
+            spent = rungs[-1].seconds if rungs else 0.0
+            if spent >= 60 * minutes:
+                return
+            run = _run_of(config, t, rungs, minutes - spent / 60)
+            with following(run) as listener:
+                result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
+            rungs.append(_rung(run, result, rungs))
+            _leave(Path(config.artifacts), config, minutes, rungs)
+            yield rungs[-1]
+            if not rungs[-1].solved:
+                return
 
 
 def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) -> RunConfig:

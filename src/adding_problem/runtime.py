@@ -6,19 +6,23 @@ import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError
 
-__all__ = ["cpu_threads", "processor", "resolve_backend", "resolve_device", "tune_allocator", "versions"]
+__all__ = ["allocation_limit", "cpu_threads", "memory_bytes", "processor", "require_memory",
+           "resolve_backend", "resolve_device", "tune_allocator", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
 
@@ -82,6 +86,50 @@ def cpu_threads(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def memory_bytes() -> int | None:
+    """The memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Refuse what cannot fit, before any of it is taken.
+
+    Raises:
+        BackendError: when this machine has less memory than so many bytes.
+    """
+    there = memory_bytes()
+    if there is not None and needed > there:
+        raise BackendError(f"memory: {what} {needed / 2**30:,.1f} GiB, this machine has {there / 2**30:,.1f} GiB",
+                           "take fewer or shorter sequences, smaller batches or a smaller model")
+
+
+class allocation_limit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801  (used as a function)
+    """Inside the block torch makes tensors of so many bytes together at most, whatever a file or a configuration asks for.
+
+    Raises:
+        MemoryError: before the memory is taken.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._most = self._left = most
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in _FACTORIES:
+            count = math.prod(args[0])
+            self._left -= count * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
+            if self._left < 0:
+                raise MemoryError(f"a tensor of shape {list(args[0])} would take more than the {self._most:,} bytes there may be")
+        return func(*args, **(kwargs or {}))
+
+
+_FACTORIES = {torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones, torch.ops.aten.full, torch.ops.aten.randn,
+              torch.ops.aten.rand}
 
 
 @functools.cache

@@ -27,6 +27,8 @@ from adding_problem.task import (
 
 __all__ = ["load_model", "run", "scores"]
 
+_WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
+
 
 def load_model(path: str, *, backend: str = "torch") -> nn.Module:
     """The trained model of a run folder, on the CPU, float32 (B, T, 2) -> (B, 1).
@@ -37,10 +39,13 @@ def load_model(path: str, *, backend: str = "torch") -> nn.Module:
         RunFolderError: when the folder holds no finished run, or a damaged one.
     """
     weights, description = RunFolder(path).read_model()
+    size = sum(tensor.nbytes for tensor in weights.values())
     try:
-        model = models.from_description(description, backend=backend)
+        # The description may be a stranger's: what it describes may not need more than its weights and some work.
+        with runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
+            model = models.from_description(description, backend=backend)
         model.load_state_dict(weights)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         raise RunFolderError(path, f"model/ does not hold what model.json describes ({error})",
                              "train again with --overwrite") from None
     return model.eval()
@@ -106,6 +111,7 @@ def _predictions(
 ) -> Iterator[tuple[Float32, Float32, Float32]]:
     """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch."""
     device = next(model.parameters()).device
+    runtime.require_memory(8 * evaluation_batch(t) * sequence_width(t, config.dataset.variant), "a batch of these sequences takes")
     done = 0
     for x, y in batches(n, t, seed=config.validate.seed, variant=config.dataset.variant, batch=evaluation_batch(t)):
         yield x.numpy(), y.numpy(), model(x.to(device)).cpu().numpy()

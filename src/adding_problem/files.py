@@ -1,0 +1,126 @@
+"""Files that nobody loses and nobody is led astray by.
+
+Writing: under a temporary name that cannot exist yet, flushed to the disk, renamed; a reader never meets half a file, and a
+full disk leaves the old one. Reading: regular files inside their folder alone, sizes bounded before memory is taken.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from adding_problem.errors import StorageError
+
+__all__ = ["is_regular", "leads_out", "read_bounded", "replacing", "sweep", "write", "write_json"]
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on the disk, then continue",
+    errno.EDQUOT: "make room within the quota, then continue",
+    errno.EFBIG: "raise the limit on the size of files, then continue",
+    errno.EROFS: "make the file system writable, then continue",
+    errno.EACCES: "mend the permissions, then continue",
+    errno.EPERM: "mend the permissions, then continue",
+    errno.ENOENT: "do not remove the folder while something writes there; put it back, or start again",
+}
+
+
+@contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the file.
+        keep: where the file that stood at `path` until now goes.
+
+    Raises:
+        StorageError: when the disk is full, the folder gone or not writable. What stood at `path` stands there still.
+    """
+    # A name of its own, made exclusively: a link that someone left in the folder is never written through.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if keep is not None and is_regular(path):
+            path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file in one piece; see `replacing`."""
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document in one piece; see `replacing`."""
+    write(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What the system said about a path, with what to do about it."""
+    gone = error.errno == errno.ENOENT and not path.parent.is_dir()
+    reason = f"the folder {path.parent} is gone" if gone else error.strerror or str(error)
+    return StorageError(path, reason, _REMEDIES.get(error.errno or 0, "mend that, then continue"))
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed processes have left in a run folder."""
+    with suppress(OSError):
+        for stray in [*folder.glob(".*.????????????????.tmp"), *folder.glob("model/.*.????????????????.tmp")]:
+            stray.unlink(missing_ok=True)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a file: no folder, no pipe, no device, and a path that the system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a path, its symbolic links followed, lies outside of a folder."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return True
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    Raises:
+        ValueError: when it is larger.
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"larger than {most >> 10:,} KiB")
+    return data
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name itself on the disk, where the system can do that."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call and needs none
+        return
+    with suppress(OSError):  # some network file systems refuse; the file itself is safe already
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,198 @@
+"""One process at a time in a folder, on network file systems too.
+
+The lock is a folder that is made elsewhere, complete with the name of its owner, and renamed into its place: only one of
+several renames succeeds, on every file system. Its owner touches it every few seconds. A lock whose owner is dead for sure
+(its process ran on this machine and is gone) is taken. Of one whose owner only gives no sign of life, nobody can know: it is
+taken when the user says so. An owner that lost its lock notices before its next write.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from adding_problem import files
+from adding_problem.errors import LockError
+
+__all__ = ["FolderLock"]
+
+_BEAT_SECONDS = 10.0
+_STALE_SECONDS = 120.0  # a dozen missed beats: longer than a busy machine or network file system lets one wait
+_MAX_BYTES = 4096
+_log = logging.getLogger(__name__)
+
+
+class FolderLock:
+    """Hold the folder while the block runs.
+
+    Args:
+        folder: must exist and be writable.
+        takeover: take a lock whose owner gives no sign of life.
+
+    Raises:
+        LockError: on entering, when another process holds the folder.
+    """
+
+    def __init__(self, folder: Path, *, takeover: bool = False) -> None:
+        self._folder, self._takeover = folder, takeover
+        self._token = secrets.token_hex(8)
+        self._path, self._own = folder / ".lock", folder / f".lock.{self._token}"
+        self._released = threading.Event()
+
+    def __enter__(self) -> FolderLock:
+        try:
+            self._own.mkdir()
+            (self._own / "owner").write_text(json.dumps(_myself() | {"token": self._token}), encoding="utf-8")
+            self._acquire()
+        except OSError as error:
+            raise files.storage_error(self._path, error) from None
+        finally:
+            _remove(self._own)
+        self._sweep()
+        threading.Thread(target=self._beat, name="lock heartbeat", daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._released.set()
+        if _owner(self._path).get("token") == self._token:
+            with suppress(OSError):
+                self._path.rename(self._own)
+            _remove(self._own)
+
+    def check(self) -> None:
+        """Call before a write.
+
+        Raises:
+            LockError: when the lock was taken over or removed.
+        """
+        owner = _owner(self._path)
+        if owner.get("token") != self._token and self._folder.is_dir():  # a folder that is gone is said by the write
+            by = f"was taken over by {_name(owner)}" if owner else "lost its lock: someone removed it"
+            raise LockError(self._folder, f"{by}; this process writes nothing more there",
+                            "let the other process go on, or end it and continue here")
+
+    def _acquire(self) -> None:
+        now = (self._own / "owner").stat().st_mtime  # by the clock of the file system, which may be another machine's
+        for _ in range(5):
+            with suppress(OSError):
+                self._own.rename(self._path)
+                return
+            if os.path.lexists(self._path):
+                self._clear_away(now)
+            elif not self._own.is_dir():
+                break
+        raise LockError(self._folder, "is fought over by several processes", "start them again one after the other")
+
+    def _clear_away(self, now: float) -> None:
+        """Move away a lock that may be taken.
+
+        Raises:
+            LockError: when it may not.
+        """
+        owner = _owner(self._path)
+        silent = now - _touched(self._path, now)
+        if _dead(owner):
+            _log.warning("%s: %s is gone and left its lock, which is taken", self._folder, _name(owner))
+        elif silent < _STALE_SECONDS:
+            raise LockError(self._folder, f"{_name(owner)} works in it", "wait until it has ended, or give --artifacts "
+                            f"another folder (a process that died elsewhere: --takeover, {_STALE_SECONDS:.0f} s after its death)")
+        elif not self._takeover:
+            raise LockError(self._folder, f"{_name(owner)} holds it, and has given no sign of life for {silent:,.0f} s",
+                            "if that process has ended for sure, give --takeover")
+        aside = self._own.with_name(f"{self._own.name}.taken")
+        with suppress(OSError):
+            self._path.rename(aside)
+            if _owner(aside) != owner:  # another process was faster: this is its lock, not the one that was judged
+                aside.rename(self._path)
+        _remove(aside)
+
+    def _sweep(self) -> None:
+        """Delete what processes have left that were killed while they took or released the lock."""
+        with suppress(OSError):
+            now = _touched(self._path, 0.0)
+            for stray in self._folder.glob(".lock.*"):
+                if now - _touched(stray, now) > _STALE_SECONDS:
+                    _remove(stray)
+
+    def _beat(self) -> None:
+        while not self._released.wait(_BEAT_SECONDS):
+            if _owner(self._path).get("token") == self._token:
+                with suppress(OSError):
+                    os.utime(self._path / "owner")
+
+
+def _myself() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "started": _started(pid),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+
+
+def _machine() -> str | None:
+    """What two processes share that see each other's ids: the machine, its present start, the name space of ids."""
+    with suppress(OSError):
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    return socket.gethostname() if os.name == "posix" else None
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine was started, in ticks; None when the system does not say, or it is gone."""
+    with suppress(OSError, IndexError):
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    return None
+
+
+def _dead(owner: dict[str, Any]) -> bool:
+    """Whether the owner has ended for sure."""
+    pid, machine = owner.get("pid"), _machine()
+    if not isinstance(pid, int) or not 0 < pid < 1 << 31 or machine is None or owner.get("machine") != machine:
+        return False
+    if owner.get("started") is not None:
+        return bool(_started(pid) != owner["started"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _owner(lock: Path) -> dict[str, Any]:
+    """What a lock says of its owner; nothing where it cannot be read."""
+    file = lock / "owner"
+    if files.is_regular(file) and not files.leads_out(file, lock.parent):
+        with suppress(OSError, ValueError, RecursionError):
+            owner = json.loads(files.read_bounded(file, _MAX_BYTES))
+            return owner if isinstance(owner, dict) else {}
+    return {}
+
+
+def _name(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "an unknown process"
+    return f"process {str(owner.get('pid'))[:20]} on {str(owner.get('host'))[:100]!r} (since {str(owner.get('since'))[:40]})"
+
+
+def _touched(lock: Path, otherwise: float) -> float:
+    for path in (lock / "owner", lock):
+        with suppress(OSError):
+            return path.lstat().st_mtime
+    return otherwise
+
+
+def _remove(lock: Path) -> None:
+    with suppress(OSError):
+        if lock.is_symlink() or lock.is_file():
+            lock.unlink()
+            return
+        (lock / "owner").unlink(missing_ok=True)
+        lock.rmdir()

@@ -1,0 +1,133 @@
+"""What a run does next: the length and the learning rate of a step, the order of an epoch, when to stop.
+
+Everything here is a function of the configuration and of what was seen so far; nothing draws from a global random state.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from adding_problem.config import MIN_LENGTH, RunConfig
+from adding_problem.task import constant_predictor_mse
+
+__all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "epoch_order", "stream_seed"]
+
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4}
+
+
+@dataclass
+class EarlyStopping:
+    """Keras's rule: stop after `patience` epochs in a row that do not improve on the best value, strictly."""
+
+    patience: int | None
+    best: float = math.inf
+    best_epoch: int = 0
+    wait: int = 0
+
+    def update(self, epoch: int, value: float) -> bool:
+        """Take an epoch's value; whether it is the best so far. NaN never is."""
+        if value < self.best:
+            self.best, self.best_epoch, self.wait = value, epoch, 0
+            return True
+        self.wait += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return self.patience is not None and self.wait >= self.patience
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All that the curriculum and the learning rate depend on.
+
+    Attributes:
+        length: of the longest sequences to train on now.
+        smoothed: exponential mean of the training loss at this length, from the constant predictor's on.
+        rate: learning rate before warm-up and decay.
+        step: training steps taken.
+        decay_start, decay_steps: the decay under way; no steps where there is none.
+    """
+
+    length: int
+    rate: float
+    smoothed: float
+    step: int = 0
+    decay_start: int = 0
+    decay_steps: int = 0
+
+    @classmethod
+    def first(cls, config: RunConfig) -> Schedule:
+        """Where a run begins."""
+        length = min(config.curriculum.start or config.dataset.t, config.dataset.t)
+        return cls(length, config.train.learning_rate, _nothing_learned(config))
+
+    @property
+    def decayed(self) -> bool:
+        """Whether a decay has just come to its end."""
+        return self.decay_steps > 0 and self.step == self.decay_start + self.decay_steps
+
+    def learning_rate(self, config: RunConfig) -> float:
+        """The rate of the next step: up in a line at the start, down in a line in a decay."""
+        warm = min(1.0, (self.step + 1) / config.train.warmup_steps) if config.train.warmup_steps else 1.0
+        fallen = (self.step - self.decay_start) / self.decay_steps if self.decay_steps else 0.0
+        return self.rate * warm * (1 - fallen)
+
+
+def _nothing_learned(config: RunConfig) -> float:
+    return constant_predictor_mse(config.dataset.variant, config.dataset.t)
+
+
+def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
+    """The schedule after a step with this training loss.
+
+    A smoothed loss below the curriculum's threshold makes the sequences longer; at full length, one below
+    `train.decay_below` begins the decay. A decay that ends unsolved is followed by another, from half the rate and twice
+    as long.
+    """
+    curriculum = config.curriculum
+    smoothed = curriculum.smoothing * schedule.smoothed + (1 - curriculum.smoothing) * loss
+    step = schedule.step + 1
+    if schedule.decay_steps:
+        if step > schedule.decay_start + schedule.decay_steps:
+            return replace(schedule, step=step, smoothed=smoothed, rate=schedule.rate / 2, decay_start=step - 1,
+                           decay_steps=2 * schedule.decay_steps)
+        return replace(schedule, step=step, smoothed=smoothed)
+    full = schedule.length == config.dataset.t
+    if not full and smoothed < curriculum.threshold:
+        length = min(config.dataset.t, int(schedule.length * curriculum.factor))
+        return replace(schedule, step=step, smoothed=_nothing_learned(config), length=length)
+    if full and config.train.decay_steps is not None and smoothed < config.train.decay_below:
+        return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=config.train.decay_steps)
+    return replace(schedule, step=step, smoothed=smoothed)
+
+
+def batch_length(config: RunConfig, schedule: Schedule) -> int:
+    """The length of the next batch: depends on the seed, the step and the curriculum's length alone."""
+    longest = schedule.length
+    if config.curriculum.shortest == 1:
+        return longest
+    shortest = max(MIN_LENGTH[config.dataset.variant], config.curriculum.shortest * longest)
+    philox = np.random.Philox(key=stream_seed(config.seed, "lengths"), counter=[0, schedule.step, 0, 0])
+    uniform = float(int(philox.random_raw()) >> 11) * 2.0**-53
+    return round(longest * math.exp(uniform * math.log(shortest / longest)))
+
+
+# --- random streams -----------------------------------------------------------------------------------------------------
+
+
+def stream_seed(root: int, stream: str) -> int:
+    """A 63-bit seed for one of the streams that come from the root seed."""
+    state = np.random.SeedSequence(root, spawn_key=(_STREAMS[stream],)).generate_state(1, np.uint64)
+    return int(state[0] >> 1)
+
+
+def epoch_order(n: int, root: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The order of the training sequences in an epoch: the ranks of random words, which no NumPy release changes."""
+    philox = np.random.Philox(key=stream_seed(root, "order"), counter=[0, epoch, 0, 0])
+    return np.argsort(philox.random_raw(n), kind="stable")
