@@ -3,12 +3,16 @@
     AddingProblemError
     ├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
     ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
-    └── BackendError           a requested backend or device that this machine lacks         exit 2
+    ├── BackendError           a requested backend or device that this machine lacks         exit 2
+    └── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
 """
 
 from __future__ import annotations
 
-__all__ = ["AddingProblemError", "BackendError", "ConfigError", "RunFolderError"]
+import difflib
+from collections.abc import Sequence
+
+__all__ = ["AddingProblemError", "BackendError", "ConfigError", "ModelError", "RunFolderError", "nearest"]
 
 
 class AddingProblemError(Exception):
@@ -50,3 +54,16 @@ class BackendError(AddingProblemError):
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}.\n  remedy: {remedy}")
+
+
+class ModelError(AddingProblemError):
+    """A model that cannot be built, or that does not turn (B, T, 2) into (B, 1) as it must."""
+
+    def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"model {name}: expected {expected}, found {found}.\n  remedy: {remedy}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adding_problem import models, plots, runtime
+from adding_problem import models, plots, rehearsal, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import MIN_LENGTH, RunConfig
 from adding_problem.errors import RunFolderError
@@ -33,7 +34,7 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
-_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4}
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5}
 _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
 
 
@@ -184,7 +185,7 @@ class _State:
             "schedule": asdict(self.schedule),
             "rows": [list(vars(row).values()) for row in self.rows],
         }
-        folder.write_checkpoint({k: v.detach().cpu() for k, v in tensors.items()}, state)
+        folder.write_checkpoint({k: _own_copy(v).cpu() for k, v in tensors.items()}, state)
 
     def load(self, folder: RunFolder) -> None:
         """Take everything from the checkpoint."""
@@ -229,11 +230,13 @@ def run(
         The content of `result.json`.
 
     Raises:
-        ConfigError, RunFolderError, BackendError: see `adding_problem.errors`.
+        ConfigError, RunFolderError, BackendError, ModelError: see `adding_problem.errors`.
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
     folder = RunFolder(config.artifacts)
+    if overwrite or not folder.holds_finished(config):
+        rehearsal.check_model(config)
     status = folder.open(config, resume=resume, overwrite=overwrite)
     origin = _origin(config)
     if status == "finished":
@@ -245,7 +248,7 @@ def run(
         if status == "resumed":
             state.load(folder)
         reason = _train(config, state, folder, device, listener)
-        environment = {"device": device.type, "backend": backend, "threads": threads, "started_from": origin}
+        environment = {"device": device.type, "backend": getattr(state.model, "backend", "torch"), "threads": threads, "started_from": origin}
         return _finish(config, state, folder, reason, environment)
 
 
@@ -324,7 +327,9 @@ def _step(config: RunConfig, state: _State, x: Tensor, y: Tensor) -> float:
     """One training step; the loss before it."""
     (group,) = state.optimizer.param_groups
     group["lr"] = state.schedule.learning_rate(config)
-    loss = nn.functional.mse_loss(state.model(x), y)
+    state.model.train()
+    with _randomness(config, state):
+        loss = nn.functional.mse_loss(state.model(x), y)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     if config.train.clip_value is not None:
@@ -333,6 +338,13 @@ def _step(config: RunConfig, state: _State, x: Tensor, y: Tensor) -> float:
         nn.utils.clip_grad_norm_(group["params"], config.train.clip_norm)
     state.optimizer.step()
     return loss.item()
+
+
+def _randomness(config: RunConfig, state: _State) -> AbstractContextManager[None]:
+    """Random numbers of a user's own model (dropout) depend on the seed and the step alone; the zoo draws none."""
+    if not isinstance(state.model, models.OwnModel):
+        return nullcontext()
+    return models.seeded(_stream_seed(config.seed, "model") + state.schedule.step)
 
 
 def _fixed_data(config: RunConfig) -> AddingDataset:
@@ -382,6 +394,7 @@ def _held_out_mse(config: RunConfig, model: nn.Module, device: torch.device) -> 
 @torch.no_grad()
 def _squared_error(config: RunConfig, model: nn.Module, device: torch.device, first: int, n: int) -> float:
     """Sum over held-out items first, ..., first + n - 1: they follow the training items, or are another stream's."""
+    model.eval()
     data = config.dataset
     seed, start = (_stream_seed(config.seed, "held_out"), 0) if data.stream else (config.seed, data.n_train)
     total = 0.0
@@ -395,7 +408,7 @@ def _record(config: RunConfig, state: _State, row: EpochRow) -> None:
     state.rows.append(row)
     watched = row.loss if config.train.es_monitor == "loss" else row.val_loss
     if state.stopping.update(row.epoch, watched) or not state.best_weights:
-        state.best_weights = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
+        state.best_weights = {k: _own_copy(v) for k, v in state.model.state_dict().items()}
 
 
 def _stop_reason(config: RunConfig, state: _State) -> StopReason | None:
@@ -422,7 +435,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Restore the best weights and write the model, the picture and, last, the result."""
     state.model.load_state_dict(state.best_weights)
-    description = models.describe(state.model) | {"versions": runtime.versions()}  # type: ignore[arg-type]
+    description = models.describe(state.model) | {"versions": runtime.versions()}
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
     folder.write_model(weights, description)
     result = _result(config, state, reason) | {
@@ -484,3 +497,8 @@ def _order(n: int, root: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy that shares memory with no other tensor, as safetensors wants it."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
