@@ -16,13 +16,14 @@ from tests.conftest import REPOSITORY, Command
 PACKAGE = REPOSITORY / "src" / "adding_problem"
 LEVELS = {
     "errors": 0,
-    "config": 1, "files": 1, "interruption": 1, "predictions": 1, "statistics": 1,
-    "lock": 2, "models": 2, "runtime": 2, "task": 2,
-    "artifacts": 3, "schedule": 3,
-    "checkpoint": 4, "plots": 4,
-    "train": 5, "validate": 5,
-    "display": 6, "horizon": 6,
-    "cli": 7, "__main__": 8, "__init__": 8,
+    "files": 1, "interruption": 1, "predictions": 1, "statistics": 1, "zoo": 1,
+    "config": 2,
+    "lock": 3, "models": 3, "runtime": 3, "task": 3,
+    "artifacts": 4, "rehearsal": 4, "schedule": 4,
+    "checkpoint": 5, "plots": 5,
+    "train": 6, "validate": 6,
+    "display": 7, "horizon": 7,
+    "cli": 8, "__main__": 9, "__init__": 9,
 }
 
 

@@ -19,7 +19,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule
 
-__all__ = ["Checkpoints", "EpochSums", "TrainingState"]
+__all__ = ["Checkpoints", "EpochSums", "TrainingState", "own_copy"]
 
 _MOST_COST = 0.01  # share of the time that writing may take
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class TrainingState:
             "sums": asdict(self.sums),
             "seconds": self.seconds,
         }
-        return {k: v.detach().cpu() for k, v in tensors.items()}, values
+        return {k: own_copy(v).cpu() for k, v in tensors.items()}, values
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Become the state that was packed."""
@@ -163,3 +163,8 @@ class Checkpoints:
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def own_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy that shares memory with no other tensor, as safetensors wants it."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)

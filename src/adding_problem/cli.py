@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 import signal
 import sys
@@ -27,7 +28,8 @@ _DEFAULT_CONFIG = "configs/config.yaml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
-    commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare}
+    commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare,
+                "models": _models}
 
     parser = _main_parser()
 
@@ -42,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def original_main(argv: Sequence[str] | None = None) -> int:
     """The original's command, `main.py --mode train|validate --config FILE`; returns the exit code."""
-    parser = _parser("Train or validate an LSTM on the adding problem.", prog="main.py")
+    parser = _parser("Train or validate a model on the adding problem.", prog="main.py")
     parser.add_argument("--mode", type=Literal["train", "validate"], help="what to do (default: train)")
     _add_run_options(parser, f"YAML file (default: {_DEFAULT_CONFIG})")
     _add_train_flags(parser)
+    _add_trust(parser)
 
     def run_mode(arguments: jsonargparse.Namespace) -> None:
         arguments.config = arguments.get("config") or _DEFAULT_CONFIG
@@ -63,6 +66,7 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     _add_train_flags(train)
     validate = _parser("Score the model of a run folder on a new data set of another seed.")
     _add_run_options(validate)
+    _add_trust(validate)
     horizon = _parser("Find the longest T that a model learns to solve within a budget of training time, climbing from length "
                       "to length. A second call goes on where the first one ended. The recipe is fast unless given.")
     horizon.add_argument("--minutes", type=float, default=5.0, help="training time for all lengths together")
@@ -74,11 +78,13 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     lengths.add_argument("--lengths", type=int, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
     lengths.add_argument("--sequences", type=int, default=1000, help="new sequences for each")
     lengths.add_argument("--out", type=str, default="lengths.png", help="picture to write: .png, .pdf or .svg")
+    _add_trust(lengths)
     compare = _parser("Draw the best validation loss against T, and the curves, of several run folders.")
     compare.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
     compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
     compare.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
                                                       "docs/original_curves.json")
+    models = _parser("List the models of the zoo. Your own is named --model package.module.Class or --model path/to/file.py:Class.")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
@@ -86,6 +92,7 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     commands.add_subcommand("validate", validate, help="score a trained model on new data")
     commands.add_subcommand("horizon", horizon, help="find the longest T that a model solves")
     commands.add_subcommand("lengths", lengths, help="score trained models at other lengths than their own")
+    commands.add_subcommand("models", models, help="list the models of the zoo")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
     return parser
 
@@ -114,19 +121,24 @@ def _add_takeover(parser: jsonargparse.ArgumentParser) -> None:
                         help="take the folder from a process that gives no sign of life; be sure that it has ended")
 
 
+def _add_trust(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true", help="import the model that a run folder names, if it is not of the zoo")
+
+
 def _guarded(
     parser: jsonargparse.ArgumentParser,
     argv: Sequence[str] | None,
     command: Callable[[jsonargparse.Namespace], None],
 ) -> int:
     """Parse and run; an error that the user can mend becomes a message and an exit code, never a traceback."""
-    argv = [_spelled_out(word) for word in (sys.argv[1:] if argv is None else argv)]
+    argv = [config.spelled_out(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         try:
             # Without defaults, so that what the user gave can be told from what nobody gave.
             arguments = parser.parse_args(argv, defaults=False)
         except ArgumentError as error:
             raise config.explain(error, argv) from None
+        _show_notes()
         with interruption.at_once():
             command(arguments)
     except AddingProblemError as error:
@@ -147,9 +159,13 @@ def _continuing(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> str
     return shlex.join([*program, *words, *(["--resume"] if trains else [])])
 
 
-def _spelled_out(word: str) -> str:
-    """`--model NAME` is short for the key `model.name`."""
-    return word.replace("--model", "--model.name", 1) if word.partition("=")[0] == "--model" else word
+def _show_notes() -> None:
+    """What the package notes on the way is printed among the command's own lines."""
+    notes = logging.StreamHandler(sys.stdout)
+    notes.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("adding_problem")
+    logger.handlers[:] = [notes]
+    logger.setLevel(logging.INFO)
 
 
 def _run_config(arguments: jsonargparse.Namespace) -> RunConfig | None:
@@ -181,7 +197,7 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         return
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
-    print(f"LSTM({run_config.model.hidden}) on the adding problem, T = {data.t:,} ({data.variant}): "
+    print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
           f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as listener:
         result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
@@ -210,7 +226,7 @@ def _validate(arguments: jsonargparse.Namespace) -> None:
     from adding_problem.artifacts import RunFolder
 
     with display.counting("scoring", Console()) as counter:
-        score = validate.run(run_config, on_progress=counter)
+        score = validate.run(run_config, trust=bool(arguments.get("trust")), on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
     print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
@@ -269,12 +285,27 @@ def _lengths(arguments: jsonargparse.Namespace) -> None:
     for path in arguments.folders:
         run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
         with display.counting(path, console) as counter:
-            name = f"{run_config.dataset.t:,} ({Path(path).name})"
-            rows.append((name, [score["mse"] for score in validate.scores(run_config, tested, n, on_progress=counter)]))
+            found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
+        rows.append((f"{run_config.dataset.t:,} ({Path(path).name})", [score["mse"] for score in found]))
         table.add_row(f"{run_config.dataset.t:,}", path, *(f"{mse:.1e}" for mse in rows[-1][1]))
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
+
+
+def _models(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from adding_problem import models
+
+    table = Table("name", "parameters", "cost per step", "parallel over T", "arguments and defaults", "defaults from", "paper",
+                  show_lines=True)
+    for name, family in models.FAMILIES.items():
+        size = models.describe(models.build_model(config.ModelConfig(name)))["parameters"]
+        defaults = ", ".join(f"{key} {'-' if value is None else value}" for key, value in family.defaults.items())
+        table.add_row(name, f"{size:,}", family.cost, "yes" if family.parallel else "no", defaults, family.source, family.paper)
+    Console().print(table)
 
 
 def _compare(arguments: jsonargparse.Namespace) -> None:

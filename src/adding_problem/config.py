@@ -8,11 +8,11 @@ so that `--help` and `--print_config` answer at once.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
 import math
+import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 import jsonargparse
 import yaml
 
-from adding_problem.errors import ConfigError
+from adding_problem import zoo
+from adding_problem.errors import ConfigError, nearest
 
 __all__ = [
     "RECIPES",
@@ -115,16 +116,36 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model: an LSTM and one linear unit on its last output."""
+    """The model. Every key under `model:` that is none of these is an argument of the model, see `arguments`.
 
-    name: Literal["lstm"] = option("lstm", "which model; --model NAME for short")
-    hidden: int = option(100, "number of LSTM cells", least=1)
-    init: Literal["keras", "torch", "long", "latch"] = option(
-        "keras", "initialisation: Keras's or PyTorch's defaults; long: forget gates for every time scale up to memory; latch: "
-                 "and input gates that marks open")
-    memory: int | None = option(None, "with init long or latch: the longest time scale of the gates, in steps; null: dataset.t",
+    Attributes:
+        arguments: further arguments of the model by name: numbers, text, truth values, None, and lists of them.
+    """
+
+    name: str = option("lstm", "which model: of the zoo (see: adding-problem models), package.module.Class, path/to/file.py:Class "
+                               "or a plug-in; --model NAME for short")
+    hidden: int | None = option(None, "number of units; null: the model's own default", least=1)
+    init: str | None = option(
+        None, "initialisation; null: the model's own default. lstm: keras or torch, that framework's; chrono: gates for every "
+              "time scale up to memory; long: forget gates alone; latch: and input gates that marks open")
+    memory: int | None = option(None, "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
                                 least=2)
+    layout: Literal["btc", "tbc", "bct"] = option(
+        "btc", "order of the axes that your own model takes: btc is (batch, time, 2)")
     start_from: str | None = option(None, "run folder whose trained weights are the start; null: fresh ones, by init")
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All arguments of the model that somebody has set."""
+        typed = {"hidden": self.hidden, "init": self.init, "memory": self.memory}
+        return {key: value for key, value in typed.items() if value is not None} | dict(self.arguments)
+
+    @property
+    def title(self) -> str:
+        """The model in a few words, such as ``lstm (hidden 100, init latch)``."""
+        shown = {key: value for key, value in zoo.completed(self.name, self.given).items() if value is not None}
+        return f"{self.name} ({', '.join(f'{key} {value}' for key, value in shown.items())})" if shown else self.name
 
 
 @dataclass(frozen=True)
@@ -201,7 +222,9 @@ class RunConfig:
         _check_consistency(self)
 
     def get(self, key: str) -> Any:
-        """The value of a dotted key such as ``dataset.t``."""
+        """The value of a dotted key such as ``dataset.t``, or of a model's argument such as ``model.levels``."""
+        if key.removeprefix("model.") in self.model.arguments and key.startswith("model."):
+            return self.model.arguments[key.removeprefix("model.")]
         value: Any = self
         for name in key.split("."):
             value = getattr(value, name)
@@ -213,9 +236,15 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value that the numbers depend on: where and how often results are written is left out."""
+        """SHA-256 over every value that the numbers depend on: where and how often results are written is left out.
+
+        A default of the model counts as if it had been written down.
+        """
         values = self.to_dict()
         del values["artifacts"], values["train"]["checkpoint_minutes"]
+        values["model"]["arguments"] = zoo.completed(self.model.name, self.model.given)
+        for key in ("hidden", "init", "memory"):
+            del values["model"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -238,11 +267,17 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     for key, value in (overrides or {}).items():
         values[key] = _typed(key, value, COMMAND_LINE)
         sources[key] = COMMAND_LINE
-    recipe = values.get("recipe", "seed")
     try:
-        return _build(RunConfig, {**RECIPES[recipe], **values})
+        return _build(RunConfig, {**_recipe(values.get("recipe", "seed"), values.get("model.name", "lstm")), **values})
     except ConfigError as error:
         raise error.at(sources.get(error.key, str(path or COMMAND_LINE))) from None
+
+
+def _recipe(name: str, model: str) -> dict[str, Any]:
+    """The values of a recipe for a model: what the model does not take is left out, what its family prefers comes in."""
+    values = {key: value for key, value in RECIPES[name].items()
+              if not key.startswith("model.") or zoo.takes(model, key.removeprefix("model."), value)}
+    return values | zoo.preferred(model) if name == "fast" else values
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -256,7 +291,14 @@ def to_yaml(config: RunConfig) -> str:
         section = head
         text = yaml.safe_dump({name: config.get(key)}, width=10_000, allow_unicode=True).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
+        if key == "model.start_from":
+            lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
     return "\n".join(lines) + "\n"
+
+
+def _flow(name: str, value: Any) -> str:
+    """A key and its value on one line of YAML."""
+    return yaml.safe_dump({name: value}, default_flow_style=True, width=10_000_000, allow_unicode=True).strip()[1:-1]
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -271,18 +313,31 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
         if section not in groups:
             groups[section] = parser.add_argument_group(section, types[section].__doc__)
         groups[section].add_argument(f"--{key}", type=types[key], default=opt.default, help=opt.metadata["help"])
+    groups["model"].add_argument(f"--{_ARGUMENTS}", type=dict, metavar="{}", help="--model.KEY VALUE, for any other KEY, is an "
+                                                                               "argument of the model")
+
+
+_ARGUMENTS = "model.arguments"
+
+
+def spelled_out(word: str) -> str:
+    """A word of the command line as the parser knows it.
+
+    `--model NAME` is short for `--model.name`; `--model.KEY`, KEY not being an option, for an item of `--model.arguments`.
+    """
+    name, equals, value = word.partition("=")
+    if name == "--model":
+        return f"--model.name{equals}{value}"
+    if name.startswith("--model.") and name.removeprefix("--") not in dict(_options(RunConfig)):
+        return f"--{_ARGUMENTS}.{name.removeprefix('--model.')}{equals}{value}"
+    return word
 
 
 def overrides_of(arguments: jsonargparse.Namespace) -> dict[str, Any]:
     """The configuration keys among parsed arguments, by dotted name; parse with ``defaults=False``."""
     known = {key for key, _ in _options(RunConfig)}
-    return {key: value for key, value in arguments.items() if key in known}
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"
+    found = {key: value for key, value in arguments.items() if key in known}
+    return found | {f"model.{key}": value for key, value in (arguments.get(_ARGUMENTS) or {}).items()}
 
 
 def explain(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
@@ -405,7 +460,7 @@ def _walk_options(cls: type, prefix: str) -> Iterator[tuple[str, dataclasses.Fie
     for opt in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[opt.name]):
             yield from _options(hints[opt.name], f"{prefix}{opt.name}.")
-        else:
+        elif opt.metadata:  # all but model.arguments, whose items are keys
             yield prefix + opt.name, opt
 
 
@@ -418,12 +473,18 @@ def _build(cls: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _
             arguments[opt.name] = _build(hints[opt.name], values, f"{key}.")
         elif key in values:
             arguments[opt.name] = values[key]
+    if cls is ModelConfig:
+        known = [prefix + opt.name for opt in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        arguments["arguments"] = {key.removeprefix(prefix): value for key, value in values.items()
+                                  if key.startswith(prefix) and key not in known}
     return cls(**arguments)
 
 
 def _typed(key: str, value: Any, source: str) -> Any:
     """The value converted to the key's type, as jsonargparse converts it."""
     options = dict(_options(RunConfig))
+    if key not in options and str(key).startswith("model."):
+        return _plain(key, value, source)
     if key not in options:
         raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(options)), source)
     try:
@@ -437,6 +498,26 @@ def _parser_of(key: str) -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{key}", type=dict(_types(RunConfig))[key])
     return parser
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _plain(key: str, value: Any, source: str) -> Any:
+    """An argument of a model: a number, text, a truth value, None or a list of them."""
+    if isinstance(value, list):
+        return [_plain(key, item, source) for item in value]
+    if isinstance(value, str) and source == COMMAND_LINE:
+        try:
+            value = yaml.load(value, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        except yaml.YAMLError:
+            return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 takes 1e-3, without a dot, for text
+        return float(value)
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ConfigError(key, "a number, text, true, false, null or a list of them", _show(value),
+                      "give the argument a plain value", source)
 
 
 def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) -> ConfigError:
@@ -484,6 +565,9 @@ def _check_consistency(config: RunConfig) -> None:
                           f"a batch of {batch} training sequences and a held-out one after the split",
                           f"{data.dt_length}, split into {data.n_train} and {data.n_held_out}",
                           "raise dataset.dt_length, or change train.batch or dataset.validation_split")
+    zoo.check(config.model.name, config.model.given)
+    if config.model.layout != "btc" and config.model.name in zoo.FAMILIES:
+        raise ConfigError("model.layout", "btc for a model of the zoo", config.model.layout, "leave model.layout out")
     if config.curriculum.start is not None and not data.stream:
         raise ConfigError("curriculum.start", "null where the data set is fixed", str(config.curriculum.start),
                           "set dataset.stream to true, or curriculum.start to null")

@@ -5,6 +5,7 @@
     ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
     │   └── LockError          a run folder that another process works in                    exit 2
     ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
+    ├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
     └── StorageError           a disk that is full, gone or not writable                     exit 74
     KeyboardInterrupt
     └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
@@ -12,7 +13,9 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Sequence
 
 __all__ = [
     "AddingProblemError",
@@ -20,8 +23,10 @@ __all__ = [
     "ConfigError",
     "Interrupted",
     "LockError",
+    "ModelError",
     "RunFolderError",
     "StorageError",
+    "nearest",
 ]
 
 
@@ -101,3 +106,16 @@ class Interrupted(KeyboardInterrupt):
     def exit_code(self) -> int:
         """As shells report a process that a signal ended."""
         return 128 + self.number
+
+
+class ModelError(AddingProblemError):
+    """A model that cannot be built, or that does not turn (B, T, 2) into (B, 1) as it must."""
+
+    def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"model {name}: expected {expected}, found {found}.\n  remedy: {remedy}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"

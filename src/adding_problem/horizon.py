@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adding_problem import plots, train, validate
+from adding_problem import plots, train, validate, zoo
 from adding_problem.artifacts import RunFolder, write_json
 from adding_problem.config import RunConfig
 from adding_problem.train import THRESHOLDS, Listener
@@ -104,7 +104,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         config,
         dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
-                      memory=config.model.memory or LENGTHS[-1]),
+                      memory=config.model.memory or (LENGTHS[-1] if zoo.takes(config.model.name, "memory") else None)),
         curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
         validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _MOST_TESTED)),
@@ -134,7 +134,7 @@ def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung
     folder = RunFolder(run.artifacts)
     score = folder.read_validation() if folder.validation.exists() else None
     if score is None or score["model"] != result["digest"]:
-        (score,) = validate.scores(run, [run.dataset.t], run.validate.dt_length or _MOST_TESTED)
+        (score,) = validate.scores(run, [run.dataset.t], run.validate.dt_length or _MOST_TESTED, own=run.model.name)
         folder.write_validation(score)
     steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
     reached = {

@@ -16,7 +16,7 @@ from adding_problem.task import constant_predictor_mse
 
 __all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "epoch_order", "stream_seed"]
 
-_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4}
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5}
 
 
 @dataclass

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from adding_problem import interruption, models, plots, runtime
+from adding_problem import interruption, models, plots, rehearsal, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
-from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState
+from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import BackendError, Interrupted, RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
@@ -83,7 +84,7 @@ def run(
         The content of `result.json`.
 
     Raises:
-        ConfigError, RunFolderError, BackendError, StorageError: see `adding_problem.errors`.
+        ConfigError, RunFolderError, BackendError, ModelError, StorageError: see `adding_problem.errors`.
         Interrupted: a signal came; the run can be resumed.
     """
     device = runtime.resolve_device(config.device)
@@ -92,6 +93,7 @@ def run(
     origin = _origin(config)
     if not overwrite and folder.holds_finished(config):
         return _same_origin(folder, origin)
+    rehearsal.check_model(config)
     with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
         status = folder.open(config, resume=resume, overwrite=overwrite)
         if status == "finished":  # by the process that held the folder until now
@@ -104,7 +106,8 @@ def run(
             if status == "resumed":
                 work.checkpoints.restore()
             reason = _train(work, listener)
-            result = _finish(work, folder, reason, machine | {"started_from": origin})
+            ran_on = getattr(work.state.model, "backend", "torch")
+            result = _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": origin})
         if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
             raise Interrupted(interrupted.number, f"the run in {folder.path} is complete")
         return result
@@ -224,7 +227,7 @@ def _end_epoch(work: _Work) -> EpochRow:
     state.sums = EpochSums()
     watched = row.loss if work.config.train.es_monitor == "loss" else row.val_loss
     if state.stopping.update(row.epoch, watched) or not state.best_weights:
-        state.best_weights = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
+        state.best_weights = {k: own_copy(v) for k, v in state.model.state_dict().items()}
     return row
 
 
@@ -232,7 +235,9 @@ def _step(config: RunConfig, state: TrainingState, x: Tensor, y: Tensor) -> floa
     """One training step; the loss before it."""
     (group,) = state.optimizer.param_groups
     group["lr"] = state.schedule.learning_rate(config)
-    loss = nn.functional.mse_loss(state.model(x), y)
+    state.model.train()
+    with _randomness(config, state):
+        loss = nn.functional.mse_loss(state.model(x), y)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     if config.train.clip_value is not None:
@@ -241,6 +246,13 @@ def _step(config: RunConfig, state: TrainingState, x: Tensor, y: Tensor) -> floa
         nn.utils.clip_grad_norm_(group["params"], config.train.clip_norm)
     state.optimizer.step()
     return loss.item()
+
+
+def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManager[None]:
+    """Random numbers of a user's own model (dropout) depend on the seed and the step alone; the zoo draws none."""
+    if not isinstance(state.model, models.OwnModel):
+        return nullcontext()
+    return models.seeded(stream_seed(config.seed, "model") + state.schedule.step)
 
 
 def _fixed_data(config: RunConfig) -> AddingDataset:
@@ -277,6 +289,7 @@ def _held_out_mse(work: _Work) -> float:
 @torch.no_grad()
 def _squared_error(work: _Work, first: int, n: int) -> float:
     """Sum over held-out items first, ..., first + n - 1: they follow the training items, or are another stream's."""
+    work.state.model.eval()
     data, seed = work.config.dataset, work.config.seed
     seed, start = (stream_seed(seed, "held_out"), 0) if data.stream else (seed, data.n_train)
     total = 0.0
@@ -310,7 +323,7 @@ def _finish(work: _Work, folder: RunFolder, reason: str, environment: dict[str, 
     """Restore the best weights and write the history, the model, the picture and, last, the result."""
     config, state = work.config, work.state
     state.model.load_state_dict(state.best_weights)
-    description = models.describe(state.model) | {"versions": runtime.versions()}  # type: ignore[arg-type]
+    description = models.describe(state.model) | {"versions": runtime.versions()}
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
     folder.write_history(state.rows)
     folder.write_model(weights, description)

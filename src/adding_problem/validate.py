@@ -30,16 +30,28 @@ __all__ = ["load_model", "run", "scores"]
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
 
-def load_model(path: str, *, backend: str = "torch") -> nn.Module:
+def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: str | None = None) -> nn.Module:
     """The trained model of a run folder, on the CPU, float32 (B, T, 2) -> (B, 1).
 
-    Only safetensors and JSON are read, nothing that could execute.
+    Only safetensors and JSON are read, nothing that could execute. A model that is not of the zoo is imported by the name
+    that the folder gives, and so only where the caller says that it may be.
+
+    Args:
+        path: the run folder.
+        backend: `torch` or `native`.
+        trust: import whatever model the folder names.
+        own: the name of a model that the caller trusts anyway.
 
     Raises:
-        RunFolderError: when the folder holds no finished run, or a damaged one.
+        RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
+        ConfigError, ModelError: when the model of that name cannot be built.
     """
     weights, description = RunFolder(path).read_model()
     size = sum(tensor.nbytes for tensor in weights.values())
+    named = models.named_in(description)
+    if description.get("family") == models.OwnModel.family and not trust and named != own:
+        raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
+                             "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
     try:
         # The description may be a stranger's: what it describes may not need more than its weights and some work.
         with runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
@@ -51,14 +63,17 @@ def load_model(path: str, *, backend: str = "torch") -> nn.Module:
     return model.eval()
 
 
-def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def run(
+    config: RunConfig, *, trust: bool = False, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
     """Score the model in `config.artifacts`; leave `validation.json`, `pred.pkl` and `pred.png` there.
 
     The sequences come from `config.validate.seed` and have the length and variant of `config.dataset`, which need not
     be those that the model was trained with.
 
     Args:
-        config: names the run folder and the data.
+        config: names the run folder and the data; the model that it names may be imported.
+        trust: import whatever model the run folder names.
         on_progress: is told the number of sequences scored so far, and of all.
 
     Returns:
@@ -69,7 +84,7 @@ def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = N
     """
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length
-    with _model_of(config) as model, folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
+    with _model_of(config, trust, config.model.name) as model, folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
         for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
             writer.add(x, y, y_hat)
     result = _score(config, data.t, writer.y, writer.y_hat) | {"model": folder.read_result()["digest"]}
@@ -79,16 +94,19 @@ def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = N
 
 
 def scores(
-    config: RunConfig, lengths: Sequence[int], n: int, *, on_progress: Callable[[int, int], None] | None = None
+    config: RunConfig, lengths: Sequence[int], n: int, *, trust: bool = False, own: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The model in `config.artifacts` scored at other lengths, on n sequences each; nothing is written.
+
+    `trust` and `own` are those of `load_model`.
 
     Returns:
         For each length what `run` returns.
     """
     digest = RunFolder(config.artifacts).read_result()["digest"]
     found = []
-    with _model_of(config) as model:
+    with _model_of(config, trust, own) as model:
         for t in lengths:
             parts = [(y, y_hat) for _, y, y_hat in _predictions(model, config, t, n, on_progress)]
             y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
@@ -97,12 +115,12 @@ def scores(
 
 
 @contextmanager
-def _model_of(config: RunConfig) -> Iterator[nn.Module]:
+def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Module]:
     """The trained model on its device, while the configuration's threads are at work."""
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
     with runtime.cpu_threads(config.threads):
-        yield load_model(config.artifacts, backend=backend).to(device)
+        yield load_model(config.artifacts, backend=backend, trust=trust, own=own).to(device)
 
 
 @torch.no_grad()

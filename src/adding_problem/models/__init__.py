@@ -1,48 +1,108 @@
-"""Models of the adding problem: float32 (B, T, 2) -> (B, 1)."""
+"""Models of the adding problem: float32 (B, T, 2) -> (B, 1). The zoo, one family a file, and the user's own."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
+from adding_problem import zoo
 from adding_problem.config import ModelConfig
+from adding_problem.errors import ConfigError
 from adding_problem.models.lstm import AddingLSTM
+from adding_problem.models.own import OwnModel, accepted
+from adding_problem.zoo import FAMILIES
 
-__all__ = ["AddingLSTM", "build_model", "describe", "from_description"]
+__all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "describe", "from_description", "named_in", "seeded"]
+
+_LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
 
 
-def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000) -> AddingLSTM:
+def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000) -> nn.Module:
     """The model of a configuration, freshly initialised on the CPU.
 
     Args:
-        config: size and initialisation.
+        config: name and arguments.
         seed: of the initial weights; the global random state is neither read nor changed.
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
-        length: T, which the initialisation `long` prepares for where `config.memory` is None.
+        length: T, which some initialisations prepare for. It, the backend and the seed are passed to those constructors
+            that have an argument of that name.
+
+    Raises:
+        ConfigError: when there is no such model or it does not take these arguments.
+        ModelError: when the model cannot be built or run.
     """
-    return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend, length=config.memory or length)
+    with seeded(seed):
+        if config.name not in FAMILIES:
+            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length)
+        return _of_family(config.name, config.given, seed=seed, backend=backend, length=length)
 
 
-def describe(model: AddingLSTM) -> dict[str, Any]:
+def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
+    zoo.check(name, arguments)
+    constructor = _class_of(name)
+    try:
+        model: nn.Module = constructor(**zoo.completed(name, arguments), **accepted(constructor, context))
+    except ValueError as error:
+        raise ConfigError("model", f"arguments that fit the family {name}", str(error), "change the keys under model:") from None
+    return model
+
+
+def _class_of(name: str) -> type[nn.Module]:
+    module, _, attribute = FAMILIES[name].home.partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global random state set to a seed inside the block, and as it was after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
     """What `from_description` needs to build the model again, and what a reader wants to know of it."""
-    return {
-        "family": "lstm",
-        "hidden": model.hidden,
+    if isinstance(model, OwnModel):
+        kind = model.description()
+    else:
+        family = next(name for name in FAMILIES if type(model) is _class_of(name))
+        kind = {"family": family, "arguments": {name: getattr(model, name) for name in FAMILIES[family].defaults}}
+    return kind | {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "shapes": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
     }
 
 
-def from_description(description: dict[str, Any], *, backend: str = "torch") -> nn.Module:
-    """The model that `describe` described; its weights are to be loaded.
+def named_in(description: Mapping[str, Any]) -> str | None:
+    """What would be imported to build a described model; None for those of the zoo."""
+    return None if description.get("family") in FAMILIES else str(description.get("name"))
+
+
+def from_description(description: Mapping[str, Any], *, backend: str = "torch") -> nn.Module:
+    """The model that `describe` described; its weights are to be loaded. One of the user's own is imported: see `named_in`.
 
     Raises:
         ValueError: when the description is not one of a model known here.
+        ModelError, ConfigError: when a user's own model cannot be built.
     """
-    family, hidden = description.get("family"), description.get("hidden")
-    if family != "lstm":
-        raise ValueError(f"family: expected 'lstm', found {family!r}")
-    if not isinstance(hidden, int) or not 1 <= hidden <= 65_536:
-        raise ValueError(f"hidden: expected a whole number from 1 to 65536, found {hidden!r}")
-    return AddingLSTM(hidden, backend=backend)
+    family, arguments = description.get("family"), description.get("arguments")
+    if family not in FAMILIES and family != OwnModel.family:
+        raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
+    if not isinstance(arguments, dict):
+        raise ValueError(f"arguments: expected names and values, found {arguments!r}")
+    if family == OwnModel.family:
+        with seeded(0):
+            return OwnModel.described(description, backend=backend)
+    for name, value in arguments.items():
+        if isinstance(value, int) and value > _LARGEST and name != "memory":
+            raise ValueError(f"{name}: expected at most {_LARGEST}, found {value}")
+    try:
+        with seeded(0):
+            return _of_family(family, arguments, seed=0, backend=backend, length=1000)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None

@@ -27,18 +27,20 @@ class AddingLSTM(nn.Module):
 
     Args:
         hidden: number of cells H.
-        init: `keras` or `torch`, the defaults of that framework; `long`, see `_long_init`; `latch`, see `_latch_init`.
+        init: `keras` or `torch`, the defaults of that framework; else see `_chrono_init`, `_long_init` and `_latch_init`.
+        memory: the longest time scale that these three prepare for, in steps; None is `length`.
         seed: of the initial weights.
         backend: `torch` (`torch.nn.LSTM`) or `native` (`adding_problem_native.LSTM`, the same on a CPU, faster).
-        length: T, which `long` and `latch` prepare for.
+        length: T.
     """
 
     def __init__(
-        self, hidden: int, *, init: Literal["keras", "torch", "long", "latch"] = "keras", seed: int = 0,
-        backend: str = "torch", length: int = 1000,
+        self, hidden: int, *, init: Literal["keras", "torch", "chrono", "long", "latch"] = "keras", memory: int | None = None,
+        seed: int = 0, backend: str = "torch", length: int = 1000,
     ) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
+        longest = memory or length
         with torch.random.fork_rng(devices=[]):  # the layers draw initial weights from the global state: shield it
             self.lstm = _lstm_class(backend)(input_size=2, hidden_size=hidden, batch_first=True)
             self.readout = nn.Linear(hidden, 1)
@@ -48,10 +50,12 @@ class AddingLSTM(nn.Module):
                 _keras_init(self, generator)
             case "torch":
                 _torch_init(self, generator)
+            case "chrono":
+                _chrono_init(self, generator, longest)
             case "long":
-                _long_init(self, generator, length)
+                _long_init(self, generator, longest)
             case "latch":
-                _latch_init(self, generator, length)
+                _latch_init(self, generator, longest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
@@ -95,6 +99,18 @@ def _torch_init(model: AddingLSTM, generator: torch.Generator) -> None:
     limit = 1 / math.sqrt(model.hidden)
     for parameter in model.parameters():
         parameter.uniform_(-limit, limit, generator=generator)
+
+
+@torch.no_grad()
+def _chrono_init(model: AddingLSTM, generator: torch.Generator, length: int) -> None:
+    """Chrono initialisation (Tallec & Ollivier 2018, equation 16): forget biases log U(1, T - 1), input biases -log U.
+
+    Everything else as in Keras.
+    """
+    _keras_init(model, generator)
+    hidden, (_, _, bias, _) = model.hidden, model.lstm.parameters()
+    bias[hidden : 2 * hidden].uniform_(1, max(2, length - 1), generator=generator).log_()
+    bias[:hidden] = -bias[hidden : 2 * hidden]
 
 
 _LONG_RECURRENT_SCALE, _LONG_INPUT_LIMIT = 0.3, 0.1  # measured: docs/log.md

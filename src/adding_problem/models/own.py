@@ -1,0 +1,262 @@
+"""A user's own model: found by name, built, and adapted to (B, T, 2) -> (B, 1).
+
+Any `nn.Module` serves (Keras 3 models on the torch backend are such modules) that gives (B, 1), an output sequence
+(B, T, H), or a tuple that begins with either. After a sequence comes a linear readout of its last step.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem.errors import ConfigError, ModelError, nearest
+from adding_problem.zoo import PLUGINS
+
+__all__ = ["OwnModel", "accepted"]
+
+_AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
+_SHORT = 22  # the shortest sequence that every variant has
+
+
+class OwnModel(nn.Module):
+    """Adapter around a user's module.
+
+    Args:
+        name: ``package.module.Class``, ``path/to/file.py:Class`` or the name of an entry point; for Class also a factory or
+            an instance.
+        arguments: of the constructor.
+        layout: order of the axes that the module takes: `btc` is (batch, time, 2).
+        seed, backend, length: passed to the constructor where it has an argument of that name.
+
+    Attributes:
+        inner: the user's module.
+        readout: the linear unit that was added, or None.
+    """
+
+    family = "own"
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], *, layout: str = "btc", seed: int = 0,
+                 backend: str = "torch", length: int = 1000) -> None:
+        super().__init__()
+        self.name, self.arguments, self.layout, self.length = name, dict(arguments), layout, length
+        self.inner = _make(name, arguments, {"seed": seed, "backend": backend, "length": length})
+        self.readout: nn.Linear | None = None
+        width = self._probe()
+        if width is not None:
+            self.readout = nn.Linear(width, 1)
+
+    @classmethod
+    def described(cls, description: Mapping[str, Any], *, backend: str) -> OwnModel:
+        """The model of a `description`.
+
+        Raises:
+            ValueError: when it is not one.
+        """
+        name, layout, length = (description.get(key) for key in ("name", "layout", "length"))
+        if not (isinstance(name, str) and layout in _AXES and isinstance(length, int) and length > 1):
+            raise ValueError(f"expected name, layout and length of a model, found {name!r}, {layout!r} and {length!r}")
+        return cls(name, description["arguments"], layout=str(layout), backend=backend, length=length)
+
+    def description(self) -> dict[str, Any]:
+        """What `described` needs."""
+        return {"family": self.family, "name": self.name, "arguments": self.arguments, "layout": self.layout,
+                "length": self.length, "readout_added": self.readout is not None}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        output = self._output(x)
+        return output if self.readout is None else self.readout(self._last_step(output))
+
+    def _output(self, x: Tensor) -> Tensor:
+        """What the module gives, or the first part of it.
+
+        Raises:
+            ModelError: when the module raises an exception or gives no tensor.
+        """
+        shown = x.permute(_AXES[self.layout])
+        try:
+            output = self.inner(shown)
+        except Exception as error:
+            raise ModelError(self.name, f"an output for sequences {_shape(shown)}", _told(error),
+                             f"mend the model; {_layout_hint(self.layout)}") from error
+        if isinstance(output, Sequence) and output:
+            output = output[0]
+        if not isinstance(output, Tensor):
+            raise ModelError(self.name, "a tensor, or a tuple that begins with one", type(output).__name__,
+                             "return the output of every step (B, T, H), or the prediction (B, 1)")
+        return output
+
+    def _last_step(self, output: Tensor) -> Tensor:
+        return output.permute(_AXES[self.layout])[:, -1]
+
+    def _probe(self) -> int | None:
+        """H where the module gives a sequence of H units, None where it gives the prediction itself.
+
+        Lazy modules get their parameters here.
+
+        Raises:
+            ModelError: for any other shape.
+        """
+        training = self.inner.training
+        self.inner.eval()
+        try:
+            x, output = self._first_output()
+        finally:
+            self.inner.train(training)
+        if output.dim() == 3 and output.permute(_AXES[self.layout]).shape[:2] == x.shape[:2]:
+            return output.permute(_AXES[self.layout]).shape[2]
+        if output.shape == (len(x), 1):
+            return None
+        raise ModelError(
+            self.name, f"predictions ({len(x)}, 1) or an output sequence of {x.shape[1]} steps for {_shape(x)}, which is (B, T, 2)",
+            f"shape {_shape(output)}", f"return one of these; {_layout_hint(self.layout)}")
+
+    @torch.no_grad()
+    def _first_output(self) -> tuple[Tensor, Tensor]:
+        """An input and the module's output; a short one unless the module takes no other length than its own."""
+        short = torch.rand(3, min(_SHORT, self.length), 2)
+        try:
+            return short, self._output(short)
+        except ModelError:
+            full = torch.rand(3, self.length, 2)
+            return full, self._output(full)
+
+
+def accepted(constructor: Callable[..., Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """Those items of the context that the constructor has an argument for."""
+    named = _signature(constructor)
+    return {key: value for key, value in context.items() if key in named}
+
+
+def _signature(constructor: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(constructor).parameters
+    except (TypeError, ValueError):  # builtins have none
+        return {}
+
+
+def _layout_hint(layout: str) -> str:
+    return (f"it is given (batch, time, 2), as model.layout: {layout} says; tbc gives (time, batch, 2), as torch.nn.LSTM without "
+            "batch_first takes it, and bct (batch, 2, time)" if layout == "btc" else f"model.layout is {layout}")
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _told(error: Exception) -> str:
+    """The exception in one line, with the place in the user's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename != __file__]
+    where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+# --- finding and building --------------------------------------------------------------------------------------------
+
+
+def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> nn.Module:
+    """The user's module: a copy of an instance, or what a class or factory gives.
+
+    Raises:
+        ConfigError: when there is no such thing or it does not take these arguments.
+        ModelError: when the constructor fails or gives no module.
+    """
+    target = _found(name)
+    if isinstance(target, nn.Module):
+        if arguments:
+            raise ConfigError(f"model.{next(iter(arguments))}", "no arguments for an instance", f"{name}, which is one",
+                              "name the class or a factory, or leave the arguments out")
+        return copy.deepcopy(target)
+    if not callable(target):
+        raise ConfigError("model.name", "a class, a factory or an instance of nn.Module", f"{name}, a {type(target).__name__}",
+                          "name something that gives a module")
+    _check_arguments(name, target, arguments)
+    try:
+        module = target(**{**accepted(target, context), **arguments})
+    except Exception as error:
+        raise ModelError(name, "a module from its constructor", _told(error), "mend the constructor, or its arguments under "
+                                                                             "model:") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(name, "a torch.nn.Module", type(module).__name__, "return a module; Keras models are modules with "
+                                                                           "KERAS_BACKEND=torch")
+    return module
+
+
+def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    parameters = _signature(target)
+    if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        if arguments and not parameters:
+            raise ConfigError(f"model.{next(iter(arguments))}", f"no arguments: {name} takes none", "one", "leave it out")
+        return
+    known = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(f"model.{key}", f"an argument of {name}", f"the unknown argument {key!r}", nearest(key, known))
+    for key in known:
+        if parameters[key].default is inspect.Parameter.empty and key not in {*arguments, "seed", "backend", "length"}:
+            raise ConfigError(f"model.{key}", f"a value: {name} requires it", "none", f"add '{key}: ...' under model:, or "
+                                                                                     f"--model.{key} VALUE")
+
+
+def _found(name: str) -> Any:
+    """The class, factory or instance of a name.
+
+    Raises:
+        ConfigError: naming what could not be found or imported.
+    """
+    try:
+        for plugin in metadata.entry_points(group=PLUGINS, name=name):
+            return plugin.load()
+        path, _, attribute = name.rpartition(":")
+        if path.endswith(".py"):
+            home = _module_of_file(Path(path))
+        else:
+            path, attribute = (path, attribute) if path else name.rpartition(".")[::2]
+            with _importable(Path.cwd()):
+                home = importlib.import_module(path)
+    except Exception as error:
+        raise ConfigError("model.name", "a model that can be imported", f"{name}: {_told(error)}",
+                          "write package.module.Class or path/to/file.py:Class, and check the path and the file") from error
+    try:
+        return functools.reduce(getattr, attribute.split("."), home)
+    except AttributeError:
+        known = [key for key, value in vars(home).items() if callable(value) or isinstance(value, nn.Module)]
+        raise ConfigError("model.name", f"a class, a factory or an instance in {path}", repr(attribute),
+                          nearest(attribute, known)) from None
+
+
+def _module_of_file(path: Path) -> Any:
+    """The file run afresh, so that an instance in it starts from the seed like any other model."""
+    name = f"_adding_problem_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up there
+    with _importable(path.resolve().parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Imports find the modules of a folder inside the block, as Python finds those beside a script."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

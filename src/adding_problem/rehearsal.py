@@ -1,0 +1,152 @@
+"""The rehearsal: what would spoil a run is found on two short lengths before it begins.
+
+A second model is built as the run will build its own and takes a few random sequences in evaluation mode, then one step
+back in training mode, and is thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem import models, runtime
+from adding_problem.config import MIN_LENGTH, RunConfig
+from adding_problem.errors import ModelError
+from adding_problem.models import OwnModel
+from adding_problem.task import sample_batch
+
+__all__ = ["check_model"]
+
+_BATCH = 5
+_SHORT_LENGTHS = (23, 30)  # of every variant, and unequal to the batch
+_LONG_SECONDS = 0.3  # longer sequences are tried, doubling up to dataset.t, until this much time has passed
+_CLOSE = 1e-3  # rounding may differ between batches by this, relative and absolute
+
+_logger = logging.getLogger(__name__)
+
+
+def check_model(config: RunConfig) -> None:
+    """Try the model of a configuration.
+
+    Raises:
+        ConfigError, BackendError: when the model or its arguments, the device or the backend are not there.
+        ModelError: saying what was expected of the model, what came and the remedy.
+    """
+    device = runtime.resolve_device(config.device)
+    backend = runtime.resolve_backend(config.backend, device)
+    with runtime.cpu_threads(config.threads), models.seeded(config.seed):
+        model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t).to(device)
+        if isinstance(model, OwnModel) and model.readout is not None:
+            _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
+                         config.model.name, model.readout.in_features, model.readout.in_features + 1)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ModelError(config.model.name, "parameters to train", "none", "register them as nn.Parameter or submodules")
+        trial = _Trial(config, model, device)
+        for length in trial.lengths():
+            trial.evaluate(length)
+            trial.differentiate(length)
+        trial.lengthen()
+
+
+class _Trial:
+    """A model under test. Errors name the model and the shape of the sequences."""
+
+    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
+        self._config, self._model, self._device = config, model, device
+
+    def lengths(self) -> list[int]:
+        """Two short lengths, or as near to it as the configuration and the model come."""
+        t, least = self._config.dataset.t, MIN_LENGTH[self._config.dataset.variant]
+        short = sorted({max(least, min(t, length)) for length in _SHORT_LENGTHS})
+        if self._takes(short[0]):
+            return short
+        if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1 or not self._takes(t):
+            self._predict(self._sequences(short[0]))  # raises what the model raised
+        _logger.info("%s takes sequences of %d steps alone: it cannot be trained or scored at other lengths",
+                     self._config.model.name, t)
+        return [t]
+
+    def evaluate(self, length: int) -> None:
+        """Shape, finite values, the input untouched, the same answer again, and every sequence for itself."""
+        self._model.eval()
+        x = self._sequences(length)
+        kept = x.clone()
+        with torch.no_grad():
+            y = self._predict(x)
+            self._require(tuple(y.shape) == (_BATCH, 1), x, f"shape ({_BATCH}, 1)", f"shape {tuple(y.shape)}",
+                          "return one prediction for each sequence")
+            self._require(bool(torch.isfinite(y).all()), x, "finite predictions", "NaN or infinity",
+                          "check the initialisation, and divisions and logarithms of zero")
+            self._require(torch.equal(x, kept), x, "an input left as it is", "one changed in place",
+                          "work on a copy: x = x.clone()")
+            self._require(_close(self._predict(x), y), x, "the same predictions for the same input in evaluation mode",
+                          "others the second time", "start from a fresh state in every forward, and draw random numbers only "
+                                                    "while self.training")
+            alone = torch.cat([self._predict(x[i : i + 1]) for i in range(_BATCH)])
+            self._require(alone.shape == y.shape, x, "shape (1, 1) for a batch of one", f"shape {tuple(alone.shape)} from "
+                          f"{_BATCH} of them", "do not squeeze the batch away")
+            self._require(_close(alone, y), x, "predictions of a sequence that do not depend on the others in its batch",
+                          "other ones when each is alone", "check which axis is the batch: batch_first=True, or model.layout: tbc")
+
+    def differentiate(self, length: int) -> None:
+        """A loss that can be differentiated in training mode, and a model that looks at its input."""
+        self._model.train()
+        x, other = self._sequences(length), self._sequences(length, start=_BATCH)
+        found = [self._gradients(sequences) for sequences in (x, other)]
+        self._require(all(bool(torch.isfinite(g).all()) for g in found[0]), x, "finite gradients", "NaN or infinity",
+                      "check square roots and divisions at zero, and the initialisation")
+        same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        self._require(not same, x, "predictions that depend on the input", "the same predictions and gradients for other "
+                      "values and marks", "use x in forward")
+
+    def lengthen(self) -> None:
+        """Longer and longer sequences, up to dataset.t, as far as the time reaches."""
+        self._model.eval()
+        begin, length, longest = time.perf_counter(), _SHORT_LENGTHS[-1], self._config.dataset.t
+        with torch.no_grad():
+            while length < longest and time.perf_counter() - begin < _LONG_SECONDS:
+                length = min(2 * length, longest)
+                x = self._sequences(length, n=2)
+                self._require(tuple(self._predict(x).shape) == (2, 1), x, "shape (2, 1)", "another at this length",
+                              "let the model take any length")
+
+    def _takes(self, length: int) -> bool:
+        try:
+            with torch.no_grad():
+                self._predict(self._sequences(length))
+        except ModelError:
+            return False
+        return True
+
+    def _gradients(self, x: Tensor) -> list[Tensor]:
+        """The predictions, and the gradient of their sum by every parameter."""
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        y = self._predict(x)
+        try:
+            grads = torch.autograd.grad(y.square().sum(), trained, allow_unused=True)
+        except RuntimeError as error:
+            raise self._error(x, "predictions that can be differentiated", f"RuntimeError: {error}",
+                              "compute with torch operations, without detach() and without changing tensors in place") from error
+        return [y.detach(), *(g for g in grads if g is not None)]
+
+    def _predict(self, x: Tensor) -> Tensor:
+        y = self._model(x)
+        self._require(isinstance(y, Tensor), x, "a tensor", type(y).__name__, "return predictions (B, 1)")
+        return y  # type: ignore[no-any-return]
+
+    def _sequences(self, length: int, *, start: int = 0, n: int = _BATCH) -> Tensor:
+        return sample_batch(n, length, seed=0, start=start, variant=self._config.dataset.variant, device=self._device)[0]
+
+    def _require(self, right: bool, x: Tensor, expected: str, found: str, remedy: str) -> None:
+        if not right:
+            raise self._error(x, expected, found, remedy)
+
+    def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
+        return ModelError(self._config.model.name, f"for sequences {tuple(x.shape)} {expected}", found, remedy)
+
+
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(actual, expected, rtol=_CLOSE, atol=_CLOSE)

@@ -1,0 +1,422 @@
+"""A user's own model: every way to name one, what it may give, and every way to get it wrong, told before training."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from adding_problem import config, models, rehearsal, train, validate
+from adding_problem.artifacts import RunFolder
+from adding_problem.config import ModelConfig, RunConfig
+from adding_problem.errors import ConfigError, ModelError, RunFolderError
+from adding_problem.task import sample_batch
+from tests.conftest import REPOSITORY, Command
+
+MODELS = '''
+import torch
+from torch import nn
+
+class Last(nn.Module):
+    """(B, T, 2) -> (B, 1)"""
+    def __init__(self, units=3, act="tanh"):
+        super().__init__()
+        self.rnn, self.out = nn.RNN(2, units, nonlinearity=act, batch_first=True), nn.Linear(units, 1)
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+def sequence(units=4):
+    return Taken(nn.GRU(2, units, batch_first=True))
+
+class Taken(nn.Module):
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+def time_first():
+    return nn.LSTM(2, 4)
+
+def batch_first():
+    return nn.LSTM(2, 4, batch_first=True)
+
+class Convolution(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 5, 3, padding=1)
+    def forward(self, x):
+        assert x.shape[1] == 2
+        return self.conv(x)
+
+class Dropout(Last):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.2, self.training)
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(3))
+
+def tied():
+    first = nn.Linear(2, 2)
+    second = nn.Linear(2, 2)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.Tanh(), second)
+
+class Fixed(nn.Module):
+    def __init__(self, length):
+        super().__init__()
+        self.line = nn.Linear(2 * length, 1)
+    def forward(self, x):
+        return self.line(x.flatten(1))
+
+instance = batch_first()
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(MODELS)
+    return path
+
+
+def build(name: str, *, seed: int = 0, layout: Any = "btc", **arguments: Any) -> nn.Module:
+    return models.build_model(ModelConfig(name, layout=layout, arguments=arguments), seed=seed, length=30)
+
+
+def run_of(folder: Path, name: str, **changes: Any) -> RunConfig:
+    values = {"dataset.dt_length": 100, "dataset.t": 30, "train.batch": 32, "train.epochs": 2, "threads": 1,
+              "model.name": name, "artifacts": str(folder / "run")}
+    return config.load(None, values | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+SHAPES = [("Last", "btc", None), ("sequence", "btc", 4), ("batch_first", "btc", 4), ("time_first", "tbc", 4),
+          ("Convolution", "bct", 5), ("lazy", "btc", 3), ("instance", "btc", 4), ("Fixed", "btc", None)]
+
+
+@pytest.mark.parametrize(("name", "layout", "width"), SHAPES)
+def test_what_a_model_may_be_and_give(name: str, layout: str, width: int | None, file: Path) -> None:
+    """Against the same module called by hand in its own layout, and a readout of its last step by hand."""
+    model = build(f"{file}:{name}", layout=layout)
+    assert isinstance(model, models.OwnModel)
+    x = sample_batch(4, 30, seed=1)[0]
+    shown = {"btc": x, "tbc": x.transpose(0, 1), "bct": x.transpose(1, 2)}[layout]
+    output = model.inner(shown)
+    output = output[0] if isinstance(output, tuple) else output
+    if width is None:
+        assert model.readout is None
+        expected = output
+    else:
+        assert model.readout is not None
+        assert model.readout.in_features == width
+        last = {"btc": lambda: output[:, -1], "tbc": lambda: output[-1], "bct": lambda: output[:, :, -1]}[layout]()
+        expected = last @ model.readout.weight.T + model.readout.bias
+    assert model(x).shape == (4, 1)
+    assert torch.allclose(model(x), expected, atol=1e-6)
+    rehearsal.check_model(run_of(file.parent, f"{file}:{name}", model__layout=layout))
+
+
+def test_the_note_about_the_readout(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        rehearsal.check_model(run_of(file.parent, f"{file}:sequence"))
+    assert "gives a sequence of 4 units: a linear readout of its last step was added (5 parameters)" in caplog.text
+
+
+def test_arguments_reach_the_constructor(file: Path) -> None:
+    model = build(f"{file}:Last", units=7, act="relu")
+    assert model.inner.rnn.hidden_size == 7  # type: ignore[union-attr]
+    assert model.inner.rnn.nonlinearity == "relu"  # type: ignore[union-attr]
+    assert build(f"{file}:Fixed").inner.line.in_features == 60  # type: ignore[union-attr]  # length, since it is asked for
+
+
+@pytest.mark.parametrize("name", ["Last", "lazy", "instance", "time_first"])
+def test_the_seed_decides_the_weights_and_the_global_state_is_left_alone(name: str, file: Path) -> None:
+    layout = "tbc" if name == "time_first" else "btc"
+    state = torch.get_rng_state()
+    first, same, other = (build(f"{file}:{name}", seed=seed, layout=layout).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_a_module_by_its_import_path(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)  # found without being installed, as beside a script
+    for name in ("mine.Last", "mine:Last"):
+        assert type(build(name).inner).__name__ == "Last"
+
+
+def test_an_instance_that_was_imported_is_copied(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    first, second = build("mine.instance"), build("mine.instance")
+    with torch.no_grad():
+        next(first.parameters()).zero_()
+    assert next(second.parameters()).any()
+
+
+def test_a_plug_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = file.parent / "plugged-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[adding_problem.models]\nmymodel = mine:Last\n")
+    monkeypatch.syspath_prepend(str(file.parent))
+    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    run = config.load(None, {"model.name": "mymodel", "model.units": 5})
+    assert models.build_model(run.model).inner.rnn.hidden_size == 5  # type: ignore[union-attr]
+
+
+# --- what is told before training ---
+
+BROKEN = '''
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self, units=3):
+        super().__init__()
+        self.rnn, self.out = nn.RNN(2, units, batch_first=True), nn.Linear(units, 1)
+        self.made, self.calls = units, 0
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+class Flat(Base):
+    def forward(self, x): return super().forward(x)[:, 0]
+class Wide(Base):
+    def forward(self, x): return self.rnn(x)[0][:, -1]
+class Nan(Base):
+    def forward(self, x): return super().forward(x) * float("nan")
+class InPlace(Base):
+    def forward(self, x): return super().forward(x.mul_(0.5))
+class Blind(Base):
+    def forward(self, x): return super().forward(torch.ones_like(x))
+class Limited(Base):
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Embedding(64, 2)
+    def forward(self, x): return super().forward(x + self.positions(torch.arange(x.shape[1])))
+class Leaky(Base):
+    def forward(self, x): return super().forward(x - x.mean(0))
+class Stateful(Base):
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) + self.calls
+class Squeezed(Base):
+    def forward(self, x): return super().forward(x).squeeze().reshape(-1, 1) if len(x) > 1 else super().forward(x).squeeze()
+class Detached(Base):
+    def forward(self, x): return super().forward(x).detach()
+class Overwritten(Base):
+    def forward(self, x):
+        h = torch.sigmoid(self.rnn(x)[0][:, -1])
+        y = self.out(h)
+        h.mul_(2)
+        return y
+class Endless(Base):
+    def forward(self, x): return super().forward(x) + torch.where(torch.zeros_like(self.out.bias) > 0, self.out.bias, (0 * self.out.bias).abs().sqrt())
+class Unseen(Base):
+    def forward(self, x): return {"prediction": super().forward(x)}
+class Raising(Base):
+    def forward(self, x): return self.missing(x)
+class Empty(nn.Module):
+    def forward(self, x): return x.sum((1, 2))[:, None]
+class FailsToBuild(Base):
+    def __init__(self): raise ZeroDivisionError("no units")
+class Required(Base):
+    def __init__(self, units): super().__init__(units)
+class ZeroReadout(Base):
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.out.weight)
+def number(): return 3
+def lstm_time_first(): return nn.LSTM(2, 4)
+constant = 5
+instance = Base()
+'''
+
+MISTAKES = {
+    "Flat": (ModelError, r"expected predictions \(3, 1\) or an output sequence of 22 steps.*found shape \(3,\)"),
+    "Wide": (ModelError, r"found shape \(3, 3\)"),
+    "Nan": (ModelError, "finite predictions, found NaN"),
+    "InPlace": (ModelError, "an input left as it is, found one changed in place"),
+    "Blind": (ModelError, "predictions that depend on the input"),
+    "Limited": (ModelError, r"expected an output for sequences \(2, 120, 2\), found .*line \d+"),
+    "Leaky": (ModelError, "do not depend on the others in its batch"),
+    "lstm_time_first": (ModelError, r"(?s)do not depend on the others.*model\.layout: tbc"),
+    "Stateful": (ModelError, "the same predictions for the same input"),
+    "Squeezed": (ModelError, r"shape \(1, 1\) for a batch of one"),
+    "Detached": (ModelError, "can be differentiated"),
+    "Overwritten": (ModelError, "(?s)modified by an inplace operation.*in place"),
+    "Endless": (ModelError, "finite gradients, found NaN"),
+    "Unseen": (ModelError, "a tuple that begins with one, found dict"),
+    "Raising": (ModelError, r"AttributeError.*missing.*broken\.py, line \d+"),
+    "Empty": (ModelError, "expected parameters to train, found none"),
+    "FailsToBuild": (ModelError, "ZeroDivisionError: no units"),
+    "Required": (ConfigError, r"model\.units: expected a value"),
+    "number": (ModelError, r"a torch\.nn\.Module, found int"),
+    "constant": (ConfigError, "a class, a factory or an instance"),
+    "Bsae": (ConfigError, "did you mean 'Base'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    kind, message = MISTAKES[name]
+    with pytest.raises(kind, match=message) as caught:
+        train.run(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
+    assert "remedy: " in str(caught.value)
+    assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
+
+
+@pytest.mark.parametrize("name", ["Base", "ZeroReadout"])
+def test_models_that_are_right_pass(name: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    rehearsal.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), [
+    ("Base", {"model.unit": 3}, "did you mean 'units'"),
+    ("instance", {"model.units": 3}, "no arguments for an instance"),
+])
+def test_wrong_arguments(name: str, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    with pytest.raises(ConfigError, match=message):
+        rehearsal.check_model(config.load(None, {"model.name": f"{tmp_path / 'broken.py'}:{name}"} | arguments))
+
+
+@pytest.mark.parametrize("name", ["nowhere.py:Model", "no_such_package.Model", "json.Model"])
+def test_models_that_are_not_there(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.name"):
+        models.build_model(ModelConfig(name))
+
+
+def test_a_model_of_one_length_only(file: Path) -> None:
+    rehearsal.check_model(run_of(file.parent, f"{file}:Fixed"))
+    with pytest.raises(ModelError, match="an output for sequences"):
+        rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", recipe="fast"))
+
+
+# --- runs ---
+
+
+@pytest.mark.parametrize("name", ["Last", "Dropout", "tied", "batch_first"])
+def test_run_folder_round_trip(name: str, file: Path) -> None:
+    run = run_of(file.parent, f"{file}:{name}")
+    result = train.run(run)
+    assert RunFolder(run.artifacts).read_config() == run
+    assert validate.run(run)["mse"] > 0
+    model = validate.load_model(run.artifacts, trust=True)
+    x, y = sample_batch(100, 30, seed=43)
+    with torch.no_grad():
+        expected = float((model(x) - y).double().square().mean())
+    assert validate.scores(run, [30], 100, trust=True)[0]["mse"] == pytest.approx(expected, rel=1e-5)
+    again = train.run(run, overwrite=True)
+    assert again["best_val_loss"] == result["best_val_loss"]
+
+
+class StopError(Exception):
+    pass
+
+
+class AfterOneEpoch:
+    def on_step(self, event: object) -> None:
+        pass
+
+    def on_epoch(self, row: object) -> None:
+        raise StopError
+
+
+def test_a_cut_run_with_dropout_continues_with_the_same_numbers(file: Path) -> None:
+    uncut = run_of(file.parent, f"{file}:Dropout", artifacts=str(file.parent / "uncut"))
+    cut = run_of(file.parent, f"{file}:Dropout", artifacts=str(file.parent / "cut"))
+    train.run(uncut)
+    with pytest.raises(StopError):
+        train.run(cut, listener=AfterOneEpoch())
+    train.run(cut, resume=True)
+    first, second = (RunFolder(run.artifacts).read_model()[0] for run in (uncut, cut))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_strangers_folder_imports_nothing(file: Path, tmp_path: Path) -> None:
+    run = run_of(tmp_path, f"{file}:Last")
+    train.run(run)
+    file.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n" + MODELS)
+    folder = run.artifacts
+    unnamed = config.load(None, {"artifacts": folder, "dataset.t": 30, "validate.dt_length": 10})
+    attempts = [
+        lambda: validate.load_model(folder),
+        lambda: validate.run(unnamed),
+        lambda: validate.scores(RunFolder(folder).read_config(), [30], 10),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RunFolderError, match=r"(?s)mine\.py:Last.*--trust"):
+            attempt()
+    assert not (tmp_path / "imported").exists()
+    validate.load_model(folder, trust=True)
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_damaged_description(file: Path, tmp_path: Path) -> None:
+    run = run_of(tmp_path, f"{file}:Last")
+    train.run(run)
+    description = RunFolder(run.artifacts).model_description
+    for wrong in ({"layout": "ttt"}, {"length": "x"}, {"arguments": 3}):
+        content = json.loads(description.read_text()) | wrong
+        description.write_text(json.dumps(content))
+        with pytest.raises(RunFolderError, match="does not hold what"):
+            validate.load_model(run.artifacts, trust=True)
+
+
+def test_the_digest_covers_the_arguments(tmp_path: Path) -> None:
+    values = {"model.name": "a.Model", "model.units": 3}
+    assert config.load(None, values).digest == config.load(None, values).digest
+    assert config.load(None, values).digest != config.load(None, values | {"model.units": 4}).digest
+    assert config.load(None, {"model.hidden": 100}).digest == RunConfig().digest  # the default, written down
+
+
+@pytest.mark.parametrize("value", [3, -2.5e-07, True, None, "text, with: [signs] # of YAML", "a 'quote'", [1, 2.5, "x"], [[1], []], ""])
+def test_arguments_survive_yaml(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    original = RunConfig(model=ModelConfig("a.Model", arguments={"argument": value, "other": 1}))
+    path.write_text(config.to_yaml(original))
+    assert config.load(path) == original
+
+
+def test_arguments_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {name: a.Model, rate: 1e-3, sizes: [1, 2]}")
+    assert config.load(path).model.arguments == {"rate": 1e-3, "sizes": [1, 2]}
+    assert config.load(path).get("model.rate") == 1e-3
+    path.write_text("model: {name: a.Model, options: {x: 1}}")
+    with pytest.raises(ConfigError, match=r"model\.options: expected a number, text"):
+        config.load(path)
+
+
+def test_the_command_line(file: Path, command: Command, tmp_path: Path) -> None:
+    options = ["--model", f"{file.name}:sequence", "--model.units", 6, "--dataset.t", 12, "--dataset.dt_length", 200,
+               "--train.epochs", 1, "--artifacts", "run", "--threads", 1]
+    trained = command("train", *options)
+    assert trained.returncode == 0, trained.stderr
+    assert "sequence (units 6) on the adding problem" in trained.stdout
+    assert "a linear readout of its last step was added (7 parameters)" in trained.stdout
+    assert command("validate", *options).returncode == 0
+    refused = command("lengths", "run", "--lengths", 12)
+    assert refused.returncode == 2
+    assert "--trust" in refused.stderr
+    assert command("lengths", "run", "--lengths", 12, "--trust").returncode == 0
+    printed = command("train", *options, "--print_config").stdout
+    assert "  units: 6 " in printed
+    wrong = command("train", "--model", f"{file.name}:sequence", "--model.unit", 6)
+    assert wrong.returncode == 2
+    assert "did you mean 'units'" in wrong.stderr
+
+
+def test_the_example(command: Command, tmp_path: Path) -> None:
+    example = REPOSITORY / "examples" / "own_model.py"
+    done = command("train", "--model", f"{example}:GatedSum", "--recipe", "fast", "--dataset.t", 50, "--model.units", 32,
+                   "--artifacts", "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["stop_reason"] == "solved"
