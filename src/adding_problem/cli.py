@@ -295,16 +295,17 @@ def _lengths(arguments: jsonargparse.Namespace) -> None:
 
 def _models(arguments: jsonargparse.Namespace) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from adding_problem import models
 
-    table = Table("name", "parameters", "cost per step", "parallel over T", "arguments and defaults", "defaults from", "paper",
+    table = Table(Column("name", no_wrap=True), Column("parameters", justify="right"), "paper", "cost of a step", "defaults, and where from",
                   show_lines=True)
     for name, family in models.FAMILIES.items():
         size = models.describe(models.build_model(config.ModelConfig(name)))["parameters"]
         defaults = ", ".join(f"{key} {'-' if value is None else value}" for key, value in family.defaults.items())
-        table.add_row(name, f"{size:,}", family.cost, "yes" if family.parallel else "no", defaults, family.source, family.paper)
+        parallel = "; steps in parallel" if family.parallel else "; step after step"
+        table.add_row(name, f"{size:,}", family.paper, family.cost + parallel, f"{defaults}; from {family.source}")
     Console().print(table)
 
 

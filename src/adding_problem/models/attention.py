@@ -1,0 +1,40 @@
+"""Feed-forward attention (Raffel & Ellis 2016, arXiv:1512.08756): no recurrence and no positions.
+
+    h_t = f(W x_t + b),  e_t = tanh(w . h_t + c),  alpha = softmax(e),  s = sum_t alpha_t h_t,  y = f(v . f(V s + d) + e)
+
+f is the leaky ReLU. It is the control: the target does not depend on the order of the steps, so that memory is not needed to
+solve the task, only to solve it step by step.
+
+Parameters: 3 H + (H + 1) + (H^2 + H) + (H + 1).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["AddingAttention"]
+
+
+class AddingAttention(nn.Module):
+    """A weighted mean over the steps between feed-forward layers.
+
+    Args:
+        hidden: width H of the layers.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.features, self.score = nn.Linear(2, hidden), nn.Linear(hidden, 1)
+        self.summary, self.readout = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
+        for layer in (self.features, self.summary, self.readout):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # the paper's
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        f = nn.functional.leaky_relu
+        h = f(self.features(x))
+        alpha = self.score(h).tanh().softmax(dim=1)
+        s = (alpha * h).sum(dim=1)
+        return f(self.readout(f(self.summary(s))))

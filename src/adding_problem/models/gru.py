@@ -1,0 +1,42 @@
+"""Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078; as in cuDNN and PyTorch, with the reset gate after the product).
+
+    r, z = sigmoid(W x_t + b + U h_{t-1} + b')
+    n    = tanh(W x_t + b + r * (U h_{t-1} + b'))
+    h_t  = (1 - z) * n + z * h_{t-1}
+    y    = v . h_T + d
+
+Parameters: 3 H (H + 4) + H + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AddingGRU"]
+
+
+class AddingGRU(nn.Module):
+    """`torch.nn.GRU` and a linear readout of its last output.
+
+    Args:
+        hidden: number of units H.
+        init: `torch`, PyTorch's default; or `chrono`: biases of z are log U(1, memory - 1), as Tallec & Ollivier 2018 set the
+            forget biases of an LSTM, for z is what a GRU keeps.
+        memory: the longest time scale that `chrono` prepares for, in steps; None is `length`.
+        length: T.
+    """
+
+    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int) -> None:
+        super().__init__()
+        self.hidden, self.init, self.memory = hidden, init, memory
+        self.gru = nn.GRU(2, hidden, batch_first=True)
+        self.readout = nn.Linear(hidden, 1)
+        if init == "chrono":
+            with torch.no_grad():
+                keep = self.gru.get_parameter("bias_hh_l0")[hidden : 2 * hidden]
+                keep.uniform_(1, max(2, (memory or length) - 1)).log_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.gru(x)[1][-1])  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""Independently recurrent network (Li et al. 2018, arXiv:1803.04831): every unit sees its own past alone.
+
+    h_t = relu(W x_t + u * h_{t-1} + b)      layer after layer; |u| <= 2^(1/T), so that T steps at most double a value
+    y   = v . h_T + d
+
+At the start u ~ U(0, 2^(1/T)), in the last layer U(2^(-1/T), 2^(1/T)), where the long memory is wanted (the paper's section 3
+and the settings of its adding problem). Input weights of the first layer U(-0.001, 0.001) there; here PyTorch's default.
+
+Parameters: 2 H + 2 H + (L - 1) (H H + 2 H) + H + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AddingIndRNN"]
+
+
+class AddingIndRNN(nn.Module):
+    """Layers of independently recurrent units and a linear readout of the last one's last output.
+
+    Args:
+        hidden: number of units H of a layer.
+        layers: number of layers L.
+        length: T, for the initialisation; the bound is that of the sequences at hand.
+    """
+
+    def __init__(self, hidden: int, *, layers: int, length: int) -> None:
+        super().__init__()
+        self.hidden, self.layers = hidden, layers
+        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, hidden) for layer in range(layers))
+        self.recurrent = nn.ParameterList(torch.empty(hidden) for _ in range(layers))
+        self.readout = nn.Linear(hidden, 1)
+        bound = 2 ** (1 / length)
+        for u in self.recurrent:
+            nn.init.uniform_(u, 0 if u is not self.recurrent[-1] else 1 / bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        bound = 2 ** (1 / x.shape[1])
+        for linear, u in zip(self.inputs, self.recurrent, strict=True):
+            # The clamp passes gradients on as if it were not there: u can come back from beyond the bound.
+            bounded = u + (u.clamp(-bound, bound) - u).detach()
+            x = _recurrence(linear(x), bounded)
+        return self.readout(x[:, -1])  # type: ignore[no-any-return]
+
+
+def _recurrence(drive: Tensor, u: Tensor) -> Tensor:
+    """h_t = relu(drive_t + u * h_{t-1}), (B, T, H)."""
+    h = torch.zeros_like(drive[:, 0])
+    steps = []
+    for drive_t in drive.unbind(1):
+        h = torch.addcmul(drive_t, u, h).relu()
+        steps.append(h)
+    return torch.stack(steps, dim=1)

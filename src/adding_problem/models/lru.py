@@ -1,0 +1,107 @@
+"""Linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349): complex diagonal recurrences between pointwise layers.
+
+    s_t = lambda * s_{t-1} + gamma * (B x_t)         lambda = exp(-exp(nu) + i exp(theta)), gamma = sqrt(1 - |lambda|^2)
+    y_t = Re(C s_t) + D * x_t
+
+A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
+them. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3.
+
+With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
+for real numbers serves for both parts of g.
+
+Parameters of a block with H inputs and N states: 3 N + 4 N H + H + 2 H (H + 1) + 2 H; with the rest 3 H + H + 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem.models.scan import scan_of
+
+__all__ = ["LRU", "AddingLRU"]
+
+
+class LRU(nn.Module):
+    """One layer of complex diagonal recurrences, (B, T, H) -> (B, T, H).
+
+    Args:
+        hidden: number of inputs and outputs H.
+        states: number of complex states N.
+        r_min, r_max, max_phase: of the eigenvalues at the start.
+        backend: `native` or `torch`, for the scan.
+    """
+
+    def __init__(self, hidden: int, states: int, *, r_min: float, r_max: float, max_phase: float, backend: str) -> None:
+        super().__init__()
+        squared = torch.empty(states).uniform_(r_min**2, r_max**2)
+        self.nu = nn.Parameter((-squared.log() / 2).log())
+        self.theta = nn.Parameter(torch.empty(states).uniform_(1e-6, max_phase).log())
+        self.gamma = nn.Parameter((1 - squared).log() / 2)  # its logarithm
+        # Complex matrices as their real part above (B) or beside (C) their imaginary part.
+        self.input = nn.Parameter(torch.randn(2 * states, hidden) / math.sqrt(2 * hidden))
+        self.output = nn.Parameter(torch.randn(hidden, 2 * states) / math.sqrt(states))
+        self.skip = nn.Parameter(torch.randn(hidden))
+        self._scan = scan_of(backend)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of all steps."""
+        drive = nn.functional.linear(x, self.input) * self.gamma.exp().repeat(2)
+        # Phases in float64: at a million steps float32 leaves them too few digits.
+        steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float64)
+        phase = torch.outer(steps, self.theta.double().exp()).remainder(2 * math.pi).to(x.dtype)
+        cos, sin = phase.cos(), phase.sin()
+        turned = _turn(drive, cos, -sin)
+        magnitude = torch.exp(-self.nu.exp()).repeat(2).expand_as(turned)
+        state = _turn(self._scan(magnitude, turned), cos, sin)
+        return _real_product(state, self.output) + self.skip * x
+
+
+def _turn(z: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Complex numbers, their real parts beside their imaginary ones, turned by an angle."""
+    real, imaginary = z.chunk(2, dim=-1)
+    return torch.cat([real * cos - imaginary * sin, real * sin + imaginary * cos], dim=-1)
+
+
+def _real_product(z: Tensor, matrix: Tensor) -> Tensor:
+    """Re(C z)."""
+    real, imaginary = matrix.chunk(2, dim=1)
+    return nn.functional.linear(z, torch.cat([real, -imaginary], dim=1))
+
+
+class _Block(nn.Module):
+    def __init__(self, layer: LRU, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.layer, self.gated = nn.LayerNorm(hidden), layer, nn.Linear(hidden, 2 * hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.gelu(self.layer(self.norm(x)))
+        return x + nn.functional.glu(self.gated(h), dim=-1)
+
+
+class AddingLRU(nn.Module):
+    """Blocks of linear recurrent units and a linear readout of the last step.
+
+    Args:
+        hidden: width H of the blocks.
+        states: number of complex states N of a block.
+        layers: number of blocks.
+        r_min, r_max, max_phase: of the eigenvalues at the start, see `LRU`.
+        backend: `native` or `torch`, for the scan.
+    """
+
+    def __init__(self, hidden: int, *, states: int, layers: int, r_min: float, r_max: float, max_phase: float, backend: str) -> None:
+        super().__init__()
+        self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
+        self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
+        self.encoder = nn.Linear(2, hidden)
+        self.blocks = nn.Sequential(*(
+            _Block(LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend), hidden)
+            for _ in range(layers)))
+        self.readout = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.blocks(self.encoder(x))[:, -1])  # type: ignore[no-any-return]

@@ -1,0 +1,82 @@
+"""minGRU and minLSTM: gates that see the input alone, so that the state is linear in itself (Feng et al. 2024, arXiv:2410.01201).
+
+    minGRU   z_t = sigmoid(W x_t + b),  h~_t = V x_t + c,  h_t = (1 - z_t) h_{t-1} + z_t h~_t
+    minLSTM  f_t, i_t = sigmoid(W x_t + b),  f'_t = f_t / (f_t + i_t),  i'_t = i_t / (f_t + i_t)
+             h_t = f'_t h_{t-1} + i'_t h~_t
+    y        = v . h_T + d
+
+The plain version (the paper's appendix A), whose h~ may be negative. Layers follow each other; the input of each is the state
+of the one before.
+
+Parameters: minGRU 2 H (2 + 1) + (L - 1) 2 H (H + 1) + H + 1; minLSTM 3 instead of 2 products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem.models.scan import scan_of
+
+__all__ = ["AddingMinGRU", "AddingMinLSTM"]
+
+
+class _Minimal(nn.Module):
+    """What both share: layers of input products, a scan, a linear readout of the last state."""
+
+    products: int
+
+    def __init__(self, hidden: int, *, layers: int, init: str, memory: int | None, length: int, backend: str) -> None:
+        super().__init__()
+        self.hidden, self.layers, self.init, self.memory, self.backend = hidden, layers, init, memory, backend
+        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, self.products * hidden) for layer in range(layers))
+        self.readout = nn.Linear(hidden, 1)
+        self._scan = scan_of(backend)
+        if init == "chrono":
+            for linear in self.inputs:
+                self._remember(linear.get_parameter("bias"), max(2, (memory or length) - 1))
+
+    @torch.no_grad()
+    def _remember(self, bias: Tensor, longest: int) -> None:
+        """The gate's bias is -log U(1, T - 1), so that time scales reach from 1 to T (after Tallec & Ollivier 2018)."""
+        bias[: self.hidden].uniform_(1, longest).log_().neg_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        for linear in self.inputs:
+            x = self._scan(*self._coefficients(linear(x)))
+        return self.readout(x[:, -1])  # type: ignore[no-any-return]
+
+    def _coefficients(self, drive: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b of h_t = a_t h_{t-1} + b_t from the input products, (B, T, products * H)."""
+        raise NotImplementedError
+
+
+class AddingMinGRU(_Minimal):
+    """minGRU and a linear readout of its last state.
+
+    Args:
+        hidden: number of units H of a layer.
+        layers: number of layers L.
+        init: `torch`, PyTorch's default; or `chrono`, gates for every time scale up to `memory`.
+        memory: in steps; None is `length`.
+        length: T.
+        backend: `native` or `torch`, for the scan.
+    """
+
+    products = 2
+
+    def _coefficients(self, drive: Tensor) -> tuple[Tensor, Tensor]:
+        gate, candidate = drive.chunk(2, dim=-1)
+        return (-gate).sigmoid(), gate.sigmoid() * candidate
+
+
+class AddingMinLSTM(_Minimal):
+    """minLSTM and a linear readout of its last state; arguments as of `AddingMinGRU`."""
+
+    products = 3
+
+    def _coefficients(self, drive: Tensor) -> tuple[Tensor, Tensor]:
+        write, keep, candidate = drive.chunk(3, dim=-1)
+        i, f = write.sigmoid(), keep.sigmoid()
+        return f / (f + i), i / (f + i) * candidate

@@ -1,0 +1,59 @@
+"""The plain recurrent network (Elman 1990), and the one that starts from the identity (Le, Jaitly & Hinton 2015).
+
+    h_t = f(W x_t + U h_{t-1} + b)
+    y   = v . h_T + d
+
+rnn: f = tanh. irnn: f = ReLU, U = identity and b = 0 at the start (arXiv:1504.00941, section 3).
+
+Parameters: H (H + 4) + H + 1, with PyTorch's two bias vectors.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["AddingIRNN", "AddingRNN"]
+
+_IRNN_INPUT_SCALE = 1e-3  # the paper's standard deviation of the non-recurrent weights
+
+
+class AddingRNN(nn.Module):
+    """`torch.nn.RNN` with tanh, initialised by PyTorch, and a linear readout of its last output.
+
+    Args:
+        hidden: number of units H.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.rnn = nn.RNN(2, hidden, batch_first=True)
+        self.readout = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.rnn(x)[1][-1])  # type: ignore[no-any-return]
+
+
+class AddingIRNN(nn.Module):
+    """`torch.nn.RNN` with ReLU and identity recurrent weights, and a linear readout of its last output.
+
+    Args:
+        hidden: number of units H.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.rnn = nn.RNN(2, hidden, nonlinearity="relu", batch_first=True)
+        self.readout = nn.Linear(hidden, 1)
+        kernel, recurrent, *biases = self.rnn.parameters()
+        nn.init.eye_(recurrent)
+        for weight in (kernel, self.readout.weight):
+            nn.init.normal_(weight, std=_IRNN_INPUT_SCALE)
+        for bias in (*biases, self.readout.bias):
+            nn.init.zeros_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.rnn(x)[1][-1])  # type: ignore[no-any-return]

@@ -1,0 +1,91 @@
+"""Selective state space (S6): the recurrence of Mamba (Gu & Dao 2023, arXiv:2312.00752, algorithm 2).
+
+    D_t      = softplus(P x_t + p)                       a step of time for each of the H channels
+    B_t, C_t = V x_t, U x_t                              shared by the channels, N numbers each
+    s_t      = exp(D_t A) * s_{t-1} + D_t x_t B_t        A < 0, (H, N)
+    y_t      = s_t C_t + E * x_t
+
+A block is x + W (S6(z) * silu(g)) with z, g = products of RMSNorm(x); blocks follow an input product, and a linear readout of
+the last step follows them. A starts at -1, ..., -N and the steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short
+convolution and its low-rank P are left out, so that the recurrence alone carries the memory.
+
+Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the rest 3 H + H + 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem.models.scan import scan_of
+
+__all__ = ["S6", "AddingS6"]
+
+_SHORTEST, _LONGEST = 1e-3, 1e-1  # steps of time at the start
+
+
+class S6(nn.Module):
+    """One selective state-space layer, (B, T, H) -> (B, T, H).
+
+    Args:
+        hidden: number of channels H.
+        states: states N of a channel.
+        backend: `native` or `torch`, for the scan.
+    """
+
+    def __init__(self, hidden: int, states: int, *, backend: str) -> None:
+        super().__init__()
+        self.log_decay = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(hidden, 1))
+        self.time_step = nn.Linear(hidden, hidden)
+        self.select = nn.Linear(hidden, 2 * states, bias=False)
+        self.skip = nn.Parameter(torch.ones(hidden))
+        self._scan = scan_of(backend)
+        with torch.no_grad():
+            start = torch.empty(hidden).uniform_(math.log(_SHORTEST), math.log(_LONGEST)).exp()
+            self.time_step.bias.copy_(start.expm1().log())  # the inverse of softplus
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of all steps."""
+        step = nn.functional.softplus(self.time_step(x))[..., None]
+        write, read = self.select(x).chunk(2, dim=-1)
+        decay = torch.exp(-step * self.log_decay.exp())
+        drive = step * x[..., None] * write[:, :, None]
+        state = self._scan(decay.flatten(2), drive.flatten(2)).view_as(drive)
+        return torch.einsum("bthn,btn->bth", state, read) + self.skip * x
+
+
+class _Block(nn.Module):
+    def __init__(self, hidden: int, states: int, backend: str) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(hidden)
+        self.inputs = nn.Linear(hidden, 2 * hidden, bias=False)
+        self.layer = S6(hidden, states, backend=backend)
+        self.output = nn.Linear(hidden, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, gate = self.inputs(self.norm(x)).chunk(2, dim=-1)
+        return x + self.output(self.layer(z) * nn.functional.silu(gate))  # type: ignore[no-any-return]
+
+
+class AddingS6(nn.Module):
+    """Blocks of selective state-space layers and a linear readout of the last step.
+
+    Args:
+        hidden: number of channels H.
+        states: states N of a channel.
+        layers: number of blocks.
+        backend: `native` or `torch`, for the scan.
+    """
+
+    def __init__(self, hidden: int, *, states: int, layers: int, backend: str) -> None:
+        super().__init__()
+        self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
+        self.encoder = nn.Linear(2, hidden)
+        self.blocks = nn.Sequential(*(_Block(hidden, states, backend) for _ in range(layers)))
+        self.readout = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.blocks(self.encoder(x))[:, -1])  # type: ignore[no-any-return]

@@ -1,0 +1,61 @@
+"""sLSTM of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2): exponential gates, a normaliser and a stabiliser.
+
+    i~, f~, o~, z~ = W x_t + R h_{t-1} + b                 R has a block for each head
+    m_t = max(log sigmoid(f~) + m_{t-1}, i~)
+    i   = exp(i~ - m_t),  f = exp(log sigmoid(f~) + m_{t-1} - m_t)
+    c_t = f c_{t-1} + i tanh(z~),  n_t = f n_{t-1} + i
+    h_t = sigmoid(o~) c_t / n_t
+    y   = v . h_T + d
+
+The cell alone, without the xLSTM's blocks around it. Forget biases start evenly from 3 to 6, the others at 0.
+
+Parameters: 4 H (2 + H / heads + 1) + H + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AddingSLSTM"]
+
+
+class AddingSLSTM(nn.Module):
+    """An sLSTM and a linear readout of its last output.
+
+    Args:
+        hidden: number of cells H.
+        heads: groups of cells that see each other; a divisor of H.
+
+    Raises:
+        ValueError: when the heads do not divide the cells.
+    """
+
+    def __init__(self, hidden: int, *, heads: int) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise ValueError(f"{heads} heads do not divide hidden {hidden}")
+        self.hidden, self.heads = hidden, heads
+        self.input = nn.Linear(2, 4 * hidden)  # rows: i, f, o, z, within each head
+        self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
+        self.readout = nn.Linear(hidden, 1)
+        limit = (hidden // heads) ** -0.5
+        nn.init.uniform_(self.recurrent, -limit, limit)
+        with torch.no_grad():
+            bias = self.input.bias.zero_().view(heads, 4, hidden // heads)
+            bias[:, 1] = torch.linspace(3, 6, hidden).view(heads, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        h = c = n = x.new_zeros(self.heads, len(x), self.hidden // self.heads)
+        m = torch.full_like(h, -torch.inf)
+        drives = self.input(x).view(len(x), x.shape[1], self.heads, -1)
+        for drive in drives.permute(1, 2, 0, 3).unbind(0):
+            i, f, o, z = torch.baddbmm(drive, h, self.recurrent).chunk(4, dim=-1)
+            kept = nn.functional.logsigmoid(f) + m
+            m = torch.maximum(kept, i)
+            f, i = (kept - m).exp(), (i - m).exp()
+            c = torch.addcmul(i * z.tanh(), f, c)
+            n = torch.addcmul(i, f, n)
+            h = o.sigmoid() * c / n
+        return self.readout(h.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]

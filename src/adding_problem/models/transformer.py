@@ -1,0 +1,72 @@
+"""Causal Transformer (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions (Su et al. 2021, arXiv:2104.09864).
+
+A layer is x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)) with 4 H GELU units. Queries and keys are turned by angles
+that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step follows.
+
+Parameters of a layer: 12 H^2 + 13 H; with the rest 3 H + 2 H + H + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AddingTransformer"]
+
+_BASE = 10_000.0
+
+
+class AddingTransformer(nn.Module):
+    """Causal self-attention layers and a linear readout of the last step.
+
+    Args:
+        hidden: width H.
+        layers: number of layers.
+        heads: number of heads; H / heads is even.
+
+    Raises:
+        ValueError: when H is no multiple of twice the heads.
+    """
+
+    def __init__(self, hidden: int, *, layers: int, heads: int) -> None:
+        super().__init__()
+        if hidden % (2 * heads):
+            raise ValueError(f"hidden {hidden} is no multiple of 2 x {heads} heads")
+        self.hidden, self.layers, self.heads = hidden, layers, heads
+        self.encoder = nn.Linear(2, hidden)
+        self.blocks = nn.Sequential(*(_Layer(hidden, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(hidden)
+        self.readout = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, 2)."""
+        return self.readout(self.norm(self.blocks(self.encoder(x))[:, -1]))  # type: ignore[no-any-return]
+
+
+class _Layer(nn.Module):
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.inputs, self.output = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.mlp = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._attention(self.attention_norm(x))
+        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
+
+    def _attention(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        query, key, value = self.inputs(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(_turned(query), _turned(key), value, is_causal=True)
+        return self.output(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+def _turned(z: Tensor) -> Tensor:
+    """(B, heads, T, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t."""
+    half = z.shape[-1] // 2
+    rates = _BASE ** (-torch.arange(half, device=z.device, dtype=torch.float64) / half)
+    angles = torch.outer(torch.arange(z.shape[-2], device=z.device, dtype=torch.float64), rates)
+    cos, sin = angles.cos().to(z.dtype), angles.sin().to(z.dtype)
+    first, second = z.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

@@ -1,0 +1,275 @@
+"""The zoo: every family against the obvious loop over its equations, its paper's count of parameters, and as a whole run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from adding_problem import cli, config, models, train, validate, zoo
+from adding_problem.artifacts import RunFolder
+from adding_problem.config import ModelConfig
+from adding_problem.errors import ConfigError
+from adding_problem.models.scan import chunked_scan, scan_of
+from adding_problem.task import sample_batch
+from tests import zoo_reference
+
+TINY: dict[str, dict[str, Any]] = {
+    "lstm": {"hidden": 5}, "gru": {"hidden": 5}, "rnn": {"hidden": 5}, "irnn": {"hidden": 5},
+    "indrnn": {"hidden": 6, "layers": 2}, "exprnn": {"hidden": 6}, "cornn": {"hidden": 5, "gamma": 2.0, "epsilon": 3.0, "dt": 0.1},
+    "lem": {"hidden": 5, "dt": 0.5}, "mingru": {"hidden": 5, "layers": 2}, "minlstm": {"hidden": 5, "layers": 2},
+    "lru": {"hidden": 6, "states": 4, "layers": 2, "max_phase": 3.0}, "s6": {"hidden": 4, "states": 3, "layers": 2},
+    "slstm": {"hidden": 6, "heads": 2}, "tcn": {"hidden": 4, "levels": 3, "kernel": 3},
+    "transformer": {"hidden": 8, "layers": 2, "heads": 2}, "attention": {"hidden": 5},
+}
+
+
+def build(name: str, *, seed: int = 0, backend: str = "torch", length: int = 20, **arguments: Any) -> nn.Module:
+    return models.build_model(config.load(None, {"model.name": name} | {f"model.{k}": v for k, v in arguments.items()}).model,
+                              seed=seed, backend=backend, length=length)
+
+
+def test_no_family_is_forgotten() -> None:
+    assert set(TINY) == set(zoo.FAMILIES) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_outputs_and_gradients_equal_the_obvious_loop(name: str) -> None:
+    """In float64, from weights at random, of which none is zero."""
+    model = build(name, **TINY[name]).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        for u in model.recurrent if name == "indrnn" else ():  # type: ignore[union-attr]
+            u.clamp_(-1, 1)  # within the bound, where the paper's equation holds
+    x = sample_batch(3, 20, seed=0)[0].double()
+    reference = getattr(zoo_reference, name)
+    state = model.state_dict(keep_vars=True)
+    trained = {key: value for key, value in state.items() if value.requires_grad}
+    weight = torch.linspace(1, 2, 3, dtype=torch.float64)[:, None]
+    actual = model(x)
+    actual_gradients = torch.autograd.grad((weight * actual).sum(), list(trained.values()))
+    copies = {key: value.detach().clone().requires_grad_(value.requires_grad) for key, value in state.items()}
+    expected = reference(copies, x, model)
+    expected_gradients = torch.autograd.grad((weight * expected).sum(), [copies[key] for key in trained])
+    assert torch.allclose(actual, expected, rtol=1e-9, atol=1e-12)
+    for key, a, b in zip(trained, actual_gradients, expected_gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9), key
+        assert b.abs().max() > 0, f"{key} has no gradient: nothing was compared"
+
+
+def recurrent(h: int, products: int) -> int:
+    return products * h * (h + 2) + h + 1
+
+
+PARAMETERS: dict[str, Callable[..., int]] = {
+    "lstm": lambda hidden: recurrent(hidden, 4) + 4 * hidden,
+    "gru": lambda hidden: recurrent(hidden, 3) + 6 * hidden,
+    "rnn": lambda hidden: recurrent(hidden, 1) + 2 * hidden,
+    "irnn": lambda hidden: recurrent(hidden, 1) + 2 * hidden,
+    "indrnn": lambda hidden, layers: 4 * hidden + (layers - 1) * hidden * (hidden + 2) + hidden + 1,
+    "exprnn": lambda hidden: 2 * hidden + hidden**2 + hidden + hidden + 1,
+    "cornn": lambda hidden, **_: hidden * (2 * hidden + 2) + hidden + hidden + 1,
+    "lem": lambda hidden, dt: 4 * hidden * (hidden + 4) + hidden + 1,
+    "mingru": lambda hidden, layers: 6 * hidden + (layers - 1) * 2 * hidden * (hidden + 1) + hidden + 1,
+    "minlstm": lambda hidden, layers: 9 * hidden + (layers - 1) * 3 * hidden * (hidden + 1) + hidden + 1,
+    "lru": lambda hidden, states, layers, **_: 4 * hidden + 1 + layers * (
+        3 * states + 4 * states * hidden + hidden + 2 * hidden * (hidden + 1) + 2 * hidden),
+    "s6": lambda hidden, states, layers: 4 * hidden + 1 + layers * (
+        4 * hidden**2 + 3 * hidden + 3 * states * hidden),
+    "slstm": lambda hidden, heads: 4 * hidden * (3 + hidden // heads) + hidden + 1,
+    "tcn": lambda hidden, levels, kernel: hidden + 1 + 3 * hidden + (2 * hidden * kernel + 2 * hidden) + (
+        (2 * levels - 1) * (hidden * hidden * kernel + 2 * hidden)),
+    "transformer": lambda hidden, layers, heads: 6 * hidden + 1 + layers * (12 * hidden**2 + 13 * hidden),
+    "attention": lambda hidden: 3 * hidden + hidden + 1 + hidden**2 + hidden + hidden + 1,
+}
+
+
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_parameters_are_as_many_as_the_papers_formula_says(name: str) -> None:
+    for sizes in ({k: v for k, v in zoo.FAMILIES[name].defaults.items() if k not in ("init", "memory")}, TINY[name]):
+        complete = {k: v for k, v in zoo.completed(name, sizes).items() if k not in ("init", "memory")}
+        assert models.describe(build(name, **sizes))["parameters"] == PARAMETERS[name](**complete)
+
+
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_the_catalogue_lists_what_the_class_takes(name: str) -> None:
+    model = build(name, **TINY[name])
+    taken = set(inspect.signature(type(model)).parameters) - {"seed", "backend", "length"}
+    assert taken == set(zoo.FAMILIES[name].defaults)
+    assert model.__doc__
+
+
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_a_run_of_every_family(name: str, tmp_path: Path) -> None:
+    """Trained, written, read, scored, and the same numbers again from the same seed; the global random state is left alone."""
+    values = {"dataset.dt_length": 80, "dataset.t": 24, "train.batch": 28, "train.epochs": 2, "threads": 1, "recipe": "seed",
+              "model.name": name, "artifacts": str(tmp_path / "run")} | {f"model.{k}": v for k, v in TINY[name].items()}
+    run = config.load(None, values)
+    state = torch.get_rng_state()
+    result = train.run(run)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert math.isfinite(result["best_val_loss"])
+    assert RunFolder(run.artifacts).read_config() == run
+    score = validate.run(run)
+    x, y = sample_batch(80, 24, seed=43)
+    with torch.no_grad():
+        error = float((validate.load_model(run.artifacts)(x) - y).double().square().mean())
+    assert score["mse"] == pytest.approx(error, rel=1e-4)
+    assert train.run(run, overwrite=True)["best_loss"] == result["best_loss"]
+
+
+LEARNERS = {
+    "lstm": {"hidden": 24}, "gru": {"hidden": 24}, "irnn": {"hidden": 32}, "indrnn": {"hidden": 24}, "mingru": {"hidden": 32},
+    "minlstm": {"hidden": 32}, "lru": {"hidden": 16, "states": 16}, "s6": {"hidden": 16, "states": 4}, "tcn": {"hidden": 12, "levels": 3, "kernel": 5},
+    "transformer": {"hidden": 32}, "attention": {"hidden": 48}, "lem": {"hidden": 24}, "slstm": {"hidden": 24}, "exprnn": {"hidden": 32},
+    "cornn": {"hidden": 32}, "rnn": {"hidden": 32},
+}
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 101])
+def test_scans_equal_the_loop(backend: str, length: int) -> None:
+    if backend == "native":
+        pytest.importorskip("adding_problem_native")
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(3, length, 5, generator=generator).requires_grad_() for _ in range(2))
+    h = torch.zeros(3, 5)
+    steps = []
+    for t in range(length):
+        h = a[:, t] * h + b[:, t]
+        steps.append(h)
+    expected = torch.stack(steps, dim=1)
+    actual = scan_of(backend)(a, b)
+    weight = torch.rand(expected.shape, generator=generator)
+    assert torch.allclose(actual, expected, atol=1e-6)
+    for x, y in zip(torch.autograd.grad((weight * actual).sum(), [a, b]), torch.autograd.grad((weight * expected).sum(), [a, b]),
+                    strict=True):
+        assert torch.allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mingru", "minlstm", "lru", "s6"])
+def test_native_and_torch_backends_agree(name: str) -> None:
+    pytest.importorskip("adding_problem_native")
+    x = sample_batch(3, 150, seed=0)[0]
+    native, torch_only = (build(name, backend=backend, **TINY[name]) for backend in ("native", "torch"))
+    assert native.backend == "native"
+    assert torch.allclose(native(x), torch_only(x), rtol=1e-4, atol=1e-5)
+
+
+def test_chunked_scan_keeps_zeros() -> None:
+    a = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 2.0]).view(1, 6, 1)
+    assert chunked_scan(a, torch.ones(1, 6, 1)).flatten().tolist() == [1, 1, 2, 3, 1, 3]
+
+
+# --- initialisations ---
+
+
+def test_chrono_initialisation_of_the_lstm() -> None:
+    model = build("lstm", hidden=400, init="chrono", length=1000)
+    _, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())  # type: ignore[union-attr, operator]
+    forget = bias[400:800]
+    assert stats.kstest(forget.exp().numpy(), stats.uniform(1, 998).cdf).pvalue > 1e-4
+    assert torch.equal(bias[:400], -forget)
+    assert not bias[800:].any()
+
+
+@pytest.mark.parametrize(("name", "key", "first", "sign"), [
+    ("gru", "gru.bias_hh_l0", 400, 1), ("mingru", "inputs.1.bias", 0, -1), ("minlstm", "inputs.0.bias", 0, -1)])
+def test_chrono_initialisation_of_others(name: str, key: str, first: int, sign: int) -> None:
+    bias = build(name, hidden=400, init="chrono", memory=500).state_dict()[key][first : first + 400].double()
+    assert stats.kstest((sign * bias).exp().numpy(), stats.uniform(1, 498).cdf).pvalue > 1e-4
+
+
+def test_irnn_begins_as_the_paper_says() -> None:
+    state = build("irnn", hidden=100).state_dict()
+    assert torch.equal(state["rnn.weight_hh_l0"], torch.eye(100))
+    assert not state["rnn.bias_ih_l0"].any()
+    assert stats.kstest(state["rnn.weight_ih_l0"].ravel().numpy(), stats.norm(scale=1e-3).cdf).pvalue > 1e-4
+
+
+def test_exprnn_stays_orthogonal() -> None:
+    model = build("exprnn", hidden=12)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    x, y = sample_batch(4, 10, seed=0)
+    for _ in range(3):
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+    q = model.recurrent.weight  # type: ignore[union-attr]
+    assert torch.allclose(q @ q.T, torch.eye(12), atol=1e-5)
+
+
+def test_indrnn_is_bounded_and_can_come_back() -> None:
+    model = build("indrnn", hidden=4, layers=1, length=50)
+    x = torch.rand(2, 50, 2)
+    with torch.no_grad():
+        model.recurrent[0].fill_(3.0)  # type: ignore[index, operator, union-attr]
+        beyond = model(x)
+        model.recurrent[0].fill_(2 ** (1 / 50))  # type: ignore[index, operator, union-attr]
+        assert torch.allclose(beyond, model(x))
+    assert (torch.autograd.grad(model(x).sum(), model.recurrent[0])[0] != 0).any()  # type: ignore[index, call-overload]
+
+
+def test_the_tcn_sees_its_field_and_no_step_more() -> None:
+    model: Any = build("tcn", hidden=4, levels=2, kernel=3)
+    assert model.field == 13
+    x = torch.rand(1, 20, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x).sum(), x)
+    assert gradient[0].any(dim=1).tolist() == [False] * 7 + [True] * 13
+
+
+def test_attention_sees_no_order() -> None:
+    x = sample_batch(3, 20, seed=0)[0]
+    model = build("attention", hidden=5)
+    assert torch.allclose(model(x), model(x.flip(1)), atol=1e-6)
+
+
+# --- what the catalogue refuses ---
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"model.name": "tcn", "model.level": 4}, r"model\.level: expected an argument of tcn.*\n.*did you mean 'model\.levels'"),
+    ({"model.name": "tcn", "model.levels": "many"}, r"model\.levels: expected a whole number of at least 1, found 'many'"),
+    ({"model.name": "tcn", "model.levels": 0}, "at least 1, found 0"),
+    ({"model.name": "tcn", "model.levels": True}, "at least 1, found True"),
+    ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
+    ({"model.name": "gru", "model.init": "latch"}, "one of torch, chrono, found 'latch'"),
+    ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
+    ({"model.name": "grue"}, r"model\.name: expected one of lstm.*\n.*did you mean 'gru'"),
+    ({"model.name": "gru", "model.layout": "tbc"}, r"model\.layout: expected btc"),
+])
+def test_wrong_arguments(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load(None, values)
+
+
+def test_arguments_that_do_not_fit_each_other() -> None:
+    with pytest.raises(ConfigError, match="no multiple of 2 x 3 heads"):
+        models.build_model(ModelConfig("transformer", arguments={"heads": 3}))
+
+
+def test_the_recipe_fast_gives_every_family_what_it_takes() -> None:
+    for name in zoo.FAMILIES:
+        run = config.load(None, {"recipe": "fast", "model.name": name})
+        models.build_model(run.model)
+        for key, value in zoo.FAMILIES[name].fast.items():
+            assert run.get(key) == value
+    assert config.load(None, {"recipe": "fast"}).model.init == "latch"
+    assert config.load(None, {"recipe": "fast", "model.name": "rnn"}).model.init is None
+    assert config.load(None, {"recipe": "fast", "model.name": "lem", "train.learning_rate": 0.5}).train.learning_rate == 0.5
+
+
+def test_the_command_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    out = capsys.readouterr().out
+    for name in zoo.FAMILIES:
+        assert name in out
+    assert "41,301" in out
