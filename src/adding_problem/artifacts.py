@@ -25,10 +25,10 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 import safetensors.torch
@@ -334,6 +334,35 @@ class RunFolder:
             return files.read_bounded(file, most)
         except OSError as error:
             raise self._damaged(file, error) from None
+    # --- carrying a folder to another machine ---
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Relative name -> (time of change, size) of every file; temporary and hidden ones are left out."""
+        found = {}
+        for file in self.path.rglob("*"):
+            name = file.relative_to(self.path)
+            with suppress(FileNotFoundError):  # replaced between listing and looking
+                if file.is_file() and not any(part.startswith(".") for part in name.parts):
+                    found[name.as_posix()] = (file.stat().st_mtime_ns, file.stat().st_size)
+        return found
+
+    def snapshot(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The content of these files; each is whole, since files are only ever replaced."""
+        return {name: (self.path / name).read_bytes() for name in names}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Write what `snapshot` gave, `result.json` last.
+
+        Raises:
+            RunFolderError: when a name would lead out of the folder.
+        """
+        for name in sorted(files, key=lambda name: name == self.result.name):
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or name.startswith("/"):
+                raise RunFolderError(self.path, f"was sent a file of the name {name!r}", "expected one inside the folder")
+            target = self.path.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._write(target, files[name])
 
     def _require(self, file: Path) -> None:
         if not files.is_regular(file):

@@ -16,7 +16,7 @@ import jsonargparse
 
 from adding_problem import __version__, config, interruption
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, Interrupted
+from adding_problem.errors import AddingProblemError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -29,7 +29,7 @@ _DEFAULT_CONFIG = "configs/config.yaml"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
     commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare,
-                "models": _models}
+                "models": _models, "sweep": _sweep, "watch": _watch}
 
     parser = _main_parser()
 
@@ -85,12 +85,31 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     compare.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
                                                       "docs/original_curves.json")
     models = _parser("List the models of the zoo. Your own is named --model package.module.Class or --model path/to/file.py:Class.")
+    sweep = _parser("Many runs: every combination of the lists in a sweep file's section grid:, and the lines of its section "
+                    "runs:, whatever the keys, seeds included. A second call skips finished runs, resumes cut ones and tries "
+                    "failed ones again. docs/sweeps.md shows the file, docs/cluster.md Ray.")
+    sweep.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
+    sweep.add_argument("--engine", type=Literal["local", "ray"], help="processes on this machine, or tasks of a Ray cluster")
+    sweep.add_argument("--workers", type=int, help="runs at a time (default: local: cores / threads; ray: all that fit)")
+    sweep.add_argument("--address", type=str, help="with ray: a running cluster, such as auto (default: one is started here)")
+    sweep.add_argument("--gpus", type=float, help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
+    sweep.add_argument("--storage", type=str, help="with ray: path or fsspec URL that all nodes reach, for the runs' files on "
+                                                   "their way (default: they come through Ray)")
+    sweep.add_argument("--retries", type=int, help="how often a run is begun again after its process or node was lost (default: 3)")
+    sweep.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
+    sweep.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
+    _add_run_options(sweep, "the sweep file: YAML; the options below are stronger, and the same for all runs")
+    watch = _parser("Show the runs of a folder while they go on: a sweep's, a folder of run folders, or one run.")
+    watch.add_argument("folder", type=str, help="folder")
+    watch.add_argument("--once", action="store_true", help="print the table once, all of it, and exit")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
     commands.add_subcommand("train", train, help="train a model and leave a run folder")
     commands.add_subcommand("validate", validate, help="score a trained model on new data")
     commands.add_subcommand("horizon", horizon, help="find the longest T that a model solves")
+    commands.add_subcommand("sweep", sweep, help="many runs: a grid, on this machine or on a Ray cluster")
+    commands.add_subcommand("watch", watch, help="follow runs from another terminal")
     commands.add_subcommand("lengths", lengths, help="score trained models at other lengths than their own")
     commands.add_subcommand("models", models, help="list the models of the zoo")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
@@ -269,6 +288,44 @@ def _horizon(arguments: jsonargparse.Namespace) -> None:
     console.print(table)
     print(f"horizon: T = {found:,} within {minutes:g} minutes of training" if found else "horizon: none of the lengths was solved")
     print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
+
+
+def _sweep(arguments: jsonargparse.Namespace) -> None:
+    if "config" not in arguments:
+        raise ConfigError("--config", "a sweep file", "none", "give one, such as configs/sweep.yaml", config.COMMAND_LINE)
+    from adding_problem.sweep import plan
+
+    runs = plan.read(arguments.config, config.overrides_of(arguments), arguments.get("out"))
+    if "print_config" in arguments:
+        print(config.to_yaml(runs[0].config), end="")
+        return
+    from rich.console import Console
+
+    from adding_problem.sweep import driver, engines, watch
+
+    chosen = engines.Choice(arguments.get("engine") or "local", **{
+        name: arguments.get(name) for name in ("workers", "address", "gpus", "storage")})
+    console = Console()
+    if arguments.get("dry_run"):
+        console.print(watch.dry_run(runs, chosen.describe(runs)))
+        return
+    with watch.SweepDisplay(console) as display:
+        board = driver.run(runs, engines.build(chosen, runs), score=not arguments.get("no_score"),
+                           retries=3 if arguments.get("retries") is None else arguments.retries, follow=display.follow)
+    console.print(watch.render(str(board.folder), watch.look(board.folder)))
+    driver.raise_failures(board)
+
+
+def _watch(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+
+    from adding_problem.sweep import watch
+
+    console, folder = Console(), Path(arguments.folder)
+    if arguments.get("once"):
+        console.print(watch.render(str(folder), watch.look(folder)))
+    else:
+        watch.follow(folder, console)
 
 
 def _lengths(arguments: jsonargparse.Namespace) -> None:

@@ -37,8 +37,10 @@ __all__ = [
     "ValidateConfig",
     "Variant",
     "add_options",
+    "flatten",
     "load",
     "overrides_of",
+    "read_yaml",
     "to_yaml",
 ]
 
@@ -261,7 +263,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     if path is not None:
-        for key, value in _flatten(_read_yaml(Path(path)), str(path)):
+        for key, value in flatten(read_yaml(Path(path)), str(path)):
             values[key] = _typed(key, value, str(path))
             sources[key] = str(path)
     for key, value in (overrides or {}).items():
@@ -389,7 +391,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[Any, Any]:
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """A YAML file's top level, read safely; its keys are not checked."""
     source = str(path)
     try:
         with path.open("rb") as stream:
@@ -421,7 +424,8 @@ def _yaml_problem(error: Exception) -> str:
     return f"{getattr(error, 'problem', None) or error}{where}".replace("\n", " ")
 
 
-def _flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
+def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a document; groups of keys may be nested or dotted."""
     sections = [name for name, hint in _types(RunConfig) if dataclasses.is_dataclass(hint)]
     for name, value in document.items():
         if name not in sections:

@@ -131,11 +131,7 @@ def _affordable(steps: int, t: int, wanted: int) -> int:
 
 
 def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
-    folder = RunFolder(run.artifacts)
-    score = folder.read_validation() if folder.validation.exists() else None
-    if score is None or score["model"] != result["digest"]:
-        (score,) = validate.scores(run, [run.dataset.t], run.validate.dt_length or _MOST_TESTED, own=run.model.name)
-        folder.write_validation(score)
+    score = validate.score_once(run)
     steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
     reached = {
         name: cost and {"sequence_steps": steps + cost["sequence_steps"], "seconds": seconds + cost["seconds"]}
@@ -143,7 +139,7 @@ def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung
     }
     return Rung(run.dataset.t, score["mse"], score["mse_standard_error"], score["sequences"], score["mse"] < SOLVED,
                 reached, steps + result["sequence_steps"], seconds + result["seconds"], result["stop_reason"],
-                str(folder.path))
+                run.artifacts)
 
 
 def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung]) -> None:

@@ -25,7 +25,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["load_model", "run", "scores"]
+__all__ = ["load_model", "run", "score_once", "scores"]
 
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
@@ -112,6 +112,20 @@ def scores(
             y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
             found.append(_score(config, t, y, y_hat) | {"model": digest})
     return found
+
+
+def score_once(config: RunConfig) -> dict[str, Any]:
+    """`validation.json` of the finished run in `config.artifacts`: read where it is there, else scored now and written.
+
+    The sequences are those of `run`; their pickle and picture, which may be large, are not made.
+    """
+    folder, n = RunFolder(config.artifacts), config.validate.dt_length or config.dataset.dt_length
+    asked = {"t": config.dataset.t, "seed": config.validate.seed, "sequences": n, "model": folder.read_result()["digest"]}
+    if folder.validation.exists() and asked.items() <= (score := folder.read_validation()).items():
+        return score
+    (score,) = scores(config, [config.dataset.t], n, own=config.model.name)
+    folder.write_validation(score)
+    return score
 
 
 @contextmanager

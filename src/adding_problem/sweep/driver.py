@@ -1,0 +1,207 @@
+"""The driver of a sweep: hands runs to an engine until all are done, and keeps `sweep.json`.
+
+What is done is told by the run folders alone, so that a driver that was killed loses nothing: the next one skips finished
+runs, resumes cut ones and tries failed ones again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from adding_problem.artifacts import write_json
+from adding_problem.errors import AddingProblemError
+from adding_problem.sweep.job import Job, Outcome, finished
+from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
+
+__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "SweepError", "raise_failures", "run"]
+
+SWEEP_FILE = "sweep.json"
+State = Literal["queued", "running", "done", "failed"]
+
+_POLL_SECONDS = 0.5
+_WRITING_SHARE = 0.05  # of the driver's time that may go into writing sweep.json
+
+
+class SweepError(AddingProblemError):
+    """Runs of a sweep failed; everything else of it is done."""
+
+    exit_code = 1
+
+
+class Engine(Protocol):
+    """Where jobs are done."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another job can be taken."""
+
+    def submit(self, job: Job) -> None:
+        """Begin a job, or queue it."""
+
+    def running(self) -> set[str]:
+        """Names of the jobs under way."""
+
+    def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
+        """Jobs that ended, as soon as there is one, at most after so many seconds."""
+
+
+@dataclass
+class Entry:
+    """What `sweep.json` says of one run."""
+
+    name: str
+    digest: str
+    varies: dict[str, Any]
+    most_sequence_steps: int
+    state: State = "queued"
+    deaths: int = 0
+    message: str = ""
+    traceback: str = ""
+    best_val_loss: float | None = None
+    mse: float | None = None
+    seconds: float = 0.0
+    sequence_steps: int = 0
+
+    def close(self, outcome: Outcome) -> None:
+        """Take what became of the run."""
+        self.state = "done" if outcome.state == "done" else "failed"
+        self.message, self.traceback = outcome.message, outcome.traceback
+        self.best_val_loss, self.mse = outcome.best_val_loss, outcome.mse
+        self.seconds, self.sequence_steps = outcome.seconds, outcome.sequence_steps
+
+
+@dataclass
+class Board:
+    """The state of a sweep.
+
+    Attributes:
+        folder: the sweep's.
+        entries: by name, in the order of the plan.
+        changed: entry that changed last; None when only time has passed.
+    """
+
+    folder: Path
+    entries: dict[str, Entry]
+    changed: Entry | None = None
+    begin: float = field(default_factory=time.time)
+    _done_before: int = 0
+    _next_write: float = 0.0
+
+    def counts(self) -> Counter[str]:
+        """Number of runs by state."""
+        return Counter(entry.state for entry in self.entries.values())
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take."""
+        done = sum(e.most_sequence_steps for e in self.entries.values() if e.state in ("done", "failed")) - self._done_before
+        left = sum(e.most_sequence_steps for e in self.entries.values() if e.state in ("queued", "running"))
+        return (time.time() - self.begin) * left / done if done else None
+
+    def begin_now(self) -> None:
+        """What is done by now was done by an earlier call."""
+        self._done_before = sum(e.most_sequence_steps for e in self.entries.values() if e.state == "done")
+
+    def write(self, *, now: bool) -> None:
+        """`sweep.json`; of thousands of runs not at every change, unless it has to be now."""
+        if not now and time.time() < self._next_write:
+            return
+        start = time.time()
+        document = {"begin": self.begin, "updated": start, "counts": dict(self.counts()),
+                    "runs": [asdict(entry) for entry in self.entries.values()]}
+        write_json(self.folder / SWEEP_FILE, document)
+        self._next_write = time.time() + max(_POLL_SECONDS, (time.time() - start) / _WRITING_SHARE)
+
+
+def run(
+    runs: Sequence[PlannedRun],
+    engine: AbstractContextManager[Engine],
+    *,
+    score: bool = True,
+    retries: int = 3,
+    follow: Callable[[Board], None] = lambda board: None,
+) -> Board:
+    """Do all runs, each in its folder.
+
+    Args:
+        runs: of one sweep, see `plan.read`.
+        engine: where; it is entered when there is something to do.
+        score: whether trained models are scored on new data, into `validation.json`.
+        retries: how often a run is begun again, from its checkpoint, after the process or node that had it was lost.
+        follow: is told of every change, and of time passing.
+
+    Returns:
+        The final state; failed runs are in it.
+    """
+    folder = Path(runs[0].config.artifacts).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    board = Board(folder, {r.name: Entry(r.name, r.config.digest, r.varies, most_sequence_steps(r.config)) for r in runs})
+    jobs = {r.name: Job(r.name, r.config, score) for r in runs}
+    for name, job in jobs.items():
+        if outcome := finished(job):
+            board.entries[name].close(outcome)
+    board.begin_now()
+    waiting = deque(job for name, job in jobs.items() if board.entries[name].state == "queued")
+    board.write(now=True)
+    follow(board)
+    try:
+        if waiting:
+            with engine as entered:
+                _drive(board, jobs, waiting, entered, retries, follow)
+    finally:
+        for entry in board.entries.values():
+            if entry.state == "running":  # interrupted
+                entry.state = "queued"
+        board.write(now=True)
+    return board
+
+
+def raise_failures(board: Board) -> None:
+    """Raise a `SweepError` that lists the failed runs, if there are any."""
+    failed = [entry for entry in board.entries.values() if entry.state == "failed"]
+    if failed:
+        listed = "\n".join(f"  {board.folder / entry.name}\n    " + entry.message.strip().replace("\n", "\n    ")
+                           for entry in failed)
+        raise SweepError(f"{len(failed)} of {len(board.entries)} runs failed:\n{listed}\n  remedy: mend what they say; the same "
+                         f"command tries them again (tracebacks: {board.folder / SWEEP_FILE})")
+
+
+def _drive(
+    board: Board, jobs: dict[str, Job], waiting: deque[Job], engine: Engine, retries: int, follow: Callable[[Board], None]
+) -> None:
+    under_way = 0
+    while waiting or under_way:
+        while waiting and engine.free:
+            engine.submit(waiting.popleft())
+            under_way += 1
+        ended = engine.wait(_POLL_SECONDS)
+        under_way -= len(ended)
+        for name, outcome in ended:
+            entry = board.entries[name]
+            if outcome.state == "died" and entry.deaths < retries:
+                entry.deaths, entry.state, entry.message = entry.deaths + 1, "queued", outcome.message
+                waiting.append(jobs[name])
+            else:
+                entry.close(outcome)
+                if outcome.state == "died":
+                    entry.message = f"lost {entry.deaths + 1} times, last because {outcome.message}"
+            _tell(board, entry, follow)
+        _mark_running(board, engine.running())
+        _tell(board, None, follow)
+
+
+def _mark_running(board: Board, running: set[str]) -> None:
+    for name in running:
+        if board.entries[name].state == "queued":
+            board.entries[name].state = "running"
+
+
+def _tell(board: Board, changed: Entry | None, follow: Callable[[Board], None]) -> None:
+    board.changed = changed
+    board.write(now=False)
+    follow(board)

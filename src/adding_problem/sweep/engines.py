@@ -1,0 +1,76 @@
+"""Which engine does a sweep, with how many workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+from adding_problem.config import COMMAND_LINE
+from adding_problem.errors import ConfigError
+from adding_problem.sweep.driver import Engine
+from adding_problem.sweep.local import LocalEngine, usable_cores
+from adding_problem.sweep.plan import PlannedRun
+
+__all__ = ["Choice", "build"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked for; None is the default.
+
+    Attributes:
+        engine: processes here, or Ray.
+        workers: runs at a time.
+        address, gpus, storage: Ray's; see `cluster.RayEngine`.
+
+    Raises:
+        ConfigError: when the options contradict each other.
+    """
+
+    engine: Literal["local", "ray"]
+    workers: int | None = None
+    address: str | None = None
+    gpus: float | None = None
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError("--workers", "a whole number of at least 1", str(self.workers), "change it", COMMAND_LINE)
+        for name in ("address", "gpus", "storage"):
+            if self.engine == "local" and getattr(self, name) is not None:
+                raise ConfigError(f"--{name}", "--engine ray beside it", "the engine local", "add --engine ray", COMMAND_LINE)
+
+    def describe(self, runs: Sequence[PlannedRun]) -> str:
+        """How many runs at a time, and where."""
+        if self.engine == "ray":
+            return f"{self.workers or 'as many as fit'} at a time on {self.address or 'a Ray cluster that is started here'}"
+        return f"{_workers(self.workers, _threads(runs))} at a time on this machine"
+
+
+def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine]:
+    """The engine for these runs.
+
+    Raises:
+        ConfigError: when so many workers need more cores than there are.
+        BackendError: when Ray was asked for and is not installed, or its cluster does not answer.
+    """
+    if choice.engine == "ray":
+        from adding_problem.sweep.cluster import RayEngine
+
+        return RayEngine(choice.workers, choice.address, choice.gpus, choice.storage)
+    return LocalEngine(_workers(choice.workers, _threads(runs)))
+
+
+def _threads(runs: Sequence[PlannedRun]) -> int:
+    return max(run.config.threads or 1 for run in runs)
+
+
+def _workers(workers: int | None, threads: int) -> int:
+    """As many as the cores can serve."""
+    cores = usable_cores()
+    if workers is not None and workers > 1 and workers * threads > cores:
+        raise ConfigError("--workers", f"at most {max(1, cores // threads)}: {cores} cores, {threads} threads for each run",
+                          str(workers), "give fewer workers, or runs of fewer threads", COMMAND_LINE)
+    return workers or max(1, cores // threads)

@@ -1,0 +1,120 @@
+"""The engine of this machine: one process per worker, each doing one run after another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from multiprocessing import connection
+from typing import Any
+
+from adding_problem.sweep.job import Job, Outcome, Task, perform
+
+__all__ = ["LocalEngine", "usable_cores"]
+
+_GRACE_SECONDS = 5.0
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalEngine:
+    """Worker processes that outlive their runs; one that dies takes its run with it and is replaced.
+
+    Args:
+        workers: how many.
+        task: what each does with a job.
+    """
+
+    def __init__(self, workers: int, task: Task = perform) -> None:
+        self.workers, self._task = workers, task
+        self._idle: list[_Worker] = []
+        self._busy: dict[Any, tuple[_Worker, Job]] = {}
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            worker.stop()
+
+    @property
+    def free(self) -> bool:
+        """Whether another job can be taken."""
+        return len(self._busy) < self.workers
+
+    def submit(self, job: Job) -> None:
+        """Begin a job."""
+        worker = self._idle.pop() if self._idle else _Worker(self._task)
+        worker.pipe.send(job)
+        self._busy[worker.pipe] = (worker, job)
+
+    def running(self) -> set[str]:
+        """Names of the jobs under way."""
+        return {job.name for _, job in self._busy.values()}
+
+    def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
+        """Jobs that ended, as soon as there is one, at most after so many seconds."""
+        ended = []
+        for pipe in connection.wait(list(self._busy), seconds):
+            worker, job = self._busy.pop(pipe)
+            try:
+                outcome = worker.pipe.recv()
+                self._idle.append(worker)
+            except (EOFError, OSError):
+                outcome = Outcome("died", worker.obituary())
+            ended.append((job.name, outcome))
+        return ended
+
+
+class _Worker:
+    """A process and the pipe to it."""
+
+    def __init__(self, task: Task) -> None:
+        # spawn: a forked child of a process with running threads may hang.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, task), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def obituary(self) -> str:
+        """Why the process is gone."""
+        self._process.join(_GRACE_SECONDS)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"its process was ended by {signal.Signals(-code).name}{hint}"
+        return f"its process ended with exit code {code}"
+
+    def stop(self) -> None:
+        """End the process; the run that it may have goes on from its checkpoint next time."""
+        self.pipe.close()
+        self._process.terminate()
+        self._process.join(_GRACE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _serve(pipe: Any, task: Task) -> None:
+    """What a worker process does: jobs, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver answers it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(task(job))
+
+
+def _end_with_parent() -> None:
+    """A worker whose driver was killed must not go on writing where the next driver's workers write."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

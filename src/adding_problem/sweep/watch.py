@@ -1,0 +1,238 @@
+"""Tables of what is going on in a folder of runs: for the sweep itself, and from another terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from adding_problem.artifacts import RunFolder
+from adding_problem.errors import RunFolderError
+from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry
+from adding_problem.sweep.job import Job, finished
+from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
+
+__all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
+
+_REDRAW_SECONDS, _WATCH_SECONDS = 0.5, 2.0
+_SILENT_SECONDS = 120.0  # an unfinished run that has written nothing for so long is called silent
+_COLUMNS = ("run", "state", "epoch", "M steps", "seconds", "now", "lowest", "new data", "last word", "why")
+_ORDER = {"running": 0, "silent": 1, "failed": 2, "done": 3, "queued": 4}
+_COLORS = {"running": "cyan", "silent": "yellow", "failed": "red", "done": "green", "queued": "dim"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run as a table shows it; None where it is not known yet."""
+
+    name: str
+    state: str
+    epoch: int | None = None
+    sequence_steps: int | None = None
+    seconds: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    mse: float | None = None
+    age: float | None = None
+    message: str = ""
+
+
+def look(folder: Path) -> list[Line]:
+    """The runs of a folder: of a sweep, of any folder of run folders, or of one run.
+
+    Raises:
+        RunFolderError: when there is none, or `sweep.json` is damaged.
+    """
+    if (folder / SWEEP_FILE).is_file():
+        return [_line_of(folder, entry) for entry in _entries(folder)]
+    paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+    lines = [_on_disk(path, path.name) for path in paths if RunFolder(path).config_copy.is_file()]
+    if not lines:
+        raise RunFolderError(folder, "holds neither a sweep nor a run", "give the folder of a sweep, of runs, or of one run")
+    return lines
+
+
+def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group:
+    """Counts, the best run and a table; of more than `limit` runs those under way, failed and done last."""
+    counts = Counter(line.state for line in lines)
+    head = Text(f"{title}: " + ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state]))
+    scored = [(_score(line), line.name) for line in lines if math.isfinite(_score(line))]
+    if scored:
+        best, name = min(scored)
+        head.append(f"; best MSE {best:.2e} ({name})")
+    ordered = sorted(lines, key=lambda line: _ORDER[line.state])
+    shown = ordered[:limit]
+    rows = [_cells(line) for line in shown]
+    columns = [name for name in _COLUMNS if any(row.get(name) for row in rows)]
+    table = Table()
+    for name in columns:
+        table.add_column(name, no_wrap=name != "run", overflow="fold")
+    for line, row in zip(shown, rows, strict=True):
+        # Text, not markup: names come from whatever a configuration says.
+        table.add_row(*(Text(row.get(name, "")) for name in columns), style=_COLORS[line.state])
+    rest = Text(f"and {len(ordered) - len(shown):,} more", style="dim") if len(shown) < len(ordered) else Text()
+    return Group(head, table, rest)
+
+
+def follow(folder: Path, console: Console) -> None:
+    """Show the table until every run is done or failed, or the user ends it."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            lines = look(folder)
+            live.update(render(str(folder), lines, max(3, console.height - 8)), refresh=True)
+            if all(line.state in ("done", "failed") for line in lines):
+                return
+            time.sleep(_WATCH_SECONDS)
+
+
+def dry_run(runs: Sequence[PlannedRun], where: str) -> Group:
+    """The runs that a sweep would do, and the most that they could cost."""
+    table = Table("run", "", "at most M steps")
+    total, left = 0, 0
+    for planned in runs:
+        state = "done" if finished(Job(planned.name, planned.config, score=False)) else "to do"
+        most = most_sequence_steps(planned.config)
+        total, left = total + most, left + (most if state == "to do" else 0)
+        table.add_row(Text(planned.name), state, f"{most / 1e6:,.1f}")
+    return Group(table, Text(
+        f"{len(runs)} runs, {where}: at most {total / 1e6:,.0f} million sequence-steps, {left / 1e6:,.0f} of them to do; "
+        "a run ends earlier where it is solved or stops early." + _measured(runs, left)))
+
+
+def _measured(runs: Sequence[PlannedRun], left: int) -> str:
+    """The cost of what is left, by the runs of this sweep that are done."""
+    results = [(most_sequence_steps(r.config), found) for r in runs if (found := finished(Job(r.name, r.config, score=False)))]
+    if not results or not left:
+        return ""
+    done = sum(most for most, _ in results)
+    seconds = sum(found.seconds for _, found in results) * left / done
+    return (f" The {len(results)} done took {sum(found.sequence_steps for _, found in results) / done:.1%} of their most; at that, "
+            f"{seconds / 60:,.1f} minutes of training are left, on one worker.")
+
+
+class SweepDisplay:
+    """Follows a sweep: a live table on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> SweepDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def follow(self, board: Board) -> None:
+        """Show a change; a few times a second at most."""
+        if self._live is None:
+            if board.changed:
+                print(_sentence(board, board.changed), flush=True)
+        elif time.monotonic() - self._last > _REDRAW_SECONDS:
+            self._last = time.monotonic()
+            lines = [_line_of(board.folder, entry) for entry in board.entries.values()]
+            title = str(board.folder) + _time_left(board)
+            self._live.update(render(title, lines, max(3, self._console.height - 8)), refresh=True)
+
+
+def _sentence(board: Board, entry: Entry) -> str:
+    counts = board.counts()
+    if entry.state == "done":
+        scored = "" if entry.mse is None else f", MSE on new data {entry.mse:.2e}"
+        what = f"lowest validation loss {_number(entry.best_val_loss)}{scored}, {entry.seconds:.1f} s"
+    else:
+        what = entry.message.strip().splitlines()[0] if entry.message.strip() else ""
+        what += "; it is begun again from its checkpoint" if entry.state == "queued" else ""
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    return (f"{'lost' if entry.state == 'queued' else entry.state}  {entry.name}: {what}   "
+            f"({counts['done']} of {len(board.entries)} done{failed}{_time_left(board)})")
+
+
+def _time_left(board: Board) -> str:
+    left = board.seconds_left()
+    if not left:
+        return ""
+    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} minutes left"
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _entries(folder: Path) -> list[Entry]:
+    try:
+        document = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        names = {field.name for field in dataclasses.fields(Entry)}
+        return [Entry(**{name: value for name, value in entry.items() if name in names}) for entry in document["runs"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunFolderError(folder, f"{SWEEP_FILE} is damaged ({error})", "delete it: a second sweep writes it anew") from None
+
+
+def _line_of(folder: Path, entry: Entry) -> Line:
+    """From the entry; from the run's own files while it is under way."""
+    if entry.state == "running":
+        line = _on_disk(folder / entry.name, entry.name)
+        return dataclasses.replace(line, state="silent" if line.state == "silent" else "running")
+    closed = entry.state in ("done", "failed")
+    return Line(entry.name, entry.state, None, entry.sequence_steps if closed else None, entry.seconds if closed else None,
+                None, entry.best_val_loss, entry.mse, None, entry.message)
+
+
+def _on_disk(path: Path, name: str) -> Line:
+    folder = RunFolder(path)
+    try:
+        rows = folder.read_history()
+    except RunFolderError:
+        rows = []
+    mse = _mse(folder)
+    stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
+    age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
+    done = folder.result.is_file()
+    state = "done" if done else "running" if age is None or age < _SILENT_SECONDS else "silent"
+    if not rows:
+        return Line(name, state, age=None if done else age, mse=mse)
+    last, best = rows[-1], min(row.val_loss for row in rows)
+    return Line(name, state, last.epoch, last.sequence_steps, last.seconds, last.val_loss, best, mse, None if done else age)
+
+
+def _mse(folder: RunFolder) -> float | None:
+    try:
+        return float(folder.read_validation()["mse"])
+    except (RunFolderError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _score(line: Line) -> float:
+    found = [value for value in (line.mse, line.best_val_loss) if value is not None]
+    return found[0] if found else math.inf
+
+
+def _cells(line: Line) -> dict[str, str]:
+    cells = {"run": line.name, "state": line.state}
+    if line.state == "failed":
+        return cells | {"why": line.message.strip().partition("\n")[0][:60]}
+    return cells | {
+        "epoch": "" if line.epoch is None else f"{line.epoch:,}",
+        "M steps": "" if line.sequence_steps is None else f"{line.sequence_steps / 1e6:,.2f}",
+        "seconds": "" if line.seconds is None else f"{line.seconds:,.1f}",
+        "now": _number(line.val_loss),
+        "lowest": _number(line.best_val_loss),
+        "new data": _number(line.mse),
+        "last word": "" if line.age is None else f"{line.age:,.0f} s ago",
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"
