@@ -38,7 +38,7 @@ from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 
-__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "write_json", "write_picture"]
+__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "write_json", "write_page", "write_picture"]
 
 Float32 = NDArray[np.float32]
 _MAX_JSON_BYTES = 64 << 20
@@ -339,3 +339,16 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def write_picture(path: Path, data: bytes) -> None:
     """Write an image, like every file here, in one piece."""
     _write(path, data)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write an HTML page in one piece, and its folder where there is none yet.
+
+    Raises:
+        RunFolderError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, text.encode())
+    except OSError as error:
+        raise RunFolderError(path, f"cannot be written ({error.strerror})", "give --out another path") from None
