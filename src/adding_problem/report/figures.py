@@ -73,7 +73,7 @@ def headline(found: Collection, together: Sequence[Group], measured: Sequence[Me
     at_longest = [group for group in together if group.t == longest and group.median_cost("1e-3", "seconds") is not None]
     if at_longest:
         group = min(at_longest, key=lambda group: group.median_cost("1e-3", "sequence_steps") or math.inf)
-        tiles.append({"value": f"{number(group.median_cost('1e-3', 'seconds'))} s", "what": f"to 1e-3 at T = {longest:,}",
+        tiles.append({"value": f"{number(group.median_cost('1e-3', 'seconds'))} s", "what": "to solve the longest",
                       "note": f"{number(group.median_cost('1e-3', 'sequence_steps'))} sequence-steps"
                               + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
     horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
@@ -82,7 +82,7 @@ def headline(found: Collection, together: Sequence[Group], measured: Sequence[Me
     held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < 1e-3 and t > one.run.t]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append({"value": f"×{t / trained:.3g}", "what": "beyond the trained length",
+        tiles.append({"value": f"×{t / trained:,.0f}", "what": "held beyond its length",
                       "note": f"trained at {trained:,}, below 1e-3 at {t:,}"})
     return tiles
 

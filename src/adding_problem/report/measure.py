@@ -23,9 +23,9 @@ from adding_problem.validate import load_model
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm"]
 
 _CELL_STEPS, _FEWEST = 300_000, 32  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
-_MEMORY_STEPS = 4_000  # longest sequence whose gradient is taken
+_MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
-_MOST_PLAYED = 256  # cells of a model that runs in the page: 1.4 MB of it
+_MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
 
 
 def _memory(model: nn.Module, run: Run) -> Memory:
-    """On the first validation sequence, of the length of the run or of 4,000 steps."""
+    """On the first validation sequence, of the length of the run or of 2,000 steps."""
     variant = run.config.dataset.variant
     x, y = sample_batch(1, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=variant)
     x.requires_grad_()

@@ -29,7 +29,7 @@ __all__ = ["Table", "write"]
 
 _SCRIPTS = ("vendor/d3-7.9.2.min.js", "vendor/plot-0.6.17.min.js", "templates/lstm.js", "templates/states.js",
             "templates/charts.js", "templates/playground.js", "templates/page.js")
-_MOST_ROWS = 15_000  # of metrics in the CSV: about a megabyte and a half of the page
+_MOST_ROWS = 10_000  # of metrics in the CSV: about a megabyte of the page
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         tested=tested,
         epochs=sum(len(run.rows) for run in found.runs),
         tables=_tables(found, together, measured, tested),
-        configurations=[(run, configuration.to_yaml(run.config)) for run in found.runs],
+        several=any(len(group.runs) > 1 for group in together),
+        configurations=[(group, configuration.to_yaml(group.runs[0].config)) for group in together],
     )
 
 

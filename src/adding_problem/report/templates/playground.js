@@ -20,6 +20,8 @@ class Playground {
     this.model = model;
     this.lstm = new LSTM(model);
     this.random = uniform(1997);
+    // The cells that weigh most in the estimate stand on top.
+    this.order = d3.sort(d3.range(model.hidden), (k) => -Math.abs(this.lstm.readout[k]));
     this.find = (id) => root.querySelector(`#${id}`);
     this.draw = { sequence: this.find("sequence"), trace: this.find("trace"), now: this.find("now") };
     this.heads = [0, 1].map((index) => this.makeMark(index));
@@ -115,7 +117,7 @@ class Playground {
     this.renderSequence();
     this.renderTrace();
     const H = this.model.hidden;
-    drawStates(this.find("states"), this.length, H, (step, row) => this.cells[step * H + row] / this.scale);
+    drawStates(this.find("states"), this.length, H, (step, row) => this.cells[step * H + this.order[row]] / this.scale);
     this.renderControls();
     this.renderStep();
   }
@@ -151,7 +153,7 @@ class Playground {
     const stairs = Array.from(this.sums, (sum, step) => `${step ? "H" : "M0 " + y(0).toFixed(2) + "H"}${this.x(step).toFixed(2)}V${y(sum).toFixed(2)}`).join("") + `H${this.width}`;
     const clip = shape("clipPath", { id: "past" }, shape("rect", { id: "past-box", x: 0, y: -10, height: height + 20 }));
     svg.replaceChildren(clip,
-      ...[0, 1, 2].flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(this.width, y(value) - 3, String(value), "end")]),
+      ...[0, 1, 2].flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(-7, y(value) + 4, String(value), "end")]),
       ...["later", "past"].map((when) => shape("g", when === "later" ? { class: "later" } : { "clip-path": "url(#past)" },
         shape("path", { class: "sum", d: stairs }), shape("path", { class: "estimate", d: path(this.estimates) }))));
   }
@@ -172,6 +174,7 @@ class Playground {
   renderStep() {
     const step = this.shown, right = step ? this.sums[step - 1] : 0, estimate = step ? this.estimates[step - 1] : NaN;
     const at = step ? this.x(step - 1) : 0;
+    const cursor = () => shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: step === this.length ? 0 : "100%" });
     this.find("estimate").textContent = step ? estimate.toFixed(4) : "–";
     this.find("right").textContent = right.toFixed(4);
     this.find("right-label").textContent = step === this.length ? "right sum" : "sum so far";
@@ -181,10 +184,10 @@ class Playground {
     set(this.root.querySelector("#past-box"), { width: step === this.length ? this.width : at });
     this.draw.now.replaceChildren(
       shape("rect", { x: at, y: 0, width: step === this.length ? 0 : Math.max(0, this.width - at), height: "100%", fill: "var(--card)", opacity: 0.82 }),
-      shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: "100%" }));
+      cursor());
     for (const svg of [this.draw.sequence, this.draw.trace]) {
       svg.querySelector(".cursor")?.remove();
-      svg.prepend(shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: "100%" }));
+      svg.prepend(cursor());
     }
   }
 
