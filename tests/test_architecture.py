@@ -19,7 +19,7 @@ LEVELS = {
     "artifacts": 1, "models": 1, "runtime": 1, "task": 1,
     "plots": 2,
     "train": 3, "validate": 3,
-    "display": 4, "horizon": 4,
+    "display": 4, "horizon": 4, "report": 4,
     "cli": 5, "__main__": 6, "__init__": 6,
 }
 SAME_LEVEL = {("config", "errors")}

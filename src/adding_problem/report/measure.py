@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from adding_problem.report.runs import Run
 from adding_problem.task import batches, evaluation_batch, sample_batch
 from adding_problem.validate import load_model
 
-__all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm"]
+__all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
 
 _CELL_STEPS, _FEWEST = 300_000, 32  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
@@ -140,8 +141,8 @@ def _cell_states(model: AddingLSTM, x: Tensor) -> NDArray[np.float32]:
     """Cell states (H, T) of one sequence (1, T, 2), step by step."""
     def states() -> Iterator[Tensor]:
         state = None
-        for step in x.split(1, dim=1):
-            _, state = model.lstm(step, state)
+        for t in range(x.shape[1]):
+            _, state = model.lstm(x[:, t : t + 1], state)
             yield state[1][0, 0]
 
     return torch.stack(list(states()), dim=1).numpy()
@@ -168,5 +169,5 @@ def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
 def thinned(values: NDArray[np.float32], columns: int = _COLUMNS) -> NDArray[np.float32]:
     """(..., T) cut into at most so many stretches, each as its value of largest size."""
     edges = np.linspace(0, values.shape[-1], min(columns, values.shape[-1]) + 1).astype(int)
-    parts = [values[..., a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [values[..., a:b] for a, b in pairwise(edges)]
     return np.stack([np.take_along_axis(part, np.abs(part).argmax(-1, keepdims=True), -1)[..., 0] for part in parts], -1)

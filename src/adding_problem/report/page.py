@@ -89,12 +89,12 @@ def write(
 def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], title: str) -> str:
     """The page as text."""
     together = groups(found.runs)
-    scripts = [Markup(_resource(name)) for name in _SCRIPTS]  # noqa: S704  (our own files)
+    scripts = [Markup(_resource(name)) for name in _SCRIPTS]
     return _environment().get_template("report.html.j2").render(
         title=title,
         date=datetime.now(UTC).date().isoformat(),
         version=__version__,
-        style=Markup(_resource("templates/style.css")),  # noqa: S704
+        style=Markup(_resource("templates/style.css")),
         scripts=scripts,
         script_hashes=[_script_hash(str(script)) for script in scripts],
         found=found,
