@@ -1,5 +1,6 @@
 # make run      install, then train and validate configs/config.yaml
 # make test     install, then run all tests
+# make test-browser  install, then look at the report in a real browser
 # make lint     ruff and mypy
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
@@ -11,14 +12,18 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test lint install peers clean
+.PHONY: run test test-browser lint install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
 	$(BIN)/adding-problem validate --config $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest tests native/tests
+	$(BIN)/python -m pytest tests native/tests --ignore tests/browser
+
+test-browser: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 lint: install
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ LEVELS = {
     "artifacts": 4, "rehearsal": 4, "schedule": 4,
     "checkpoint": 5, "plots": 5,
     "train": 6, "validate": 6,
-    "display": 7, "horizon": 7, "sweep": 7,
+    "display": 7, "horizon": 7, "report": 7, "sweep": 7,
     "cli": 8, "__main__": 9, "__init__": 9,
 }
 

@@ -44,7 +44,7 @@ from adding_problem.files import write_json
 from adding_problem.lock import FolderLock
 from adding_problem.predictions import PredictionWriter
 
-__all__ = ["EpochRow", "RunFolder", "write_json", "write_picture"]
+__all__ = ["EpochRow", "RunFolder", "write_json", "write_page", "write_picture"]
 
 _MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
 _MAX_HISTORY_BYTES = 64 << 20
@@ -436,3 +436,16 @@ def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
 def write_picture(path: Path, data: bytes) -> None:
     """Write an image, like every file here, in one piece."""
     files.write(path, data)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write an HTML page in one piece, and its folder where there is none yet.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.storage_error(path, error) from None
+    files.write(path, text.encode())

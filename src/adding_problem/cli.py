@@ -29,7 +29,7 @@ _DEFAULT_CONFIG = "configs/config.yaml"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
     commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare,
-                "models": _models, "sweep": _sweep, "watch": _watch}
+                "models": _models, "sweep": _sweep, "watch": _watch, "report": _report}
 
     parser = _main_parser()
 
@@ -102,6 +102,14 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     watch = _parser("Show the runs of a folder while they go on: a sweep's, a folder of run folders, or one run.")
     watch.add_argument("folder", type=str, help="folder")
     watch.add_argument("--once", action="store_true", help="print the table once, all of it, and exit")
+    report = _parser("Write one HTML page about runs: curves, lengths, errors, memory, and a model to play with. It needs no network.")
+    report.add_argument("folders", type=str, nargs="+", help="run folders, or folders of them such as a sweep's")
+    report.add_argument("--out", type=str, default="report.html", help="page to write")
+    report.add_argument("--title", type=str, default="The adding problem", help="title of the page")
+    report.add_argument("--lengths", type=int, nargs="+", help="lengths to test the models at (default: those trained, and up to ten times the longest)")
+    report.add_argument("--sequences", type=int, default=500, help="new sequences for each model")
+    report.add_argument("--models", type=int, default=8, help="most models to score: the best run of each method and length")
+    report.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
@@ -113,6 +121,7 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     commands.add_subcommand("lengths", lengths, help="score trained models at other lengths than their own")
     commands.add_subcommand("models", models, help="list the models of the zoo")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
+    commands.add_subcommand("report", report, help="write a page about runs, with a model to play with")
     return parser
 
 
@@ -379,6 +388,21 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
         table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
     print(f"picture: {out}")
+
+
+def _report(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+
+    from adding_problem import display, report
+
+    out = Path(arguments.get("out") or "report.html")
+    options = {key: arguments[key] for key in ("title", "lengths", "sequences", "models", "threads") if arguments.get(key) is not None}
+    with display.counting("scoring", Console()) as counter:
+        found = report.write(arguments.folders, out, on_progress=counter, **options)
+    for problem in found.left_out:
+        print(f"left out: {problem}", file=sys.stderr)
+    print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
+    print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

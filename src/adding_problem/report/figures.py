@@ -1,0 +1,194 @@
+"""What the charts draw, as plain values, and what stands beside them in words."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adding_problem.report.measure import Measured, thinned
+from adding_problem.report.runs import UNITS, Collection, Run
+from adding_problem.report.summary import Group, survival
+from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
+
+__all__ = ["alternatives", "count", "data", "headline", "loss", "number", "played", "shade", "state"]
+
+_POINTS = 200  # of a learning curve, at most
+_ALL_POINTS = 40_000  # of all learning curves together
+_PLAYED_LENGTH = 1_000  # longest sequence of the playground
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """Two or three digits and a word: 1,240; 37.4 thousand; 1.5 million."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e4, "thousand")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if word == 'thousand' else size):.3g} {word}"
+    return f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.2g}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands told apart."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def loss(value: float | None) -> str:
+    """A mean squared error: two digits."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.1e}" if value < 0.01 else f"{value:.3f}"
+
+
+def shade(mse: float | None) -> int:
+    """Where an error stands between 1e-5 (0) and the constant predictor's 1/6 (100), on a log scale."""
+    if mse is None or not math.isfinite(mse):
+        return 100
+    low, high = math.log(1e-5), math.log(1 / 6)
+    return round(100 * min(1.0, max(0.0, (math.log(max(mse, 1e-9)) - low) / (high - low))))
+
+
+def state(run: Run) -> str:
+    """One word or two."""
+    if not run.finished:
+        return "unfinished"
+    return "solved" if run.solved else "not solved"
+
+
+def headline(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> list[dict[str, str]]:
+    """The figures at the top: value, what it is, a remark."""
+    runs, solved = found.runs, [run for run in found.runs if run.solved]
+    longest = max((run.t for run in solved), default=None)
+    best = min((run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None)
+    tiles = [
+        {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved", "note": "validation MSE below 1e-3"},
+        {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
+        {"value": loss(best.best if best else None), "what": "best validation MSE",
+         "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.dataset.variant, best.t):.3f}" if best else ""},
+    ]
+    at_longest = [group for group in together if group.t == longest and group.median_cost("1e-3", "seconds") is not None]
+    if at_longest:
+        group = min(at_longest, key=lambda group: group.median_cost("1e-3", "sequence_steps") or math.inf)
+        tiles.append({"value": f"{number(group.median_cost('1e-3', 'seconds'))} s", "what": "to solve the longest",
+                      "note": f"{number(group.median_cost('1e-3', 'sequence_steps'))} sequence-steps"
+                              + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
+    horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
+    if horizons:
+        tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
+    held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < 1e-3 and t > one.run.t]
+    if held:
+        t, trained = max(held, key=lambda pair: pair[0] / pair[1])
+        tiles.append({"value": f"×{t / trained:,.0f}", "what": "held beyond its length",
+                      "note": f"trained at {trained:,}, below 1e-3 at {t:,}"})
+    return tiles
+
+
+def alternatives(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> dict[str, str]:
+    """What the charts show, for who cannot see them."""
+    solved = sum(run.solved for run in found.runs)
+    best = "; ".join(f"{group.method} at T = {group.t:,}: median {loss(group.median_loss)}, {group.solved} of {len(group.runs)} solved"
+                     for group in together[:12])
+    return {
+        "curves": f"Line chart of the validation error of {len(found.runs)} runs during training, on a log scale. {solved} end "
+                  "below 0.001; a dashed line marks 0.167, the error of always answering the mean.",
+        "best": f"Best validation error against the sequence length. {best}.",
+        "survival": f"Share of runs that are solved against the training spent. {best}.",
+        "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
+                   + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
+        "scatter": "Prediction against target on new sequences, with the line of right answers.",
+        "errors": "Histogram of prediction minus target. "
+                  + "; ".join(f"{one.run.name}: {within(one):.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
+        "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
+                  "A model that remembers rightly has 1 at the marks and 0 elsewhere.",
+    }
+
+
+def within(one: Measured) -> float:
+    """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
+    return float(np.mean(np.abs(one.y_hat - one.y) < HIT_TOLERANCE))
+
+
+# --- in numbers ------------------------------------------------------------------------------------------------------
+
+
+def data(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> dict[str, Any]:
+    """All that the charts draw. No NaN and no infinity: JSON has none."""
+    points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
+    return {
+        "methods": found.methods,
+        "constant": constant_predictor_mse(found.runs[0].config.dataset.variant, found.runs[0].t),
+        "tolerance": HIT_TOLERANCE,
+        "runs": [_curve(run, points) for run in found.runs],
+        "groups": [_group(group) for group in together],
+        "horizons": [{"name": name, **document, "rungs": document["rungs"]} for name, document in found.horizons.items()],
+        "models": [_model(one) for one in measured if not one.problem],
+    }
+
+
+def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
+    """The model that runs in the page: an LSTM that is solved at its length, the longest up to a thousand, the best of these."""
+    able = [one for one in measured if one.weights]
+    if not able:
+        return None
+    one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH), -one.run.best))
+    return {**(one.weights or {}), "name": one.run.name, "trained": one.run.t, "variant": one.run.config.dataset.variant,
+            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved}
+
+
+def _curve(run: Run, points: int) -> dict[str, Any]:
+    places = sorted({round(place) for place in np.linspace(0, len(run.rows) - 1, min(points, len(run.rows)))}) if run.rows else []
+    rows = [run.rows[place] for place in places]
+    return {
+        "name": run.name, "method": run.method, "t": run.t, "seed": run.config.seed, "state": state(run), "best": _finite(run.best),
+        **{unit: [_short(getattr(row, unit)) for row in rows] for unit in UNITS},
+        "loss": [_short(row.loss) for row in rows], "val_loss": [_short(row.val_loss) for row in rows],
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "method": group.method, "t": group.t, "n": len(group.runs), "solved": group.solved, "share": group.solved_interval,
+        "median": _finite(group.median_loss), "interval": group.loss_interval, "losses": group.losses,
+        "survival": {threshold: {unit: survival(group.runs, threshold, unit) for unit in UNITS} for threshold in ("1e-2", "1e-3")},
+        "spent": {unit: max(run.spent(unit) for run in group.runs) for unit in UNITS},
+    }
+
+
+def _model(one: Measured) -> dict[str, Any]:
+    return {
+        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": within(one),
+        "mse": _finite(float(np.mean((one.y_hat - one.y) ** 2))),
+        "y": [_short(v) for v in one.y.tolist()], "y_hat": [_short(v) for v in one.y_hat.tolist()],
+        "memory": _memory(one),
+    }
+
+
+def _memory(one: Measured) -> dict[str, Any] | None:
+    memory = one.memory
+    if memory is None:
+        return None
+    shown: dict[str, Any] = {
+        "t": memory.t, "marks": memory.marks, "target": _short(memory.target), "prediction": _short(memory.prediction),
+        "value": [_short(v) for v in thinned(memory.value_gradient).tolist()],
+        "mark": [_short(v) for v in thinned(memory.mark_gradient).tolist()],
+        "cells": None,
+    }
+    if memory.cells is not None:
+        cells = thinned(memory.cells)
+        scale = float(np.abs(cells).max()) or 1.0
+        shown |= {"cells": base64.b64encode(np.round(127 * cells / scale).astype(np.int8).tobytes()).decode(),
+                  "rows": cells.shape[0], "columns": cells.shape[1], "scale": _short(scale)}
+    return shown
+
+
+def _short(value: float) -> float | None:
+    """Five digits, which no chart can show more of."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

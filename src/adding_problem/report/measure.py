@@ -1,0 +1,173 @@
+"""What trained models show when they are scored: errors, other lengths, gradients, cell states."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adding_problem import runtime
+from adding_problem.config import MIN_LENGTH
+from adding_problem.errors import AddingProblemError
+from adding_problem.models import AddingLSTM
+from adding_problem.report.runs import Run
+from adding_problem.task import batches, evaluation_batch, sample_batch
+from adding_problem.validate import load_model
+
+__all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
+
+_CELL_STEPS, _FEWEST = 300_000, 32  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
+_MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
+_COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
+_MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How a prediction depends on each step of one sequence.
+
+    Attributes:
+        t, marks, target, prediction: the sequence: its length, its marked steps, the right and the given answer.
+        value_gradient, mark_gradient: (T,), absolute derivative of the prediction by each step's value and mark.
+        cells: (C, T), states of the cells that move most, of an LSTM; None of other models.
+    """
+
+    t: int
+    marks: list[int]
+    target: float
+    prediction: float
+    value_gradient: NDArray[np.float32]
+    mark_gradient: NDArray[np.float32]
+    cells: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model's scores: targets and predictions (n,) at its own length, MSE by tested length, memory; or why there are none."""
+
+    run: Run
+    y: NDArray[np.float32]
+    y_hat: NDArray[np.float32]
+    mse: dict[int, float]
+    memory: Memory | None
+    weights: dict[str, Any] | None
+    problem: str = ""
+
+
+def default_lengths(runs: Sequence[Run]) -> list[int]:
+    """The lengths that were trained, and those twice, five and ten times the longest, at most 20,000."""
+    trained = sorted({run.t for run in runs})
+    beyond = [trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= 20_000]
+    return trained + beyond
+
+
+def measure(
+    runs: Sequence[Run], lengths: Sequence[int], n: int, *, threads: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Measured]:
+    """Score the models of these runs; a model that cannot be loaded is said so, not raised.
+
+    Args:
+        runs: finished ones.
+        lengths: T to test at. A length costs at most about 300,000 sequence-steps, or 32 sequences.
+        n: sequences at the run's own length.
+        threads: on the CPU; None is one per core.
+        on_progress: is told the number of scores so far, and of all.
+    """
+    total, done = len(runs) * (len(lengths) + 1), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, total)
+
+    with runtime.cpu_threads(threads):
+        return [_measure(run, lengths, n, step) for run in runs]
+
+
+def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None]) -> Measured:
+    nothing = np.empty(0, np.float32)
+    try:
+        # Scored by the fast kernels where there are any; torch's own layer gives gradients and single steps.
+        fast = load_model(str(run.path), backend=runtime.resolve_backend("auto", torch.device("cpu")))
+        plain = load_model(str(run.path))
+        y, y_hat = _predict(fast, run, run.t, n)
+        step()
+        mse = {}
+        for t in lengths:
+            if t >= MIN_LENGTH[run.config.dataset.variant]:
+                mse[t] = _mse(*_predict(fast, run, t, max(_FEWEST, min(n, _CELL_STEPS // t))))
+            step()
+        return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
+    except (AddingProblemError, RuntimeError, MemoryError) as error:
+        return Measured(run, nothing, nothing, {}, None, None, str(error).partition("\n")[0])
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Targets and predictions (n,) on new sequences, the first of those that `validate` takes."""
+    data, seed = run.config.dataset, run.config.validate.seed
+    parts = [(y, model(x)) for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t))]
+    y, y_hat = (torch.cat(column).reshape(-1).numpy() for column in zip(*parts, strict=True))
+    return y, y_hat
+
+
+def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
+    return float(np.mean((y_hat.astype(np.float64) - y) ** 2))
+
+
+def _memory(model: nn.Module, run: Run) -> Memory:
+    """On the first validation sequence, of the length of the run or of 2,000 steps."""
+    variant = run.config.dataset.variant
+    x, y = sample_batch(1, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=variant)
+    x.requires_grad_()
+    prediction = model(x)
+    (gradient,) = torch.autograd.grad(prediction.sum(), x)
+    values, marks = gradient[0].abs().numpy().T
+    return Memory(x.shape[1], (x[0, :, 1] == 1).nonzero()[:, 0].tolist(), y.item(), prediction.item(), values, marks,
+                  _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None)
+
+
+@torch.no_grad()
+def _cell_states(model: AddingLSTM, x: Tensor) -> NDArray[np.float32]:
+    """Cell states (H, T) of one sequence (1, T, 2), step by step."""
+    def states() -> Iterator[Tensor]:
+        state = None
+        for t in range(x.shape[1]):
+            _, state = model.lstm(x[:, t : t + 1], state)
+            yield state[1][0, 0]
+
+    return torch.stack(list(states()), dim=1).numpy()
+
+
+def _moving(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows that vary most, those first."""
+    return cells[np.argsort(-cells.std(axis=1), kind="stable")[:_CELLS]]
+
+
+def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
+    """Weights of an LSTM for the page, base64 of little-endian float32; None of other models, larger ones and `hs1997`.
+
+    In this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout (H,), its bias (1,); gates i, f, g, o.
+    """
+    if not isinstance(model, AddingLSTM) or model.hidden > _MOST_PLAYED or run.config.dataset.variant == "hs1997":
+        return None
+    kernel, recurrent, bias, second_bias = (parameter.detach() for parameter in model.lstm.parameters())
+    parts = [kernel, recurrent, bias + second_bias, model.readout.weight.detach(), model.readout.bias.detach()]
+    packed = torch.cat([part.reshape(-1) for part in parts]).numpy().astype("<f4").tobytes()
+    return {"hidden": model.hidden, "weights": base64.b64encode(packed).decode()}
+
+
+def thinned(values: NDArray[np.float32], columns: int = _COLUMNS) -> NDArray[np.float32]:
+    """(..., T) cut into at most so many stretches, each as its value of largest size."""
+    edges = np.linspace(0, values.shape[-1], min(columns, values.shape[-1]) + 1).astype(int)
+    parts = [values[..., a:b] for a, b in pairwise(edges)]
+    return np.stack([np.take_along_axis(part, np.abs(part).argmax(-1, keepdims=True), -1)[..., 0] for part in parts], -1)

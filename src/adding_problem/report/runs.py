@@ -1,0 +1,214 @@
+"""Run folders, read for the report. They may come from anyone: whatever is damaged is named and left out."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adding_problem import config as configuration
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.config import RunConfig
+from adding_problem.errors import AddingProblemError, RunFolderError
+
+__all__ = ["UNITS", "Collection", "Run", "collect", "flat"]
+
+UNITS = ("sequence_steps", "sequences", "seconds")
+"""What a cost can be counted in."""
+
+_HORIZON = "horizon.json"
+_MOST_BYTES = 8 << 20
+_MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
+
+# Keys that say where and for how long to compute, not what: two runs that differ in these alone are of one method.
+_NOT_METHOD = ("recipe", "seed", "artifacts", "threads", "device", "backend", "dataset.t", "validate.seed", "validate.dt_length")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        name: its path below the folder that all runs share.
+        path: the run folder.
+        config: its configuration.
+        rows: of `metrics.csv`; empty when no epoch was finished.
+        finished: whether `result.json` is there.
+        best: validation loss of the weights that were kept; of an unfinished run the lowest so far; NaN without any.
+        reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
+        versions: of the software, where the result tells.
+        method: what tells this run from the others, beside its T and its seed.
+    """
+
+    name: str
+    path: Path
+    config: RunConfig
+    rows: Sequence[EpochRow]
+    finished: bool
+    best: float
+    reached: dict[str, dict[str, float] | None]
+    versions: dict[str, str]
+    machine: str
+    method: str = ""
+
+    @property
+    def t(self) -> int:
+        """Length T that it trained for."""
+        return self.config.dataset.t
+
+    @property
+    def solved(self) -> bool:
+        """Whether the weights that were kept have a validation loss below 1e-3."""
+        return self.best < 1e-3
+
+    def spent(self, unit: str) -> float:
+        """Training that the whole run took, in a unit of `UNITS`."""
+        return float(getattr(self.rows[-1], unit)) if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that the given folders hold: runs in the order of method, T and seed; horizons by name; what could not be read."""
+
+    runs: list[Run]
+    horizons: dict[str, dict[str, Any]]
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of the runs, each once."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+
+def collect(folders: Sequence[str | Path]) -> Collection:
+    """The runs in these folders and in the folders below them.
+
+    Symbolic links are not followed.
+
+    Raises:
+        RunFolderError: when a folder is missing, or when there is no run in any of them.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise RunFolderError(folder, "is no folder", "give run folders, or folders of run folders such as a sweep's")
+    found = list(dict.fromkeys(path for folder in folders for path in _walk(Path(folder))))
+    runs, horizons, left_out = [], {}, []
+    paths = [path for path in found if RunFolder(path).config_copy.is_file()]
+    names = _names(found)
+    for path in paths:
+        try:
+            runs.append(_read(path, names[path]))
+        except AddingProblemError as error:
+            left_out.append(str(error).partition("\n")[0])
+    for path in found:
+        if (path / _HORIZON).is_file():
+            try:
+                horizons[names[path]] = _read_horizon(path / _HORIZON)
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                left_out.append(f"{path / _HORIZON}: is damaged ({error})")
+    if not runs:
+        raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
+                             "; ".join(left_out) or "train first: adding-problem train --config FILE")
+    runs = _with_methods(runs, {path for path in found if (path / _HORIZON).is_file()})
+    return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.config.seed, run.name)), horizons, left_out)
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Every value by its dotted key."""
+    values: dict[str, Any] = {}
+    for name, value in config.to_dict().items():
+        values |= {f"{name}.{key}": leaf for key, leaf in value.items()} if isinstance(value, dict) else {name: value}
+    return values
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for count, (path, below, _) in enumerate(os.walk(folder)):
+        if count == _MOST_FOLDERS:
+            raise RunFolderError(folder, f"has more than {_MOST_FOLDERS:,} folders", "give the folders of the runs")
+        below.sort()
+        yield Path(path)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What tells the paths apart; the folder's own name where there is but one."""
+    resolved = {path: path.resolve() for path in paths}
+    shared = Path(os.path.commonpath(resolved.values()))
+    return {path: str(full.relative_to(shared)) if full != shared else shared.name for path, full in resolved.items()}
+
+
+def _read(path: Path, name: str) -> Run:
+    folder = RunFolder(path)
+    config = folder.read_config()
+    rows = folder.read_history() if folder.metrics.is_file() else []
+    finished = folder.result.is_file()
+    result = folder.read_result() if finished else {}
+    try:
+        best = float(result["best_val_loss"]) if finished else min(
+            (row.val_loss for row in rows if math.isfinite(row.val_loss)), default=math.nan)
+        reached = {threshold: _reached(result, rows, threshold) for threshold in ("1e-2", "1e-3")}
+        versions = {str(key): str(value) for key, value in dict(result.get("versions", {})).items()}
+        machine = ", ".join(str(result[key]) for key in ("processor", "device", "backend") if result.get(key))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
+    return Run(name, path, config, rows, finished, best, reached, versions, machine)
+
+
+def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
+    if result:
+        cost = result["reached"][threshold]
+        return {unit: float(cost[unit]) for unit in UNITS} if cost is not None else None
+    first = next((row for row in rows if row.val_loss < float(threshold)), None)
+    return {unit: float(getattr(first, unit)) for unit in UNITS} if first else None
+
+
+def _read_horizon(path: Path) -> dict[str, Any]:
+    """`horizon.json`, cut down to numbers and words that the page shows."""
+    with path.open("rb") as stream:
+        text = stream.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError("larger than 8 MiB")
+    document = json.loads(text)
+    rungs = [
+        {"t": int(rung["t"]), "mse": float(rung["mse"]), "solved": bool(rung["solved"]),
+         **{unit: float(rung[unit]) for unit in ("sequence_steps", "seconds")},
+         "reached": {name: cost and {unit: float(cost[unit]) for unit in ("sequence_steps", "seconds")}
+                     for name, cost in dict(rung["reached"]).items()}}
+        for rung in document["rungs"]
+    ]
+    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs}
+
+
+# --- what tells methods apart ----------------------------------------------------------------------------------------
+
+
+def _with_methods(runs: Sequence[Run], climbs: set[Path]) -> list[Run]:
+    """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all."""
+    climbing = {id(run): next((path for path in run.path.parents if path in climbs), None) for run in runs}
+    deviations = {id(run): {} if climbing[id(run)] else _deviations(run.config) for run in runs}
+    common = set.intersection(*({(k, repr(v)) for k, v in deviation.items()} for deviation in deviations.values()))
+    recipes = {run.config.recipe for run in runs}
+    named = []
+    for run in runs:
+        parts = [f"{_model_name(run.config)}"] + ([f"recipe {run.config.recipe}"] if len(recipes) > 1 else [])
+        parts += [f"{key.rpartition('.')[2]} {value}" for key, value in deviations[id(run)].items()
+                  if (key, repr(value)) not in common and key not in ("model.name", "model.hidden")]
+        if climb := climbing[id(run)]:
+            parts.append(f"climbing ({climb.name})")
+        named.append(Run(**{**run.__dict__, "method": ", ".join(parts)}))
+    return named
+
+
+def _deviations(config: RunConfig) -> dict[str, Any]:
+    """Values that are not the recipe's own."""
+    usual = flat(configuration.load(None, {"recipe": config.recipe}))
+    return {key: value for key, value in flat(config).items()
+            if key not in _NOT_METHOD and value != usual[key]}
+
+
+def _model_name(config: RunConfig) -> str:
+    hidden = getattr(config.model, "hidden", None)
+    return f"{config.model.name.upper()}({hidden})" if hidden else config.model.name

@@ -1,0 +1,249 @@
+"use strict";
+// The charts, by name: each gets the data and the state of its controls, and gives a plot (Observable Plot, SVG).
+// Colours are CSS variables, so that dark, light and print need no new drawing.
+
+const UNITS = { sequence_steps: "sequence-steps", sequences: "sequences", seconds: "seconds" };
+const SOLVED = 1e-3;
+
+const colorOf = (index, count) =>
+  count > 7 ? `color-mix(in oklch, var(--sequence-start), var(--sequence-end) ${(100 * index) / (count - 1)}%)` : `var(--c${index})`;
+const shadeOf = (index, count) =>
+  `color-mix(in oklch, var(--sequence-start), var(--sequence-end) ${count > 1 ? (100 * index) / (count - 1) : 60}%)`;
+
+const integer = (value) => Math.round(value).toLocaleString("en");
+const brief = (value) => (value >= 1e4 ? d3.format(".3~s")(value).replace("G", "B") : d3.format(",.3~r")(value));
+const error = (value) => (value == null ? "–" : value < 0.01 ? value.toExponential(1) : value.toFixed(3));
+const powers = (value) => (value >= 0.1 ? String(value) : `1e${Math.round(Math.log10(value))}`);
+
+/** What tells the lines apart: the methods where there are several, else the lengths. */
+function series(data) {
+  const several = data.methods.length > 1;
+  const keys = several ? data.methods : [...new Set(data.runs.map((run) => run.t))].sort((a, b) => a - b);
+  const of = several ? (item) => item.method : (item) => item.t;
+  const color = several ? colorOf : shadeOf;
+  return {
+    of, keys, several,
+    label: (key) => (several ? key : `T = ${integer(key)}`),
+    color: (item) => color(keys.indexOf(of(item)), keys.length),
+  };
+}
+
+const frame = (width, height, options) => ({
+  width, height, marginLeft: 46, marginRight: 16, marginTop: 28, marginBottom: 38, ...options,
+});
+const tip = { fill: "var(--card)", stroke: "var(--line)", textPadding: 9, fontSize: 12 };
+const dashed = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "5 4" });
+const dotted = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "1.5 4", strokeLinecap: "round", strokeWidth: 1.5 });
+const grid = (ticks) => Plot.gridY({ ticks, stroke: "var(--line)", strokeOpacity: 1 });
+
+/** Lines and labels of a linear axis. */
+const linearAxis = (label, tickFormat) => [grid(5), Plot.axisY({ label, tickFormat, ticks: 5, tickSize: 0 })];
+
+/** A log axis: its domain, and lines at the powers of ten. */
+function logAxis(values, label, tickFormat = powers) {
+  const [low, high] = d3.extent(values.filter((value) => value > 0));
+  const domain = [Math.min(low / 1.3, 10 ** Math.floor(Math.log10(low) + 0.3)), high * 1.4];
+  const ticks = d3.range(Math.ceil(Math.log10(domain[0]) - 1e-9), Math.floor(Math.log10(domain[1])) + 1).map((k) => 10 ** k);
+  return { scale: { type: "log", domain }, marks: [grid(ticks), Plot.axisY(ticks, { label, tickFormat, tickSize: 0 })] };
+}
+
+const CHARTS = {
+  curves: {
+    controls: (data) => [
+      { name: "unit", label: "Against", kind: "segments", options: UNITS },
+      lengthFilter(data),
+      { name: "log", label: "log axis", kind: "check", checked: true },
+      { name: "training", label: "training loss", kind: "check" },
+    ],
+    keyed: true,
+    draw(data, { width, unit, length, log, training, shown }) {
+      const kind = series(data);
+      const runs = data.runs.filter((run) => (!length || run.t === +length) && shown(kind.of(run)));
+      const points = (which) => runs.flatMap((run) => run[which].map((y, i) => ({ x: run[unit][i], y, run })))
+        .filter((point) => point.y > 0 && (!log || point.x > 0));
+      const axis = logAxis([...points("val_loss").map((d) => d.y), data.constant, SOLVED], "↑ validation MSE");
+      const held = points("val_loss"), few = held.length < 25 * runs.length;
+      const common = { x: "x", y: "y", z: (d) => d.run.name, stroke: (d) => kind.color(d.run) };
+      return Plot.plot(frame(width, Math.min(440, 240 + width / 5), {
+        x: { type: log ? "log" : "linear", label: `${UNITS[unit]} →`, tickFormat: brief, ticks: Math.max(3, width / 110), grid: false },
+        y: axis.scale,
+        color: { type: "identity" },
+        marks: [
+          ...axis.marks, dashed(data.constant), dotted(SOLVED),
+          training ? Plot.line(points("loss"), { ...common, strokeWidth: 1, strokeOpacity: 0.45 }) : null,
+          Plot.line(held, { ...common, strokeWidth: 1.6, strokeOpacity: runs.length > 12 ? 0.75 : 1 }),
+          few ? Plot.dot(held, { ...common, fill: (d) => kind.color(d.run), r: 2 }) : null,
+          Plot.tip(held, Plot.pointer({
+            ...tip, x: "x", y: "y",
+            title: (d) => `${d.run.name}\nT = ${integer(d.run.t)}, seed ${d.run.seed}\n${brief(d.x)} ${UNITS[unit]}\nMSE ${error(d.y)}`,
+          })),
+        ],
+      }));
+    },
+  },
+
+  best: {
+    controls: () => [],
+    keyed: (data) => data.methods.length > 1,
+    draw(data, { width, shown }) {
+      const kind = series(data);
+      const color = kind.several ? kind.color : () => "var(--c0)";
+      const groups = data.groups.filter((group) => group.median && shown(kind.of(group)));
+      const runs = data.runs.filter((run) => run.best && shown(kind.of(run)));
+      const lengths = [...new Set(data.runs.map((run) => run.t))].sort((a, b) => a - b);
+      const axis = logAxis([...runs.map((run) => run.best), data.constant, SOLVED], "↑ best validation MSE");
+      return Plot.plot(frame(width, 330, {
+        x: { type: "log", domain: [lengths[0] / 1.25, lengths.at(-1) * 1.25] },
+        y: axis.scale,
+        color: { type: "identity" },
+        marks: [
+          ...axis.marks, dashed(data.constant), dotted(SOLVED),
+          Plot.axisX(sparse(lengths, width), { tickFormat: integer, label: "sequence length T →" }),
+          Plot.ruleX(groups.filter((group) => group.interval), {
+            x: "t", y1: (d) => d.interval[0], y2: (d) => d.interval[1], stroke: color, strokeWidth: 5, strokeOpacity: 0.28, strokeLinecap: "round",
+          }),
+          Plot.line(groups, { x: "t", y: "median", z: "method", stroke: color, strokeWidth: 1.8 }),
+          Plot.dot(runs, { x: "t", y: "best", stroke: color, fill: (d) => (d.state === "unfinished" ? "var(--card)" : color(d)), fillOpacity: 0.75, r: 3 }),
+          Plot.tip(runs, Plot.pointer({
+            ...tip, x: "t", y: "best", title: (d) => `${d.name}\nT = ${integer(d.t)}, seed ${d.seed}\nMSE ${error(d.best)}, ${d.state}`,
+          })),
+        ],
+      }));
+    },
+  },
+
+  survival: {
+    controls: (data) => [
+      { name: "unit", label: "Against", kind: "segments", options: UNITS },
+      { name: "threshold", label: "Threshold", kind: "segments", options: { "1e-3": "1e-3", "1e-2": "1e-2" } },
+      data.methods.length > 1 ? lengthFilter(data, data.groups.filter((group) => group.n > 1)) : null,
+    ],
+    keyed: true,
+    draw(data, { width, unit, threshold, length, shown }) {
+      const kind = series(data);
+      const groups = data.groups.filter((group) => group.n > 1 && (!length || group.t === +length) && shown(kind.of(group)));
+      const steps = groups.flatMap((group) => survivalSteps(group, threshold, unit));
+      const from = d3.min(steps, (d) => d.x || undefined) ?? 1;
+      return Plot.plot(frame(width, 330, {
+        x: { type: "log", label: `${UNITS[unit]} →`, tickFormat: brief, ticks: Math.max(3, width / 110), domain: [from / 1.3, (d3.max(steps, (d) => d.x) || 10) * 1.3] },
+        y: { domain: [0, 1] },
+        color: { type: "identity" },
+        marks: [
+          ...linearAxis("↑ solved by", "%"),
+          Plot.line(steps, {
+            x: (d) => Math.max(d.x, from / 1.3), y: "y", z: (d) => `${d.group.method}/${d.group.t}`, curve: "step-after",
+            stroke: (d) => kind.color(d.group), strokeWidth: 1.8,
+          }),
+          Plot.tip(steps, Plot.pointer({
+            ...tip, x: (d) => Math.max(d.x, from / 1.3), y: "y",
+            title: (d) => `T = ${integer(d.group.t)}\n${d.group.method}\n${Math.round(100 * d.y)}% of ${d.group.n} after ${brief(d.x)} ${UNITS[unit]}`,
+          })),
+        ],
+      }));
+    },
+  },
+
+  horizon: {
+    controls: () => [{ name: "unit", label: "In", kind: "segments", options: { sequence_steps: "sequence-steps", seconds: "seconds" } }],
+    draw(data, { width, unit }) {
+      const points = data.horizons.flatMap((horizon) => horizon.rungs.flatMap((rung) =>
+        Object.entries(rung.reached).filter(([, cost]) => cost).map(([threshold, cost]) => ({ t: rung.t, y: cost[unit], threshold, horizon }))));
+      const given = data.horizons.flatMap((horizon) => horizon.rungs.filter((rung) => !rung.solved).map((rung) => ({ t: rung.t, y: rung[unit] })));
+      const color = (d) => (d.threshold === "1e-3" ? "var(--c0)" : "var(--c1)");
+      const axis = logAxis([...points, ...given].map((d) => d.y), `↑ ${UNITS[unit]}`, brief);
+      const lengths = [...new Set(data.horizons.flatMap((horizon) => horizon.rungs.map((rung) => rung.t)))];
+      return Plot.plot(frame(width, 340, {
+        marginLeft: 56, marginRight: 28,
+        x: { type: "log", label: "sequence length T →" },
+        y: axis.scale,
+        color: { type: "identity" },
+        marks: [
+          ...axis.marks,
+          Plot.axisX(sparse(lengths, width), { tickFormat: integer, label: "sequence length T →" }),
+          Plot.line(points, { x: "t", y: "y", z: (d) => d.horizon.name + d.threshold, stroke: color, strokeWidth: 1.8 }),
+          Plot.dot(points, { x: "t", y: "y", fill: color, r: 3.5 }),
+          Plot.dot(given, { x: "t", y: "y", symbol: "times", stroke: "var(--soft)", r: 5 }),
+          Plot.tip(points, Plot.pointer({
+            ...tip, x: "t", y: "y", title: (d) => `T = ${integer(d.t)}\nbelow ${d.threshold} after ${brief(d.y)} ${UNITS[unit]}`,
+          })),
+        ],
+      }));
+    },
+  },
+
+  errors: {
+    controls: () => [],
+    draw(data, { width, model }) {
+      const errors = model.y.map((y, i) => model.y_hat[i] - y).filter(Number.isFinite);
+      const most = Math.max(data.tolerance * 1.25, d3.quantile(errors.map(Math.abs), 0.995) || 0);
+      return Plot.plot(frame(width, 300, {
+        x: { label: "prediction − target →", domain: [-most, most], ticks: Math.max(3, width / 90) },
+        y: { label: "↑ sequences", grid: false },
+        marks: [
+          ...linearAxis("↑ sequences"),
+          Plot.rectY(errors.filter((e) => Math.abs(e) <= most), Plot.binX({ y: "count" }, { x: (e) => e, thresholds: 41, fill: "var(--c0)", inset: 0.5, rx: 1, tip })),
+          Plot.ruleX([-data.tolerance, data.tolerance], { stroke: "var(--soft)", strokeDasharray: "5 4" }),
+          Plot.text([`${(100 * model.within).toFixed(1)}% within ±${data.tolerance}, MSE ${error(model.mse)}`], { frameAnchor: "top-right", dy: -14, fill: "var(--ink)" }),
+        ],
+      }));
+    },
+  },
+
+  scatter: {
+    controls: () => [],
+    draw(data, { width, model }) {
+      const points = model.y.map((y, i) => ({ y, y_hat: model.y_hat[i] })).filter((d) => Number.isFinite(d.y_hat));
+      return Plot.plot(frame(width, 300, {
+        x: { label: "target →", ticks: 5 }, y: { label: "↑ prediction", ticks: 5 },
+        marks: [
+          ...linearAxis("↑ prediction"),
+          Plot.dot(points, { x: "y", y: "y_hat", r: 1.8, fill: "var(--c0)", fillOpacity: 0.55 }),
+          Plot.line(d3.extent(points, (d) => d.y).map((y) => [y, y]), { stroke: "var(--right)", strokeWidth: 1.2 }),
+          Plot.tip(points, Plot.pointer({ ...tip, x: "y", y: "y_hat", title: (d) => `target ${d.y.toFixed(3)}\nprediction ${d.y_hat.toFixed(3)}` })),
+        ],
+      }));
+    },
+  },
+
+  memory: {
+    controls: () => [{ name: "scale", label: "Scale", kind: "segments", options: { linear: "linear", log: "log" } }],
+    draw(data, { width, scale, model }) {
+      const memory = model.memory, columns = memory.value.length;
+      const points = memory.value.map((y, i) => ({ step: Math.round(((i + 0.5) * memory.t) / columns), y: scale === "log" ? Math.max(y, 1e-8) : y }));
+      const marks = memory.marks.map((step) => ({ step: step + 1, y: points[Math.min(columns - 1, Math.floor((step * columns) / memory.t))].y }));
+      const axis = scale === "log" ? logAxis(points.map((d) => d.y), "↑ |∂ŷ/∂xₜ|") : {
+        scale: { zero: true, nice: true },
+        marks: linearAxis("↑ |∂ŷ/∂xₜ|"),
+      };
+      return Plot.plot(frame(width, 260, {
+        marginLeft: 50,
+        x: { label: "step →", domain: [0, memory.t], tickFormat: integer, ticks: Math.max(3, width / 120) },
+        y: axis.scale,
+        marks: [
+          ...axis.marks,
+          Plot.ruleX(points, { x: "step", y1: scale === "log" ? axis.scale.domain[0] : 0, y2: "y", stroke: "var(--c0)", strokeWidth: Math.max(1, width / columns / 1.6), strokeOpacity: 0.8 }),
+          Plot.dot(marks, { x: "step", y: "y", fill: "var(--right)", stroke: "var(--card)", strokeWidth: 1.5, r: 5 }),
+          Plot.tip([...points, ...marks], Plot.pointerX({ ...tip, x: "step", y: "y", title: (d) => `step ${integer(d.step)}\n${d3.format(".2~e")(d.y)}` })),
+        ],
+      }));
+    },
+  },
+};
+
+function lengthFilter(data, items = data.runs) {
+  const lengths = [...new Set(items.map((item) => item.t))].sort((a, b) => a - b);
+  if (lengths.length < 2) return null;
+  return { name: "length", label: "Length", kind: "select", options: { "": "every T", ...Object.fromEntries(lengths.map((t) => [t, `T = ${integer(t)}`])) } };
+}
+
+/** From nothing to the last step, and on to where the longest run ended. */
+function survivalSteps(group, threshold, unit) {
+  const steps = group.survival[threshold][unit].map(([x, y]) => ({ x, y, group }));
+  return [{ x: 0, y: 0, group }, ...steps, { x: group.spent[unit], y: steps.at(-1)?.y ?? 0, group }];
+}
+
+/** Lengths that have room for their labels on a log axis. */
+function sparse(lengths, width) {
+  const sorted = [...lengths].sort((a, b) => a - b), room = (60 / width) * Math.log(sorted.at(-1) / sorted[0] || 1);
+  return sorted.filter(((last) => (t) => (Math.log(t) - last < room ? false : ((last = Math.log(t)), true)))(-Infinity));
+}

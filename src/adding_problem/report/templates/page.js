@@ -1,0 +1,141 @@
+"use strict";
+// Puts the charts into their figures, with controls, keys and keyboard.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const redraws = [];
+let shownModel = 0;
+
+function mount(figure) {
+  const chart = CHARTS[figure.dataset.chart];
+  const state = {}, hidden = new Set(), place = figure.querySelector("[data-plot]");
+  const draw = () => {
+    const width = Math.floor(place.clientWidth);
+    if (!width) return;
+    place.replaceChildren(chart.draw(data, { ...state, width, model: data.models[shownModel], shown: (key) => !hidden.has(key) }));
+    place.firstChild.setAttribute("aria-hidden", "true");
+  };
+  for (const control of chart.controls(data).filter(Boolean)) {
+    figure.querySelector("[data-controls]").append(CONTROLS[control.kind](control, state, draw, figure.dataset.chart));
+  }
+  const keyed = typeof chart.keyed === "function" ? chart.keyed(data) : chart.keyed;
+  if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw);
+  place.addEventListener("keydown", (event) => movePointer(event, place));
+  let width = 0;
+  new ResizeObserver(() => Math.abs(place.clientWidth - width) > 2 && ((width = place.clientWidth), draw())).observe(place);
+  redraws.push(draw);
+  draw();
+}
+
+const CONTROLS = {
+  segments({ name, label, options }, state, draw, chart) {
+    state[name] = Object.keys(options)[0];
+    return element("fieldset", { className: "segments" }, element("legend", { textContent: label }),
+      ...Object.entries(options).map(([value, text]) => element("label", {},
+        element("input", { type: "radio", name: `${chart}-${name}`, value, checked: value === state[name], onchange: () => { state[name] = value; draw(); } }),
+        element("span", { textContent: text }))));
+  },
+  check({ name, label, checked = false }, state, draw) {
+    state[name] = checked;
+    return element("label", { className: "check" },
+      element("input", { type: "checkbox", checked, onchange: (event) => { state[name] = event.target.checked; draw(); } }), label);
+  },
+  select({ name, label, options }, state, draw) {
+    state[name] = "";
+    const order = Object.keys(options).sort((a, b) => a - b);
+    return element("select", { ariaLabel: label, onchange: (event) => { state[name] = event.target.value; draw(); } },
+      ...order.map((value) => element("option", { value, textContent: options[value] })));
+  },
+};
+
+function mountKey(place, hidden, draw) {
+  const kind = series(data);
+  if (kind.keys.length < 2) return;
+  for (const key of kind.keys) {
+    const button = element("button", {
+      type: "button", textContent: kind.label(key), ariaPressed: "true",
+      onclick: () => {
+        hidden.has(key) ? hidden.delete(key) : hidden.add(key);
+        button.ariaPressed = String(!hidden.has(key));
+        draw();
+      },
+    });
+    button.style.setProperty("--color", kind.color({ method: key, t: key }));
+    place.append(button);
+  }
+}
+
+/** Arrow keys move the pointer over a chart, so that its values can be read without a mouse. */
+function movePointer(event, place) {
+  const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  const svg = place.querySelector("svg");
+  if (!step || !svg) return;
+  event.preventDefault();
+  const box = svg.getBoundingClientRect(), pace = event.shiftKey ? 40 : 10;
+  const last = place.pointer ?? { x: box.width / 2, y: box.height / 2 };
+  place.pointer = {
+    x: Math.min(box.width - 2, Math.max(2, last.x + pace * step[0])),
+    y: Math.min(box.height - 2, Math.max(2, last.y + pace * step[1])),
+  };
+  svg.dispatchEvent(new PointerEvent("pointermove", {
+    bubbles: true, pointerType: "mouse", clientX: box.left + place.pointer.x, clientY: box.top + place.pointer.y,
+  }));
+}
+
+function drawCells() {
+  const figure = document.getElementById("cells");
+  if (!figure) return;
+  const memory = data.models[shownModel].memory, canvas = figure.querySelector("canvas");
+  const missing = !memory?.cells;
+  for (const part of figure.children) part.hidden = part.matches(".note") ? !missing : missing;
+  figure.querySelector(".ticks")?.remove();
+  if (missing) return;
+  const cells = decode(memory.cells, Int8Array);
+  drawStates(canvas, memory.columns, memory.rows, (column, row) => cells[row * memory.columns + column] / 127);
+  const ticks = element("div", { className: "ticks", ariaHidden: "true" });
+  for (const mark of memory.marks) {
+    const tick = element("i");
+    tick.style.left = `${(100 * (mark + 0.5)) / memory.t}%`;
+    ticks.append(tick);
+  }
+  canvas.after(ticks);
+}
+
+function chooseModel(index) {
+  shownModel = index;
+  for (const select of document.querySelectorAll("[data-model]")) select.value = String(index);
+  for (const draw of redraws) draw();
+  drawCells();
+}
+
+/** The section in view, marked in the navigation. */
+function followSections() {
+  const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((entry) => entry.isIntersecting)) {
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-30% 0px -65% 0px" });
+  for (const id of links.keys()) observer.observe(document.getElementById(id));
+}
+
+function followTheme() {
+  const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
+  document.getElementById("theme").addEventListener("click", () => {
+    const now = root.dataset.theme ?? (dark.matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+  });
+}
+
+document.querySelectorAll("[data-chart]").forEach(mount);
+document.querySelectorAll("[data-model]").forEach((select) => select.addEventListener("change", () => chooseModel(+select.value)));
+drawCells();
+followSections();
+followTheme();
+const model = JSON.parse(document.getElementById("model").textContent);
+const playground = model && new Playground(document.getElementById("play"), model);

@@ -1,0 +1,229 @@
+"""The report in Debian's Chromium: it renders offline and without a complaint, and the model in it answers as Python's does.
+
+Screenshots are left in `artifacts/browser/`, to be looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adding_problem import config, horizon, report, sample_batch, train, validate
+from tests.conftest import REPOSITORY
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SCREENSHOTS = REPOSITORY / "artifacts" / "browser"
+HOSTILE = '<img src=x onerror="window.hacked=1">'
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Solved runs at two lengths, three seeds at one of them; a hostile name; a climb."""
+    root = tmp_path_factory.mktemp("runs")
+    small = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 200, "threads": 1}
+    for name, t, seed in (("a", 100, 0), ("b", 100, 1), ("c", 100, 2), (HOSTILE, 300, 0)):
+        train.run(config.load(None, small | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)}))
+    climb = config.load(None, small | {"validate.dt_length": 100, "artifacts": str(root / "climb")})
+    assert list(horizon.climb(climb, minutes=1, lengths=[10, 20], following=lambda run: nullcontext()))
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> str:
+    out = folder.parent / "report.html"
+    report.write([folder], out, lengths=[20, 100, 300, 1000], sequences=100, threads=1)
+    return out.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        started = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else [])
+        yield started
+        started.close()
+
+
+@contextmanager
+def opened(browser: Any, address: str, width: int = 1280, **options: Any) -> Iterator[Any]:
+    """The page; at the end, whether the browser complained or asked for anything but the page."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append("a dialog"))
+    page.on("request", lambda request: request.url.startswith(("data:", address)) or complaints.append(request.url))
+    page.goto(address)
+    yield page
+    assert complaints == []
+    assert page.evaluate("window.hacked") is None
+    context.close()
+
+
+def luminance(picture: Image.Image, x: int, y: int) -> float:
+    pixel = picture.convert("L").getpixel((x, y))
+    assert isinstance(pixel, int)
+    return pixel / 255
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_renders(browser: Any, address: str, width: int, scheme: str) -> None:
+    with opened(browser, address, width, color_scheme=scheme) as page:
+        charts = page.locator("[data-plot]").all()
+        assert len(charts) == 7
+        for chart in charts:
+            assert chart.locator("svg path, svg circle, svg rect, svg line").count() > 5, chart.get_attribute("aria-label")
+            assert len(chart.get_attribute("aria-label") or "") > 60
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        picture.save(SCREENSHOTS / f"report-{width}-{scheme}.png")
+        assert (luminance(picture, 3, 3) > 0.5) == (scheme == "light")
+        colors = picture.convert("RGB").getcolors(1 << 24)
+        assert colors is not None
+        assert len(colors) > 300
+
+
+def test_the_switch_and_the_print(browser: Any, address: str) -> None:
+    with opened(browser, address, color_scheme="light") as page:
+        page.locator("#theme").click()
+        assert luminance(Image.open(io.BytesIO(page.screenshot())), 3, 3) < 0.5
+        page.emulate_media(media="print")
+        assert luminance(Image.open(io.BytesIO(page.screenshot())), 3, 3) > 0.9
+        assert not page.locator("nav").is_visible()
+        assert page.pdf().startswith(b"%PDF")
+
+
+def test_charts_answer_to_keyboard_and_controls(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        curves = page.locator("[data-chart=curves]")
+        plot = curves.locator("[data-plot]")
+        plot.focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowLeft")
+        assert "sequence-steps" in plot.locator("[aria-label=tip] text").first.text_content()
+        before = plot.inner_html()
+        curves.get_by_text("seconds", exact=True).click()
+        assert "seconds" in plot.inner_html()
+        assert plot.inner_html() != before
+        lines = plot.locator("[aria-label=line] path").count()
+        curves.locator("[data-key] button").first.click()
+        assert plot.locator("[aria-label=line] path").count() < lines
+        shown = page.locator("[data-chart=memory] [data-plot]").inner_html()
+        page.locator("[data-model]").first.select_option(index=1)
+        assert page.locator("[data-chart=memory] [data-plot]").inner_html() != shown
+        assert page.locator("[data-model]").last.input_value() == "1"
+
+
+# --- the playground --------------------------------------------------------------------------------------------------
+
+
+def python_estimate(page: Any, folder: Path) -> float:
+    """What the model says in Python to the sequence that the page shows."""
+    import torch
+
+    name, values, marks = page.evaluate("[playground.model.name, [...playground.values], [...playground.marks]]")
+    x = torch.tensor([list(zip(values, marks, strict=True))])
+    return float(validate.load_model(str(folder / name))(x).item())
+
+
+def reading(page: Any, name: str) -> float:
+    return float(page.locator(f"#{name}").text_content().replace("−", "-"))
+
+
+def assert_readings(page: Any, folder: Path) -> None:
+    assert reading(page, "estimate") == pytest.approx(python_estimate(page, folder), abs=1e-4)
+    right = page.evaluate("playground.places.reduce((sum, place) => sum + playground.values[place], 0)")
+    assert reading(page, "right") == pytest.approx(right, abs=1e-4)
+    assert reading(page, "error") == pytest.approx(reading(page, "estimate") - right, abs=2e-4)
+
+
+def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> None:
+    with opened(browser, address) as page:
+        model = validate.load_model(str(folder / page.evaluate("playground.model.name")))
+        for index, length in enumerate(np.geomspace(10, 1000, 20).astype(int).tolist()):
+            x, y = sample_batch(1, length, seed=5, start=index)
+            found = page.evaluate("([values, marks]) => playground.predict(values, marks)", x[0].T.tolist())
+            assert found == pytest.approx(model(x).item(), abs=1e-4)
+            assert abs(found - y.item()) < 0.3  # a model that has learned something
+        assert_readings(page, folder)
+
+
+def test_a_drag_moves_a_mark(browser: Any, address: str, folder: Path) -> None:
+    with opened(browser, address) as page:
+        mark = page.locator(".mark").first
+        place, estimate = mark.get_attribute("aria-valuenow"), reading(page, "estimate")
+        page.locator("#play").scroll_into_view_if_needed()
+        box = mark.locator(".head").bounding_box()
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 140, box["y"], steps=4)
+        page.mouse.up()
+        assert mark.get_attribute("aria-valuenow") != place
+        assert reading(page, "estimate") != estimate
+        assert_readings(page, folder)
+
+
+def test_a_finger_drags_too(browser: Any, address: str, folder: Path) -> None:
+    with opened(browser, address, 390, has_touch=True) as page:
+        mark = page.locator(".mark").first
+        place = mark.get_attribute("aria-valuenow")
+        page.locator("#sequence").scroll_into_view_if_needed()
+        box = mark.locator(".head").bounding_box()
+        touch = page.context.new_cdp_session(page)
+        x, y = box["x"] + 8, box["y"] + 8
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for step in range(1, 6):
+            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + 15 * step, "y": y}]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert mark.get_attribute("aria-valuenow") != place
+        assert_readings(page, folder)
+
+
+def test_keys_move_marks_and_change_values(browser: Any, address: str, folder: Path) -> None:
+    with opened(browser, address) as page:
+        mark = page.locator(".mark").first
+        mark.focus()
+        place = int(mark.get_attribute("aria-valuenow"))
+        page.keyboard.press("ArrowRight")
+        assert int(mark.get_attribute("aria-valuenow")) == place + 1
+        page.keyboard.press("Home")
+        assert mark.get_attribute("aria-valuenow") == "1"
+        page.keyboard.press("End")
+        assert int(mark.get_attribute("aria-valuenow")) == page.evaluate("playground.length")
+        value = float(page.locator("#first-value").text_content())
+        page.keyboard.press("ArrowDown")
+        assert float(page.locator("#first-value").text_content()) == pytest.approx(value - 0.01, abs=1.1e-3)
+        assert_readings(page, folder)
+
+
+def test_sliders_and_play(browser: Any, address: str, folder: Path) -> None:
+    with opened(browser, address) as page:
+        page.locator("#length").fill("1")
+        assert page.evaluate("playground.length") == 1000
+        page.locator("#second").fill("0.25")
+        assert page.locator("#second-value").text_content() == "0.250"
+        assert_readings(page, folder)
+        page.locator("#length").fill("0")
+        assert page.evaluate("playground.length") == 10
+        page.locator("#scrub").fill("7")
+        assert page.locator("#step").text_content() == "7 / 10"
+        prefix = page.evaluate("playground.predict(playground.values.slice(0, 7), playground.marks.slice(0, 7))")
+        assert reading(page, "estimate") == pytest.approx(prefix, abs=1e-4)
+        page.locator("#run").click()
+        page.wait_for_function("document.getElementById('step').textContent === '10 / 10'", timeout=10_000)
+        page.wait_for_function("document.getElementById('run').textContent.includes('Play')")
+        assert_readings(page, folder)

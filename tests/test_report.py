@@ -1,0 +1,301 @@
+"""The report, without a browser: it loads nothing, shows hostile text as text, and its numbers are the run folders'."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adding_problem import config, report, sample_batch, train, validate
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.errors import RunFolderError
+from adding_problem.report import measure, runs, summary
+from adding_problem.report.page import Table
+from tests.conftest import Command
+from tests.reference import forward, weights_of
+
+HOSTILE = '"><img src=x onerror=alert(1)>'
+HOSTILE_FOLDERS = Path("=1+1<") / f"script>{HOSTILE}"  # their path holds "</script>"
+SMALL = {"dataset.dt_length": 200, "model.hidden": 8, "train.epochs": 3, "train.batch": 32, "threads": 1}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and what stands in its scripts, styles, table cells and visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.content: dict[str, list[str]] = {}
+        self.seen: list[str] = []
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        self.content.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.content[self._open][-1] += data
+        if self._open not in ("script", "style"):
+            self.seen.append(data)
+
+    def script(self, identity: str) -> Any:
+        """The JSON of a data block."""
+        scripts = [attributes for tag, attributes in self.elements if tag == "script"]
+        (index,) = (i for i, attributes in enumerate(scripts) if attributes.get("id") == identity)
+        return json.loads(self.content["script"][index])
+
+    def csv(self, name: str) -> list[dict[str, str]]:
+        """The rows of a table that is offered as CSV."""
+        href = next(a["href"] for tag, a in self.elements if tag == "a" and a.get("download") == f"{name}.csv")
+        assert href is not None
+        head, _, body = href.partition(",")
+        assert head == "data:text/csv;charset=utf-8;base64"
+        return list(csv.DictReader(io.StringIO(base64.b64decode(body).decode(), newline="")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds at T = 12, one at T = 20 whose name, configuration and result are hostile, one unfinished, one damaged."""
+    root = tmp_path_factory.mktemp("sweep")
+    for name, t, seed in (("a", 12, 0), ("b", 12, 1), (HOSTILE_FOLDERS, 20, 0), ("unfinished", 12, 2), ("damaged", 12, 3)):
+        train.run(config.load(None, SMALL | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)}))
+    (root / "unfinished" / "result.json").unlink()
+    (root / "damaged" / "result.json").write_text('{"best_val_loss": "much"}')
+    hostile = RunFolder(root / HOSTILE_FOLDERS)
+    text = hostile.config_copy.read_text()
+    hostile.config_copy.write_text(re.sub(r"start_from: null", "start_from: '</script><script>alert(2)</script>'", text))
+    result = hostile.read_result()
+    hostile.write_result(result | {"versions": {"</pre><script>alert(3)</script>": "1"}})
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    out = folder.parent / "new" / "report.html"
+    report.write([folder], out, lengths=[12, 20, 40], sequences=50, threads=1)
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_it_loads_nothing_and_runs_only_its_own_scripts(page: Page, folder: Path) -> None:
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "poster", "srcset", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+        assert not [name for name in attributes if name.startswith("on")], tag
+    assert {tag for tag, _ in page.elements} & {"img", "iframe", "object", "embed", "base", "form"} == set()
+    for style in page.content["style"]:
+        assert "url(" not in style
+        assert "@import" not in style
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "Content-Security-Policy" in a.values())
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+    scripts = [a for tag, a in page.elements if tag == "script"]
+    run = [text for a, text in zip(scripts, page.content["script"], strict=True) if a.get("type") is None]
+    allowed = re.findall(r"'sha256-([^']+)'", policy)
+    assert allowed == [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
+    assert len(run) == 7
+    assert (folder.parent / "new" / "report.html").stat().st_size < 6e6
+
+
+def test_hostile_names_are_text(page: Page) -> None:
+    name = str(HOSTILE_FOLDERS)
+    assert name in page.content["th"]
+    assert name in [run["name"] for run in page.script("data")["runs"]]
+    seen = "".join(page.seen)
+    assert "start_from: </script><script>alert(2)</script>" in seen
+    assert "</pre><script>alert(3)</script>" in seen
+    # A spreadsheet takes a leading = for a formula.
+    assert "'" + name in [row["run"] for row in page.csv("runs")]
+
+
+def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
+    rows = {row["run"].removeprefix("'"): row for row in page.csv("runs")}
+    assert set(rows) == {"a", "b", str(HOSTILE_FOLDERS), "unfinished"}
+    for name in ("a", "b", HOSTILE_FOLDERS):
+        result, row = RunFolder(folder / name).read_result(), rows[str(name)]
+        assert float(row["best_val_loss"]) == result["best_val_loss"]
+        assert [int(row[key]) for key in ("T", "seed", "epochs", "sequences", "sequence_steps")] == [
+            result[key] for key in ("t", "seed", "epochs", "sequences", "sequence_steps")]
+        assert float(row["seconds"]) == result["seconds"]
+    assert rows["unfinished"]["state"] == "unfinished"
+    assert float(rows["unfinished"]["best_val_loss"]) == min(r.val_loss for r in RunFolder(folder / "unfinished").read_history())
+    curve = [row for row in page.csv("curves") if row["run"] == "b"]
+    with (folder / "b" / "metrics.csv").open(newline="") as stream:
+        assert [{k: v for k, v in row.items() if k != "run"} for row in curve] == list(csv.DictReader(stream))
+    configurations = {row["run"]: row for row in page.csv("configurations")}
+    assert configurations["a"]["digest"] == RunFolder(folder / "a").read_config().digest
+    assert configurations["b"]["seed"] == "1"
+
+
+def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
+    (best,) = {row["run"] for row in page.csv("predictions") if row["T"] == "12"}
+    model = validate.load_model(str(folder / best))
+    x, y = sample_batch(50, 12, seed=43)
+    found = [row for row in page.csv("predictions") if row["run"] == best]
+    assert np.allclose([float(row["target"]) for row in found], y[:, 0])
+    assert np.allclose([float(row["prediction"]) for row in found], model(x).detach()[:, 0], atol=1e-6)
+    lengths = {row["run"].removeprefix("'"): row for row in page.csv("lengths")}
+    for t in (12, 20, 40):
+        x, y = sample_batch(50, t, seed=43)
+        assert float(lengths[best][f"T={t}"]) == pytest.approx(((model(x) - y) ** 2).mean().item(), rel=1e-5)
+
+
+def test_damaged_runs_are_named(page: Page, folder: Path) -> None:
+    assert str(folder / "damaged") in "".join(page.seen)
+    assert "result.json is damaged" in "".join(page.seen)
+    with pytest.raises(RunFolderError, match="no run in any of them"):
+        runs.collect([folder / "a" / "model"])
+    with pytest.raises(RunFolderError, match="is no folder"):
+        runs.collect([folder / "nowhere"])
+
+
+# --- one run at a time -----------------------------------------------------------------------------------------------
+
+
+def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
+    """Unpacked by their description, they answer as the float64 equations do."""
+    packed = page.script("model")
+    hidden, values = packed["hidden"], np.frombuffer(base64.b64decode(packed["weights"]), "<f4").astype(np.float64)
+    kernel, recurrent, bias, readout, offset = np.split(values, np.cumsum([8 * hidden, 4 * hidden**2, 4 * hidden, hidden]))
+    weights = {"kernel": kernel.reshape(-1, 2).T, "recurrent": recurrent.reshape(-1, hidden).T, "bias": bias,
+               "readout": readout[:, None], "readout_bias": offset}
+    x, _ = sample_batch(5, 30, seed=1)
+    model = validate.load_model(str(folder / packed["name"]))
+    assert np.allclose(forward(weights, x.double().numpy())[0], model(x).detach(), atol=1e-6)
+
+
+def run_of(folder: Path) -> runs.Run:
+    (run,) = runs.collect([folder]).runs
+    return run
+
+
+def test_gradient_and_cell_states(folder: Path) -> None:
+    (measured,) = measure.measure([run_of(folder / "a")], [12], 10, threads=1)
+    assert measured.memory is not None
+    assert measured.memory.cells is not None
+    model = validate.load_model(str(folder / "a"))
+    weights = weights_of(model.state_dict())
+    x = sample_batch(1, 12, seed=43)[0].double().numpy()
+    assert measured.memory.marks == np.flatnonzero(x[0, :, 1]).tolist()
+    for step in range(12):
+        for column, gradient in enumerate((measured.memory.value_gradient, measured.memory.mark_gradient)):
+            ends = []
+            for shift in (-1e-5, 1e-5):
+                moved = x.copy()
+                moved[0, step, column] += shift
+                ends.append(forward(weights, moved)[0].item())
+            assert gradient[step] == pytest.approx(abs(ends[1] - ends[0]) / 2e-5, rel=1e-3, abs=1e-6)
+    tape = forward(weights, x)[1]
+    states = np.array([step[2][0] for step in tape[1:-1]] + [tape[-1][1][0]]).T
+    for row in measured.memory.cells:
+        assert np.abs(states - row).max(1).min() < 1e-6
+
+
+class Summing(nn.Module):
+    """A model that is no LSTM: the right answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x.prod(-1).sum(-1, keepdim=True)
+
+
+def test_other_models_go_without_cells_and_playground(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "load_model", lambda path, backend="torch": Summing())
+    (measured,) = measure.measure([run_of(folder / "a")], [12, 50], 10, threads=1)
+    assert measured.memory is not None
+    assert measured.memory.value_gradient.nonzero()[0].tolist() == measured.memory.marks
+    assert measured.memory.value_gradient.max() == 1
+    assert measured.mse == pytest.approx({12: 0, 50: 0}, abs=1e-12)
+    report.write([folder / "a"], tmp_path / "out.html", threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert page.script("model") is None
+    assert "The playground is left out" in "".join(page.seen)
+    assert page.script("data")["models"][0]["memory"]["cells"] is None
+
+
+def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    train.run(config.load(None, SMALL | {"dataset.t": 12, "artifacts": str(broken)}))
+    RunFolder(broken).weights.write_bytes(b"nothing")
+    report.write([broken], tmp_path / "out.html", threads=1)
+    seen = "".join(Page((tmp_path / "out.html").read_text()).seen)
+    assert "Not scored" in seen
+    assert "model.safetensors is damaged" in seen
+
+
+# --- several seeds ---------------------------------------------------------------------------------------------------
+
+
+def made(best: float, reached: float | None, spent: int, t: int = 10, seed: int = 0, **values: Any) -> runs.Run:
+    """A run that was never trained."""
+    cost = None if reached is None else dict.fromkeys(runs.UNITS, reached)
+    rows = [EpochRow(1, best, best, spent, spent, spent)]
+    run_config = config.load(None, {"dataset.t": t, "seed": seed} | values)
+    return runs.Run("r", Path("r"), run_config, rows, True, best, {"1e-2": cost, "1e-3": cost}, {}, "", "m")
+
+
+def test_survival_is_kaplan_and_meiers() -> None:
+    # Solved at 10 and 30 of four; one given up at 20, one at 40: shares 1/4, then 1 - 3/4 * 1/2.
+    seeds = [made(1e-4, 10, 50), made(0.1, None, 20), made(1e-4, 30, 50), made(0.1, None, 40)]
+    steps = summary.survival(seeds, "1e-3", "sequence_steps")
+    assert [cost for cost, _ in steps] == [10, 30]
+    assert [share for _, share in steps] == pytest.approx([1 / 4, 1 - 3 / 4 / 2])
+    group = summary.Group("m", 10, seeds)
+    assert group.median_cost("1e-3", "seconds") == 30
+    assert summary.survival(seeds[1:2], "1e-3", "seconds") == []
+
+
+def test_intervals() -> None:
+    group = summary.Group("m", 10, [made(1e-4, 1, 1)] * 4 + [made(0.1, None, 1)])
+    z, p, n = 1.959964, 0.8, 5
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert group.solved_interval == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
+    assert summary.Group("m", 10, [made(0.5, None, 1)] * 3).loss_interval == (0.5, 0.5)
+    assert summary.Group("m", 10, [made(0.5, None, 1)] * 2).loss_interval is None
+    low, high = summary.Group("m", 10, [made(v, None, 1) for v in (0.1, 0.2, 0.3, 0.4, 0.5)]).loss_interval or (1, 0)
+    assert 0.1 <= low < 0.3 < high <= 0.5
+    assert summary.Group("m", 10, [made(math.nan, None, 1)]).losses == []
+
+
+def test_methods_are_told_by_what_differs(tmp_path: Path) -> None:
+    for name, values in (("a", {"seed": 1}), ("b", {"model.hidden": 9}), ("c", {"train.learning_rate": 0.001, "seed": 2})):
+        RunFolder(tmp_path / name).open(config.load(None, SMALL | values | {"artifacts": str(tmp_path / name)}))
+    assert [run.method for run in runs.collect([tmp_path]).runs] == [
+        "LSTM(8)", "LSTM(8), learning_rate 0.001", "LSTM(9)"]
+
+
+def test_tables_escape_formulas() -> None:
+    assert Table("t", ["a", "b"], [["=1+1", -1.5], ["@x", None]]).csv == "a,b\n'=1+1,-1.5\n'@x,\n"
+
+
+def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
+    done = command("report", folder, "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12, "--title", "<b>Mine</b>")
+    assert done.returncode == 0, done.stderr
+    assert "4 runs, 0 solved" in done.stdout
+    assert "left out" in done.stderr
+    assert "&lt;b&gt;Mine&lt;/b&gt;" in (tmp_path / "page.html").read_text()
+    wrong = command("report", tmp_path / "nothing")
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
