@@ -78,7 +78,7 @@ class TrainingState:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
+            tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
         values = {
             "stopping": [self.stopping.best, self.stopping.best_epoch, self.stopping.wait],
             "schedule": asdict(self.schedule),
@@ -93,7 +93,7 @@ class TrainingState:
         self.model.load_state_dict(_with_prefix(tensors, "model."))
         self.best_weights = _with_prefix(tensors, "best.")
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _with_prefix(tensors, "adam.").items():
+        for key, tensor in _with_prefix(tensors, "moments.").items():
             index, _, name = key.partition(".")
             moments.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]

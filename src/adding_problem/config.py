@@ -164,14 +164,15 @@ class CurriculumConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training: Adam on the mean squared error, early stopping, best weights kept."""
+    """The training: gradient descent on the mean squared error, early stopping, best weights kept."""
 
     epochs: int = option(100, "most epochs to train", least=1)
     epoch_steps: int = option(100, "with dataset.stream: training steps in an epoch, which ends with a validation", least=1)
     batch: int = option(64, "sequences per step", least=1)
     es_patience: int | None = option(10, "epochs without improvement of es_monitor before training stops; null: never", least=1)
     es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping and the best weights watch")
-    learning_rate: float = option(1e-2, "learning rate of Adam", above=0, below=math.inf)
+    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)")
+    learning_rate: float = option(1e-2, "learning rate", above=0, below=math.inf)
     clip_value: float | None = option(
         10.0, "every component of the gradient is clipped to [-clip_value, clip_value]; null: not", above=0)
     clip_norm: float | None = option(None, "the norm of the whole gradient is clipped to this; null: not", above=0)

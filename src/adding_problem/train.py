@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from adding_problem import interruption, models, plots, rehearsal, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
-from adding_problem.config import RunConfig
+from adding_problem.config import RunConfig, TrainConfig
 from adding_problem.errors import BackendError, Interrupted, RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
 from adding_problem.task import (
@@ -35,6 +35,7 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
+_RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
 _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
 
 
@@ -152,8 +153,17 @@ def _fresh(config: RunConfig, device: torch.device, backend: str) -> TrainingSta
         _load_start(model, config.model.start_from)
     model.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=config.train.learning_rate, eps=_ADAM_EPSILON, fused=True)
-    return TrainingState(model, optimizer, EarlyStopping(config.train.es_patience), Schedule.first(config))
+    return TrainingState(model, _optimizer(config.train, trained), EarlyStopping(config.train.es_patience), Schedule.first(config))
+
+
+def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=config.learning_rate, eps=_ADAM_EPSILON, fused=True)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=config.learning_rate)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
 
 
 def _origin(config: RunConfig) -> str | None:
