@@ -401,7 +401,7 @@ def _is_costs(value: object) -> bool:
 
 
 _IS_KIND = {
-    "text": lambda value: isinstance(value, str),
+    "text": lambda value: isinstance(value, str) and value.isprintable(),
     "a whole number": _is_count,
     "a number": _is_number,
     "costs": _is_costs,

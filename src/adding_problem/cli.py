@@ -170,13 +170,18 @@ def _guarded(
         with interruption.at_once():
             command(arguments)
     except AddingProblemError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
         print(f"{stop}\n  to continue: {_continuing(parser, argv)}", file=sys.stderr)
         return stop.exit_code
     return 0
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that a stranger's file may have brought into a message."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _continuing(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> str:
@@ -339,6 +344,7 @@ def _watch(arguments: jsonargparse.Namespace) -> None:
 
 def _lengths(arguments: jsonargparse.Namespace) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from adding_problem import display, plots, validate
@@ -350,10 +356,10 @@ def _lengths(arguments: jsonargparse.Namespace) -> None:
     rows: list[tuple[str, list[float]]] = []
     for path in arguments.folders:
         run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
-        with display.counting(path, console) as counter:
+        with display.counting(escape(path), console) as counter:
             found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
         rows.append((f"{run_config.dataset.t:,} ({Path(path).name})", [score["mse"] for score in found]))
-        table.add_row(f"{run_config.dataset.t:,}", path, *(f"{mse:.1e}" for mse in rows[-1][1]))
+        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{mse:.1e}" for mse in rows[-1][1]))
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
@@ -377,6 +383,7 @@ def _models(arguments: jsonargparse.Namespace) -> None:
 
 def _compare(arguments: jsonargparse.Namespace) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from adding_problem import plots
@@ -385,7 +392,7 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", "run", "epochs", "best validation MSE")
     for row in curves:
-        table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")
+        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
     print(f"picture: {out}")
 

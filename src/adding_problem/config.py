@@ -79,7 +79,7 @@ MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
 
 COMMAND_LINE = "command line"
-_MOST_INT = (1 << 63) - 1
+_MOST_INT = (1 << 64) - 1
 _MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
 
 
@@ -292,7 +292,8 @@ def to_yaml(config: RunConfig) -> str:
         if head and head != section:
             lines.append(f"{head}:")
         section = head
-        text = yaml.safe_dump({name: config.get(key)}, width=10_000, allow_unicode=True).strip()
+        value = config.get(key)
+        text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=str(value).isprintable()).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
         if key == "model.start_from":
             lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
@@ -553,7 +554,7 @@ def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
         return
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
     if isinstance(value, int) and value > _MOST_INT:
-        raise ConfigError(key, "a whole number below 2^63", _show(value), f"change {key}: {opt.metadata['help']}")
+        raise ConfigError(key, "a whole number below 2^64", _show(value), f"change {key}: {opt.metadata['help']}")
     right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
     if not right or math.isnan(value):
         raise ConfigError(key, _describe(key, opt), _show(value), f"change {key}: {opt.metadata['help']}")

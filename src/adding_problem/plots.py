@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adding_problem import files
 from adding_problem.artifacts import EpochRow, RunFolder, write_picture
 from adding_problem.errors import RunFolderError
 
@@ -27,6 +28,7 @@ __all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
 _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
+_MAX_CURVES_BYTES = 64 << 20
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -176,11 +178,11 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
 def _original_curves(path: Path) -> list[_Curves]:
     """Loss curves by length from a JSON file; see `draw_comparison`."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(files.read_bounded(path, _MAX_CURVES_BYTES))
         return [_Curves(path.stem, int(t), [_ORIGINAL_EPOCH * (e + 1) for e in range(len(curves["loss"]))],
                         [float(v) for v in curves["loss"]], [float(v) for v in curves["val_loss"]])
                 for t, curves in document.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunFolderError(path, f"holds no loss curves by length ({error})",
                              'expected JSON such as {"150": {"loss": [...], "val_loss": [...]}}') from None
 

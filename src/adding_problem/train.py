@@ -207,8 +207,8 @@ def _train(work: _Work, listener: Listener | None) -> StopReason:
                 listener.on_epoch(row)
     except Interrupted as stop:
         work.checkpoints.write()
-        where = f"{state.sums.steps} steps into epoch {len(state.rows) + 1}"
-        raise Interrupted(stop.number, f"the checkpoint, {where}, is written") from None
+        where = f"step {state.sums.steps} of epoch {len(state.rows) + 1}"
+        raise Interrupted(stop.number, f"a checkpoint is written, at {where}") from None
     return reason
 
 
