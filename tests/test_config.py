@@ -147,7 +147,7 @@ def test_the_recipe_seed_is_the_defaults() -> None:
 
 BAD = {
     "curriculum on a fixed data set": ("curriculum: {start: 20}", "curriculum.start", "null where the data set is fixed"),
-    "curriculum too short": ("recipe: fast\ndataset: {variant: hs1997, t: 100}", "curriculum.start", "at least 22 steps"),
+    "curriculum too short": ("recipe: fast\ndataset: {variant: hs1997, t: 100}\ncurriculum: {start: 20}", "curriculum.start", "at least 22 steps"),
     "unknown recipe": ("recipe: slow", "recipe", "one of seed, fast"),
     "truth value expected": ("dataset: {stream: 3}", "dataset.stream", "true or false, found 3"),
     "held out too many": ("dataset: {dt_length: 100, held_out: 60}", "dataset.dt_length", "split into 40 and 60"),
