@@ -107,7 +107,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
                       memory=config.model.memory or (LENGTHS[-1] if zoo.takes(config.model.name, "memory") else None)),
         curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
-        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _MOST_TESTED)),
+        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, config.validate.dt_length or _MOST_TESTED)),
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):

@@ -1,0 +1,199 @@
+"""The league: how far does every model of the zoo remember, under the same budgets for all?
+
+    python benchmarks/league.py --minutes 5 --seeds 3 --out docs/league          all of it, resumable
+    python benchmarks/league.py --models gru mingru --minutes 1 --seeds 1 --out league
+
+For every model:
+
+1. Tuning: each of the learning rates RATES for `--tuning` minutes at T = 100 (recipe `fast`, seed 1000); the one with the lowest
+   validation loss is taken. All that was tried is in the JSON.
+2. For every seed one climb (`adding_problem.horizon`) of `--minutes` of training over LENGTHS. It gives the horizon (the longest T
+   with a mean squared error below 1e-3 on new sequences), the sequence-steps from its start to 1e-3 at T = 200, 1000 and 5000, and
+   the model of T = 500, which is tested at T = 5000.
+3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000.
+
+A second call leaves out what the file holds. --table FILE prints the results as Markdown and draws the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adding_problem import config, horizon, models, runtime, train, validate, zoo
+from adding_problem.task import sample_batch
+
+RATES = (1e-3, 3e-3, 1e-2)
+TUNING_LENGTH, TUNING_SEED = 100, 1000
+LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+COSTS_AT = (200, 1_000, 5_000)
+TRAINED, TESTED = 500, 5_000
+SEQUENCES = 1_000  # new ones for every test, at most
+
+
+def base(model: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration that all models share."""
+    return {"recipe": "fast", "model.name": model, "seed": seed, "validate.seed": seed + 1, "threads": arguments.threads,
+            "validate.dt_length": SEQUENCES}
+
+
+def tune(model: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
+    """What each learning rate came to."""
+    trials = []
+    for rate in RATES:
+        result = train.run(config.load(None, base(model, TUNING_SEED, arguments) | {
+            "dataset.t": TUNING_LENGTH, "train.learning_rate": rate, "train.budget_minutes": arguments.tuning,
+            "artifacts": str(arguments.keep / f"{model}-tuning-{rate:g}"),
+        }), resume=True)
+        trials.append({"learning_rate": rate, "val_loss": result["lowest_val_loss"] or math.inf, "seconds": result["seconds"],
+                       "sequence_steps": result["sequence_steps"]})
+    return trials
+
+
+def climb(model: str, seed: int, rate: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One climb, and the score of the model of T = 500 at T = 5000."""
+    folder = arguments.keep / f"{model}-{seed}"
+    run = config.load(None, base(model, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
+    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext()))
+    result: dict[str, Any] = {
+        "horizon": max((rung.t for rung in rungs if rung.solved), default=0),
+        "steps": {str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
+                  for rung in rungs if rung.t in COSTS_AT},
+        "rungs": [{key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs],
+    }
+    if any(rung.t == TRAINED for rung in rungs):
+        at_500 = config.load(folder / f"t{TRAINED}" / "config_copy.yaml", {"artifacts": str(folder / f"t{TRAINED}")})
+        (score,) = validate.scores(at_500, [TESTED], 256)
+        result["extrapolation"] = score["mse"]
+    return result
+
+
+def speed(model: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Sequence-steps per second, medians of five."""
+    run = config.load(None, base(model, 0, arguments))
+    backend = runtime.resolve_backend("auto", torch.device("cpu"))
+    x, y = sample_batch(16, 1000, seed=0)
+    with runtime.cpu_threads(arguments.threads):
+        network = models.build_model(run.model, seed=0, backend=backend, length=1000)
+
+        def training() -> None:
+            nn.functional.mse_loss(network(x), y).backward()  # type: ignore[no-untyped-call]
+
+        @torch.no_grad()
+        def inference() -> None:
+            network(x)
+
+        parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        return {"parameters": parameters, "training": _per_second(training), "inference": _per_second(inference)}
+
+
+def _per_second(step: Callable[[], None]) -> float:
+    step()
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return 16_000 / statistics.median(times)
+
+
+def table(league: dict[str, Any]) -> str:
+    """Markdown, the farthest first."""
+    rows = ["| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | trained at 500, tested at 5000 "
+            "| parameters | training, inference: thousand steps/s | learning rate |", "|---|---|---|---|---|---|---|"]
+    for name, entry in sorted(league["models"].items(), key=lambda item: -_median_horizon(item[1])):
+        climbs = list(entry["climbs"].values())
+        horizons = ", ".join(f"{c['horizon']:,}" for c in climbs)
+        costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
+        beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
+        pace = entry["speed"]
+        rows.append(f"| {name} | {_median_horizon(entry):,} ({horizons}) | {costs} "
+                    f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} | {pace['parameters']:,} "
+                    f"| {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f} | {entry['learning_rate']:g} |")
+    return "\n".join(rows)
+
+
+def _median_horizon(entry: dict[str, Any]) -> int:
+    return int(statistics.median_low([c["horizon"] for c in entry["climbs"].values()]))
+
+
+def _cost(steps: list[int | None]) -> str:
+    """The median, an unsolved run counting as more than all."""
+    middle = statistics.median_low([math.inf if cost is None else cost for cost in steps])
+    return "-" if middle == math.inf else f"{middle / 1e6:.2g} M"
+
+
+def draw(league: dict[str, Any], path: Path) -> None:
+    """A bar for every model's median horizon, a dot for every seed."""
+    from matplotlib.figure import Figure
+
+    ranking = sorted(league["models"].items(), key=lambda item: _median_horizon(item[1]))
+    figure = Figure(figsize=(8, 1 + 0.36 * len(ranking)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh([name for name, _ in ranking], [max(_median_horizon(entry), 10) for _, entry in ranking], color="#56B4E9")
+    for row, (_, entry) in enumerate(ranking):
+        horizons = [max(c["horizon"], 10) for c in entry["climbs"].values()]
+        axes.plot(horizons, [row] * len(horizons), "o", color="#D55E00", markersize=4)
+    axes.set(xscale="log", xlim=(10, 2e6), xlabel=f"longest T solved within {league['minutes']:g} minutes of training "
+                                                 f"({league['threads']} threads); dots: seeds; at the edge: not even 100")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.25)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Tune, climb and time every model; write JSON after each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(zoo.FAMILIES))
+    parser.add_argument("--minutes", type=float, default=5.0, help="training time of a climb")
+    parser.add_argument("--tuning", type=float, default=0.5, help="minutes for each learning rate")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders")
+    parser.add_argument("--out", default="league", help="JSON and picture: this name with .json and .png")
+    parser.add_argument("--table", type=Path, help="only print the results of this JSON as Markdown, and draw them")
+    arguments = parser.parse_args()
+    if arguments.table:
+        league = json.loads(arguments.table.read_text())
+        print(table(league))
+        draw(league, arguments.table.with_suffix(".png"))
+        return
+    out = Path(f"{arguments.out}.json")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    league = json.loads(out.read_text()) if out.exists() else {
+        "processor": runtime.processor(), "versions": runtime.versions(), "commit": commit, "minutes": arguments.minutes,
+        "tuning_minutes": arguments.tuning, "threads": arguments.threads, "models": {}}
+
+    def save() -> None:
+        out.write_text(json.dumps(league, indent=1) + "\n")
+
+    for model in arguments.models:
+        entry = league["models"].setdefault(model, {"climbs": {}})
+        if "speed" not in entry:
+            entry["tuning"] = tune(model, arguments)
+            entry["learning_rate"] = min(entry["tuning"], key=lambda trial: (trial["val_loss"], trial["seconds"]))["learning_rate"]
+            entry["speed"] = speed(model, arguments)
+            save()
+        for seed in range(arguments.seeds):
+            if str(seed) not in entry["climbs"]:
+                entry["climbs"][str(seed)] = climb(model, seed, entry["learning_rate"], arguments)
+                save()
+                print(f"{model} seed {seed}: horizon {entry['climbs'][str(seed)]['horizon']:,}", flush=True)
+    print(table(league))
+    draw(league, out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
