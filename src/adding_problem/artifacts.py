@@ -263,13 +263,18 @@ class RunFolder:
         Raises:
             RunFolderError: when a name would lead out of the folder.
         """
-        for name in sorted(files, key=lambda name: name == self.result.name):
+        for name, content in self.last_things_last(files):
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or name.startswith("/"):
                 raise RunFolderError(self.path, f"was sent a file of the name {name!r}", "expected one inside the folder")
             target = self.path.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write(target, files[name])
+            _write(target, content)
+
+    @staticmethod
+    def last_things_last(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+        """In the order of writing: a folder is complete once `result.json` is there."""
+        return sorted(files.items(), key=lambda item: item[0] == "result.json")
 
     def _require(self, file: Path) -> None:
         if not file.is_file():

@@ -16,7 +16,10 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from adding_problem.artifacts import RunFolder
+    from adding_problem.groups import Group
 
 __all__ = ["main", "original_main"]
 
@@ -318,7 +321,7 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from adding_problem import plots
+    from adding_problem import groups, plots
 
     out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
@@ -326,7 +329,31 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     for row in curves:
         table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
+    _print_groups(groups.collect(arguments.folders), Console())
     print(f"picture: {out}")
+
+
+def _print_groups(found: list[Group], console: Console) -> None:
+    """What several seeds say together, and two methods on the same seeds."""
+    from rich.table import Table
+
+    from adding_problem.groups import comparisons
+
+    if max(len(group.seeds) for group in found) > 1:
+        table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
+                      title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
+        for group in found:
+            table.add_row(f"{group.t:,}", f"{group.method}, {group.variant}", str(group.solved).replace(" (", "\n("),
+                          f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
+                              f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
+                              for name in ("1e-2", "1e-3")))
+        console.print(table)
+    for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
+        print(remark)
+    sentences = comparisons(found)
+    if len(sentences) > 1:
+        print(f"{len(sentences)} comparisons, p-values not corrected for their number:")
+    print("\n".join(sentences), end="\n" if sentences else "")
 
 
 if __name__ == "__main__":
