@@ -19,10 +19,10 @@ LEVELS = {
     "artifacts": 1, "models": 1, "runtime": 1, "statistics": 1, "task": 1,
     "groups": 2, "plots": 2,
     "train": 3, "validate": 3,
-    "display": 4, "horizon": 4, "sweep": 4,
+    "display": 4, "horizon": 4, "loggers": 4, "sweep": 4,
     "cli": 5, "__main__": 6, "__init__": 6,
 }
-SAME_LEVEL = {("config", "errors"), ("plots", "groups")}
+SAME_LEVEL = {("config", "errors"), ("plots", "groups"), ("sweep", "loggers")}
 
 
 def module_of(file: Path) -> str:

@@ -8,6 +8,7 @@
     model/                   model.safetensors (weights), model.json (architecture, shapes, versions)
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
+    tensorboard/             event files, where the configuration asks for them
 
 Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
 Pickles are written, for the original's users, and never read.
@@ -80,6 +81,7 @@ class RunFolder:
         self.validation = self.path / "validation.json"
         self.prediction_pickle = self.path / "pred.pkl"
         self.prediction_plot = self.path / "pred.png"
+        self.tensorboard = self.path / "tensorboard"
 
     # --- the life of a run ---
 
@@ -135,7 +137,7 @@ class RunFolder:
         """Delete the files of a run, the result first, and nothing that is not ours."""
         for file in (self.result, self.config_copy, self.metrics, self.loss_pickle, self.checkpoint, self.loss_plot,
                      self.weights, self.model_description, self.validation, self.prediction_pickle,
-                     self.prediction_plot):
+                     self.prediction_plot, *self.tensorboard.glob("events.out.tfevents.*")):
             file.unlink(missing_ok=True)
 
     # --- writing ---

@@ -175,7 +175,7 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         return
     from rich.console import Console
 
-    from adding_problem import display, train
+    from adding_problem import display, loggers, train
     from adding_problem.artifacts import RunFolder
 
     overwrite = bool(arguments.get("overwrite"))
@@ -188,7 +188,7 @@ def _train(arguments: jsonargparse.Namespace) -> None:
     training = "fresh" if data.stream else f"{data.n_train:,}"
     print(f"LSTM({run_config.model.hidden}) on the adding problem, T = {data.t:,} ({data.variant}): "
           f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
-    with display.TrainingDisplay(run_config, Console()) as listener:
+    with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
         result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite, listener=listener)
     _print_result(folder, result)
 

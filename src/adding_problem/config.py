@@ -192,6 +192,7 @@ class RunConfig:
     threads: int | None = option(None, "CPU threads; null: one per core", least=1)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
+    logger: Literal["tensorboard"] | None = option(None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
 
     def __post_init__(self) -> None:
@@ -212,9 +213,9 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value but `artifacts`, which says where the results go, not what they are."""
+        """SHA-256 over every value but `artifacts` and `logger`, which say where results go, not what they are."""
         values = self.to_dict()
-        del values["artifacts"]
+        del values["artifacts"], values["logger"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

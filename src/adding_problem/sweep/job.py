@@ -55,10 +55,11 @@ Task = Callable[[Job], Outcome]
 
 def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
-    from adding_problem import train, validate
+    from adding_problem import loggers, train, validate
 
     try:
-        train.run(job.config, resume=True)
+        with loggers.attached(job.config) as listener:
+            train.run(job.config, resume=True, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)
