@@ -1,5 +1,6 @@
 # make run      install, then train and validate configs/config.yaml
 # make test     install, then run all tests
+# make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make lint     ruff and mypy
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
@@ -11,14 +12,18 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test lint install peers clean
+.PHONY: run test test-cluster lint install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
 	$(BIN)/adding-problem validate --config $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest tests native/tests
+	$(BIN)/python -m pytest tests native/tests --ignore tests/cluster
+
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,tensorboard]'
+	$(BIN)/python -m pytest tests/cluster tests/test_loggers.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -37,7 +37,9 @@ def cluster() -> Iterator[Any]:
     """A head that takes no runs, and two nodes that take one each."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # A lost node is noticed after five seconds instead of half a minute.
+    checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": checks})
     nodes = [found.add_node(num_cpus=1) for _ in range(2)]
     found.wait_for_nodes()
     found.spare = nodes[1]
