@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=
 
 SLOW = """
 dataset: {dt_length: 1000}
-train: {epochs: 60, batch: 8, es_patience: null}
+train: {epochs: 30, batch: 8, es_patience: null}
 model: {hidden: 16}
 backend: torch
 grid: {dataset.t: [40, 60], seed: [0, 1, 2]}
