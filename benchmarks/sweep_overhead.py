@@ -39,11 +39,11 @@ def measure(engine: str, n: int, workers: int, results: Any) -> None:
         begin = time.perf_counter()
         runs = plan.read(file, out=f"{folder}/out")
         planned = time.perf_counter()
-        chosen = LocalEngine(workers, nothing) if engine == "local" else RayEngine(workers, None, None, None, nothing)
+        chosen = LocalEngine(workers, nothing) if engine == "local" else RayEngine(workers, cpus=workers, task=nothing)
         board = driver.run(runs, chosen, score=False)
         end = time.perf_counter()
-        if board.counts() != {"done": n}:
-            raise RuntimeError(f"expected {n} runs done, found {board.counts()}")
+        if board.counts["done"] != n:
+            raise RuntimeError(f"expected {n} runs done, found {board.counts}")
     results.put({"plan_seconds": planned - begin, "seconds": end - planned,
                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
 

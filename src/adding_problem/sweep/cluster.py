@@ -8,6 +8,7 @@ checkpoint that had left, and the numbers are those of a run that was never dist
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 import threading
 import time
@@ -26,6 +27,8 @@ __all__ = ["RayEngine"]
 
 _SYNC_SECONDS = 5.0  # between looks at a run's files; after a slow transfer ten times as long as that took
 _MOST_SYNC_SECONDS = 60.0
+_ASK_SECONDS = 0.5
+_log = logging.getLogger(__name__)
 _ENDED_AT_ONCE = 256  # outcomes that one call fetches
 
 
@@ -45,6 +48,7 @@ class RayEngine:
     Args:
         workers: most runs at a time; None is as many as the cluster has room for.
         address: of a running cluster (`auto` finds it on this machine); None starts one here, for the sweep alone.
+        cpus: of the cluster that is started here; None is as many as there are.
         gpus: of each run; None is 1 where the configuration's device is cuda, else 0.
         storage: path or fsspec URL, reached from all nodes, that the files go through; None sends them through Ray.
         task: what is done with a job.
@@ -55,24 +59,26 @@ class RayEngine:
     """
 
     def __init__(
-        self, workers: int | None, address: str | None, gpus: float | None, storage: str | None, task: Task = perform
+        self, workers: int | None = None, address: str | None = None, cpus: int | None = None, gpus: float | None = None,
+        storage: str | None = None, task: Task = perform,
     ) -> None:
         if address is not None and address.startswith("ray://"):
             raise ConfigError("--address", "the address of a cluster that this machine is a node of", repr(address),
                               "start the sweep on a node of the cluster, such as by ray job submit", COMMAND_LINE)
-        self._workers, self._address, self._gpus = workers, address, gpus
+        self._workers, self._address, self._cpus, self._gpus = workers, address, cpus, gpus
         self._storage, self._task = storage, task
         self._pending: dict[Any, Job] = {}
+        self._begun: set[str] = set()
+        self._asked = 0.0
         self._ray: Any = None
         self._desk: Any = None
-        self._folder: str | None = None
 
     def __enter__(self) -> RayEngine:
         try:
             import ray
         except ImportError:
             raise BackendError("engine: Ray is not installed", "pip install 'adding-problem[ray]'") from None
-        here = {} if self._address else {"num_cpus": self._workers, "include_dashboard": False}
+        here = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -93,7 +99,8 @@ class RayEngine:
         """Queue a job; Ray gives it a node that has its CPUs and GPUs."""
         if self._desk is None:
             self._desk = self._open_desk(Path(job.config.artifacts).parent)
-        gpus = self._gpus if self._gpus is not None else float(job.config.device == "cuda")
+            self._warn_of_waiting(job)
+        gpus = self._gpus_of(job)
         # Lost tasks are begun again by the driver of the sweep, which counts and tells them.
         remote = self._ray.remote(_remote).options(
             num_cpus=job.config.threads or 1, num_gpus=gpus, max_retries=0, name=job.name)
@@ -101,10 +108,10 @@ class RayEngine:
 
     def running(self) -> set[str]:
         """Names of the jobs that a worker has begun."""
-        if self._desk is None:
-            return set()
-        pending = {job.name for job in self._pending.values()}
-        return pending & set(self._ray.get(self._desk.begun.remote()))
+        if self._desk is not None and time.monotonic() - self._asked > _ASK_SECONDS:
+            self._asked = time.monotonic()
+            self._begun |= self._ray.get(self._desk.begun.remote()) & {job.name for job in self._pending.values()}
+        return self._begun
 
     def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
         """Jobs that ended, as soon as there is one, at most after so many seconds."""
@@ -116,6 +123,7 @@ class RayEngine:
 
     def _outcome(self, reference: Any) -> tuple[str, Outcome]:
         job = self._pending.pop(reference)
+        self._begun.discard(job.name)
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -125,6 +133,16 @@ class RayEngine:
         if self._storage and outcome.state == "done":
             RunFolder(job.config.artifacts).restore(_Files(self._storage).load(job.name))
         return job.name, outcome
+
+    def _gpus_of(self, job: Job) -> float:
+        return self._gpus if self._gpus is not None else float(job.config.device == "cuda")
+
+    def _warn_of_waiting(self, job: Job) -> None:
+        """An autoscaler may bring a node with what a run asks for; without one, the run would wait for ever in silence."""
+        cpus, gpus = job.config.threads or 1, self._gpus_of(job)
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            _log.warning("no node of the cluster has %s CPUs and %s GPUs now: runs wait until one comes", cpus, gpus)
 
     def _open_desk(self, folder: Path) -> Any:
         """The actor on the driver's node that receives files; Ray starts it again when its process is killed."""
@@ -145,7 +163,9 @@ class _Desk:
         self._begun.add(name)
 
     def begun(self) -> set[str]:
-        return self._begun
+        """Since the last call."""
+        new, self._begun = self._begun, set()
+        return new
 
     def load(self, name: str) -> dict[str, bytes]:
         return self._files.load(name)
@@ -233,7 +253,7 @@ class _Sender:
         pause = 0.0
         while not self._end.wait(pause):
             begin = time.monotonic()
-            with suppress(OSError):  # a storage that does not answer now: what is not sent stays to be sent
+            with suppress(Exception):  # what a storage or the desk does not take now is sent next time, and at the end
                 self._send()
             pause = min(_MOST_SYNC_SECONDS, max(_SYNC_SECONDS, 10 * (time.monotonic() - begin)))
 
