@@ -1,6 +1,7 @@
 # make run      install, then train and validate configs/config.yaml
 # make test     install, then run all tests
 # make test-browser  install, then look at the report in a real browser
+# make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make lint     ruff and mypy
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
@@ -12,18 +13,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test test-browser lint install peers clean
+.PHONY: run test test-browser test-cluster lint install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
 	$(BIN)/adding-problem validate --config $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest tests native/tests --ignore tests/browser
+	$(BIN)/python -m pytest tests native/tests --ignore tests/browser --ignore tests/cluster
 
 test-browser: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest tests/browser
+
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,tensorboard]'
+	$(BIN)/python -m pytest tests/cluster tests/test_loggers.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -20,10 +20,12 @@ LEVELS = {
     "config": 2,
     "lock": 3, "models": 3, "runtime": 3, "task": 3,
     "artifacts": 4, "rehearsal": 4, "schedule": 4,
-    "checkpoint": 5, "plots": 5,
-    "train": 6, "validate": 6,
-    "display": 7, "horizon": 7, "report": 7, "sweep": 7,
-    "cli": 8, "__main__": 9, "__init__": 9,
+    "checkpoint": 5, "groups": 5,
+    "plots": 6,
+    "train": 7, "validate": 7,
+    "display": 8, "horizon": 8, "loggers": 8,
+    "report": 9, "sweep": 9,
+    "cli": 10, "__main__": 11, "__init__": 11,
 }
 
 

@@ -17,7 +17,7 @@ from adding_problem import config
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError
 from adding_problem.sweep import driver, engines, plan, watch
-from adding_problem.sweep.job import Job, Outcome
+from adding_problem.sweep.job import Job, Outcome, finished, perform
 from adding_problem.sweep.local import LocalEngine
 from tests.conftest import REPOSITORY, Command
 
@@ -155,7 +155,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(tmp_path: Path, com
     assert len(numbers(out)) == 4
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file() and file.name != driver.SWEEP_FILE}
     again = driver.run(plan.read(path, out=str(out)), LocalEngine(1))
-    assert again.counts() == {"done": 4}
+    assert again.counts["done"] == 4
     assert before == {file: file.stat().st_mtime_ns for file in before}  # nothing was trained or scored again
     shown = command("watch", out, "--once")
     assert shown.returncode == 0
@@ -220,6 +220,21 @@ def test_a_run_that_always_kills_its_process_fails_in_the_end(tmp_path: Path) ->
         driver.raise_failures(board)
 
 
+class Interrupted(LocalEngine):
+    """An engine during whose work the user presses Ctrl-C."""
+
+    def wait(self, seconds: float) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_sweep_says_that_it_can_go_on(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
+    with pytest.raises(driver.SweepCutError, match="goes on where each run stood") as caught:
+        driver.run(runs, Interrupted(1, always_dies), score=False)
+    assert caught.value.exit_code == 130
+    assert json.loads((tmp_path / "a" / "sweep.json").read_text())["counts"] == {"queued": 2}
+
+
 def test_workers_times_threads_stay_within_the_cores(tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     runs = plan.read(write(tmp_path, f"threads: {cores}\ngrid: {{seed: [0]}}"))
@@ -236,8 +251,21 @@ def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
     entries = {r.name: driver.Entry(r.name, "", {}, plan.most_sequence_steps(r.config)) for r in runs}
     board = driver.Board(tmp_path, entries, begin=time.time() - 10)
     assert board.seconds_left() is None
-    next(iter(entries.values())).state = "done"
+    board.move(next(iter(entries.values())), "done")
     assert board.seconds_left() == pytest.approx(30, rel=0.01)
+
+
+def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
+    text = "dataset: {dt_length: 200}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10]}\n"
+    (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
+    job = Job(run.name, run.config, score=True)
+    assert finished(job) is None
+    first = perform(job)
+    assert (first.state, finished(job)) == ("done", first)
+    folder = RunFolder(run.config.artifacts)
+    folder.write_validation(folder.read_validation() | {"t": 40, "mse": 1.0})
+    assert finished(job) is None
+    assert perform(job) == first
 
 
 def test_watching_a_folder_of_runs(tmp_path: Path) -> None:

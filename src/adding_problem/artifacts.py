@@ -8,6 +8,7 @@
     model/                   model.safetensors (weights), model.json (architecture, shapes, versions)
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
+    tensorboard/             event files, where the configuration asks for them
 
 Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
 Pickles are written, for the original's users, and never read. What is read may come from a stranger: regular files inside
@@ -90,6 +91,7 @@ class RunFolder:
         self.validation = self.path / "validation.json"
         self.prediction_pickle = self.path / "pred.pkl"
         self.prediction_plot = self.path / "pred.png"
+        self.tensorboard = self.path / "tensorboard"
         self._lock: FolderLock | None = None
 
     # --- the life of a run ---
@@ -166,7 +168,8 @@ class RunFolder:
 
     def _own_files(self) -> list[Path]:
         return [self.result, self.metrics, self.loss_pickle, self.checkpoint, self.previous_checkpoint, self.loss_plot,
-                self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot]
+                self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot,
+                *self.tensorboard.glob("events.out.tfevents.*")]
 
     def _clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
@@ -356,13 +359,18 @@ class RunFolder:
         Raises:
             RunFolderError: when a name would lead out of the folder.
         """
-        for name in sorted(files, key=lambda name: name == self.result.name):
+        for name, content in self.last_things_last(files):
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or name.startswith("/"):
                 raise RunFolderError(self.path, f"was sent a file of the name {name!r}", "expected one inside the folder")
             target = self.path.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._write(target, files[name])
+            self._write(target, content)
+
+    @staticmethod
+    def last_things_last(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+        """In the order of writing: a folder is complete once `result.json` is there."""
+        return sorted(files.items(), key=lambda item: item[0] == "result.json")
 
     def _require(self, file: Path) -> None:
         if not files.is_regular(file):

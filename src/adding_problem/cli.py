@@ -19,7 +19,10 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from adding_problem.artifacts import RunFolder
+    from adding_problem.groups import Group
 
 __all__ = ["main", "original_main"]
 
@@ -219,7 +222,7 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         return
     from rich.console import Console
 
-    from adding_problem import display, train
+    from adding_problem import display, loggers, train
     from adding_problem.artifacts import RunFolder
 
     overwrite = bool(arguments.get("overwrite"))
@@ -232,7 +235,7 @@ def _train(arguments: jsonargparse.Namespace) -> None:
     training = "fresh" if data.stream else f"{data.n_train:,}"
     print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
           f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
-    with display.TrainingDisplay(run_config, Console()) as listener:
+    with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
         result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
                            takeover=bool(arguments.get("takeover")), listener=listener)
     _print_result(folder, result)
@@ -386,7 +389,7 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from adding_problem import plots
+    from adding_problem import groups, plots
 
     out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
@@ -394,7 +397,31 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     for row in curves:
         table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
+    _print_groups(groups.collect(arguments.folders), Console())
     print(f"picture: {out}")
+
+
+def _print_groups(found: list[Group], console: Console) -> None:
+    """What several seeds say together, and two methods on the same seeds."""
+    from rich.table import Table
+
+    from adding_problem.groups import comparisons
+
+    if max(len(group.seeds) for group in found) > 1:
+        table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
+                      title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
+        for group in found:
+            table.add_row(f"{group.t:,}", f"{group.method}, {group.variant}", str(group.solved).replace(" (", "\n("),
+                          f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
+                              f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
+                              for name in ("1e-2", "1e-3")))
+        console.print(table)
+    for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
+        print(remark)
+    sentences = comparisons(found)
+    if len(sentences) > 1:
+        print(f"{len(sentences)} comparisons, p-values not corrected for their number:")
+    print("\n".join(sentences), end="\n" if sentences else "")
 
 
 def _report(arguments: jsonargparse.Namespace) -> None:

@@ -217,6 +217,7 @@ class RunConfig:
     threads: int | None = option(None, "CPU threads; null: one per core", least=1, below=1025)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
+    logger: Literal["tensorboard"] | None = option(None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
 
     def __post_init__(self) -> None:
@@ -244,7 +245,7 @@ class RunConfig:
         A default of the model counts as if it had been written down.
         """
         values = self.to_dict()
-        del values["artifacts"], values["train"]["checkpoint_minutes"]
+        del values["artifacts"], values["logger"], values["train"]["checkpoint_minutes"]
         values["model"]["arguments"] = zoo.completed(self.model.name, self.model.given)
         for key in ("hidden", "init", "memory"):
             del values["model"][key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adding_problem import files
+from adding_problem import files, groups
 from adding_problem.artifacts import EpochRow, RunFolder, write_picture
 from adding_problem.errors import RunFolderError
+from adding_problem.groups import Group
+from adding_problem.statistics import FEW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +29,8 @@ __all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw
 
 # Okabe & Ito's palette: told apart by colour-blind readers too.
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
+_PALETTE = (_VALIDATION, "#0072B2", "#CC79A7", "#E69F00", _TRAIN, "#000000")
+_MOST_BANDS = 4  # curves of one panel that are drawn with their bands
 _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
 _MAX_CURVES_BYTES = 64 << 20
@@ -105,7 +110,9 @@ def draw_predictions(
 
 
 def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None = None) -> list[dict[str, Any]]:
-    """Best validation loss against T, and every run's curves in small multiples, one panel per T.
+    """Best loss against T, and every run's curves in small multiples, one panel per T.
+
+    Of several seeds the medians with 95% intervals, and when they had solved it.
 
     Args:
         path: where the picture goes; the suffix chooses the format (png, pdf, svg).
@@ -120,12 +127,17 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
     """
     ours = [_curves_of(RunFolder(folder)) for folder in folders]
     theirs = _original_curves(original) if original else []
+    found = groups.collect(folders)
+    seeds = max(len(group.seeds) for group in found) > 1
     lengths = sorted({curves.t for curves in [*ours, *theirs]})
     columns = min(4, len(lengths))
     rows = math.ceil(len(lengths) / columns)
-    with _figure(path, (max(7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
+    with _figure(path, (max(12 if seeds else 7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.5, 2.4 * rows])[:, 0]
-        _plot_best(top.add_subplot(), ours, theirs)
+        best, *solved = top.subplots(1, 2 if seeds else 1, squeeze=False)[0]
+        _plot_best(best, found, theirs)
+        for axes in solved:
+            _plot_solved_by(axes, found)
         panels = bottom.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in panels.flat[len(lengths):]:
             axes.set_axis_off()
@@ -200,15 +212,39 @@ def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
     axes.set_yscale("log")
 
 
-def _plot_best(axes: Axes, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
-    for name, group, color, marker in (("this package", ours, _VALIDATION, "o"), ("the original", theirs, _ORIGINAL, "s")):
-        ordered = sorted(group, key=lambda curves: curves.t)
-        if ordered:
-            axes.plot([c.t for c in ordered], [c.best for c in ordered], marker, linestyle="-", color=color, label=name)
+def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves]) -> None:
+    methods = list(dict.fromkeys((group.method, group.variant) for group in found))
+    for (method, variant), color in zip(methods, itertools.cycle(_PALETTE)):
+        members = [group for group in found if (group.method, group.variant) == (method, variant)]
+        losses = [group.losses for group in members]
+        label = f"{method}, {variant} (median of {min(e.n for e in losses)} to {max(e.n for e in losses)} seeds)"
+        axes.plot([group.t for group in members], [entry.median for entry in losses], "o-", color=color, label=label)
+        for group, entry in zip(members, losses, strict=True):
+            low, high = entry.interval or (entry.least, entry.most)
+            axes.plot([group.t] * 2, [low, min(high, 1.0)], color=color, linewidth=2.5 if entry.interval else 1, alpha=0.6)
+    if theirs:
+        ordered = sorted(theirs, key=lambda curves: curves.t)
+        axes.plot([c.t for c in ordered], [c.best for c in ordered], "s-", color=_ORIGINAL, label="the original")
     _constant_line(axes, 1 / 6, "always answering 1")
-    axes.set(xlabel="sequence length T", ylabel="best validation MSE", yscale="log")
-    axes.set_title("Best validation loss against the length")
-    axes.legend()
+    axes.set(xlabel="sequence length T", ylabel="mean squared error", yscale="log")
+    axes.set_title("Loss against the length, 95% intervals", fontsize=11)
+    axes.legend(fontsize=9)
+
+
+def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
+    """Kaplan and Meier's curves of the share of runs with a validation loss below 1e-3; a band where there are few curves."""
+    for group, color in zip(found, itertools.cycle(_PALETTE)):
+        curve = group.cost("1e-3", "sequence_steps")
+        end = max(row.sequence_steps for seed in group.seeds for row in seed.rows) if any(s.rows for s in group.seeds) else 0
+        places = [0.0, *curve.costs, max([end, *curve.costs])]
+        axes.step([place / 1e6 for place in places], [0.0, *curve.share, (curve.share or (0.0,))[-1]], where="post",
+                  color=color, label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})")
+        if len(found) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
+            low, high = (np.nan_to_num([0.0, *side, side[-1]], nan=at) for side, at in ((curve.low, 0.0), (curve.high, 1.0)))
+            axes.fill_between([place / 1e6 for place in places], low, high, step="post", color=color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="million sequence-steps", ylabel="share of runs", ylim=(-0.03, 1.03))
+    axes.set_title("Solved by: validation MSE below 1e-3", fontsize=11)
+    axes.legend(fontsize=8)
 
 
 def _plot_panel(axes: Axes, t: int, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:

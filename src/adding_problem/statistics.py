@@ -82,6 +82,20 @@ class Survival:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
+    def __str__(self) -> str:
+        if self.least is None or self.most is None:
+            return f"never, in {self.n}"
+        middle = "most never" if self.median is None else _short(self.median)
+        return f"{middle} ({_short(self.least)} to {_short(self.most)})"
+
+
+def _short(count: float) -> str:
+    """Such as 950, 12.3k or 4.5M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.3g}"
+
 
 def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
     """Kaplan and Meier's estimate (1958): runs in which the event did not come count as censored at their end.
@@ -126,6 +140,9 @@ class Losses:
     least: float
     most: float
     interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        return f"{self.median:.1e}" + (f" ({self.interval[0]:.1e} to {self.interval[1]:.1e})" if self.interval else "")
 
 
 def losses(values: Sequence[float]) -> Losses:

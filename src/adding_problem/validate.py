@@ -25,7 +25,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["load_model", "run", "score_once", "scores"]
+__all__ = ["kept_score", "load_model", "run", "score_once", "scores"]
 
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
@@ -119,13 +119,22 @@ def score_once(config: RunConfig) -> dict[str, Any]:
 
     The sequences are those of `run`; their pickle and picture, which may be large, are not made.
     """
-    folder, n = RunFolder(config.artifacts), config.validate.dt_length or config.dataset.dt_length
-    asked = {"t": config.dataset.t, "seed": config.validate.seed, "sequences": n, "model": folder.read_result()["digest"]}
-    if folder.validation.exists() and asked.items() <= (score := folder.read_validation()).items():
+    if score := kept_score(config):
         return score
+    n = config.validate.dt_length or config.dataset.dt_length
     (score,) = scores(config, [config.dataset.t], n, own=config.model.name)
-    folder.write_validation(score)
+    RunFolder(config.artifacts).write_validation(score)
     return score
+
+
+def kept_score(config: RunConfig) -> dict[str, Any] | None:
+    """`validation.json`, unless it is missing or of another model, length, seed or number of sequences."""
+    folder, n = RunFolder(config.artifacts), config.validate.dt_length or config.dataset.dt_length
+    if not folder.validation.is_file():
+        return None
+    asked = {"t": config.dataset.t, "seed": config.validate.seed, "sequences": n, "model": folder.read_result().get("digest")}
+    score = folder.read_validation()
+    return score if asked.items() <= score.items() else None
 
 
 @contextmanager

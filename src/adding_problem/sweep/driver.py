@@ -19,7 +19,7 @@ from adding_problem.errors import AddingProblemError
 from adding_problem.sweep.job import Job, Outcome, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
 
-__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "SweepError", "raise_failures", "run"]
+__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "SweepCutError", "SweepError", "raise_failures", "run"]
 
 SWEEP_FILE = "sweep.json"
 State = Literal["queued", "running", "done", "failed"]
@@ -32,6 +32,12 @@ class SweepError(AddingProblemError):
     """Runs of a sweep failed; everything else of it is done."""
 
     exit_code = 1
+
+
+class SweepCutError(AddingProblemError):
+    """The user ended a sweep before its end."""
+
+    exit_code = 130  # 128 + SIGINT, as shells report it
 
 
 class Engine(Protocol):
@@ -68,13 +74,6 @@ class Entry:
     seconds: float = 0.0
     sequence_steps: int = 0
 
-    def close(self, outcome: Outcome) -> None:
-        """Take what became of the run."""
-        self.state = "done" if outcome.state == "done" else "failed"
-        self.message, self.traceback = outcome.message, outcome.traceback
-        self.best_val_loss, self.mse = outcome.best_val_loss, outcome.mse
-        self.seconds, self.sequence_steps = outcome.seconds, outcome.sequence_steps
-
 
 @dataclass
 class Board:
@@ -90,29 +89,48 @@ class Board:
     entries: dict[str, Entry]
     changed: Entry | None = None
     begin: float = field(default_factory=time.time)
-    _done_before: int = 0
+    counts: Counter[str] = field(init=False)
+    _weights: Counter[str] = field(init=False)  # most sequence-steps of the runs in each state
+    _weight_before: int = 0
     _next_write: float = 0.0
 
-    def counts(self) -> Counter[str]:
-        """Number of runs by state."""
-        return Counter(entry.state for entry in self.entries.values())
+    def __post_init__(self) -> None:
+        # Kept up to date by `move`: of thousands of runs they are not counted anew at every change.
+        self.counts = Counter(entry.state for entry in self.entries.values())
+        self._weights = Counter()
+        for entry in self.entries.values():
+            self._weights[entry.state] += entry.most_sequence_steps
+
+    def move(self, entry: Entry, state: State) -> None:
+        """Change a run's state."""
+        for tally, weight in ((self.counts, 1), (self._weights, entry.most_sequence_steps)):
+            tally[entry.state] -= weight
+            tally[state] += weight
+        entry.state = state
+
+    def close(self, entry: Entry, outcome: Outcome) -> None:
+        """Take what became of a run."""
+        self.move(entry, "done" if outcome.state == "done" else "failed")
+        entry.message, entry.traceback = outcome.message, outcome.traceback
+        entry.best_val_loss, entry.mse = outcome.best_val_loss, outcome.mse
+        entry.seconds, entry.sequence_steps = outcome.seconds, outcome.sequence_steps
 
     def seconds_left(self) -> float | None:
         """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take."""
-        done = sum(e.most_sequence_steps for e in self.entries.values() if e.state in ("done", "failed")) - self._done_before
-        left = sum(e.most_sequence_steps for e in self.entries.values() if e.state in ("queued", "running"))
+        done = self._weights["done"] + self._weights["failed"] - self._weight_before
+        left = self._weights["queued"] + self._weights["running"]
         return (time.time() - self.begin) * left / done if done else None
 
     def begin_now(self) -> None:
         """What is done by now was done by an earlier call."""
-        self._done_before = sum(e.most_sequence_steps for e in self.entries.values() if e.state == "done")
+        self._weight_before = self._weights["done"]
 
     def write(self, *, now: bool) -> None:
         """`sweep.json`; of thousands of runs not at every change, unless it has to be now."""
         if not now and time.time() < self._next_write:
             return
         start = time.time()
-        document = {"begin": self.begin, "updated": start, "counts": dict(self.counts()),
+        document = {"begin": self.begin, "updated": start, "counts": {state: n for state, n in self.counts.items() if n},
                     "runs": [asdict(entry) for entry in self.entries.values()]}
         write_json(self.folder / SWEEP_FILE, document)
         self._next_write = time.time() + max(_POLL_SECONDS, (time.time() - start) / _WRITING_SHARE)
@@ -144,7 +162,7 @@ def run(
     jobs = {r.name: Job(r.name, r.config, score) for r in runs}
     for name, job in jobs.items():
         if outcome := finished(job):
-            board.entries[name].close(outcome)
+            board.close(board.entries[name], outcome)
     board.begin_now()
     waiting = deque(job for name, job in jobs.items() if board.entries[name].state == "queued")
     board.write(now=True)
@@ -153,10 +171,13 @@ def run(
         if waiting:
             with engine as entered:
                 _drive(board, jobs, waiting, entered, retries, follow)
+    except KeyboardInterrupt:
+        raise SweepCutError(f"interrupted with {board.counts['done']} of {len(runs)} runs done.\n  remedy: the same command "
+                               "goes on where each run stood") from None
     finally:
         for entry in board.entries.values():
-            if entry.state == "running":  # interrupted
-                entry.state = "queued"
+            if entry.state == "running":
+                board.move(entry, "queued")
         board.write(now=True)
     return board
 
@@ -184,10 +205,11 @@ def _drive(
         for name, outcome in ended:
             entry = board.entries[name]
             if outcome.state == "died" and entry.deaths < retries:
-                entry.deaths, entry.state, entry.message = entry.deaths + 1, "queued", outcome.message
+                entry.deaths, entry.message = entry.deaths + 1, outcome.message
+                board.move(entry, "queued")
                 waiting.append(jobs[name])
             else:
-                entry.close(outcome)
+                board.close(entry, outcome)
                 if outcome.state == "died":
                     entry.message = f"lost {entry.deaths + 1} times, last because {outcome.message}"
             _tell(board, entry, follow)
@@ -198,7 +220,7 @@ def _drive(
 def _mark_running(board: Board, running: set[str]) -> None:
     for name in running:
         if board.entries[name].state == "queued":
-            board.entries[name].state = "running"
+            board.move(board.entries[name], "running")
 
 
 def _tell(board: Board, changed: Entry | None, follow: Callable[[Board], None]) -> None:

@@ -59,7 +59,9 @@ def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[
     if choice.engine == "ray":
         from adding_problem.sweep.cluster import RayEngine
 
-        return RayEngine(choice.workers, choice.address, choice.gpus, choice.storage)
+        here = choice.address is None and choice.workers is not None
+        cpus = _workers(choice.workers, _threads(runs)) * _threads(runs) if here else None
+        return RayEngine(choice.workers, choice.address, cpus, choice.gpus, choice.storage)
     return LocalEngine(_workers(choice.workers, _threads(runs)))
 
 

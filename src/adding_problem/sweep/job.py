@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from adding_problem import loggers, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError
@@ -55,10 +57,9 @@ Task = Callable[[Job], Outcome]
 
 def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
-    from adding_problem import train, validate
-
     try:
-        train.run(job.config, resume=True)
+        with loggers.attached(job.config) as listener:
+            train.run(job.config, resume=True, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)
@@ -71,11 +72,10 @@ def perform(job: Job) -> Outcome:
 def finished(job: Job) -> Outcome | None:
     """The outcome of a job that was done earlier; None where there is still something to do."""
     folder = RunFolder(job.config.artifacts)
-    try:
-        if folder.holds_finished(job.config) and (folder.validation.exists() or not job.score):
+    with suppress(RunFolderError):  # damaged: the job itself will say so
+        if folder.result.is_file() and folder.read_result().get("digest") == job.config.digest and (
+                not job.score or validate.kept_score(job.config)):
             return _read(job)
-    except RunFolderError:  # damaged: the job itself will say so
-        pass
     return None
 
 

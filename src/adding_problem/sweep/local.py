@@ -39,7 +39,10 @@ class LocalEngine:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+        workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
+        for worker in workers:
+            worker.ask_to_end()
+        for worker in workers:
             worker.stop()
 
     @property
@@ -91,10 +94,13 @@ class _Worker:
             return f"its process was ended by {signal.Signals(-code).name}{hint}"
         return f"its process ended with exit code {code}"
 
-    def stop(self) -> None:
-        """End the process; the run that it may have goes on from its checkpoint next time."""
+    def ask_to_end(self) -> None:
+        """The run that it may have goes on from its checkpoint next time."""
         self.pipe.close()
         self._process.terminate()
+
+    def stop(self) -> None:
+        """Wait for the end that was asked for; bring it about where it does not come."""
         self._process.join(_GRACE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
@@ -102,7 +108,8 @@ class _Worker:
 
 def _serve(pipe: Any, task: Task) -> None:
     """What a worker process does: jobs, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver answers it
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C reaches the whole group of a terminal; the driver alone answers it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:

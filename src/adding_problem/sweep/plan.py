@@ -65,7 +65,7 @@ def read(path: str | Path, overrides: Mapping[str, Any] | None = None, out: str 
     _check_sections(document, source)
     grid = _grid(document.pop("grid", None), source)
     listed = _listed(document.pop("runs", None), source)
-    fixed = {"threads": 1, **dict(configuration.flatten(document, source)), **(overrides or {})}
+    fixed = {**dict(configuration.flatten(document, source)), **(overrides or {})}
     _check_varied({*grid, *itertools.chain(*listed)}, fixed, overrides or {}, grid, listed, source)
     runs = [_planned(fixed, varies, overrides or {}, out, source) for varies in _points(grid, listed)]
     _check_distinct(runs, source)
@@ -125,7 +125,7 @@ def _check_varied(
         if key == "artifacts":
             raise ConfigError(key, "one folder for the whole sweep", "one that varies", "move it out of the sweep's sections; "
                               "every run has a folder of its own in it", source)
-        if key in fixed and key != "threads":
+        if key in fixed:
             raise ConfigError(key, "a key that either varies or is set for all runs", "both",
                               f"remove {key} from one of the two places", where)
         if key in grid and any(key in entry for entry in listed):
@@ -144,7 +144,7 @@ def _points(grid: Mapping[str, list[Any]], listed: Sequence[Mapping[str, Any]]) 
 def _planned(
     fixed: Mapping[str, Any], varies: Mapping[str, Any], overrides: Mapping[str, Any], out: str | None, source: str
 ) -> PlannedRun:
-    values = {**fixed, **varies}
+    values = {"threads": 1, **fixed, **varies}
     if "validate.seed" not in values and values.get("seed") == RunConfig().validate.seed:
         values["validate.seed"] = RunConfig().validate.seed + 1
     try:

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group
 
 def follow(folder: Path, console: Console) -> None:
     """Show the table until every run is done or failed, or the user ends it."""
-    with Live(console=console, auto_refresh=False) as live:
+    with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
             lines = look(folder)
             live.update(render(str(folder), lines, max(3, console.height - 8)), refresh=True)
@@ -149,7 +150,7 @@ class SweepDisplay:
 
 
 def _sentence(board: Board, entry: Entry) -> str:
-    counts = board.counts()
+    counts = board.counts
     if entry.state == "done":
         scored = "" if entry.mse is None else f", MSE on new data {entry.mse:.2e}"
         what = f"lowest validation loss {_number(entry.best_val_loss)}{scored}, {entry.seconds:.1f} s"

@@ -1,0 +1,84 @@
+"""What does a sweep cost beside its runs, with thousands of them queued?
+
+    python benchmarks/sweep_overhead.py --runs 10000 --engines local ray --workers 2 --out docs/sweep_overhead.json
+
+The runs are dummies: a task that does nothing, in the same driver, with the same engines and the same sweep.json. Reported
+are the time to read the plan, the time to do all runs divided by their number, and the largest memory of the driver above
+that of a sweep of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from adding_problem import runtime
+from adding_problem.sweep import driver, plan
+from adding_problem.sweep.cluster import RayEngine
+from adding_problem.sweep.job import Job, Outcome
+from adding_problem.sweep.local import LocalEngine
+
+
+def nothing(job: Job) -> Outcome:
+    """A run that takes no time."""
+    return Outcome("done", best_val_loss=1e-4, seconds=0.0)
+
+
+def measure(engine: str, n: int, workers: int, results: Any) -> None:
+    """One sweep, in a process of its own; its figures go into the queue."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sweep.yaml"
+        file.write_text(f"recipe: fast\ngrid: {{seed: [{', '.join(map(str, range(n)))}]}}\n")
+        begin = time.perf_counter()
+        runs = plan.read(file, out=f"{folder}/out")
+        planned = time.perf_counter()
+        chosen = LocalEngine(workers, nothing) if engine == "local" else RayEngine(workers, cpus=workers, task=nothing)
+        board = driver.run(runs, chosen, score=False)
+        end = time.perf_counter()
+        if board.counts["done"] != n:
+            raise RuntimeError(f"expected {n} runs done, found {board.counts}")
+    results.put({"plan_seconds": planned - begin, "seconds": end - planned,
+                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+
+
+def main() -> None:
+    """Measure, print, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": commit,
+                                "workers": arguments.workers, "engines": {}}
+    for engine in arguments.engines:
+        found = {}
+        for n in (1, arguments.runs):
+            results = context.Queue()
+            process = context.Process(target=measure, args=(engine, n, arguments.workers, results))
+            process.start()
+            found[n] = results.get()
+            process.join()
+        one, many = found[1], found[arguments.runs]
+        document["engines"][engine] = {
+            "runs": arguments.runs, "plan_seconds": many["plan_seconds"], "seconds": many["seconds"],
+            "start_seconds": one["seconds"],
+            "milliseconds_per_run": 1e3 * (many["seconds"] - one["seconds"]) / (arguments.runs - 1),
+            "peak_mib": many["peak_mib"], "kib_per_run": 1024 * (many["peak_mib"] - one["peak_mib"]) / (arguments.runs - 1),
+        }
+        print(engine, json.dumps(document["engines"][engine]), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Run folders that differ in their seeds alone, put together: what `compare` tells of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from adding_problem import statistics
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.config import RunConfig
+
+__all__ = ["THRESHOLDS", "Group", "Seed", "collect", "comparisons"]
+
+Unit = Literal["sequences", "sequence_steps", "seconds"]
+THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
+
+# Which seed, where and how the work is done and scored: runs that differ in these alone are of one group.
+_NOT_THE_METHOD = ("seed", "artifacts", "threads", "device", "backend", "logger", "validate.seed", "validate.dt_length")
+_COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One run of a group: its rows, and its mean squared error on new data where it was scored at its own length."""
+
+    seed: int
+    rows: tuple[EpochRow, ...]
+    mse: float | None
+
+    @property
+    def lowest(self) -> float:
+        """Lowest validation loss; infinite where there is none."""
+        return min((row.val_loss for row in self.rows if math.isfinite(row.val_loss)), default=math.inf)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended in a loss that is no number."""
+        return bool(self.rows) and not math.isfinite(self.rows[-1].loss)
+
+    def first_below(self, threshold: float) -> EpochRow | None:
+        """The first epoch whose validation loss is below."""
+        return next((row for row in self.rows if row.val_loss < threshold), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one method at one length.
+
+    Attributes:
+        method: what tells it from the other groups, beside the variant and T.
+        variant, t: of the data.
+        seeds: the runs, by seed.
+    """
+
+    method: str
+    variant: str
+    t: int
+    seeds: tuple[Seed, ...]
+
+    @property
+    def scored(self) -> bool:
+        """Whether every run has a score on new data; else the lowest validation losses speak."""
+        return all(seed.mse is not None for seed in self.seeds)
+
+    @property
+    def measure(self) -> str:
+        """What `values` are."""
+        return "MSE on new data" if self.scored else "lowest validation MSE"
+
+    @property
+    def values(self) -> list[float]:
+        """The final losses; NaN counts as infinite."""
+        found = [seed.mse if self.scored and seed.mse is not None else seed.lowest for seed in self.seeds]
+        return [math.inf if math.isnan(value) else value for value in found]
+
+    @property
+    def solved(self) -> statistics.Proportion:
+        """How many have a final loss below 1e-3."""
+        return statistics.proportion(sum(value < THRESHOLDS["1e-3"] for value in self.values), len(self.seeds))
+
+    @property
+    def losses(self) -> statistics.Losses:
+        """The final losses."""
+        return statistics.losses(self.values)
+
+    @property
+    def remark(self) -> str:
+        """What a reader has to bear in mind."""
+        return statistics.few_seeds(len(self.seeds))
+
+    def cost(self, threshold: str, unit: Unit) -> statistics.Survival:
+        """What it took until the validation loss first was below a threshold.
+
+        A run that never was below is censored where it ended; one that diverged, which no patience would have helped, at
+        the end of the longest run.
+        """
+        first = [seed.first_below(THRESHOLDS[threshold]) for seed in self.seeds]
+        ends = [float(getattr(seed.rows[-1], unit)) if seed.rows else 0.0 for seed in self.seeds]
+        costs = [float(getattr(row, unit)) if row else max(ends) if seed.diverged else end
+                 for seed, row, end in zip(self.seeds, first, ends, strict=True)]
+        return statistics.survival(costs, [row is not None for row in first])
+
+
+def collect(folders: Sequence[str | Path]) -> list[Group]:
+    """The groups of these run folders, by variant, T and method.
+
+    Raises:
+        RunFolderError: when a folder holds no run, or a damaged one.
+    """
+    members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
+    for path in folders:
+        folder = RunFolder(path)
+        config = folder.read_config()
+        members.setdefault(_method_of(config), []).append(
+            Seed(config.seed, tuple(folder.read_history()), _score(folder, config)))
+    varying = {key for a, b in itertools.combinations(members, 2) for key, _ in set(a) ^ set(b)} - set(_COLUMNS)
+    groups = []
+    for key, seeds in members.items():
+        values = dict(key)
+        rest = [f"{name.rpartition('.')[2]}={values[name]}" for name in values if name in varying]
+        groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
+                            values["dataset.t"], tuple(sorted(seeds, key=lambda seed: seed.seed))))
+    return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
+
+
+def comparisons(groups: Sequence[Group]) -> list[str]:
+    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not."""
+    sentences = []
+    for first, second in itertools.combinations(groups, 2):
+        if (first.variant, first.t) != (second.variant, second.t):
+            continue
+        both = first.scored and second.scored
+        a, b = ({seed.seed: seed.mse if both and seed.mse is not None else seed.lowest for seed in group.seeds}
+                for group in (first, second))
+        if shared := sorted(a.keys() & b.keys()):
+            found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
+            measure = "MSE on new data" if both else "validation MSE"
+            sentences.append(f"T = {first.t:,} ({first.variant}): {found.sentence(first.method, second.method, measure)}")
+    return sentences
+
+
+def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
+    """Every value that makes the method, by dotted key."""
+    values: dict[str, Any] = {}
+    for name, value in config.to_dict().items():
+        values |= {f"{name}.{key}": leaf for key, leaf in value.items()} if isinstance(value, dict) else {name: value}
+    return tuple((key, value if isinstance(value, int | float | str | None) else repr(value))
+                 for key, value in values.items() if key not in _NOT_THE_METHOD)
+
+
+def _score(folder: RunFolder, config: RunConfig) -> float | None:
+    """From `validation.json`, unless that is of another length, variant or model."""
+    if not folder.validation.is_file() or not folder.result.is_file():
+        return None
+    score = folder.read_validation()
+    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "model": folder.read_result().get("digest")}
+    return float(score["mse"]) if asked.items() <= score.items() and isinstance(score.get("mse"), int | float) else None

@@ -1,0 +1,134 @@
+"""A sweep on a real Ray cluster, of several raylets on this machine, while a worker, a node and the driver are killed.
+
+Not part of `make test`, which needs no Ray: `make test-cluster` installs it and runs this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adding_problem.artifacts import RunFolder
+from adding_problem.sweep import driver, plan
+from adding_problem.sweep.local import LocalEngine
+from tests.test_sweep import numbers, wait_for
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-cluster")
+
+SLOW = """
+dataset: {dt_length: 1000}
+train: {epochs: 30, batch: 8, es_patience: null}
+model: {hidden: 16}
+backend: torch
+grid: {dataset.t: [40, 60], seed: [0, 1, 2]}
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that takes no runs, and two nodes that take one each."""
+    from ray.cluster_utils import Cluster
+
+    # A lost node is noticed after five seconds instead of half a minute.
+    checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": checks})
+    nodes = [found.add_node(num_cpus=1) for _ in range(2)]
+    found.wait_for_nodes()
+    found.spare = nodes[1]
+    yield found
+    found.shutdown()
+
+
+class Sweep:
+    """The command, as a process of its own."""
+
+    def __init__(self, path: Path, out: Path, address: str, *more: str) -> None:
+        self.out, self.log = out, out.with_suffix(".log")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "adding_problem", "sweep", "--config", str(path), "--out", str(out), "--engine", "ray",
+             "--address", address, *more], stdout=self.log.open("a"), stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self, seconds: float = 150) -> None:
+        assert self._process.wait(seconds) == 0, self.log.read_text()
+
+    def under_way(self) -> list[Path]:
+        """Runs of which a checkpoint has come to the driver and that are not finished."""
+        return [path for path in self.out.glob("t=*") if RunFolder(path).checkpoint.exists() and not RunFolder(path).result.exists()]
+
+
+def workers_on(names: list[str]) -> dict[str, int]:
+    """Process of the Ray worker that does each of these runs now."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            found |= {name: int(entry.name) for name in names if title.startswith(f"ray::{name}")}
+    return found
+
+
+def rows_so_far(paths: list[Path]) -> dict[str, list[Any]]:
+    return {path.name: RunFolder(path).read_history() for path in paths if RunFolder(path).metrics.exists()}
+
+
+def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster: Any) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SLOW)
+    driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, os.cpu_count() or 1)))
+
+    sweep = Sweep(path, tmp_path / "out", cluster.address)
+    wait_for(sweep.under_way, 60)
+    (name, pid), *_ = workers_on([run.name for run in sweep.under_way()]).items()
+    before_worker = rows_so_far([sweep.out / name])
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: f"lost  {name}" in sweep.log.read_text(), 30)
+
+    os.kill(cluster.spare.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    wait_for(lambda: sweep.log.read_text().count("lost  ") >= 2, 60)
+
+    wait_for(sweep.under_way, 60)
+    before_driver = rows_so_far(sweep.under_way())
+    sweep.kill()
+    assert not all((run / "result.json").exists() for run in (tmp_path / "undisturbed").glob("t=*") for run in [sweep.out / run.name])
+    cluster.add_node(num_cpus=1)
+    Sweep(path, tmp_path / "out", cluster.address).end()
+
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
+    assert len(numbers(tmp_path / "out")) == 6
+    # Epochs whose checkpoints had reached the driver were not trained again: their wall time is the same to the last digit.
+    for before in (before_worker, before_driver):
+        assert before
+        for run, rows in before.items():
+            assert rows
+            assert RunFolder(tmp_path / "out" / run).read_history()[:len(rows) - 1] == rows[:-1]
+    config = RunFolder(tmp_path / "out" / name).read_config()
+    assert config.artifacts == str(tmp_path / "out" / name)
+
+
+def test_through_a_storage(tmp_path: Path, cluster: Any) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("dataset: {dt_length: 200}\ntrain: {epochs: 2}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10], seed: [0, 1]}\n")
+    driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(1))
+    storage = f"file://{tmp_path / 'storage'}"
+    Sweep(path, tmp_path / "out", cluster.address, "--storage", storage, "--workers", "1").end()
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
+    assert {p.name for p in (tmp_path / "storage").iterdir()} == {p.name for p in (tmp_path / "out").glob("t=*")}
+    broken = tmp_path / "out2"
+    failing = tmp_path / "failing.yaml"
+    failing.write_text("model: {start_from: /nowhere, hidden: 4}\ndataset: {dt_length: 200}\ngrid: {seed: [0]}\n")
+    with pytest.raises(AssertionError, match="1 of 1 runs failed"):
+        Sweep(failing, broken, cluster.address).end()

@@ -1,0 +1,87 @@
+"""Run folders put together over their seeds, with figures that can be counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adding_problem import config
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.groups import collect, comparisons
+from tests.conftest import Command
+from tests.test_commands import PNG
+
+
+def made(path: Path, val_losses: list[float], mse: float | None = None, loss: float = 0.1, **values: Any) -> Path:
+    """A run folder with these validation losses, ten sequences of T = 20 in an epoch."""
+    run = config.load(None, {"dataset.t": 20, **{key.replace("__", "."): value for key, value in values.items()},
+                             "artifacts": str(path)})
+    folder = RunFolder(path)
+    folder.open(run)
+    folder.write_history([EpochRow(e, loss, value, 10 * e, 200 * e, float(e)) for e, value in enumerate(val_losses, start=1)])
+    folder.write_result({"digest": run.digest})
+    if mse is not None:
+        folder.write_validation({"mse": mse, "t": 20, "variant": "any", "model": run.digest})
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Three seeds each of two methods; the second method is solved twice, and one of its runs diverges."""
+    return [
+        made(tmp_path / "a0", [0.1, 5e-3, 9e-4], 5e-4, seed=0),
+        made(tmp_path / "a1", [5e-3, 8e-4], 6e-4, seed=1, validate__seed=99, threads=3),
+        made(tmp_path / "a2", [0.1, 0.1, 0.1, 9e-3], 4e-3, seed=2),
+        made(tmp_path / "b0", [9e-4], 4e-4, seed=0, model__hidden=7),
+        made(tmp_path / "b1", [9e-4], 3e-4, seed=1, model__hidden=7),
+        made(tmp_path / "b2", [0.1, float("nan")], float("nan"), float("nan"), seed=2, model__hidden=7),
+    ]
+
+
+def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
+    wide, narrow = collect(folders)
+    assert (wide.method, narrow.method) == ("lstm, seed, hidden=100", "lstm, seed, hidden=7")
+    assert [seed.seed for seed in wide.seeds] == [0, 1, 2]
+    assert wide.values == [5e-4, 6e-4, 4e-3]
+    assert (wide.solved.successes, wide.solved.n) == (2, 3)
+    assert wide.losses.median == 6e-4
+    assert narrow.losses.most == float("inf")
+
+
+def test_costs_with_censored_runs(folders: list[Path]) -> None:
+    wide, narrow = collect(folders)
+    cost = wide.cost("1e-3", "sequence_steps")  # after 3 epochs, after 2, and never in 4
+    assert (cost.costs, cost.median, cost.least, cost.most) == ((400, 600), 600, 400, 600)
+    assert cost.share == pytest.approx([1 / 3, 2 / 3])
+    assert wide.cost("1e-2", "sequences").costs == (10, 20, 40)
+    # The run that diverged in epoch 2 was at risk at epoch 1, when the others came.
+    assert narrow.cost("1e-3", "seconds").share == pytest.approx([2 / 3])
+
+
+def test_a_score_of_another_length_does_not_count(tmp_path: Path) -> None:
+    path = made(tmp_path, [5e-3], 4e-4, seed=0)
+    folder = RunFolder(path)
+    folder.write_validation(folder.read_validation() | {"t": 40})
+    (group,) = collect([path])
+    assert group.values == [5e-3]
+    assert group.measure == "lowest validation MSE"
+    assert "1 seed only" in group.remark
+
+
+def test_comparisons(folders: list[Path]) -> None:
+    (sentence,) = comparisons(collect(folders))
+    assert "lstm, seed, hidden=7 in 2" in sentence
+    assert "at least 6 seeds" in sentence
+    assert comparisons(collect(folders[:3])) == []
+
+
+def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Command, tmp_path: Path) -> None:
+    done = command("compare", *folders, "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    for part in ("2 of 3", "(21% to 94%)", "6.0e-04", "(5.0e-04 to 4.0e-03)", "600 (400 to 600)", "at least 6 seeds"):
+        assert part in done.stdout, done.stdout
+    assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
+    few = command("compare", *folders[:2], "--out", "few.png")
+    assert "2 seeds only" in few.stdout
