@@ -17,12 +17,12 @@ PACKAGE = REPOSITORY / "src" / "adding_problem"
 LEVELS = {
     "config": 0, "errors": 0,
     "artifacts": 1, "models": 1, "runtime": 1, "task": 1,
-    "plots": 2,
+    "interop": 2, "plots": 2,
     "train": 3, "validate": 3,
     "display": 4, "horizon": 4,
     "cli": 5, "__main__": 6, "__init__": 6,
 }
-SAME_LEVEL = {("config", "errors")}
+SAME_LEVEL = {("config", "errors"), ("interop", "plots")}
 
 
 def module_of(file: Path) -> str:

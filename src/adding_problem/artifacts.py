@@ -5,7 +5,8 @@
     loss.pkl                 dict of two lists of floats, `loss` and `val_loss`, as the original's
     checkpoint.safetensors   what `--resume` continues from
     loss.png                 both losses against the epoch
-    model/                   model.safetensors (weights), model.json (architecture, shapes, versions)
+    model/                   model.safetensors (weights), model.json (architecture, shapes, versions); exports:
+                             model.keras, saved_model/, model.onnx, model.pt2
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
 
@@ -21,6 +22,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,10 +40,11 @@ from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 
-__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "write_json", "write_picture"]
+__all__ = ["EpochRow", "PredictionWriter", "RunFolder", "replacing", "write_json", "write_picture"]
 
 Float32 = NDArray[np.float32]
 _MAX_JSON_BYTES = 64 << 20
+_EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.onnx", "torch-export": "model.pt2"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.weights = self.model / "model.safetensors"
         self.model_description = self.model / "model.json"
+        self.exports = {name: self.model / file for name, file in _EXPORTS.items()}
         self.result = self.path / "result.json"
         self.validation = self.path / "validation.json"
         self.prediction_pickle = self.path / "pred.pkl"
@@ -137,6 +141,11 @@ class RunFolder:
                      self.weights, self.model_description, self.validation, self.prediction_pickle,
                      self.prediction_plot):
             file.unlink(missing_ok=True)
+        for export in self.exports.values():
+            if export.is_dir() and not export.is_symlink():
+                shutil.rmtree(export)
+            else:
+                export.unlink(missing_ok=True)
 
     # --- writing ---
 
@@ -171,7 +180,7 @@ class RunFolder:
     @contextmanager
     def predictions(self, n: int, width: int) -> Iterator[PredictionWriter]:
         """Write `pred.pkl` batch by batch: n sequences of `width` steps."""
-        with _replacing(self.prediction_pickle) as stream:
+        with replacing(self.prediction_pickle) as stream:
             writer = PredictionWriter(stream, n, width)
             yield writer
             writer.finish()
@@ -313,7 +322,7 @@ def _pickled_int(value: int) -> bytes:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends well, and vanishes when it does not."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -327,7 +336,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with _replacing(path) as stream:
+    with replacing(path) as stream:
         stream.write(data)
 
 

@@ -26,7 +26,8 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
-    commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare}
+    commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare,
+                "export": _export, "import": _import, "data": _data}
 
     parser = _main_parser()
 
@@ -77,6 +78,23 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
     compare.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
                                                       "docs/original_curves.json")
+    export = _parser("Write the trained model of a run folder for another runtime, load it back there and compare 1,000 predictions.")
+    export.add_argument("folder", type=str, help="run folder")
+    export.add_argument("--to", type=Literal["keras", "savedmodel", "onnx", "torch-export"], required=True, help="the format")
+    export.add_argument("--out", type=str, help="file or folder to write (default: in the run folder's model/)")
+    importing = _parser("Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras file, "
+                        "or a PyTorch state_dict in .safetensors. The options below override the configuration beside it.")
+    importing.add_argument("path", type=str, help="what to import")
+    importing.add_argument("--out", type=str, required=True, help="run folder to make")
+    importing.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    config.add_options(importing)
+    data = _parser("Write sequences to a file for another framework: the ones that training with this seed sees.")
+    data.add_argument("--n", type=int, required=True, help="number of sequences")
+    data.add_argument("--length", type=int, required=True, help="length T of a sequence, in steps")
+    data.add_argument("--out", type=str, required=True, help="file to write: .npz, or .parquet (extra parquet)")
+    data.add_argument("--seed", type=int, default=0, help="root seed of the stream (a run trains on that of its own seed)")
+    data.add_argument("--start", type=int, default=0, help="index of the first sequence")
+    data.add_argument("--variant", type=config.Variant, default="any", help="where the two marks may stand")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
@@ -85,6 +103,9 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     commands.add_subcommand("horizon", horizon, help="find the longest T that a model solves")
     commands.add_subcommand("lengths", lengths, help="score trained models at other lengths than their own")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
+    commands.add_subcommand("export", export, help="write a trained model for Keras, TensorFlow, ONNX or torch.export")
+    commands.add_subcommand("import", importing, help="make a run folder of a model trained elsewhere")
+    commands.add_subcommand("data", data, help="write sequences to a file for another framework")
     return parser
 
 
@@ -152,12 +173,13 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         return
     from rich.console import Console
 
-    from adding_problem import display, train
+    from adding_problem import display, interop, train
     from adding_problem.artifacts import RunFolder
 
     overwrite = bool(arguments.get("overwrite"))
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
+        interop.complete(folder, run_config.model_formats)
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, folder.read_result())
         return
@@ -171,13 +193,14 @@ def _train(arguments: jsonargparse.Namespace) -> None:
 
 
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    where = "imported" if "imported" in result else (
+        f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
     print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
-          f"(always the mean: {result['constant_predictor_mse']:.4f}); "
-          f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+          f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
     for threshold, cost in result["reached"].items():
         print(f"  below {threshold}: " + (
-            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps, "
-            f"{cost['seconds']:.1f} s" if cost else "never"))
+            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
+            + (f", {cost['seconds']:.1f} s" if cost["seconds"] is not None else "") if cost else "never"))
     print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
 
 
@@ -269,6 +292,44 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
         table.add_row(f"{row['t']:,}", row["name"], str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
     print(f"picture: {out}")
+
+
+def _export(arguments: jsonargparse.Namespace) -> None:
+    from adding_problem import interop
+    from adding_problem.artifacts import RunFolder
+
+    out = arguments.get("out")
+    done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None)
+    print(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
+          f"largest difference {done.difference:.1e}")
+    print(f"{arguments.to}: {done.path}")
+
+
+def _import(arguments: jsonargparse.Namespace) -> None:
+    from adding_problem import interop
+
+    found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
+                                 overwrite=bool(arguments.get("overwrite")))
+    print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
+    print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
+    if found.logged is not None:
+        print(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
+        print("the model matches its log" if found.agrees else
+              f"WARNING: the model does NOT match its log: its error is {found.mse / found.logged:,.3g} times the logged one.\n"
+              "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.")
+    print(f"run:     {found.folder}   (next: adding-problem validate --config {found.folder / 'config_copy.yaml'})")
+
+
+def _data(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+
+    from adding_problem import display, interop
+
+    out, n = Path(arguments.out), arguments.n
+    with display.counting("writing", Console()) as counter:
+        interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
+                           variant=arguments.get("variant") or "any", on_progress=counter)
+    print(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")
 
 
 if __name__ == "__main__":

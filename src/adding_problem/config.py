@@ -16,7 +16,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -30,6 +30,7 @@ __all__ = [
     "DatasetConfig",
     "Device",
     "ModelConfig",
+    "ModelFormat",
     "RunConfig",
     "TrainConfig",
     "ValidateConfig",
@@ -44,6 +45,7 @@ Variant = Literal["any", "halves", "hs1997"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
 Recipe = Literal["seed", "fast"]
+ModelFormat = Literal["safetensors", "keras", "savedmodel", "onnx", "torch-export"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "seed": {},
@@ -189,6 +191,8 @@ class RunConfig:
     threads: int | None = option(None, "CPU threads; null: one per core", least=1)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
+    model_formats: tuple[ModelFormat, ...] = option(
+        ("safetensors",), "the trained model's formats; others than safetensors need an extra: see adding-problem export --help")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
 
     def __post_init__(self) -> None:
@@ -209,9 +213,9 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value but `artifacts`, which says where the results go, not what they are."""
+        """SHA-256 over every value but `artifacts` and `model_formats`: where and how results are kept, not what they are."""
         values = self.to_dict()
-        del values["artifacts"]
+        del values["artifacts"], values["model_formats"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -250,7 +254,9 @@ def to_yaml(config: RunConfig) -> str:
         if head and head != section:
             lines.append(f"{head}:")
         section = head
-        text = yaml.safe_dump({name: config.get(key)}, width=10_000, allow_unicode=True).strip()
+        value = config.get(key)
+        text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=True,
+                              default_flow_style=None if isinstance(value, tuple) else False).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
     return "\n".join(lines) + "\n"
 
@@ -423,6 +429,8 @@ def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) 
 
 def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
     hint = dict(_types(RunConfig))[key]
+    if get_origin(hint) is tuple:
+        return "a list, such as [safetensors], of " + ", ".join(get_args(get_args(hint)[0]))
     choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
     if choices:
         return "one of " + ", ".join(choices)
@@ -441,7 +449,7 @@ def _bounds_text(opt: dataclasses.Field[Any]) -> str:
 
 
 def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool | tuple):
         return
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
     right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
@@ -478,6 +486,9 @@ def _check_consistency(config: RunConfig) -> None:
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")
+    if "safetensors" not in config.model_formats:
+        raise ConfigError("model_formats", "safetensors among them", _show(list(config.model_formats)),
+                          "add safetensors: every command reads the model from there")
     if not config.artifacts.strip():
         raise ConfigError("artifacts", "the path of a folder", "an empty text", "give the folder a name")
 

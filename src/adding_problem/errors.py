@@ -3,12 +3,13 @@
     AddingProblemError
     ├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
     ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
-    └── BackendError           a requested backend or device that this machine lacks         exit 2
+    ├── BackendError           a requested backend or device that this machine lacks         exit 2
+    └── InteropError           a model or a file of another framework that cannot serve      exit 2
 """
 
 from __future__ import annotations
 
-__all__ = ["AddingProblemError", "BackendError", "ConfigError", "RunFolderError"]
+__all__ = ["AddingProblemError", "BackendError", "ConfigError", "InteropError", "RunFolderError"]
 
 
 class AddingProblemError(Exception):
@@ -47,6 +48,13 @@ class RunFolderError(AddingProblemError):
 
 class BackendError(AddingProblemError):
     """A backend or device that was asked for and is not there."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}.\n  remedy: {remedy}")
+
+
+class InteropError(AddingProblemError):
+    """A model that cannot be exported, a foreign file that cannot be imported, or an extra that is not installed."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}.\n  remedy: {remedy}")

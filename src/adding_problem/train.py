@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adding_problem import models, plots, runtime
+from adding_problem import interop, models, plots, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import MIN_LENGTH, RunConfig
 from adding_problem.errors import RunFolderError
@@ -229,15 +229,18 @@ def run(
         The content of `result.json`.
 
     Raises:
-        ConfigError, RunFolderError, BackendError: see `adding_problem.errors`.
+        ConfigError, RunFolderError, BackendError, InteropError: see `adding_problem.errors`.
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
+    interop.require(config.model_formats)
     folder = RunFolder(config.artifacts)
     status = folder.open(config, resume=resume, overwrite=overwrite)
     origin = _origin(config)
     if status == "finished":
-        return _same_origin(folder, origin)
+        result = _same_origin(folder, origin)
+        interop.complete(folder, config.model_formats)
+        return result
     if device.type == "cpu" and backend == "torch":
         runtime.tune_allocator()
     with runtime.cpu_threads(config.threads) as threads:
@@ -246,7 +249,9 @@ def run(
             state.load(folder)
         reason = _train(config, state, folder, device, listener)
         environment = {"device": device.type, "backend": backend, "threads": threads, "started_from": origin}
-        return _finish(config, state, folder, reason, environment)
+        result = _finish(config, state, folder, reason, environment)
+    interop.complete(folder, config.model_formats)
+    return result
 
 
 def _origin(config: RunConfig) -> str | None:
