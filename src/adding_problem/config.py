@@ -177,8 +177,20 @@ class ValidateConfig:
 class RunConfig:
     """All that determines a run. Equal configurations give equal numbers.
 
+    `load` is the shortest way to one: it takes the same dotted keys as the command line. What every key means, and its
+    default: ``adding-problem train --print_config``.
+
     Raises:
         ConfigError: when a value is out of its bounds or two values contradict each other.
+
+    Examples:
+        >>> from adding_problem import RunConfig
+        >>> RunConfig().dataset.t, RunConfig().train.learning_rate
+        (150, 0.01)
+        >>> RunConfig(seed=-1)
+        Traceback (most recent call last):
+        adding_problem.errors.ConfigError: seed: expected a whole number of at least 0, found -1.
+          remedy: change seed: root seed: data, initialisation and order of the sequences all come from it
     """
 
     recipe: Recipe = option("seed", "named values for the keys below: seed, the original's method, or fast")
@@ -228,6 +240,12 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
 
     Raises:
         ConfigError: naming the file, the key, what was expected, what was found and the remedy.
+
+    Examples:
+        >>> from adding_problem import load
+        >>> config = load(overrides={"recipe": "fast", "dataset.t": 1000})
+        >>> config.dataset.t, config.curriculum.start, config.train.batch
+        (1000, 30, 16)
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}

@@ -230,6 +230,13 @@ def run(
 
     Raises:
         ConfigError, RunFolderError, BackendError, InteropError: see `adding_problem.errors`.
+
+    Examples:
+        >>> from adding_problem import load, train
+        >>> config = load(overrides={"dataset.t": 10, "dataset.dt_length": 600, "train.epochs": 2, "artifacts": "run"})
+        >>> result = train.run(config)
+        >>> result["stop_reason"], result["epochs"], result["sequences"]
+        ('epochs', 2, 840)
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)

@@ -33,8 +33,20 @@ def load_model(path: str, *, backend: str = "torch") -> nn.Module:
 
     Only safetensors and JSON are read, nothing that could execute.
 
+    Args:
+        path: the run folder.
+        backend: `torch`, or `native` for the faster kernels on a CPU.
+
     Raises:
         RunFolderError: when the folder holds no finished run, or a damaged one.
+
+    Examples:
+        >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
+        >>> model = load_model("run")  # see `train.run`
+        >>> x, y = sample_batch(1000, 10, seed=1)
+        >>> mse = ((model(x) - y) ** 2).mean()
+        >>> bool(mse < 2 * constant_predictor_mse())
+        True
     """
     weights, description = RunFolder(path).read_model()
     try:
@@ -61,6 +73,13 @@ def run(config: RunConfig, *, on_progress: Callable[[int, int], None] | None = N
 
     Raises:
         RunFolderError, BackendError: see `adding_problem.errors`.
+
+    Examples:
+        >>> from adding_problem import load, validate
+        >>> config = load("run/config_copy.yaml", {"artifacts": "run", "dataset.t": 20})  # twice the length; see `train.run`
+        >>> score = validate.run(config)
+        >>> score["t"], score["sequences"], round(score["constant_predictor_mse"], 4)
+        (20, 600, 0.1667)
     """
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length

@@ -56,4 +56,5 @@ def _saved_model(path: str) -> Run:
 
 
 if __name__ == "__main__":
-    {"save": save, "predict": predict}[sys.argv[1]](*sys.argv[2:])
+    verbs: dict[str, Callable[..., None]] = {"save": save, "predict": predict}
+    verbs[sys.argv[1]](*sys.argv[2:])

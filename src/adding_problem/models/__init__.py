@@ -20,6 +20,15 @@ def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", l
         seed: of the initial weights; the global random state is neither read nor changed.
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
         length: T, which the initialisation `long` prepares for where `config.memory` is None.
+
+    Examples:
+        >>> from adding_problem import RunConfig, build_model, sample_batch
+        >>> model = build_model(RunConfig().model, seed=0)
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
+        41301
+        >>> x, y = sample_batch(8, 150, seed=0)
+        >>> model(x).shape
+        torch.Size([8, 1])
     """
     return AddingLSTM(config.hidden, init=config.init, seed=seed, backend=backend, length=config.memory or length)
 
