@@ -297,10 +297,14 @@ def test_data_files_hold_what_training_sees(tmp_path: Path, command: Command) ->
         assert np.array_equal(stored["x"], x)
         assert np.array_equal(stored["y"], y)
         assert stored["x"].dtype == np.float32
-    wrong = command("data", "--n", 7, "--length", 1, "--out", "d.npz")
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
-    assert command("data", "--n", 7, "--length", 9, "--out", "d.csv").returncode == 2
+
+
+@pytest.mark.parametrize(("name", "n", "length", "problem"), [
+    ("d.csv", 7, 9, r"ending in \.npz or \.parquet"), ("d.npz", 0, 9, "at least 1"), ("d.npz", 7, 1, "at least 2")])
+def test_wrong_orders_for_data(tmp_path: Path, name: str, n: int, length: int, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        interop.write_data(tmp_path / name, n, length)
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
