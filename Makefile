@@ -1,6 +1,8 @@
 # make run      install, then train and validate configs/config.yaml
 # make test     install, then run all tests
 # make lint     ruff and mypy
+# make docs     docs/api.md from the docstrings, docs/tour.ipynb run anew
+# make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
 # make clean    remove .venv and build products, not artifacts
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test lint install peers clean
+.PHONY: run test lint docs test-packages install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
@@ -23,6 +25,25 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/make_api.py >docs/api.md
+	$(BIN)/jupyter execute --inplace docs/tour.ipynb
+
+PACKAGES := build/packages
+FAST_TESTS := $(addprefix tests/test_,config.py task.py models.py artifacts.py runtime.py api.py) native/tests
+
+test-packages:
+	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source
+	$(PYTHON) -m venv $(PACKAGES)/venv
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pip
+	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(PACKAGES) . ./native
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pytest hypothesis $(PACKAGES)/*.whl
+	cp -r pyproject.toml main.py configs docs tests $(PACKAGES)/source && mkdir $(PACKAGES)/source/native
+	cp -r native/tests $(PACKAGES)/source/native  # the tests alone: what they import must come from the wheels
+	cd $(PACKAGES)/source && ../venv/bin/python -m pytest -p no:cacheprovider $(FAST_TESTS)
+	$(PACKAGES)/venv/bin/adding-problem --version
 
 install: $(INSTALLED)
 
