@@ -28,13 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adding_problem import models
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import MIN_LENGTH, ModelFormat, Variant
-from adding_problem.errors import InteropError, RunFolderError
+from adding_problem.errors import InteropError
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
+from adding_problem.validate import load_model
 
 __all__ = ["TOLERANCE", "Exported", "complete", "export", "require"]
 
@@ -110,7 +110,7 @@ def export(folder: RunFolder, name: ModelFormat, out: Path | None = None) -> Exp
     if name not in _RUNTIMES:
         raise InteropError(f"{name} is what every run folder holds already", "name another format")
     require([name])
-    config, model, out = folder.read_config(), _model(folder), out or folder.exports[name]
+    config, model, out = folder.read_config(), load_model(str(folder.path)), out or folder.exports[name]
     runtime, inputs = _RUNTIMES[name], _check_inputs(config.dataset.t, config.dataset.variant)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
@@ -122,17 +122,6 @@ def export(folder: RunFolder, name: ModelFormat, out: Path | None = None) -> Exp
                                f"{TOLERANCE:g}; nothing was written", "please report this model as a defect")
         _move(draft, out)
     return Exported(out, difference, sum(map(len, inputs)), tuple(sorted({x.shape[1] for x in inputs})))
-
-
-def _model(folder: RunFolder) -> nn.Module:
-    weights, description = folder.read_model()
-    try:
-        model = models.from_description(description)
-        model.load_state_dict(weights)
-    except (ValueError, RuntimeError) as error:
-        raise RunFolderError(folder.path, f"model/ does not hold what model.json describes ({error})",
-                             "train again with --overwrite") from None
-    return model.eval()
 
 
 def _check_inputs(t: int, variant: Variant) -> list[Float32]:

@@ -31,6 +31,7 @@ from adding_problem.task import batches, constant_predictor_mse, evaluation_batc
 __all__ = ["Imported", "import_model"]
 
 _SCORED = 10_000  # new sequences
+_LONGEST = 1_000_000  # steps; a configuration from elsewhere could ask for any memory
 _SURE = 5  # standard errors beyond which two means differ; squared errors have long tails
 _MAX_FILE_BYTES = 1 << 30
 _ORIGINAL_SPLIT = 0.7  # the original's code asked Keras for this share, where its comment says 0.3
@@ -120,8 +121,7 @@ def _read(path: Path) -> _Foreign:
         return _original(path)
     if not path.is_file():
         raise InteropError(f"{path}: there is nothing", "give a SavedModel folder, a .keras or a .safetensors file")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise InteropError(f"{path}: is larger than 1 GiB", "give a model of the adding problem")
+    _check_size(path)
     if path.suffix == ".keras":
         weights, length = keras_file.read(path)
         return _Foreign("keras", weights, length)
@@ -131,6 +131,11 @@ def _read(path: Path) -> _Foreign:
                        "save the model in one of these; a pickle (.pt, .pth, .pkl, .h5) is not read")
 
 
+def _check_size(path: Path) -> None:
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise InteropError(f"{path}: is larger than 1 GiB", "give a model of the adding problem")
+
+
 def _original(path: Path) -> _Foreign:
     """The original's artifact folder, or a SavedModel."""
     model = path if (path / "variables").is_dir() else path / "model"
@@ -138,6 +143,7 @@ def _original(path: Path) -> _Foreign:
     if not (index.is_file() and data.is_file()):
         raise InteropError(f"{path}: holds no SavedModel (variables/variables.index and its data file)",
                            "give the original's artifact folder, or the folder that tf.saved_model.save wrote")
+    _check_size(data)
     entries = tensor_bundle.read_index(index)
     arrays = {name: tensor_bundle.read_array(data, key, entries[key]) for name, key in _variables(model, entries).items()}
     config, losses = path / "config_copy.yaml", path / "loss.pkl"
@@ -195,7 +201,10 @@ def _config(path: Path, foreign: _Foreign, out: Path, overrides: Mapping[str, An
     values |= {**overrides, "model.hidden": foreign.weights.hidden, "artifacts": str(out)}
     if foreign.config is None and "dataset.t" not in values:
         raise InteropError(f"{path}: does not say for which length T it was trained", "add --dataset.t T")
-    return configuration.load(foreign.config, values)
+    config = configuration.load(foreign.config, values)
+    if config.dataset.t > _LONGEST:
+        raise InteropError(f"{path}: T = {config.dataset.t:,} is too long to score the model here", f"give --dataset.t up to {_LONGEST:,}")
+    return config
 
 
 def _rows(config: RunConfig, losses: Losses | None) -> list[EpochRow]:

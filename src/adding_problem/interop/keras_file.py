@@ -89,5 +89,7 @@ def _array(h5py: Any, stored: Any, place: str, shape: tuple[int, ...]) -> Float3
     dataset = stored[place]
     if dataset.external or dataset.is_virtual or dataset.shape != shape or dataset.dtype != np.float32:
         raise ValueError(f"{place}: expected float32 of shape {shape}, found {dataset.dtype} {dataset.shape}")
+    if dataset.id.get_storage_size() != dataset.nbytes:  # a small file can promise any amount of zeros
+        raise ValueError(f"{place} is compressed or not there in full")
     array: Float32 = dataset[()]
     return array
