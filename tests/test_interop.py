@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,23 +92,54 @@ def test_a_keras_file(tmp_path: Path) -> None:
     assert np.abs(ours - keras).max() < 1e-6
 
 
-@needs("h5py")
-def test_a_keras_file_of_another_architecture_or_with_a_link_is_refused(tmp_path: Path) -> None:
-    def changed(old: bytes, new: bytes) -> Path:
-        path = tmp_path / "changed.keras"
-        with zipfile.ZipFile(FOREIGN / "model.keras") as source, zipfile.ZipFile(path, "w") as target:
-            for name in source.namelist():
-                target.writestr(name, source.read(name).replace(old, new) if name == "config.json" else source.read(name))
-        return path
+def changed_keras_file(tmp_path: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
+    path = tmp_path / "changed.keras"
+    with zipfile.ZipFile(FOREIGN / "model.keras") as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, change(source.read(name)) if name == member else source.read(name))
+    return path
 
-    for old, new, problem in (
-        (b'"activation": "tanh"', b'"activation": "relu"', "LSTM.activation is 'relu'"),
-        (b'"class_name": "LSTM"', b'"class_name": "Lambda"', "its layers are InputLayer, Lambda, Dense"),
-        (b'"units": 4', b'"units": 5', r"expected float32 of shape \(2, 20\)"),
-    ):
-        with pytest.raises(InteropError, match=problem):
-            interop.import_model(changed(old, new), tmp_path / "run")
+
+@needs("h5py")
+@pytest.mark.parametrize(("old", "new", "problem"), [
+    (b'"activation": "tanh"', b'"activation": "relu"', "LSTM.activation is 'relu'"),
+    (b'"class_name": "LSTM"', b'"class_name": "Lambda"', "its layers are InputLayer, Lambda, Dense"),
+    (b'"units": 4', b'"units": 5', r"expected float32 of shape \(2, 20\)"),
+    (b"{", b"[", "is no .keras file"),
+])
+def test_a_keras_file_of_another_architecture_is_refused(tmp_path: Path, old: bytes, new: bytes, problem: str) -> None:
+    path = changed_keras_file(tmp_path, "config.json", lambda text: text.replace(old, new))
+    with pytest.raises(InteropError, match=problem):
+        interop.import_model(path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@needs("h5py")
+def test_a_keras_file_that_leads_elsewhere_or_promises_what_it_has_not_is_refused(tmp_path: Path) -> None:
+    import h5py
+
+    def with_readout(put: Callable[[Any], None]) -> Callable[[bytes], bytes]:
+        def change(data: bytes) -> bytes:
+            memory = io.BytesIO(data)
+            with h5py.File(memory, "r+") as stored:
+                del stored["layers/dense/vars/0"]
+                put(stored["layers/dense/vars"])
+            return memory.getvalue()
+        return change
+
+    def link(group: Any) -> None:
+        group["0"] = h5py.ExternalLink("/etc/passwd", "/")
+
+    def external(group: Any) -> None:
+        group.create_dataset("0", (4, 1), "<f4", external=[("/etc/passwd", 0, 16)])
+
+    def empty(group: Any) -> None:
+        group.create_dataset("0", (4, 1), "<f4", chunks=(1, 1))
+
+    for put, problem in ((link, "missing or a link"), (external, "expected float32"), (empty, "not there in full")):
+        path = changed_keras_file(tmp_path, "model.weights.h5", with_readout(put))
+        with pytest.raises(InteropError, match=problem):
+            interop.import_model(path, tmp_path / "run")
 
 
 def test_a_state_dict(tmp_path: Path) -> None:
