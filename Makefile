@@ -2,7 +2,10 @@
 # make test     install, then run all tests
 # make test-browser  install, then look at the report in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
+# make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
 # make lint     ruff and mypy
+# make docs     docs/api.md from the docstrings, docs/tour.ipynb run anew
+# make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, the package and its kernels
 # make clean    remove .venv and build products, not artifacts
@@ -13,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test test-browser test-cluster lint install peers clean
+.PHONY: run test test-browser test-cluster test-interop test-packages lint docs install peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
@@ -30,9 +33,33 @@ test-cluster: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,tensorboard]'
 	$(BIN)/python -m pytest tests/cluster tests/test_loggers.py
 
+test-interop: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet]'
+	$(BIN)/python -m pytest tests/test_interop.py tests/test_api.py tests/test_documents.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python docs/make_api.py >docs/api.md
+	$(BIN)/jupyter execute --inplace docs/tour.ipynb
+
+PACKAGES := build/packages
+FAST_TESTS := $(addprefix tests/test_,config.py task.py models.py artifacts.py runtime.py api.py) native/tests
+
+test-packages:
+	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source
+	$(PYTHON) -m venv $(PACKAGES)/venv
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pip
+	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(PACKAGES) . ./native
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pytest hypothesis $(PACKAGES)/*.whl
+	cp -r pyproject.toml main.py configs docs tests $(PACKAGES)/source && mkdir $(PACKAGES)/source/native
+	cp -r native/tests $(PACKAGES)/source/native  # the tests alone: what they import must come from the wheels
+	cd $(PACKAGES)/source && ../venv/bin/python -m pytest -p no:cacheprovider $(FAST_TESTS)
+	$(PACKAGES)/venv/bin/adding-problem --version
 
 install: $(INSTALLED)
 

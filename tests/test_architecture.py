@@ -22,10 +22,12 @@ LEVELS = {
     "artifacts": 4, "rehearsal": 4, "schedule": 4,
     "checkpoint": 5, "groups": 5,
     "plots": 6,
-    "train": 7, "validate": 7,
-    "display": 8, "horizon": 8, "loggers": 8,
-    "report": 9, "sweep": 9,
-    "cli": 10, "__main__": 11, "__init__": 11,
+    "validate": 7,
+    "interop": 8,
+    "train": 9,
+    "display": 10, "horizon": 10, "loggers": 10,
+    "report": 11, "sweep": 11,
+    "cli": 12, "__main__": 13, "__init__": 13,
 }
 
 
@@ -81,3 +83,19 @@ def test_help_of_the_original_command(command: Command) -> None:
     assert time.perf_counter() - begin < 5  # loading torch alone would show as an import, tested above
     assert done.returncode == 0
     assert "--mode {train,validate}" in done.stdout
+
+
+POSIX_ONLY = {"fcntl", "grp", "posix", "pwd", "resource", "termios"}
+POSIX_CALLS = {"fork", "getuid", "killpg", "mkfifo", "sched_getaffinity", "sched_setaffinity", "setsid", "statvfs"}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_what_only_posix_has_is_behind_a_branch(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    top = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    assert not POSIX_ONLY & {name.split(".")[0] for name in top}
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        source = ast.unparse(function)
+        used = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"}
+        if used & POSIX_CALLS:
+            assert "hasattr(os" in source or "sys.platform" in source or "os.name" in source, function.name

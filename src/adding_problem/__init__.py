@@ -1,6 +1,7 @@
 """The adding problem: the standard test of how far back in time a sequence model can remember.
 
-The public names below are loaded when they are first used, so that `import adding_problem` costs nothing.
+The public names below are loaded when they are first used, so that `import adding_problem` costs nothing. `train` and
+`validate` are modules: call `train.run(config)` and `validate.run(config)`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from adding_problem import train, validate
     from adding_problem.config import RunConfig, load
-    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, RunFolderError
+    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, InteropError, RunFolderError
     from adding_problem.models import build_model
     from adding_problem.task import (
         AddingDataset,
@@ -30,6 +32,7 @@ _HOMES = {
     "AddingStream": "task",
     "BackendError": "errors",
     "ConfigError": "errors",
+    "InteropError": "errors",
     "RunConfig": "config",
     "RunFolderError": "errors",
     "build_model": "models",
@@ -40,6 +43,7 @@ _HOMES = {
     "sample_batch": "task",
     "sample_batch_numpy": "task",
 }
+_MODULES = {"train", "validate"}
 
 __all__ = [
     "AddingDataset",
@@ -47,6 +51,7 @@ __all__ = [
     "AddingStream",
     "BackendError",
     "ConfigError",
+    "InteropError",
     "RunConfig",
     "RunFolderError",
     "build_model",
@@ -56,10 +61,14 @@ __all__ = [
     "load_model",
     "sample_batch",
     "sample_batch_numpy",
+    "train",
+    "validate",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -5,7 +5,8 @@
     loss.pkl                 dict of two lists of floats, `loss` and `val_loss`, as the original's
     checkpoint.safetensors   what `--resume` continues from; checkpoint.previous.safetensors the one before it
     loss.png                 both losses against the epoch
-    model/                   model.safetensors (weights), model.json (architecture, shapes, versions)
+    model/                   model.safetensors (weights), model.json (architecture, shapes, versions); exports:
+                             model.keras, saved_model/, model.onnx, model.pt2
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
     tensorboard/             event files, where the configuration asks for them
@@ -47,6 +48,7 @@ from adding_problem.predictions import PredictionWriter
 
 __all__ = ["EpochRow", "RunFolder", "write_json", "write_page", "write_picture"]
 
+_EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.onnx", "torch-export": "model.pt2"}
 _MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
 _MAX_HISTORY_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and a checkpoint's history
@@ -87,6 +89,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.weights = self.model / "model.safetensors"
         self.model_description = self.model / "model.json"
+        self.exports = {name: self.model / file for name, file in _EXPORTS.items()}
         self.result = self.path / "result.json"
         self.validation = self.path / "validation.json"
         self.prediction_pickle = self.path / "pred.pkl"
@@ -169,16 +172,13 @@ class RunFolder:
     def _own_files(self) -> list[Path]:
         return [self.result, self.metrics, self.loss_pickle, self.checkpoint, self.previous_checkpoint, self.loss_plot,
                 self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot,
-                *self.tensorboard.glob("events.out.tfevents.*")]
+                *self.exports.values(), *self.tensorboard.glob("events.out.tfevents.*")]
 
     def _clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
         for file in [*self._own_files(), self.config_copy]:
             self._inside(file.parent)
-            try:
-                file.unlink(missing_ok=True)
-            except OSError as error:
-                raise files.storage_error(file, error) from None
+            files.remove(file)
 
     # --- writing ---
 
@@ -201,12 +201,14 @@ class RunFolder:
 
     def write_model(self, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """The `model` folder; the description is given a digest of the weights."""
-        try:
-            self.model.mkdir(exist_ok=True)
-        except OSError as error:
-            raise files.storage_error(self.model, error) from None
+        files.make_folder(self.model)
         self._write(self.weights, safetensors.torch.save(dict(weights)))
         self._write_json(self.model_description, dict(description) | {"weights_digest": _digest(weights)})
+
+    def place_export(self, name: str, draft: Path) -> None:
+        """Move a model in another format, a file or a folder, to its place `exports[name]` in the `model` folder."""
+        self._check_own(self.exports[name])
+        files.place(draft, self.exports[name])
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """`result.json`: call it last."""
@@ -226,11 +228,15 @@ class RunFolder:
 
     @contextmanager
     def _replacing(self, file: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+        self._check_own(file)
+        with files.replacing(file, keep) as stream:
+            yield stream
+
+    def _check_own(self, file: Path) -> None:
+        """Whether a file may be written here: inside the folder, and no other process has taken it over."""
         self._inside(file.parent)
         if self._lock:
             self._lock.check()
-        with files.replacing(file, keep) as stream:
-            yield stream
 
     def _write(self, file: Path, data: bytes) -> None:
         with self._replacing(file) as stream:
@@ -337,6 +343,7 @@ class RunFolder:
             return files.read_bounded(file, most)
         except OSError as error:
             raise self._damaged(file, error) from None
+
     # --- carrying a folder to another machine ---
 
     def stamps(self) -> dict[str, tuple[int, int]]:
@@ -452,8 +459,5 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         StorageError: when it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.storage_error(path, error) from None
+    files.make_folder(path.parent)
     files.write(path, text.encode())

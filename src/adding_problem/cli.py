@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import shlex
 import signal
 import sys
@@ -32,7 +33,8 @@ _DEFAULT_CONFIG = "configs/config.yaml"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `adding-problem`; returns the exit code."""
     commands = {"train": _train, "validate": _validate, "horizon": _horizon, "lengths": _lengths, "compare": _compare,
-                "models": _models, "sweep": _sweep, "watch": _watch, "report": _report}
+                "models": _models, "sweep": _sweep, "watch": _watch, "report": _report,
+                "export": _export, "import": _import, "data": _data}
 
     parser = _main_parser()
 
@@ -113,6 +115,24 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     report.add_argument("--sequences", type=int, default=500, help="new sequences for each model")
     report.add_argument("--models", type=int, default=8, help="most models to score: the best run of each method and length")
     report.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+    export = _parser("Write the trained model of a run folder for another runtime, load it back there and compare 1,000 predictions.")
+    export.add_argument("folder", type=str, help="run folder")
+    export.add_argument("--to", type=Literal["keras", "savedmodel", "onnx", "torch-export"], required=True, help="the format")
+    export.add_argument("--out", type=str, help="file or folder to write (default: in the run folder's model/)")
+    _add_trust(export)
+    importing = _parser("Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras file, "
+                        "or a PyTorch state_dict in .safetensors. The options below override the configuration beside it.")
+    importing.add_argument("path", type=str, help="what to import")
+    importing.add_argument("--out", type=str, required=True, help="run folder to make")
+    importing.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    config.add_options(importing)
+    data = _parser("Write sequences to a file for another framework: the ones that training with this seed sees.")
+    data.add_argument("--n", type=int, required=True, help="number of sequences")
+    data.add_argument("--length", type=int, required=True, help="length T of a sequence, in steps")
+    data.add_argument("--out", type=str, required=True, help="file to write: .npz, or .parquet (extra parquet)")
+    data.add_argument("--seed", type=int, default=0, help="root seed of the stream (a run trains on that of its own seed)")
+    data.add_argument("--start", type=int, default=0, help="index of the first sequence")
+    data.add_argument("--variant", type=config.Variant, default="any", help="where the two marks may stand")
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
@@ -125,6 +145,9 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     commands.add_subcommand("models", models, help="list the models of the zoo")
     commands.add_subcommand("compare", compare, help="draw several runs in one picture")
     commands.add_subcommand("report", report, help="write a page about runs, with a model to play with")
+    commands.add_subcommand("export", export, help="write a trained model for Keras, TensorFlow, ONNX or torch.export")
+    commands.add_subcommand("import", importing, help="make a run folder of a model trained elsewhere")
+    commands.add_subcommand("data", data, help="write sequences to a file for another framework")
     return parser
 
 
@@ -222,12 +245,13 @@ def _train(arguments: jsonargparse.Namespace) -> None:
         return
     from rich.console import Console
 
-    from adding_problem import display, loggers, train
+    from adding_problem import display, interop, loggers, train
     from adding_problem.artifacts import RunFolder
 
     overwrite = bool(arguments.get("overwrite"))
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
+        interop.complete(run_config)
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, folder.read_result())
         return
@@ -242,13 +266,14 @@ def _train(arguments: jsonargparse.Namespace) -> None:
 
 
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    where = "imported" if "imported" in result else (
+        f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
     print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
-          f"(always the mean: {result['constant_predictor_mse']:.4f}); "
-          f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+          f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
     for threshold, cost in result["reached"].items():
         print(f"  below {threshold}: " + (
-            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps, "
-            f"{cost['seconds']:.1f} s" if cost else "never"))
+            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
+            + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
     print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
 
 
@@ -437,6 +462,45 @@ def _report(arguments: jsonargparse.Namespace) -> None:
         print(f"left out: {problem}", file=sys.stderr)
     print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
     print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _export(arguments: jsonargparse.Namespace) -> None:
+    from adding_problem import interop
+    from adding_problem.artifacts import RunFolder
+
+    out = arguments.get("out")
+    done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None,
+                          trust=bool(arguments.get("trust")))
+    print(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
+          f"largest difference {done.difference:.1e}")
+    print(f"{arguments.to}: {done.path}")
+
+
+def _import(arguments: jsonargparse.Namespace) -> None:
+    from adding_problem import interop
+
+    found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
+                                 overwrite=bool(arguments.get("overwrite")))
+    print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
+    print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
+    if found.logged is not None:
+        print(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
+        print("the model matches its log" if found.agrees else
+              f"WARNING: the model does NOT match its log: its error is {found.mse / found.logged:,.3g} times the logged one.\n"
+              "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.")
+    print(f"run:     {found.folder}   (next: adding-problem validate --config {found.folder / 'config_copy.yaml'})")
+
+
+def _data(arguments: jsonargparse.Namespace) -> None:
+    from rich.console import Console
+
+    from adding_problem import display, interop
+
+    out, n = Path(arguments.out), arguments.n
+    with display.counting("writing", Console()) as counter:
+        interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
+                           variant=arguments.get("variant") or "any", on_progress=counter)
+    print(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")
 
 
 if __name__ == "__main__":

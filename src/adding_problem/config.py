@@ -17,7 +17,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -32,6 +32,7 @@ __all__ = [
     "DatasetConfig",
     "Device",
     "ModelConfig",
+    "ModelFormat",
     "RunConfig",
     "TrainConfig",
     "ValidateConfig",
@@ -48,6 +49,7 @@ Variant = Literal["any", "halves", "hs1997"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
 Recipe = Literal["seed", "fast"]
+ModelFormat = Literal["safetensors", "keras", "savedmodel", "onnx", "torch-export"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "seed": {},
@@ -203,8 +205,20 @@ class ValidateConfig:
 class RunConfig:
     """All that determines a run. Equal configurations give equal numbers.
 
+    `load` is the shortest way to one: it takes the same dotted keys as the command line. What every key means, and its
+    default: ``adding-problem train --print_config``.
+
     Raises:
         ConfigError: when a value is out of its bounds or two values contradict each other.
+
+    Examples:
+        >>> from adding_problem import RunConfig
+        >>> RunConfig().dataset.t, RunConfig().train.learning_rate
+        (150, 0.01)
+        >>> RunConfig(seed=-1)
+        Traceback (most recent call last):
+        adding_problem.errors.ConfigError: seed: expected a whole number of at least 0, found -1.
+          remedy: change seed: root seed: data, initialisation and order of the sequences all come from it
     """
 
     recipe: Recipe = option("seed", "named values for the keys below: seed, the original's method, or fast")
@@ -218,6 +232,8 @@ class RunConfig:
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
     logger: Literal["tensorboard"] | None = option(None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not")
+    model_formats: tuple[ModelFormat, ...] = option(
+        ("safetensors",), "the trained model's formats; others than safetensors need an extra: see adding-problem export --help")
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
 
     def __post_init__(self) -> None:
@@ -240,12 +256,12 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value that the numbers depend on: where and how often results are written is left out.
+        """SHA-256 over every value that the numbers depend on: where, how often and in what formats results are written is left out.
 
         A default of the model counts as if it had been written down.
         """
         values = self.to_dict()
-        del values["artifacts"], values["logger"], values["train"]["checkpoint_minutes"]
+        del values["artifacts"], values["logger"], values["model_formats"], values["train"]["checkpoint_minutes"]
         values["model"]["arguments"] = zoo.completed(self.model.name, self.model.given)
         for key in ("hidden", "init", "memory"):
             del values["model"][key]
@@ -261,6 +277,12 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
 
     Raises:
         ConfigError: naming the file, the key, what was expected, what was found and the remedy.
+
+    Examples:
+        >>> from adding_problem import load
+        >>> config = load(overrides={"recipe": "fast", "dataset.t": 1000})
+        >>> config.dataset.t, config.curriculum.start, config.train.batch
+        (1000, 30, 16)
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -294,7 +316,8 @@ def to_yaml(config: RunConfig) -> str:
             lines.append(f"{head}:")
         section = head
         value = config.get(key)
-        text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=str(value).isprintable()).strip()
+        text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
+                              default_flow_style=None if isinstance(value, tuple) else False).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
         if key == "model.start_from":
             lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
@@ -533,6 +556,8 @@ def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) 
 
 def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
     hint = dict(_types(RunConfig))[key]
+    if get_origin(hint) is tuple:
+        return "a list, such as [safetensors], of " + ", ".join(get_args(get_args(hint)[0]))
     choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
     if choices:
         return "one of " + ", ".join(choices)
@@ -551,7 +576,7 @@ def _bounds_text(opt: dataclasses.Field[Any]) -> str:
 
 
 def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool | tuple):
         return
     least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
     if isinstance(value, int) and value > _MOST_INT:
@@ -593,6 +618,9 @@ def _check_consistency(config: RunConfig) -> None:
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")
+    if "safetensors" not in config.model_formats:
+        raise ConfigError("model_formats", "safetensors among them", _show(list(config.model_formats)),
+                          "add safetensors: every command reads the model from there")
     if not config.artifacts.strip() or "\0" in config.artifacts:
         raise ConfigError("artifacts", "the path of a folder", _show(config.artifacts), "give the folder a name")
 

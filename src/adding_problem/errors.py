@@ -6,6 +6,7 @@
     │   └── LockError          a run folder that another process works in                    exit 2
     ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
     ├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
+    ├── InteropError           a model or a file of another framework that cannot serve      exit 2
     └── StorageError           a disk that is full, gone or not writable                     exit 74
     KeyboardInterrupt
     └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
@@ -21,6 +22,7 @@ __all__ = [
     "AddingProblemError",
     "BackendError",
     "ConfigError",
+    "InteropError",
     "Interrupted",
     "LockError",
     "ModelError",
@@ -113,6 +115,13 @@ class ModelError(AddingProblemError):
 
     def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
         super().__init__(f"model {name}: expected {expected}, found {found}.\n  remedy: {remedy}")
+
+
+class InteropError(AddingProblemError):
+    """A model that cannot be exported, a foreign file that cannot be imported, or an extra that is not installed."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}.\n  remedy: {remedy}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,10 @@ from typing import IO, Any
 
 from adding_problem.errors import StorageError
 
-__all__ = ["is_regular", "leads_out", "read_bounded", "replacing", "sweep", "write", "write_json"]
+__all__ = ["DRAFTS", "is_regular", "leads_out", "make_folder", "place", "read_bounded", "remove", "replacing", "storage_error", "sweep", "write", "write_json"]
+
+DRAFTS = ".export-"
+"""How the names of folders begin in which exports are made."""
 
 _REMEDIES = {
     errno.ENOSPC: "make room on the disk, then continue",
@@ -70,6 +74,53 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Raises:
+        StorageError: when that cannot be done.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from None
+
+
+def place(draft: Path, path: Path) -> None:
+    """Move a file or a folder made elsewhere on this file system to `path`, in the place of what stands there.
+
+    A file replaces a file in one step; a folder cannot, so the old one goes first.
+
+    Raises:
+        StorageError: when that cannot be done.
+    """
+    if draft.is_file() and not path.is_dir():
+        with draft.open("rb") as source, replacing(path) as stream:
+            shutil.copyfileobj(source, stream)
+        return
+    remove(path)
+    try:
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from None
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, where there is one; of a link, the link alone.
+
+    Raises:
+        StorageError: when that cannot be done.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from None
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """What the system said about a path, with what to do about it."""
     gone = error.errno == errno.ENOENT and not path.parent.is_dir()
@@ -78,7 +129,10 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the temporary files that killed processes have left in a run folder."""
+    """Delete the temporary files and folders that killed processes have left in a run folder."""
+    for draft in folder.glob(f"model/{DRAFTS}*"):
+        if not leads_out(draft, folder):
+            shutil.rmtree(draft, ignore_errors=True)
     with suppress(OSError):
         for stray in [*folder.glob(".*.????????????????.tmp"), *folder.glob("model/.*.????????????????.tmp")]:
             stray.unlink(missing_ok=True)

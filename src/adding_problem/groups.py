@@ -19,7 +19,8 @@ Unit = Literal["sequences", "sequence_steps", "seconds"]
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 
 # Which seed, where and how the work is done and scored: runs that differ in these alone are of one group.
-_NOT_THE_METHOD = ("seed", "artifacts", "threads", "device", "backend", "logger", "validate.seed", "validate.dt_length")
+_NOT_THE_METHOD = ("seed", "artifacts", "threads", "device", "backend", "logger", "model_formats", "train.checkpoint_minutes",
+                   "validate.seed", "validate.dt_length")
 _COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
 
 

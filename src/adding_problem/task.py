@@ -96,6 +96,21 @@ def sample_batch(
 
     Raises:
         ValueError: when an argument is out of its range.
+
+    Examples:
+        >>> x, y = sample_batch(64, 1000, seed=0)
+        >>> x.shape, y.shape
+        (torch.Size([64, 1000, 2]), torch.Size([64, 1]))
+        >>> values, marks = x[..., 0], x[..., 1]
+        >>> marks.sum(dim=1).unique()  # two marked steps each
+        tensor([2.])
+        >>> torch.allclose((values * marks).sum(dim=1, keepdim=True), y)
+        True
+
+        Item i depends on the seed and i alone, however it is batched:
+
+        >>> torch.equal(sample_batch(1, 1000, seed=0, start=63)[0][0], x[63])
+        True
     """
     x, y = sample_batch_numpy(n, length, seed=seed, start=start, variant=variant)
     return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
@@ -104,7 +119,13 @@ def sample_batch(
 def sample_batch_numpy(
     n: int, length: int, *, seed: int, start: int = 0, variant: Variant = "any"
 ) -> tuple[Float32, Float32]:
-    """`sample_batch` as NumPy arrays."""
+    """`sample_batch` as NumPy arrays.
+
+    Examples:
+        >>> x, y = sample_batch_numpy(2, 10, seed=0)
+        >>> x.dtype, x.shape, y.shape
+        (dtype('float32'), (2, 10, 2), (2, 1))
+    """
     drawn = _draw(n, length, seed, start, variant)
     return _assemble(drawn.values, drawn.positions, variant), drawn.targets
 
@@ -131,6 +152,13 @@ class AddingDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Args:
         n, length, seed, start, variant: as for `sample_batch`.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader
+        >>> data = AddingDataset(1000, 50, seed=0)
+        >>> x, y = next(iter(DataLoader(data, batch_size=32, shuffle=True)))
+        >>> x.shape, y.shape
+        (torch.Size([32, 50, 2]), torch.Size([32, 1]))
     """
 
     def __init__(self, n: int, length: int, *, seed: int, start: int = 0, variant: Variant = "any") -> None:
@@ -175,6 +203,12 @@ class AddingStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         batch: sequences per batch.
         n_batches: number of batches; None is endless.
         length, seed, variant: as for `sample_batch`.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader
+        >>> stream = AddingStream(16, 50, seed=0, n_batches=3)
+        >>> [len(x) for x, y in DataLoader(stream, batch_size=None)]
+        [16, 16, 16]
     """
 
     def __init__(
@@ -197,12 +231,29 @@ def constant_predictor_mse(variant: Variant = "any", length: int = 1000) -> floa
     """Mean squared error of the best constant answer: the variance of the target.
 
     1/6 for `any` and `halves` at every length. For hs1997, 1/24 less what the rare marked first pair takes away.
+
+    Args:
+        variant: ``any``, ``halves`` or ``hs1997``.
+        length: T; matters to hs1997 alone.
+
+    Examples:
+        >>> round(constant_predictor_mse(), 4)
+        0.1667
     """
     return _target_moments(variant, length)[0]
 
 
 def constant_predictor_standard_error(n: int, variant: Variant = "any", length: int = 1000) -> float:
-    """Standard error of `constant_predictor_mse` when it is estimated from n sequences."""
+    """Standard error of `constant_predictor_mse` when it is estimated from n sequences.
+
+    Args:
+        n: number of sequences.
+        variant, length: as for `constant_predictor_mse`.
+
+    Examples:
+        >>> round(constant_predictor_standard_error(10_000), 4)
+        0.002
+    """
     second, fourth = _target_moments(variant, length)
     return math.sqrt((fourth - second**2) / n)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from adding_problem import interruption, models, plots, rehearsal, runtime
+from adding_problem import interop, interruption, models, plots, rehearsal, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig, TrainConfig
@@ -85,33 +85,52 @@ def run(
         The content of `result.json`.
 
     Raises:
-        ConfigError, RunFolderError, BackendError, ModelError, StorageError: see `adding_problem.errors`.
+        ConfigError, RunFolderError, BackendError, ModelError, InteropError, StorageError: see `adding_problem.errors`.
         Interrupted: a signal came; the run can be resumed.
+
+    Examples:
+        >>> from adding_problem import load, train
+        >>> config = load(overrides={"dataset.t": 10, "dataset.dt_length": 600, "train.epochs": 2, "artifacts": "run"})
+        >>> result = train.run(config)
+        >>> result["stop_reason"], result["epochs"], result["sequences"]
+        ('epochs', 2, 840)
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
+    interop.require(config.model_formats, config.model.name)
     folder = RunFolder(config.artifacts)
     origin = _origin(config)
     if not overwrite and folder.holds_finished(config):
-        return _same_origin(folder, origin)
-    rehearsal.check_model(config)
-    with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
-        status = folder.open(config, resume=resume, overwrite=overwrite)
-        if status == "finished":  # by the process that held the folder until now
-            return _same_origin(folder, origin)
-        if device.type == "cpu" and backend == "torch":
-            runtime.tune_allocator()
-        with runtime.cpu_threads(config.threads) as threads:
-            machine = {"device": device.type, "backend": backend, "threads": threads}
-            work = _begin(config, folder, device, machine, interrupted)
-            if status == "resumed":
-                work.checkpoints.restore()
-            reason = _train(work, listener)
-            ran_on = getattr(work.state.model, "backend", "torch")
-            result = _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": origin})
-        if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
-            raise Interrupted(interrupted.number, f"the run in {folder.path} is complete")
-        return result
+        result = _same_origin(folder, origin)
+    else:
+        rehearsal.check_model(config)
+        with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
+            status = folder.open(config, resume=resume, overwrite=overwrite)
+            if status == "finished":  # by the process that held the folder until now
+                result = _same_origin(folder, origin)
+            else:
+                result = _from_start_to_end(config, folder, device, backend, interrupted, listener, resumed=status == "resumed")
+            if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
+                raise Interrupted(interrupted.number, f"the run in {folder.path} is complete")
+    interop.complete(config)
+    return result
+
+
+def _from_start_to_end(
+    config: RunConfig, folder: RunFolder, device: torch.device, backend: str, interrupted: interruption.Interruption,
+    listener: Listener | None, *, resumed: bool,
+) -> dict[str, Any]:
+    """Train and write the result into a folder that is open and locked."""
+    if device.type == "cpu" and backend == "torch":
+        runtime.tune_allocator()
+    with runtime.cpu_threads(config.threads) as threads:
+        machine = {"device": device.type, "backend": backend, "threads": threads}
+        work = _begin(config, folder, device, machine, interrupted)
+        if resumed:
+            work.checkpoints.restore()
+        reason = _train(work, listener)
+        ran_on = getattr(work.state.model, "backend", "torch")
+        return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": _origin(config)})
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,21 @@ def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: s
 
     Args:
         path: the run folder.
-        backend: `torch` or `native`.
+        backend: `torch`, or `native` for the faster kernels on a CPU.
         trust: import whatever model the folder names.
         own: the name of a model that the caller trusts anyway.
 
     Raises:
         RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
         ConfigError, ModelError: when the model of that name cannot be built.
+
+    Examples:
+        >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
+        >>> model = load_model("run")  # see `train.run`
+        >>> x, y = sample_batch(1000, 10, seed=1)
+        >>> mse = ((model(x) - y) ** 2).mean()
+        >>> bool(mse < 2 * constant_predictor_mse())
+        True
     """
     weights, description = RunFolder(path).read_model()
     size = sum(tensor.nbytes for tensor in weights.values())
@@ -81,6 +89,13 @@ def run(
 
     Raises:
         RunFolderError, BackendError: see `adding_problem.errors`.
+
+    Examples:
+        >>> from adding_problem import load, validate
+        >>> config = load("run/config_copy.yaml", {"artifacts": "run", "dataset.t": 20})  # twice the length; see `train.run`
+        >>> score = validate.run(config)
+        >>> score["t"], score["sequences"], round(score["constant_predictor_mse"], 4)
+        (20, 600, 0.1667)
     """
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length

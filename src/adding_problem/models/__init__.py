@@ -35,6 +35,15 @@ def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", l
     Raises:
         ConfigError: when there is no such model or it does not take these arguments.
         ModelError: when the model cannot be built or run.
+
+    Examples:
+        >>> from adding_problem import RunConfig, build_model, sample_batch
+        >>> model = build_model(RunConfig().model, seed=0)
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
+        41301
+        >>> x, y = sample_batch(8, 150, seed=0)
+        >>> model(x).shape
+        torch.Size([8, 1])
     """
     with seeded(seed):
         if config.name not in FAMILIES:

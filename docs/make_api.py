@@ -1,0 +1,48 @@
+"""Print docs/api.md: the public names and their docstrings, by griffe2md.
+
+    make docs
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import griffe
+import griffe2md
+
+SOURCES = Path(__file__).parents[1] / "src"
+GROUPS = {
+    "Data": ["task.sample_batch", "task.sample_batch_numpy", "task.AddingDataset", "task.AddingStream",
+             "task.constant_predictor_mse", "task.constant_predictor_standard_error"],
+    "Runs": ["config.load", "config.RunConfig", "train.run", "validate.run"],
+    "Models": ["models.build_model", "validate.load_model"],
+    "Errors": ["errors.AddingProblemError", "errors.ConfigError", "errors.RunFolderError", "errors.BackendError",
+               "errors.InteropError"],
+}
+STYLE = griffe2md.ConfigDict(
+    heading_level=3, show_root_full_path=False, show_signature_annotations=False, summary=False, members=False,
+    docstring_section_style="list", show_bases=False, signature_crossrefs=False, line_length=100,
+)
+HEADER = """# The Python API
+
+Made from the docstrings by `make docs`. All names can be imported from `adding_problem`; `train` and `validate` are modules there.
+The examples are run by the tests.
+"""
+
+
+def main() -> None:
+    """The page, on standard output."""
+    logging.disable(logging.WARNING)
+    package = griffe.load("adding_problem", search_paths=[SOURCES], docstring_parser="google")
+    print(HEADER)
+    for title, names in GROUPS.items():
+        print(f"## {title}\n")
+        for name in names:
+            text = griffe2md.render_object_docs(package[name], STYLE, format_md=False).strip().replace("### `run`", f"### `{name}`")
+            print(re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n")  # links to pages that are not there
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Sequences in a file for other frameworks, drawn and written piece by piece."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from adding_problem import files
+from adding_problem.config import Variant
+from adding_problem.errors import ConfigError, InteropError
+from adding_problem.interop.weights import Float32
+from adding_problem.task import sample_batch_numpy, sequence_width
+
+__all__ = ["write_data"]
+
+_PIECE_STEPS = 1 << 20  # sequence-steps in memory at once: 8 MB
+Progress = Callable[[int, int], None]
+
+
+def write_data(
+    path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, variant: Variant = "any",
+    on_progress: Progress | None = None,
+) -> None:
+    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what training sees.
+
+    `.npz`: arrays x, float32 (n, W, 2), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
+    `.parquet`: a row for every sequence with the columns value and mark, lists of W float32, and target, float32; the
+    arguments are in the schema's metadata. Needs the extra `parquet`. Memory does not grow with n.
+
+    Args:
+        path: file to write; its suffix chooses the format. What is there is replaced when all is written.
+        n, length, seed, start, variant: as for `sample_batch`.
+        on_progress: is told the number of sequences written so far, and of all.
+
+    Raises:
+        ConfigError: when the suffix or a number is wrong.
+        InteropError: when the extra is missing.
+        StorageError: when the file cannot be written.
+    """
+    write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
+    if write is None:
+        raise ConfigError("out", "a name ending in .npz or .parquet", repr(path.name), "change --out")
+    try:
+        sample_batch_numpy(1, length, seed=seed, start=start, variant=variant)
+        if n < 1:
+            raise ValueError(f"n: expected at least 1, found {n}")
+    except ValueError as error:
+        raise ConfigError("", "numbers that make sequences", f"a wrong one ({error})", "see adding-problem data --help") from None
+    about = {"n": n, "length": length, "seed": seed, "start": start, "variant": variant}
+    files.make_folder(path.parent)
+    with files.replacing(path) as stream:
+        write(stream, _pieces(about, on_progress), about)
+
+
+def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:
+    n, length, variant = about["n"], about["length"], about["variant"]
+    size = max(1, _PIECE_STEPS // sequence_width(length, variant))
+    for first in range(0, n, size):
+        count = min(size, n - first)
+        yield sample_batch_numpy(count, length, seed=about["seed"], start=about["start"] + first, variant=variant)
+        if on_progress:
+            on_progress(first + count, n)
+
+
+def _write_npz(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
+    shape = (about["n"], sequence_width(about["length"], about["variant"]), 2)
+    with zipfile.ZipFile(stream, "w") as archive, tempfile.TemporaryFile() as targets:
+        with archive.open("x.npy", "w", force_zip64=True) as member:
+            _write_header(member, shape)
+            for x, y in pieces:
+                member.write(x.astype("<f4", copy=False).data)
+                targets.write(y.astype("<f4", copy=False).data)
+        targets.seek(0)
+        with archive.open("y.npy", "w", force_zip64=True) as member:
+            _write_header(member, (about["n"], 1))
+            shutil.copyfileobj(targets, member)
+
+
+def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _write_parquet(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise InteropError("writing .parquet needs pyarrow", "pip install 'adding-problem[parquet]', or write .npz")
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    width = sequence_width(about["length"], about["variant"])
+    steps = arrow.list_(arrow.float32(), width)
+    schema = arrow.schema([("value", steps), ("mark", steps), ("target", arrow.float32())],
+                          metadata={f"adding_problem.{key}": str(value) for key, value in about.items()})
+    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for x, y in pieces:
+            columns = [arrow.FixedSizeListArray.from_arrays(arrow.array(np.ascontiguousarray(x[:, :, column]).reshape(-1)), width)
+                       for column in (0, 1)]
+            writer.write_table(arrow.table([*columns, arrow.array(y[:, 0])], schema=schema))

@@ -1,0 +1,60 @@
+"""A program of its own: builds, saves, loads and runs the model in Keras and TensorFlow. See exporting.py.
+
+    python -P keras_worker.py save    keras|savedmodel WEIGHTS.npz MODEL
+    python -P keras_worker.py predict keras|savedmodel MODEL INPUTS.npz OUTPUTS.npz
+
+The backend of Keras can be chosen once in a process, and TensorFlow takes the signals and threads of its host: hence a
+process apart. Of this package nothing is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def save(kind: str, weights_file: str, out: str) -> None:
+    """Write the model with these weights; B and T stay open."""
+    import keras
+
+    with np.load(weights_file, allow_pickle=False) as stored:
+        weights = [stored[name] for name in ("kernel", "recurrent", "bias", "readout", "readout_bias")]
+    hidden = len(weights[1])
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(hidden), keras.layers.Dense(1)])
+    model.set_weights(weights)
+    if kind == "keras":
+        model.save(out)
+    else:
+        model.export(out, format="tf_saved_model", verbose=False)
+
+
+def predict(kind: str, path: str, inputs_file: str, out: str) -> None:
+    """Load the model and write its answers to every array of the inputs."""
+    run = _keras(path) if kind == "keras" else _saved_model(path)
+    with np.load(inputs_file, allow_pickle=False) as inputs:
+        np.savez(out, *(run(inputs[name]) for name in inputs.files))
+
+
+def _keras(path: str) -> Run:
+    import keras
+
+    model = keras.saving.load_model(path, safe_mode=True)
+    return lambda x: np.asarray(model.predict_on_batch(x))
+
+
+def _saved_model(path: str) -> Run:
+    import tensorflow as tf
+
+    model: Any = tf.saved_model.load(path)
+    return lambda x: model.serve(x).numpy()
+
+
+if __name__ == "__main__":
+    verbs: dict[str, Callable[..., None]] = {"save": save, "predict": predict}
+    verbs[sys.argv[1]](*sys.argv[2:])

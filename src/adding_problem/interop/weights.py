@@ -1,0 +1,84 @@
+"""The numbers of an LSTM with a linear readout, in the layout that Keras and TensorFlow store, and checked on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adding_problem.errors import InteropError
+
+__all__ = ["Float32", "LstmWeights"]
+
+Float32 = NDArray[np.float32]
+INPUTS = 2  # a step is a value and a mark
+_FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm
+
+
+@dataclass(frozen=True)
+class LstmWeights:
+    """Weights of LSTM(H) and Dense(1), float32; the columns of the gates in the order i, f, g, o, as in PyTorch.
+
+    Attributes:
+        kernel: (2, 4H).
+        recurrent: (H, 4H).
+        bias: (4H,); PyTorch's two bias vectors together.
+        readout: (H, 1).
+        readout_bias: (1,).
+    """
+
+    kernel: Float32
+    recurrent: Float32
+    bias: Float32
+    readout: Float32
+    readout_bias: Float32
+
+    @property
+    def hidden(self) -> int:
+        """Number of cells H."""
+        return int(self.recurrent.shape[0])
+
+    def arrays(self) -> dict[str, Float32]:
+        """The five arrays by name."""
+        return dict(vars(self))
+
+    @classmethod
+    def checked(cls, source: object, **arrays: Float32) -> LstmWeights:
+        """The weights of a stranger's file.
+
+        Raises:
+            InteropError: when the shapes are not those of LSTM(H) on two inputs and Dense(1), or a value is not finite.
+        """
+        hidden = arrays["recurrent"].shape[0] if arrays["recurrent"].ndim else 0
+        expected = {"kernel": (INPUTS, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
+                    "readout": (hidden, 1), "readout_bias": (1,)}
+        for name, shape in expected.items():
+            if arrays[name].shape != shape or hidden < 1:
+                raise InteropError(f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
+                                   f"linear unit), found {arrays[name].shape}", "import a model of that architecture")
+            if not np.isfinite(arrays[name]).all():
+                raise InteropError(f"{source}: {name} holds values that are not finite",
+                                   "train it again: such a model predicts nothing")
+        return cls(**{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> LstmWeights:
+        """From the `state_dict` of `models.AddingLSTM`."""
+        array = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+        return cls.checked(
+            "model", kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
+            bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS], readout=array["readout.weight"].T,
+            readout_bias=array["readout.bias"],
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """For `models.AddingLSTM(H)`."""
+        tensors = {
+            "lstm.weight_ih_l0": self.kernel.T, "lstm.weight_hh_l0": self.recurrent.T, "lstm.bias_ih_l0": self.bias,
+            _FROZEN_BIAS: np.zeros_like(self.bias), "readout.weight": self.readout.T, "readout.bias": self.readout_bias,
+        }
+        return {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()}

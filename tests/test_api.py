@@ -1,0 +1,42 @@
+"""The Python API: every public name is documented with an example that runs, and the page in docs/ is up to date."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adding_problem
+from adding_problem import config, models, task, train, validate
+from tests.conftest import REPOSITORY
+
+WITHOUT_EXAMPLE = {"AddingProblemError", "BackendError", "ConfigError", "InteropError", "RunFolderError"}
+
+
+def test_the_examples_in_the_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in (config, task, models, train, validate):  # train leaves the folder that validate's examples read
+        results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+        assert results.attempted > 0, module
+        assert results.failed == 0, module
+
+
+@pytest.mark.parametrize("name", sorted(set(adding_problem.__all__) - WITHOUT_EXAMPLE))
+def test_every_public_name_has_an_example_and_documents_its_arguments(name: str) -> None:
+    subject = getattr(adding_problem, name)
+    subject = subject.run if inspect.ismodule(subject) else subject
+    text = inspect.getdoc(subject) or ""
+    assert ">>>" in text
+    for argument in inspect.signature(subject).parameters if inspect.isfunction(subject) else ():
+        assert f"{argument}:" in text or f"{argument}, " in text or text.startswith("`sample_batch` as"), argument
+
+
+@pytest.mark.skipif(importlib.util.find_spec("griffe2md") is None, reason="needs griffe2md")
+def test_the_page_in_docs_is_what_the_docstrings_say() -> None:
+    made = subprocess.run([sys.executable, "docs/make_api.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert made == (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8"), "run `make docs`"

@@ -1,0 +1,392 @@
+"""Models and data among other tools: every reader against another program's files, every export in its own runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adding_problem import config, interop, load_model, sample_batch_numpy, train
+from adding_problem.artifacts import RunFolder
+from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
+from adding_problem.interop import plain_pickle, tensor_bundle
+from tests.conftest import Command
+from tests.test_train import small
+
+FOREIGN = Path(__file__).with_name("foreign")  # made by make_foreign.py
+ORIGINAL = FOREIGN / "original"
+
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What the model of a run folder answers to the stored sequences, and what Keras answered."""
+    with np.load(FOREIGN / "predictions.npz") as stored:
+        return load_model(str(folder))(torch.from_numpy(stored["x"])).detach().numpy(), stored["prediction"]
+
+
+def edited(tmp_path: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
+    """A copy of the original's folder with one file changed."""
+    copy = tmp_path / "edited"
+    shutil.copytree(ORIGINAL, copy)
+    (copy / file).write_bytes(change((copy / file).read_bytes()))
+    return copy
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_originals_folder_becomes_a_run(tmp_path: Path, command: Command) -> None:
+    done = command("import", ORIGINAL, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "the model matches its log" in done.stdout
+    run = tmp_path / "run"
+    ours, keras = predictions(run)
+    assert np.abs(ours - keras).max() < 1e-6
+    rows = RunFolder(run).read_history()
+    assert [row.sequences for row in rows] == [30_000, 60_000, 90_000]  # 100,000 sequences, 70% of them held out
+    losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
+    assert [row.val_loss for row in rows] == losses["val_loss"]
+    assert json.loads((run / "result.json").read_text())["best_epoch"] == 3
+    validated = command("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
+    assert validated.returncode == 0, validated.stderr
+    assert command("compare", "run").returncode == 0
+    assert "imported" in command("train", "--config", "run/config_copy.yaml").stdout
+    again = command("import", ORIGINAL, "--out", "run")
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+
+
+def test_a_model_that_does_not_match_its_log_is_told(tmp_path: Path, command: Command) -> None:
+    better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
+    folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
+    done = command("import", folder, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "does NOT match its log" in done.stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["imported"]["agrees_with_its_log"] is False
+
+
+@needs("h5py")
+def test_a_keras_file(tmp_path: Path) -> None:
+    found = interop.import_model(FOREIGN / "model.keras", tmp_path / "run")
+    assert (found.kind, found.t, found.hidden, found.logged) == ("keras", 12, 4, None)
+    ours, keras = predictions(tmp_path / "run")
+    assert np.abs(ours - keras).max() < 1e-6
+
+
+def changed_keras_file(tmp_path: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
+    path = tmp_path / "changed.keras"
+    with zipfile.ZipFile(FOREIGN / "model.keras") as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, change(source.read(name)) if name == member else source.read(name))
+    return path
+
+
+@needs("h5py")
+@pytest.mark.parametrize(("old", "new", "problem"), [
+    (b'"activation": "tanh"', b'"activation": "relu"', "LSTM.activation is 'relu'"),
+    (b'"class_name": "LSTM"', b'"class_name": "Lambda"', "its layers are InputLayer, Lambda, Dense"),
+    (b'"units": 4', b'"units": 5', r"expected float32 of shape \(2, 20\)"),
+    (b"{", b"[", "is no .keras file"),
+])
+def test_a_keras_file_of_another_architecture_is_refused(tmp_path: Path, old: bytes, new: bytes, problem: str) -> None:
+    path = changed_keras_file(tmp_path, "config.json", lambda text: text.replace(old, new))
+    with pytest.raises(InteropError, match=problem):
+        interop.import_model(path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@needs("h5py")
+def test_a_keras_file_that_leads_elsewhere_or_promises_what_it_has_not_is_refused(tmp_path: Path) -> None:
+    import h5py
+
+    def with_readout(put: Callable[[Any], None]) -> Callable[[bytes], bytes]:
+        def change(data: bytes) -> bytes:
+            memory = io.BytesIO(data)
+            with h5py.File(memory, "r+") as stored:
+                del stored["layers/dense/vars/0"]
+                put(stored["layers/dense/vars"])
+            return memory.getvalue()
+        return change
+
+    def link(group: Any) -> None:
+        group["0"] = h5py.ExternalLink("/etc/passwd", "/")
+
+    def external(group: Any) -> None:
+        group.create_dataset("0", (4, 1), "<f4", external=[("/etc/passwd", 0, 16)])
+
+    def empty(group: Any) -> None:
+        group.create_dataset("0", (4, 1), "<f4", chunks=(1, 1))
+
+    for put, problem in ((link, "missing or a link"), (external, "expected float32"), (empty, "not there in full")):
+        path = changed_keras_file(tmp_path, "model.weights.h5", with_readout(put))
+        with pytest.raises(InteropError, match=problem):
+            interop.import_model(path, tmp_path / "run")
+
+
+def test_a_state_dict(tmp_path: Path) -> None:
+    lstm, linear = torch.nn.LSTM(2, 6, batch_first=True), torch.nn.Linear(6, 1)
+    state = {f"net.rnn.{k}": v for k, v in lstm.state_dict().items()} | {f"net.out.{k}": v for k, v in linear.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(InteropError, match=r"add --dataset\.t"):
+        interop.import_model(tmp_path / "model.safetensors", tmp_path / "run")
+    found = interop.import_model(tmp_path / "model.safetensors", tmp_path / "run", overrides={"dataset.t": 20})
+    x = torch.rand(5, 20, 2)
+    assert torch.allclose(load_model(str(tmp_path / "run"))(x), linear(lstm(x)[1][0][0]), atol=1e-6)
+    (row,) = RunFolder(tmp_path / "run").read_history()
+    assert (row.epoch, row.val_loss, row.sequences) == (0, found.mse, 0)
+    safetensors.torch.save_file(state | {"extra": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(InteropError, match=r"one nn\.LSTM layer"):
+        interop.import_model(tmp_path / "model.safetensors", tmp_path / "other", overrides={"dataset.t": 20})
+
+
+def test_what_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    for path, problem in ((tmp_path / "none", "there is nothing"), (tmp_path, "holds no SavedModel"),
+                          (tmp_path / "model.pt", "a pickle .* is not read")):
+        with pytest.raises(InteropError, match=problem):
+            interop.import_model(path, tmp_path / "run")
+
+
+# --- readers of foreign files ----------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_in_the_variables_is_noticed(tmp_path: Path) -> None:
+    def flip(data: bytes) -> bytes:
+        return data[:40] + bytes([data[40] ^ 1]) + data[41:]
+
+    folder = edited(tmp_path, "model/variables/variables.data-00000-of-00001", flip)
+    with pytest.raises(InteropError, match="checksum differs"):
+        interop.import_model(folder, tmp_path / "run")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_damage_to_the_index_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    index = bytearray((ORIGINAL / "model" / "variables" / "variables.index").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        index[data.draw(st.integers(0, len(index) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("index") / "variables.index"
+    path.write_bytes(index[: data.draw(st.integers(0, len(index)))])
+    with contextlib.suppress(InteropError):
+        for name, entry in tensor_bundle.read_index(path).items():
+            tensor_bundle.read_array(ORIGINAL / "model" / "variables" / "variables.data-00000-of-00001", name, entry)
+
+
+plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner), max_leaves=20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain, st.integers(0, 5))
+def test_plain_pickles_are_read_as_pickle_reads_them(tmp_path_factory: pytest.TempPathFactory, value: object, protocol: int) -> None:
+    path = tmp_path_factory.mktemp("pickle") / "value.pkl"
+    path.write_bytes(pickle.dumps(value, protocol))
+    assert plain_pickle.read(path) == value
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "loss.pkl"
+    path.write_bytes(pickle.dumps({"loss": [1.0, Evil(tmp_path / "made")], "val_loss": [1.0, 1.0]}, protocol))
+    with pytest.raises(InteropError, match="GLOBAL is refused"):
+        plain_pickle.read(path)
+    assert not (tmp_path / "made").exists()
+    pickle.loads(path.read_bytes())  # noqa: S301  (it would have)
+    assert (tmp_path / "made").exists()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 255))
+def test_no_bytes_make_the_pickle_reader_fail_otherwise(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int, byte: int
+) -> None:
+    whole = bytearray((ORIGINAL / "loss.pkl").read_bytes())
+    whole[place % len(whole)] = byte
+    for content in (noise, bytes(whole)):
+        path = tmp_path_factory.mktemp("pickle") / "noise.pkl"
+        path.write_bytes(content)
+        with contextlib.suppress(InteropError):
+            plain_pickle.read(path)
+
+
+# --- export ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> RunFolder:
+    """A finished run of a moment."""
+    run = small(tmp_path / "run", train__epochs=1)
+    train.run(run)
+    return RunFolder(run.artifacts)
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param("onnx", marks=needs("onnx", "onnxruntime")),
+    pytest.param("torch-export"),
+    pytest.param("keras", marks=needs("keras", "h5py")),
+    pytest.param("savedmodel", marks=needs("keras", "tensorflow")),
+])
+def test_every_export_agrees_in_its_own_runtime(finished: RunFolder, name: config.ModelFormat, tmp_path: Path) -> None:
+    done = interop.export(finished, name)
+    assert done.path == finished.exports[name]
+    assert done.path.exists()
+    assert done.sequences == 1000
+    assert len(done.lengths) == 2
+    assert done.difference < 1e-5
+    assert not list(finished.model.glob(".export-*"))
+    if name in ("keras", "savedmodel"):  # and the way back
+        interop.import_model(done.path, tmp_path / "back", overrides={"dataset.t": 12})
+        x = torch.from_numpy(sample_batch_numpy(16, 30, seed=3)[0])
+        assert torch.allclose(load_model(str(finished.path))(x), load_model(str(tmp_path / "back"))(x), atol=1e-6)
+
+
+def test_an_export_that_differs_is_not_handed_out(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adding_problem.interop import exporting
+
+    wrong = exporting._RUNTIMES["torch-export"]._replace(
+        predict=lambda path, inputs: [np.full((len(x), 1), np.nan, np.float32) for x in inputs])
+    monkeypatch.setitem(exporting._RUNTIMES, "torch-export", wrong)
+    with pytest.raises(InteropError, match="differ from those here by up to nan"):
+        interop.export(finished, "torch-export")
+    assert not finished.exports["torch-export"].exists()
+
+
+def test_a_missing_extra_names_the_command(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adding_problem.interop import exporting
+
+    monkeypatch.setitem(exporting._RUNTIMES, "onnx", exporting._RUNTIMES["onnx"]._replace(modules=("a_module_nobody_has",)))
+    with pytest.raises(InteropError, match=r"pip install 'adding-problem\[onnx\]'"):
+        interop.export(finished, "onnx")
+    with pytest.raises(InteropError, match="needs a_module_nobody_has"):  # before any training
+        train.run(small(finished.path / "other", model_formats=("safetensors", "onnx")))
+    assert not (finished.path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "onnx"])
+def test_models_without_a_form_in_a_format_are_refused_before_training(tmp_path: Path, name: config.ModelFormat) -> None:
+    gru = small(tmp_path / "run", model__name="gru", train__epochs=1)
+    with pytest.raises(InteropError, match=f"{name}: there is no such form of the model gru"):
+        train.run(config.load(overrides={**_values(gru), "model_formats": ["safetensors", name]}))
+    assert not (tmp_path / "run").exists()
+    train.run(gru)
+    with pytest.raises(InteropError, match="only lstm has one"):
+        interop.export(RunFolder(tmp_path / "run"), name)
+
+
+def _values(run: config.RunConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.flatten(run.to_dict(), "") if key != "model.arguments"}
+
+
+def test_overwriting_a_run_deletes_its_exports_and_killed_drafts(finished: RunFolder) -> None:
+    interop.export(finished, "torch-export")
+    saved, draft = finished.exports["savedmodel"] / "variables", finished.model / ".export-killed"
+    for folder in (saved, draft):
+        folder.mkdir(parents=True)
+        (folder / "part").write_bytes(b"...")
+    train.run(finished.read_config(), overwrite=True)
+    assert {file.name for file in finished.model.iterdir()} == {"model.safetensors", "model.json"}
+
+
+def test_an_export_waits_for_no_other_process_and_overwrites_none(finished: RunFolder) -> None:
+    with RunFolder(finished.path).locked(), pytest.raises(LockError):
+        interop.export(finished, "torch-export")
+    assert not finished.exports["torch-export"].exists()
+
+
+def test_formats_in_the_configuration_are_written_after_training_and_do_not_change_the_digest(tmp_path: Path) -> None:
+    plain = small(tmp_path / "run", train__epochs=1)
+    train.run(plain)
+    more = small(tmp_path / "run", train__epochs=1, model_formats=("safetensors", "torch-export"))
+    assert plain.digest == more.digest
+    train.run(more)  # finished already: only what is missing is written
+    assert (tmp_path / "run" / "model" / "model.pt2").is_file()
+    assert config.load(_written(tmp_path, config.to_yaml(more))) == more
+    with pytest.raises(ConfigError, match="safetensors among them"):
+        small(tmp_path, model_formats=("keras",))
+    with pytest.raises(ConfigError, match=r"a list, such as \[safetensors\], of safetensors, keras"):
+        config.load(None, {"model_formats": ["pickle"]})
+
+
+def _written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "written.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_export_of_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no run folder"):
+        interop.export(RunFolder(tmp_path), "torch-export")
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_data_files_hold_what_training_sees(tmp_path: Path, command: Command) -> None:
+    x, y = sample_batch_numpy(700, 30, seed=5, start=3, variant="hs1997")
+    done = command("data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "d.npz", allow_pickle=False) as stored:
+        assert np.array_equal(stored["x"], x)
+        assert np.array_equal(stored["y"], y)
+        assert stored["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "n", "length", "problem"), [
+    ("d.csv", 7, 9, r"ending in \.npz or \.parquet"), ("d.npz", 0, 9, "at least 1"), ("d.npz", 7, 1, "at least 2")])
+def test_wrong_orders_for_data(tmp_path: Path, name: str, n: int, length: int, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        interop.write_data(tmp_path / name, n, length)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adding_problem.interop import datafile
+
+    monkeypatch.setattr(datafile, "_PIECE_STEPS", 100)
+    seen: list[int] = []
+    interop.write_data(tmp_path / "d.npz", 25, 10, on_progress=lambda done, _: seen.append(done))
+    assert seen == [10, 20, 25]
+    with np.load(tmp_path / "d.npz", allow_pickle=False) as stored:
+        assert np.array_equal(stored["x"], sample_batch_numpy(25, 10, seed=0)[0])
+
+
+@needs("pyarrow")
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    x, y = sample_batch_numpy(50, 10, seed=1)
+    interop.write_data(tmp_path / "d.parquet", 50, 10, seed=1)
+    table = pyarrow.parquet.read_table(tmp_path / "d.parquet")
+    for column, name in enumerate(("value", "mark")):
+        assert np.array_equal(np.stack(table[name].to_numpy()), x[:, :, column])
+    assert np.array_equal(table["target"].to_numpy(), y[:, 0])
+    assert table.schema.metadata[b"adding_problem.seed"] == b"1"
