@@ -31,7 +31,7 @@ function series(data) {
 const frame = (width, height, options) => ({
   width, height, marginLeft: 46, marginRight: 16, marginTop: 28, marginBottom: 38, ...options,
 });
-const tip = { fill: "var(--card)", stroke: "var(--line)", textPadding: 9, fontSize: 12 };
+const tip = { maxRadius: 160, fill: "var(--card)", stroke: "var(--line)", textPadding: 9, fontSize: 12 };
 const dashed = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "5 4" });
 const dotted = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "1.5 4", strokeLinecap: "round", strokeWidth: 1.5 });
 const grid = (ticks) => Plot.gridY({ ticks, stroke: "var(--line)", strokeOpacity: 1 });

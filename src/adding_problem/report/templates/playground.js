@@ -25,6 +25,9 @@ class Playground {
     this.find = (id) => root.querySelector(`#${id}`);
     this.draw = { sequence: this.find("sequence"), trace: this.find("trace"), now: this.find("now") };
     this.heads = [0, 1].map((index) => this.makeMark(index));
+    this.ground = shape("g", {});
+    // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
+    this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
     this.setLength(Math.min(200, model.longest));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
@@ -126,11 +129,10 @@ class Playground {
     const svg = this.draw.sequence, height = svg.clientHeight || 136, top = 24, base = height - 18;
     const y = (value) => base - value * (base - top);
     const bars = Array.from(this.values, (value, step) => `M${this.x(step).toFixed(2)} ${base}V${y(value).toFixed(1)}`).join("");
-    svg.replaceChildren(
+    this.ground.replaceChildren(
       shape("path", { class: "bars", d: bars, "stroke-width": Math.max(0.6, (0.62 * this.width) / this.length) }),
       shape("line", { class: "base", x1: 0, x2: this.width, y1: base, y2: base }),
-      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"),
-      ...this.heads);
+      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"));
     this.heads.forEach((head, index) => {
       const place = this.places[index], at = this.x(place), tall = y(this.values[place]);
       const [low, high] = this.bounds(index);
