@@ -194,8 +194,10 @@ def test_gradient_and_cell_states(folder: Path) -> None:
     assert measured.memory.cells is not None
     model = validate.load_model(str(folder / "a"))
     weights = weights_of(model.state_dict())
-    x = sample_batch(1, 12, seed=43)[0].double().numpy()
+    items = sample_batch(64, 12, seed=43)[0].double().numpy()
+    x = items[[np.argmax([np.ptp(np.flatnonzero(item[:, 1])) for item in items])]]
     assert measured.memory.marks == np.flatnonzero(x[0, :, 1]).tolist()
+    assert measured.memory.target == pytest.approx((x[0, :, 0] * x[0, :, 1]).sum())
     for step in range(12):
         for column, gradient in enumerate((measured.memory.value_gradient, measured.memory.mark_gradient)):
             ends = []
@@ -291,11 +293,18 @@ def test_tables_escape_formulas() -> None:
 
 
 def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
-    done = command("report", folder, "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12, "--title", "<b>Mine</b>")
+    done = command("report", folder, "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12, "--title", "<b>Mine</b>",
+                   "--pictures", "for-paper", "--format", "pdf")
     assert done.returncode == 0, done.stderr
     assert "4 runs, 0 solved" in done.stdout
     assert "left out" in done.stderr
     assert "&lt;b&gt;Mine&lt;/b&gt;" in (tmp_path / "page.html").read_text()
+    assert {file.name for file in (tmp_path / "for-paper").iterdir()} == {
+        "comparison.pdf", "lengths.pdf", "predictions-1-t12.pdf", "predictions-2-t20.pdf"}
+    assert (tmp_path / "for-paper" / "lengths.pdf").read_bytes().startswith(b"%PDF")
+    compared = command("compare", folder / "a", folder / "b", "--format", "svg")
+    assert compared.returncode == 0, compared.stderr
+    assert "<svg" in (tmp_path / "comparison.svg").read_text()
     wrong = command("report", tmp_path / "nothing")
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr

@@ -101,15 +101,10 @@ def alternatives(found: Collection, together: Sequence[Group], measured: Sequenc
                    + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
         "errors": "Histogram of prediction minus target. "
-                  + "; ".join(f"{one.run.name}: {within(one):.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
+                  + "; ".join(f"{one.run.name}: {one.within_tolerance:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
         "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
                   "A model that remembers rightly has 1 at the marks and 0 elsewhere.",
     }
-
-
-def within(one: Measured) -> float:
-    """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
-    return float(np.mean(np.abs(one.y_hat - one.y) < HIT_TOLERANCE))
 
 
 # --- in numbers ------------------------------------------------------------------------------------------------------
@@ -160,8 +155,8 @@ def _group(group: Group) -> dict[str, Any]:
 
 def _model(one: Measured) -> dict[str, Any]:
     return {
-        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": within(one),
-        "mse": _finite(float(np.mean((one.y_hat - one.y) ** 2))),
+        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": one.within_tolerance,
+        "mse": _finite(one.own_mse),
         "y": [_short(v) for v in one.y.tolist()], "y_hat": [_short(v) for v in one.y_hat.tolist()],
         "memory": _memory(one),
     }

@@ -18,7 +18,7 @@ from adding_problem.config import MIN_LENGTH
 from adding_problem.errors import AddingProblemError
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
-from adding_problem.task import batches, evaluation_batch, sample_batch
+from adding_problem.task import HIT_TOLERANCE, batches, evaluation_batch, sample_batch
 from adding_problem.validate import load_model
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
@@ -59,6 +59,16 @@ class Measured:
     memory: Memory | None
     weights: dict[str, Any] | None
     problem: str = ""
+
+    @property
+    def own_mse(self) -> float:
+        """Mean squared error at its own length."""
+        return _mse(self.y, self.y_hat)
+
+    @property
+    def within_tolerance(self) -> float:
+        """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
+        return float(np.mean(np.abs(self.y_hat - self.y) < HIT_TOLERANCE))
 
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
@@ -125,10 +135,11 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
 
 
 def _memory(model: nn.Module, run: Run) -> Memory:
-    """On the first validation sequence, of the length of the run or of 2,000 steps."""
-    variant = run.config.dataset.variant
-    x, y = sample_batch(1, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=variant)
-    x.requires_grad_()
+    """Of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are farthest apart."""
+    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=run.config.dataset.variant)
+    places = [(sequence[:, 1] == 1).nonzero() for sequence in x]
+    farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
+    x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
     prediction = model(x)
     (gradient,) = torch.autograd.grad(prediction.sum(), x)
     values, marks = gradient[0].abs().numpy().T

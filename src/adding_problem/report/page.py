@@ -22,6 +22,7 @@ from adding_problem import config as configuration
 from adding_problem.artifacts import write_page
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
+from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect, flat
 from adding_problem.report.summary import Group, groups, representatives
 
@@ -57,7 +58,7 @@ class Table:
 
 def write(
     folders: Sequence[str | Path], out: Path, *, title: str = "The adding problem", lengths: Sequence[int] | None = None,
-    sequences: int = 500, models: int = 8, threads: int | None = None,
+    sequences: int = 500, models: int = 8, threads: int | None = None, pictures: Path | None = None, suffix: str = "png",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Write the report.
@@ -70,6 +71,8 @@ def write(
         sequences: new ones at each model's own length; other lengths have fewer where they are long.
         models: how many are scored, at most.
         threads: on the CPU; None is one per core.
+        pictures: folder for the same figures as pictures for papers; None draws none.
+        suffix: of these: `png`, `pdf` or `svg`.
         on_progress: is told the number of scores so far, and of all.
 
     Returns:
@@ -83,6 +86,8 @@ def write(
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
     write_page(out, render(found, measured, tested, title))
+    if pictures:
+        draw(pictures, suffix, found, measured, tested)
     return found
 
 

@@ -179,7 +179,8 @@ def _read_horizon(path: Path) -> dict[str, Any]:
                      for name, cost in dict(rung["reached"]).items()}}
         for rung in document["rungs"]
     ]
-    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs}
+    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs,
+            "variant": str(document["variant"]), "seed": int(document["seed"])}
 
 
 # --- what tells methods apart ----------------------------------------------------------------------------------------

@@ -116,12 +116,13 @@ const CHARTS = {
     controls: (data) => [
       { name: "unit", label: "Against", kind: "segments", options: UNITS },
       { name: "threshold", label: "Threshold", kind: "segments", options: { "1e-3": "1e-3", "1e-2": "1e-2" } },
-      data.methods.length > 1 ? lengthFilter(data, data.groups.filter((group) => group.n > 1)) : null,
+      data.methods.length > 1 ? longestShared(lengthFilter(data, CHARTS.survival.items(data)), CHARTS.survival.items(data)) : null,
     ],
+    items: (data) => data.groups.filter((group) => group.n > 1),
     keyed: true,
     draw(data, { width, unit, threshold, length, shown }) {
       const kind = series(data);
-      const groups = data.groups.filter((group) => group.n > 1 && (!length || group.t === +length) && shown(kind.of(group)));
+      const groups = CHARTS.survival.items(data).filter((group) => (!length || group.t === +length) && shown(kind.of(group)));
       const steps = groups.flatMap((group) => survivalSteps(group, threshold, unit));
       const from = d3.min(steps, (d) => d.x || undefined) ?? 1;
       return Plot.plot(frame(width, 330, {
@@ -234,6 +235,12 @@ function lengthFilter(data, items = data.runs) {
   const lengths = [...new Set(items.map((item) => item.t))].sort((a, b) => a - b);
   if (lengths.length < 2) return null;
   return { name: "length", label: "Length", kind: "select", options: { "": "every T", ...Object.fromEntries(lengths.map((t) => [t, `T = ${integer(t)}`])) } };
+}
+
+/** Lines of one colour at several lengths cannot be told apart: begin with the longest length that most methods share. */
+function longestShared(filter, groups) {
+  const shared = d3.rollup(groups, (members) => members.length, (group) => group.t), most = d3.max(shared.values());
+  return filter && { ...filter, value: String(d3.max([...shared].filter(([, count]) => count === most), ([t]) => t)) };
 }
 
 /** From nothing to the last step, and on to where the longest run ended. */
