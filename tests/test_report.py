@@ -153,6 +153,9 @@ def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
     found = [row for row in page.csv("predictions") if row["run"] == best]
     assert np.allclose([float(row["target"]) for row in found], y[:, 0])
     assert np.allclose([float(row["prediction"]) for row in found], model(x).detach()[:, 0], atol=1e-6)
+    memory = page.script("data")["models"][0]["memory"]
+    gradient = [float(row["gradient_value"]) for row in page.csv("memory") if row["run"] == best]
+    assert memory["at_marks"] == pytest.approx([gradient[step] for step in memory["marks"]], rel=1e-3)
     lengths = {row["run"].removeprefix("'"): row for row in page.csv("lengths")}
     for t in (12, 20, 40):
         x, y = sample_batch(50, t, seed=43)

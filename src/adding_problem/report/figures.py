@@ -169,7 +169,7 @@ def _memory(one: Measured) -> dict[str, Any] | None:
     shown: dict[str, Any] = {
         "t": memory.t, "marks": memory.marks, "target": _short(memory.target), "prediction": _short(memory.prediction),
         "value": [_short(v) for v in thinned(memory.value_gradient).tolist()],
-        "mark": [_short(v) for v in thinned(memory.mark_gradient).tolist()],
+        "at_marks": [_short(v) for v in memory.value_gradient[memory.marks].tolist()],
         "cells": None,
     }
     if memory.cells is not None:

@@ -23,7 +23,7 @@ from adding_problem.validate import load_model
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
 
-_CELL_STEPS, _FEWEST = 300_000, 32  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
+_CELL_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
 _MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
@@ -86,7 +86,7 @@ def measure(
 
     Args:
         runs: finished ones.
-        lengths: T to test at. A length costs at most about 300,000 sequence-steps, or 32 sequences.
+        lengths: T to test at. A length costs at most about 500,000 sequence-steps, or 64 sequences.
         n: sequences at the run's own length.
         threads: on the CPU; None is one per core.
         on_progress: is told the number of scores so far, and of all.
@@ -114,7 +114,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
         mse = {}
         for t in lengths:
             if t >= MIN_LENGTH[run.config.dataset.variant]:
-                mse[t] = _mse(*_predict(fast, run, t, max(_FEWEST, min(n, _CELL_STEPS // t))))
+                mse[t] = _mse(*_predict(fast, run, t, min(n, max(_FEWEST, _CELL_STEPS // t))))
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:

@@ -85,13 +85,13 @@ def write(
     shown = representatives(groups(found.runs), models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
-    write_page(out, render(found, measured, tested, title))
+    write_page(out, render(found, measured, tested, sequences, title))
     if pictures:
         draw(pictures, suffix, found, measured, tested)
     return found
 
 
-def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], title: str) -> str:
+def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], sequences: int, title: str) -> str:
     """The page as text."""
     together = groups(found.runs)
     scripts = [Markup(_resource(name)) for name in _SCRIPTS]
@@ -111,6 +111,7 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         problems=[one for one in measured if one.problem],
         played=figures.played(measured),
         tested=tested,
+        sequences=sequences,
         epochs=sum(len(run.rows) for run in found.runs),
         tables=_tables(found, together, measured, tested),
         several=any(len(group.runs) > 1 for group in together),
