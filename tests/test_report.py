@@ -240,6 +240,30 @@ def test_other_models_go_without_cells_and_playground(folder: Path, tmp_path: Pa
     assert page.script("data")["models"][0]["memory"]["cells"] is None
 
 
+class Limited(Summing):
+    """A model without gradients that takes at most 20 steps."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > 20:
+            raise ValueError("too long")
+        return super().forward(x)
+
+
+def test_a_model_with_limits_shows_what_it_can(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "load_model", lambda path, backend="torch": Limited())
+    (measured,) = measure.measure([run_of(folder / "a")], [12, 50], 10, threads=1)
+    assert list(measured.mse) == [12]
+    assert measured.memory is None
+    assert measured.problem == ""
+
+
+def test_long_lengths_are_tested_when_asked_for() -> None:
+    assert measure.default_lengths([made(0.1, 1, 1, t) for t in (100, 1000)]) == [100, 1000, 2000, 5000, 10_000]
+    assert measure.default_lengths([made(0.1, 1, 1, t) for t in (8000, 1_000_000)]) == [8000, 16_000]
+    assert max(measure.default_lengths([made(0.1, 1, 1, 1_000_000)])) <= 20_000
+
+
 def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     train.run(config.load(None, SMALL | {"dataset.t": 12, "artifacts": str(broken)}))

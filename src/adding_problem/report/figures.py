@@ -119,7 +119,7 @@ def data(found: Collection, together: Sequence[Group], measured: Sequence[Measur
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in together],
-        "horizons": [{"name": name, **document, "rungs": document["rungs"]} for name, document in found.horizons.items()],
+        "horizons": [{"name": name, **document} for name, document in found.horizons.items()],
         "models": [_model(one) for one in measured if not one.problem],
     }
 

@@ -209,6 +209,7 @@ const CHARTS = {
   memory: {
     controls: () => [{ name: "scale", label: "Scale", kind: "segments", options: { linear: "linear", log: "log" } }],
     draw(data, { width, scale, model }) {
+      if (!model.memory) return document.createTextNode("This model gives no gradient by its input.");
       const memory = model.memory, columns = memory.value.length;
       const points = memory.value.map((y, i) => ({ step: Math.round(((i + 0.5) * memory.t) / columns), y: scale === "log" ? Math.max(y, 1e-8) : y }));
       const marks = memory.marks.map((step, i) => ({ step: step + 1, y: memory.at_marks[i] }));

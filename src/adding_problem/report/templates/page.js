@@ -17,7 +17,7 @@ function mount(figure) {
     const width = Math.floor(place.clientWidth);
     if (!width) return;
     place.replaceChildren(chart.draw(data, { ...state, width, model: data.models[shownModel], shown: (key) => !hidden.has(key) }));
-    place.firstChild.setAttribute("aria-hidden", "true");
+    place.firstElementChild?.setAttribute("aria-hidden", "true");
   };
   for (const control of chart.controls(data).filter(Boolean)) {
     figure.querySelector("[data-controls]").append(CONTROLS[control.kind](control, state, draw, figure.dataset.chart));
