@@ -113,7 +113,7 @@ def test_compare(small_config: Path, command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     assert "2.54e-06" in done.stdout  # the original's best at T=150
-    assert command("compare", "run", "--out", "picture.svg").returncode == 0
+    assert command("compare", "run", "--out", "picture.png", "--format", "svg").returncode == 0
     assert "<svg" in (tmp_path / "picture.svg").read_text()
     wrong = command("compare", "run", "--original", small_config)
     assert wrong.returncode == 2

@@ -153,6 +153,9 @@ def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
     found = [row for row in page.csv("predictions") if row["run"] == best]
     assert np.allclose([float(row["target"]) for row in found], y[:, 0])
     assert np.allclose([float(row["prediction"]) for row in found], model(x).detach()[:, 0], atol=1e-6)
+    memory = page.script("data")["models"][0]["memory"]
+    gradient = [float(row["gradient_value"]) for row in page.csv("memory") if row["run"] == best]
+    assert memory["at_marks"] == pytest.approx([gradient[step] for step in memory["marks"]], rel=1e-3)
     lengths = {row["run"].removeprefix("'"): row for row in page.csv("lengths")}
     for t in (12, 20, 40):
         x, y = sample_batch(50, t, seed=43)
@@ -194,8 +197,10 @@ def test_gradient_and_cell_states(folder: Path) -> None:
     assert measured.memory.cells is not None
     model = validate.load_model(str(folder / "a"))
     weights = weights_of(model.state_dict())
-    x = sample_batch(1, 12, seed=43)[0].double().numpy()
+    items = sample_batch(64, 12, seed=43)[0].double().numpy()
+    x = items[[np.argmax([np.ptp(np.flatnonzero(item[:, 1])) for item in items])]]
     assert measured.memory.marks == np.flatnonzero(x[0, :, 1]).tolist()
+    assert measured.memory.target == pytest.approx((x[0, :, 0] * x[0, :, 1]).sum())
     for step in range(12):
         for column, gradient in enumerate((measured.memory.value_gradient, measured.memory.mark_gradient)):
             ends = []
@@ -233,6 +238,30 @@ def test_other_models_go_without_cells_and_playground(folder: Path, tmp_path: Pa
     assert page.script("model") is None
     assert "The playground is left out" in "".join(page.seen)
     assert page.script("data")["models"][0]["memory"]["cells"] is None
+
+
+class Limited(Summing):
+    """A model without gradients that takes at most 20 steps."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > 20:
+            raise ValueError("too long")
+        return super().forward(x)
+
+
+def test_a_model_with_limits_shows_what_it_can(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "load_model", lambda path, backend="torch": Limited())
+    (measured,) = measure.measure([run_of(folder / "a")], [12, 50], 10, threads=1)
+    assert list(measured.mse) == [12]
+    assert measured.memory is None
+    assert measured.problem == ""
+
+
+def test_long_lengths_are_tested_when_asked_for() -> None:
+    assert measure.default_lengths([made(0.1, 1, 1, t) for t in (100, 1000)]) == [100, 1000, 2000, 5000, 10_000]
+    assert measure.default_lengths([made(0.1, 1, 1, t) for t in (8000, 1_000_000)]) == [8000, 16_000]
+    assert max(measure.default_lengths([made(0.1, 1, 1, 1_000_000)])) <= 20_000
 
 
 def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) -> None:
@@ -291,11 +320,15 @@ def test_tables_escape_formulas() -> None:
 
 
 def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
-    done = command("report", folder, "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12, "--title", "<b>Mine</b>")
+    done = command("report", folder, "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12, "--title", "<b>Mine</b>",
+                   "--pictures", "for-paper", "--format", "pdf")
     assert done.returncode == 0, done.stderr
     assert "4 runs, 0 solved" in done.stdout
     assert "left out" in done.stderr
     assert "&lt;b&gt;Mine&lt;/b&gt;" in (tmp_path / "page.html").read_text()
+    assert {file.name for file in (tmp_path / "for-paper").iterdir()} == {
+        "comparison.pdf", "lengths.pdf", "predictions-1-t12.pdf", "predictions-2-t20.pdf"}
+    assert (tmp_path / "for-paper" / "lengths.pdf").read_bytes().startswith(b"%PDF")
     wrong = command("report", tmp_path / "nothing")
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr

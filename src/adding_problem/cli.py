@@ -87,6 +87,7 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     compare = _parser("Draw the best validation loss against T, and the curves, of several run folders.")
     compare.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
     compare.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
+    compare.add_argument("--format", type=Literal["png", "pdf", "svg"], help="of the picture, instead of the suffix of --out")
     compare.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
                                                       "docs/original_curves.json")
     models = _parser("List the models of the zoo. Your own is named --model package.module.Class or --model path/to/file.py:Class.")
@@ -114,6 +115,8 @@ def _main_parser() -> jsonargparse.ArgumentParser:
     report.add_argument("--lengths", type=int, nargs="+", help="lengths to test the models at (default: those trained, and up to ten times the longest)")
     report.add_argument("--sequences", type=int, default=500, help="new sequences for each model")
     report.add_argument("--models", type=int, default=8, help="most models to score: the best run of each method and length")
+    report.add_argument("--pictures", type=str, help="folder for the same figures as pictures for papers")
+    report.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of these pictures")
     report.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     export = _parser("Write the trained model of a run folder for another runtime, load it back there and compare 1,000 predictions.")
     export.add_argument("folder", type=str, help="run folder")
@@ -417,6 +420,8 @@ def _compare(arguments: jsonargparse.Namespace) -> None:
     from adding_problem import groups, plots
 
     out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
+    if arguments.get("format"):
+        out = out.with_suffix(f".{arguments.format}")
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", "run", "epochs", "best validation MSE")
     for row in curves:
@@ -456,12 +461,13 @@ def _report(arguments: jsonargparse.Namespace) -> None:
 
     out = Path(arguments.get("out") or "report.html")
     options = {key: arguments[key] for key in ("title", "lengths", "sequences", "models", "threads") if arguments.get(key) is not None}
+    pictures = Path(arguments.pictures) if arguments.get("pictures") else None
     with display.counting("scoring", Console()) as counter:
-        found = report.write(arguments.folders, out, on_progress=counter, **options)
+        found = report.write(arguments.folders, out, pictures=pictures, suffix=arguments.get("format") or "png", on_progress=counter, **options)
     for problem in found.left_out:
         print(f"left out: {problem}", file=sys.stderr)
     print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
-    print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)" + (f"\npictures: {pictures}" if pictures else ""))
 
 
 def _export(arguments: jsonargparse.Namespace) -> None:

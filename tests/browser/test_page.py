@@ -58,7 +58,7 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def opened(browser: Any, address: str, width: int = 1280, **options: Any) -> Iterator[Any]:
     """The page; at the end, whether the browser complained or asked for anything but the page."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, reduced_motion="reduce", **options)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -116,7 +116,7 @@ def test_charts_answer_to_keyboard_and_controls(browser: Any, address: str) -> N
             page.keyboard.press("ArrowLeft")
         assert "sequence-steps" in plot.locator("[aria-label=tip] text").first.text_content()
         before = plot.inner_html()
-        curves.get_by_text("seconds", exact=True).click()
+        curves.get_by_label("seconds", exact=True).check()
         assert "seconds" in plot.inner_html()
         assert plot.inner_html() != before
         lines = plot.locator("[aria-label=line] path").count()
@@ -224,6 +224,7 @@ def test_sliders_and_play(browser: Any, address: str, folder: Path) -> None:
         prefix = page.evaluate("playground.predict(playground.values.slice(0, 7), playground.marks.slice(0, 7))")
         assert reading(page, "estimate") == pytest.approx(prefix, abs=1e-4)
         page.locator("#run").click()
-        page.wait_for_function("document.getElementById('step').textContent === '10 / 10'", timeout=10_000)
-        page.wait_for_function("document.getElementById('run').textContent.includes('Play')")
+        playwright.expect(page.locator("#run")).to_contain_text("Pause")
+        playwright.expect(page.locator("#step")).to_have_text("10 / 10", timeout=10_000)
+        playwright.expect(page.locator("#run")).to_contain_text("Play")
         assert_readings(page, folder)

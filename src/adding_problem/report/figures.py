@@ -101,15 +101,10 @@ def alternatives(found: Collection, together: Sequence[Group], measured: Sequenc
                    + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
         "errors": "Histogram of prediction minus target. "
-                  + "; ".join(f"{one.run.name}: {within(one):.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
+                  + "; ".join(f"{one.run.name}: {one.within_tolerance:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
         "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
                   "A model that remembers rightly has 1 at the marks and 0 elsewhere.",
     }
-
-
-def within(one: Measured) -> float:
-    """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
-    return float(np.mean(np.abs(one.y_hat - one.y) < HIT_TOLERANCE))
 
 
 # --- in numbers ------------------------------------------------------------------------------------------------------
@@ -124,7 +119,7 @@ def data(found: Collection, together: Sequence[Group], measured: Sequence[Measur
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in together],
-        "horizons": [{"name": name, **document, "rungs": document["rungs"]} for name, document in found.horizons.items()],
+        "horizons": [{"name": name, **document} for name, document in found.horizons.items()],
         "models": [_model(one) for one in measured if not one.problem],
     }
 
@@ -160,8 +155,8 @@ def _group(group: Group) -> dict[str, Any]:
 
 def _model(one: Measured) -> dict[str, Any]:
     return {
-        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": within(one),
-        "mse": _finite(float(np.mean((one.y_hat - one.y) ** 2))),
+        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": one.within_tolerance,
+        "mse": _finite(one.own_mse),
         "y": [_short(v) for v in one.y.tolist()], "y_hat": [_short(v) for v in one.y_hat.tolist()],
         "memory": _memory(one),
     }
@@ -174,7 +169,7 @@ def _memory(one: Measured) -> dict[str, Any] | None:
     shown: dict[str, Any] = {
         "t": memory.t, "marks": memory.marks, "target": _short(memory.target), "prediction": _short(memory.prediction),
         "value": [_short(v) for v in thinned(memory.value_gradient).tolist()],
-        "mark": [_short(v) for v in thinned(memory.mark_gradient).tolist()],
+        "at_marks": [_short(v) for v in memory.value_gradient[memory.marks].tolist()],
         "cells": None,
     }
     if memory.cells is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adding_problem import runtime
-from adding_problem.config import MIN_LENGTH
 from adding_problem.errors import AddingProblemError
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
-from adding_problem.task import batches, evaluation_batch, sample_batch
+from adding_problem.task import HIT_TOLERANCE, batches, evaluation_batch, sample_batch
 from adding_problem.validate import load_model
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
 
-_CELL_STEPS, _FEWEST = 300_000, 32  # sequence-steps that a cell of the heatmap may cost; sequences that it has at least
+_CELL_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
+_LONG, _FEWEST_LONG = 20_000, 16  # lengths above this are tested when asked for alone; sequences that these have at least
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
 _MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
@@ -60,12 +61,21 @@ class Measured:
     weights: dict[str, Any] | None
     problem: str = ""
 
+    @property
+    def own_mse(self) -> float:
+        """Mean squared error at its own length."""
+        return _mse(self.y, self.y_hat)
+
+    @property
+    def within_tolerance(self) -> float:
+        """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
+        return float(np.mean(np.abs(self.y_hat - self.y) < HIT_TOLERANCE))
+
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
-    """The lengths that were trained, and those twice, five and ten times the longest, at most 20,000."""
-    trained = sorted({run.t for run in runs})
-    beyond = [trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= 20_000]
-    return trained + beyond
+    """The lengths that were trained, and those twice, five and ten times the longest, as far as they are at most 20,000."""
+    trained = sorted({run.t for run in runs if run.t <= _LONG}) or [_LONG // 20]
+    return trained + [trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= _LONG]
 
 
 def measure(
@@ -76,8 +86,8 @@ def measure(
 
     Args:
         runs: finished ones.
-        lengths: T to test at. A length costs at most about 300,000 sequence-steps, or 32 sequences.
-        n: sequences at the run's own length.
+        lengths: T to test at; one that a model cannot take is left out.
+        n: sequences at each; of long ones fewer: about 500,000 sequence-steps or 64 sequences, and 16 above T = 20,000.
         threads: on the CPU; None is one per core.
         on_progress: is told the number of scores so far, and of all.
     """
@@ -103,8 +113,8 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
         step()
         mse = {}
         for t in lengths:
-            if t >= MIN_LENGTH[run.config.dataset.variant]:
-                mse[t] = _mse(*_predict(fast, run, t, max(_FEWEST, min(n, _CELL_STEPS // t))))
+            with suppress(RuntimeError, ValueError):  # too long or too short for this model or this variant
+                mse[t] = _mse(*_predict(fast, run, t, n))
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:
@@ -113,8 +123,9 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
 
 @torch.no_grad()
 def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Targets and predictions (n,) on new sequences, the first of those that `validate` takes."""
+    """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
     data, seed = run.config.dataset, run.config.validate.seed
+    n = min(n, max(_FEWEST if t <= _LONG else _FEWEST_LONG, _CELL_STEPS // t))
     parts = [(y, model(x)) for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t))]
     y, y_hat = (torch.cat(column).reshape(-1).numpy() for column in zip(*parts, strict=True))
     return y, y_hat
@@ -124,13 +135,17 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
     return float(np.mean((y_hat.astype(np.float64) - y) ** 2))
 
 
-def _memory(model: nn.Module, run: Run) -> Memory:
-    """On the first validation sequence, of the length of the run or of 2,000 steps."""
-    variant = run.config.dataset.variant
-    x, y = sample_batch(1, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=variant)
-    x.requires_grad_()
-    prediction = model(x)
-    (gradient,) = torch.autograd.grad(prediction.sum(), x)
+def _memory(model: nn.Module, run: Run) -> Memory | None:
+    """Of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are farthest apart; None without gradients."""
+    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=run.config.dataset.variant)
+    places = [(sequence[:, 1] == 1).nonzero() for sequence in x]
+    farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
+    x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
+    try:
+        prediction = model(x)
+        (gradient,) = torch.autograd.grad(prediction.sum(), x)
+    except RuntimeError:
+        return None
     values, marks = gradient[0].abs().numpy().T
     return Memory(x.shape[1], (x[0, :, 1] == 1).nonzero()[:, 0].tolist(), y.item(), prediction.item(), values, marks,
                   _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None)

@@ -22,6 +22,7 @@ from adding_problem import config as configuration
 from adding_problem.artifacts import write_page
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
+from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect, flat
 from adding_problem.report.summary import Group, groups, representatives
 
@@ -57,7 +58,7 @@ class Table:
 
 def write(
     folders: Sequence[str | Path], out: Path, *, title: str = "The adding problem", lengths: Sequence[int] | None = None,
-    sequences: int = 500, models: int = 8, threads: int | None = None,
+    sequences: int = 500, models: int = 8, threads: int | None = None, pictures: Path | None = None, suffix: str = "png",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Write the report.
@@ -70,6 +71,8 @@ def write(
         sequences: new ones at each model's own length; other lengths have fewer where they are long.
         models: how many are scored, at most.
         threads: on the CPU; None is one per core.
+        pictures: folder for the same figures as pictures for papers; None draws none.
+        suffix: of these: `png`, `pdf` or `svg`.
         on_progress: is told the number of scores so far, and of all.
 
     Returns:
@@ -82,11 +85,13 @@ def write(
     shown = representatives(groups(found.runs), models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
-    write_page(out, render(found, measured, tested, title))
+    write_page(out, render(found, measured, tested, sequences, title))
+    if pictures:
+        draw(pictures, suffix, found, measured, tested)
     return found
 
 
-def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], title: str) -> str:
+def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], sequences: int, title: str) -> str:
     """The page as text."""
     together = groups(found.runs)
     scripts = [Markup(_resource(name)) for name in _SCRIPTS]
@@ -106,6 +111,7 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         problems=[one for one in measured if one.problem],
         played=figures.played(measured),
         tested=tested,
+        sequences=sequences,
         epochs=sum(len(run.rows) for run in found.runs),
         tables=_tables(found, together, measured, tested),
         several=any(len(group.runs) > 1 for group in together),

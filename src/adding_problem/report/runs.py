@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ def _read_horizon(path: Path) -> dict[str, Any]:
                      for name, cost in dict(rung["reached"]).items()}}
         for rung in document["rungs"]
     ]
-    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs}
+    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs,
+            "variant": str(document["variant"]), "seed": int(document["seed"])}
 
 
 # --- what tells methods apart ----------------------------------------------------------------------------------------
@@ -204,9 +206,14 @@ def _with_methods(runs: Sequence[Run], climbs: set[Path]) -> list[Run]:
 
 def _deviations(config: RunConfig) -> dict[str, Any]:
     """Values that are not the recipe's own."""
-    usual = flat(configuration.load(None, {"recipe": config.recipe}))
+    usual = _recipe(config.recipe)
     return {key: value for key, value in flat(config).items()
             if key not in _NOT_METHOD and value != usual[key]}
+
+
+@cache
+def _recipe(name: str) -> dict[str, Any]:
+    return flat(configuration.load(None, {"recipe": name}))
 
 
 def _model_name(config: RunConfig) -> str:

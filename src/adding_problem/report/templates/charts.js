@@ -31,7 +31,7 @@ function series(data) {
 const frame = (width, height, options) => ({
   width, height, marginLeft: 46, marginRight: 16, marginTop: 28, marginBottom: 38, ...options,
 });
-const tip = { fill: "var(--card)", stroke: "var(--line)", textPadding: 9, fontSize: 12 };
+const tip = { maxRadius: 160, fill: "var(--card)", stroke: "var(--line)", textPadding: 9, fontSize: 12 };
 const dashed = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "5 4" });
 const dotted = (y) => Plot.ruleY([y], { stroke: "var(--soft)", strokeDasharray: "1.5 4", strokeLinecap: "round", strokeWidth: 1.5 });
 const grid = (ticks) => Plot.gridY({ ticks, stroke: "var(--line)", strokeOpacity: 1 });
@@ -116,12 +116,13 @@ const CHARTS = {
     controls: (data) => [
       { name: "unit", label: "Against", kind: "segments", options: UNITS },
       { name: "threshold", label: "Threshold", kind: "segments", options: { "1e-3": "1e-3", "1e-2": "1e-2" } },
-      data.methods.length > 1 ? lengthFilter(data, data.groups.filter((group) => group.n > 1)) : null,
+      data.methods.length > 1 ? longestShared(lengthFilter(data, CHARTS.survival.items(data)), CHARTS.survival.items(data)) : null,
     ],
+    items: (data) => data.groups.filter((group) => group.n > 1),
     keyed: true,
     draw(data, { width, unit, threshold, length, shown }) {
       const kind = series(data);
-      const groups = data.groups.filter((group) => group.n > 1 && (!length || group.t === +length) && shown(kind.of(group)));
+      const groups = CHARTS.survival.items(data).filter((group) => (!length || group.t === +length) && shown(kind.of(group)));
       const steps = groups.flatMap((group) => survivalSteps(group, threshold, unit));
       const from = d3.min(steps, (d) => d.x || undefined) ?? 1;
       return Plot.plot(frame(width, 330, {
@@ -208,9 +209,10 @@ const CHARTS = {
   memory: {
     controls: () => [{ name: "scale", label: "Scale", kind: "segments", options: { linear: "linear", log: "log" } }],
     draw(data, { width, scale, model }) {
+      if (!model.memory) return document.createTextNode("This model gives no gradient by its input.");
       const memory = model.memory, columns = memory.value.length;
       const points = memory.value.map((y, i) => ({ step: Math.round(((i + 0.5) * memory.t) / columns), y: scale === "log" ? Math.max(y, 1e-8) : y }));
-      const marks = memory.marks.map((step) => ({ step: step + 1, y: points[Math.min(columns - 1, Math.floor((step * columns) / memory.t))].y }));
+      const marks = memory.marks.map((step, i) => ({ step: step + 1, y: memory.at_marks[i] }));
       const axis = scale === "log" ? logAxis(points.map((d) => d.y), "↑ |∂ŷ/∂xₜ|") : {
         scale: { zero: true, nice: true },
         marks: linearAxis("↑ |∂ŷ/∂xₜ|"),
@@ -221,7 +223,7 @@ const CHARTS = {
         y: axis.scale,
         marks: [
           ...axis.marks,
-          Plot.ruleX(points, { x: "step", y1: scale === "log" ? axis.scale.domain[0] : 0, y2: "y", stroke: "var(--c0)", strokeWidth: Math.max(1, width / columns / 1.6), strokeOpacity: 0.8 }),
+          Plot.ruleX(points, { x: "step", y1: scale === "log" ? axis.scale.domain[0] : 0, y2: "y", stroke: "var(--c0)", strokeWidth: Math.max(1.5, width / columns / 1.6), strokeOpacity: 0.8 }),
           Plot.dot(marks, { x: "step", y: "y", fill: "var(--right)", stroke: "var(--card)", strokeWidth: 1.5, r: 5 }),
           Plot.tip([...points, ...marks], Plot.pointerX({ ...tip, x: "step", y: "y", title: (d) => `step ${integer(d.step)}\n${d3.format(".2~e")(d.y)}` })),
         ],
@@ -234,6 +236,12 @@ function lengthFilter(data, items = data.runs) {
   const lengths = [...new Set(items.map((item) => item.t))].sort((a, b) => a - b);
   if (lengths.length < 2) return null;
   return { name: "length", label: "Length", kind: "select", options: { "": "every T", ...Object.fromEntries(lengths.map((t) => [t, `T = ${integer(t)}`])) } };
+}
+
+/** Lines of one colour at several lengths cannot be told apart: begin with the longest length that most methods share. */
+function longestShared(filter, groups) {
+  const shared = d3.rollup(groups, (members) => members.length, (group) => group.t), most = d3.max(shared.values());
+  return filter && { ...filter, value: String(d3.max([...shared].filter(([, count]) => count === most), ([t]) => t)) };
 }
 
 /** From nothing to the last step, and on to where the longest run ended. */

@@ -17,13 +17,13 @@ function mount(figure) {
     const width = Math.floor(place.clientWidth);
     if (!width) return;
     place.replaceChildren(chart.draw(data, { ...state, width, model: data.models[shownModel], shown: (key) => !hidden.has(key) }));
-    place.firstChild.setAttribute("aria-hidden", "true");
+    place.firstElementChild?.setAttribute("aria-hidden", "true");
   };
   for (const control of chart.controls(data).filter(Boolean)) {
     figure.querySelector("[data-controls]").append(CONTROLS[control.kind](control, state, draw, figure.dataset.chart));
   }
   const keyed = typeof chart.keyed === "function" ? chart.keyed(data) : chart.keyed;
-  if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw);
+  if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw, chart.items?.(data) ?? data.runs);
   place.addEventListener("keydown", (event) => movePointer(event, place));
   let width = 0;
   new ResizeObserver(() => Math.abs(place.clientWidth - width) > 2 && ((width = place.clientWidth), draw())).observe(place);
@@ -44,18 +44,18 @@ const CONTROLS = {
     return element("label", { className: "check" },
       element("input", { type: "checkbox", checked, onchange: (event) => { state[name] = event.target.checked; draw(); } }), label);
   },
-  select({ name, label, options }, state, draw) {
-    state[name] = "";
+  select({ name, label, options, value = "" }, state, draw) {
+    state[name] = value;
     const order = Object.keys(options).sort((a, b) => a - b);
     return element("select", { ariaLabel: label, onchange: (event) => { state[name] = event.target.value; draw(); } },
-      ...order.map((value) => element("option", { value, textContent: options[value] })));
+      ...order.map((key) => element("option", { value: key, textContent: options[key], selected: key === value })));
   },
 };
 
-function mountKey(place, hidden, draw) {
-  const kind = series(data);
+function mountKey(place, hidden, draw, items) {
+  const kind = series(data), present = new Set(items.map(kind.of));
   if (kind.keys.length < 2) return;
-  for (const key of kind.keys) {
+  for (const key of kind.keys.filter((key) => present.has(key))) {
     const button = element("button", {
       type: "button", textContent: kind.label(key), ariaPressed: "true",
       onclick: () => {
@@ -132,10 +132,11 @@ function followTheme() {
   });
 }
 
+const model = JSON.parse(document.getElementById("model").textContent);
+shownModel = Math.max(0, data.models.findIndex((one) => one.name === model?.name));
 document.querySelectorAll("[data-chart]").forEach(mount);
 document.querySelectorAll("[data-model]").forEach((select) => select.addEventListener("change", () => chooseModel(+select.value)));
-drawCells();
+chooseModel(shownModel);
 followSections();
 followTheme();
-const model = JSON.parse(document.getElementById("model").textContent);
 const playground = model && new Playground(document.getElementById("play"), model);

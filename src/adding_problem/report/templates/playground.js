@@ -25,6 +25,9 @@ class Playground {
     this.find = (id) => root.querySelector(`#${id}`);
     this.draw = { sequence: this.find("sequence"), trace: this.find("trace"), now: this.find("now") };
     this.heads = [0, 1].map((index) => this.makeMark(index));
+    this.ground = shape("g", {});
+    // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
+    this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
     this.setLength(Math.min(200, model.longest));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
@@ -93,7 +96,7 @@ class Playground {
     if (this.shown >= this.length) this.shown = 0;
     const begin = performance.now() - (1000 * PLAY_SECONDS * this.shown) / this.length;
     const next = (now) => {
-      this.shown = Math.min(this.length, Math.floor(((now - begin) / 1000 / PLAY_SECONDS) * this.length));
+      this.shown = Math.min(this.length, Math.max(0, Math.floor(((now - begin) / 1000 / PLAY_SECONDS) * this.length)));
       this.renderStep();
       this.frame = this.shown < this.length ? requestAnimationFrame(next) : this.pause();
     };
@@ -126,11 +129,11 @@ class Playground {
     const svg = this.draw.sequence, height = svg.clientHeight || 136, top = 24, base = height - 18;
     const y = (value) => base - value * (base - top);
     const bars = Array.from(this.values, (value, step) => `M${this.x(step).toFixed(2)} ${base}V${y(value).toFixed(1)}`).join("");
-    svg.replaceChildren(
+    svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
+    this.ground.replaceChildren(
       shape("path", { class: "bars", d: bars, "stroke-width": Math.max(0.6, (0.62 * this.width) / this.length) }),
       shape("line", { class: "base", x1: 0, x2: this.width, y1: base, y2: base }),
-      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"),
-      ...this.heads);
+      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"));
     this.heads.forEach((head, index) => {
       const place = this.places[index], at = this.x(place), tall = y(this.values[place]);
       const [low, high] = this.bounds(index);
@@ -151,6 +154,8 @@ class Playground {
     const y = (value) => base - ((value - low) / (high - low)) * (base - top);
     const path = (values) => Array.from(values, (value, step) => `${step ? "L" : "M"}${this.x(step).toFixed(2)} ${y(value).toFixed(2)}`).join("");
     const stairs = Array.from(this.sums, (sum, step) => `${step ? "H" : "M0 " + y(0).toFixed(2) + "H"}${this.x(step).toFixed(2)}V${y(sum).toFixed(2)}`).join("") + `H${this.width}`;
+    svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
+    this.draw.now.setAttribute("viewBox", `0 0 ${this.width} 100`);
     const clip = shape("clipPath", { id: "past" }, shape("rect", { id: "past-box", x: 0, y: -10, height: height + 20 }));
     svg.replaceChildren(clip,
       ...[0, 1, 2].flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(-7, y(value) + 4, String(value), "end")]),
@@ -183,7 +188,7 @@ class Playground {
     this.find("scrub").value = step;
     set(this.root.querySelector("#past-box"), { width: step === this.length ? this.width : at });
     this.draw.now.replaceChildren(
-      shape("rect", { x: at, y: 0, width: step === this.length ? 0 : Math.max(0, this.width - at), height: "100%", fill: "var(--card)", opacity: 0.82 }),
+      shape("rect", { x: at, y: 0, width: step === this.length ? 0 : Math.max(0, this.width - at), height: 100, fill: "var(--card)", opacity: 0.82 }),
       cursor());
     for (const svg of [this.draw.sequence, this.draw.trace]) {
       svg.querySelector(".cursor")?.remove();
