@@ -25,6 +25,11 @@ def test_no_file_is_written_outside_of_its_folder(name: str, tmp_path: Path) -> 
     assert not (tmp_path / "x").exists()
 
 
+def test_the_configuration_is_written_first_and_the_result_last() -> None:
+    files = dict.fromkeys(["result.json", "a", "config_copy.yaml", "z"], b"")
+    assert [name for name, _ in RunFolder.in_order(files)] == ["config_copy.yaml", "a", "z", "result.json"]
+
+
 @pytest.mark.parametrize("kind", ["folder", "url"])
 def test_a_cut_run_goes_on_elsewhere_from_what_was_sent(kind: str, tmp_path: Path) -> None:
     place = cluster._Files(str(tmp_path / "kept") if kind == "folder" else f"memory://{tmp_path}/kept")

@@ -196,7 +196,7 @@ class _Files:
         import fsspec
 
         stored, root = fsspec.core.url_to_fs(f"{self._url.rstrip('/')}/{name}")
-        for file, content in RunFolder.last_things_last(files):
+        for file, content in RunFolder.in_order(files):
             stored.makedirs(f"{root}/{file}".rpartition("/")[0], exist_ok=True)
             stored.pipe_file(f"{root}/{file}", content)
 
