@@ -361,12 +361,12 @@ class RunFolder:
         return {name: (self.path / name).read_bytes() for name in names}
 
     def restore(self, files: Mapping[str, bytes]) -> None:
-        """Write what `snapshot` gave, `result.json` last.
+        """Write what `snapshot` gave.
 
         Raises:
             RunFolderError: when a name would lead out of the folder.
         """
-        for name, content in self.last_things_last(files):
+        for name, content in self.in_order(files):
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or name.startswith("/"):
                 raise RunFolderError(self.path, f"was sent a file of the name {name!r}", "expected one inside the folder")
@@ -375,9 +375,9 @@ class RunFolder:
             self._write(target, content)
 
     @staticmethod
-    def last_things_last(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-        """In the order of writing: a folder is complete once `result.json` is there."""
-        return sorted(files.items(), key=lambda item: item[0] == "result.json")
+    def in_order(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+        """As a run writes them: `config_copy.yaml` makes a folder a run's, `result.json` makes it complete."""
+        return sorted(files.items(), key=lambda item: {"config_copy.yaml": 0, "result.json": 2}.get(item[0], 1))
 
     def _require(self, file: Path) -> None:
         if not files.is_regular(file):

@@ -217,7 +217,8 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves]) ->
     for (method, variant), color in zip(methods, itertools.cycle(_PALETTE)):
         members = [group for group in found if (group.method, group.variant) == (method, variant)]
         losses = [group.losses for group in members]
-        label = f"{method}, {variant} (median of {min(e.n for e in losses)} to {max(e.n for e in losses)} seeds)"
+        seeds = " to ".join(str(n) for n in sorted({min(e.n for e in losses), max(e.n for e in losses)}))
+        label = f"{method}, {variant}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
         axes.plot([group.t for group in members], [entry.median for entry in losses], "o-", color=color, label=label)
         for group, entry in zip(members, losses, strict=True):
             low, high = entry.interval or (entry.least, entry.most)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=
 
 SLOW = """
 dataset: {dt_length: 1000}
-train: {epochs: 30, batch: 8, es_patience: null}
+train: {epochs: 20, batch: 8, es_patience: null}
 model: {hidden: 16}
 backend: torch
 grid: {dataset.t: [40, 60], seed: [0, 1, 2]}
@@ -64,8 +64,10 @@ class Sweep:
         assert self._process.wait(seconds) == 0, self.log.read_text()
 
     def under_way(self) -> list[Path]:
-        """Runs of which a checkpoint has come to the driver and that are not finished."""
-        return [path for path in self.out.glob("t=*") if RunFolder(path).checkpoint.exists() and not RunFolder(path).result.exists()]
+        """Runs that are not finished, of which a checkpoint of more than one epoch has come to the driver."""
+        folders = [RunFolder(path) for path in self.out.glob("t=*")]
+        return [folder.path for folder in folders if folder.checkpoint.exists() and not folder.result.exists()
+                and len(folder.read_history()) > 1]
 
 
 def workers_on(names: list[str]) -> dict[str, int]:
@@ -113,7 +115,7 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
     for before in (before_worker, before_driver):
         assert before
         for run, rows in before.items():
-            assert rows
+            assert len(rows) > 1
             assert RunFolder(tmp_path / "out" / run).read_history()[:len(rows) - 1] == rows[:-1]
     config = RunFolder(tmp_path / "out" / name).read_config()
     assert config.artifacts == str(tmp_path / "out" / name)

@@ -196,7 +196,7 @@ class _Files:
         import fsspec
 
         stored, root = fsspec.core.url_to_fs(f"{self._url.rstrip('/')}/{name}")
-        for file, content in RunFolder.last_things_last(files):
+        for file, content in RunFolder.in_order(files):
             stored.makedirs(f"{root}/{file}".rpartition("/")[0], exist_ok=True)
             stored.pipe_file(f"{root}/{file}", content)
 
@@ -255,7 +255,8 @@ class _Sender:
             begin = time.monotonic()
             with suppress(Exception):  # what a storage or the desk does not take now is sent next time, and at the end
                 self._send()
-            pause = min(_MOST_SYNC_SECONDS, max(_SYNC_SECONDS, 10 * (time.monotonic() - begin)))
+            usual = min(_SYNC_SECONDS, 2 * pause + 1)  # sooner at the begin, for the sake of short runs
+            pause = min(_MOST_SYNC_SECONDS, max(usual, 10 * (time.monotonic() - begin)))
 
     def _send(self) -> None:
         # The stamps are taken first: a file that changes meanwhile is sent again next time.

@@ -1,0 +1,88 @@
+"""How a run's files travel between machines, without a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from adding_problem import train
+from adding_problem.artifacts import RunFolder
+from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.sweep import cluster
+from adding_problem.sweep.job import Job
+from tests.test_sweep import wait_for
+from tests.test_train import Interrupt, numbers, small
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", ""])
+def test_no_file_is_written_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="expected one inside"):
+        RunFolder(tmp_path / "run").restore({name: b"x"})
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_configuration_is_written_first_and_the_result_last() -> None:
+    files = dict.fromkeys(["result.json", "a", "config_copy.yaml", "z"], b"")
+    assert [name for name, _ in RunFolder.in_order(files)] == ["config_copy.yaml", "a", "z", "result.json"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "url"])
+def test_a_cut_run_goes_on_elsewhere_from_what_was_sent(kind: str, tmp_path: Path) -> None:
+    place = cluster._Files(str(tmp_path / "kept") if kind == "folder" else f"memory://{tmp_path}/kept")
+    wanted = small(tmp_path / "driver" / "run")
+    job = Job("run", wanted, score=False)
+    first = RunFolder(tmp_path / "first")
+    with cluster._Sender(first, job, place), pytest.raises(KeyboardInterrupt):
+        train.run(dataclasses.replace(wanted, artifacts=str(first.path)), listener=Interrupt(3))
+    second = RunFolder(tmp_path / "second")
+    second.restore(place.load("run"))
+    assert second.read_config() == wanted  # which names the driver's folder, not a node's
+    with cluster._Sender(second, job, place):
+        resumed = train.run(dataclasses.replace(wanted, artifacts=str(second.path)), resume=True)
+    RunFolder(wanted.artifacts).restore(place.load("run"))
+    assert numbers(RunFolder(wanted.artifacts).read_result()) == numbers(resumed)
+    assert numbers(train.run(small(tmp_path / "uncut"))) == numbers(resumed)
+    assert RunFolder(wanted.artifacts).read_history()[:2] == first.read_history()[:2]
+    assert train.run(wanted) == resumed  # complete: not trained again
+    if kind == "url":
+        fsspec.filesystem("memory").rm(f"{tmp_path}/kept", recursive=True)
+
+
+class Place:
+    """Counts what it is sent; refuses the first time."""
+
+    def __init__(self) -> None:
+        self.refused, self.sent = False, list[set[str]]()
+
+    def load(self, name: str) -> dict[str, bytes]:
+        return {}
+
+    def save(self, name: str, files: dict[str, bytes]) -> None:
+        if not self.refused:
+            self.refused = True
+            raise ConnectionError("no storage now")
+        self.sent.append(set(files))
+
+
+def test_changed_files_alone_are_sent_and_a_refusal_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_SYNC_SECONDS", 0.01)
+    folder, place = RunFolder(tmp_path), Place()
+    (tmp_path / "before").write_text("fetched, not to be sent back")
+    with cluster._Sender(folder, Job("run", small(tmp_path), score=False), place):
+        (tmp_path / "a").write_text("1")
+        (tmp_path / ".a.tmp").write_text("half a file")
+        wait_for(lambda: {"a"} in place.sent, 5)
+        (tmp_path / "b").write_text("2")
+        wait_for(lambda: {"b"} in place.sent, 5)
+        time.sleep(0.1)
+    assert place.sent == [{"a"}, {"b"}]
+    assert place.refused
+
+
+def test_a_client_that_is_no_node_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ray job submit"):
+        cluster.RayEngine(address="ray://head:10001")
