@@ -150,7 +150,7 @@ FAMILIES: dict[str, Family] = {
         cost="four H x H / heads products",
         parallel=False,
         defaults={"hidden": 128, "heads": 4},
-        source="heads and biases as the authors' library's; size our choice",
+        source="heads as in the authors' library; size and biases our choice",
     ),
     "tcn": Family(
         home="tcn:AddingTCN",
