@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from adding_problem.config import RunConfig, load
-    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, RunFolderError
+    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError
     from adding_problem.models import build_model
     from adding_problem.task import (
         AddingDataset,
@@ -30,6 +30,7 @@ _HOMES = {
     "AddingStream": "task",
     "BackendError": "errors",
     "ConfigError": "errors",
+    "ModelError": "errors",
     "RunConfig": "config",
     "RunFolderError": "errors",
     "build_model": "models",
@@ -47,6 +48,7 @@ __all__ = [
     "AddingStream",
     "BackendError",
     "ConfigError",
+    "ModelError",
     "RunConfig",
     "RunFolderError",
     "build_model",

@@ -313,6 +313,7 @@ def _epoch(
 ) -> Iterator[tuple[StepEvent, int]]:
     """The steps of the next epoch, and the number of sequences in each."""
     epoch, sequences = len(state.rows) + 1, state.sequences
+    state.model.train()
     steps = math.ceil(len(data) / config.train.batch) if data else config.train.epoch_steps
     batch_source = _fresh_batches(config, state) if data is None else _ordered_batches(config, data, epoch)
     for step, (x, y) in enumerate(batch_source, start=1):
@@ -327,7 +328,6 @@ def _step(config: RunConfig, state: _State, x: Tensor, y: Tensor) -> float:
     """One training step; the loss before it."""
     (group,) = state.optimizer.param_groups
     group["lr"] = state.schedule.learning_rate(config)
-    state.model.train()
     with _randomness(config, state):
         loss = nn.functional.mse_loss(state.model(x), y)
     state.optimizer.zero_grad()

@@ -67,8 +67,8 @@ def seeded(seed: int) -> Iterator[None]:
     """
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             yield
@@ -102,7 +102,8 @@ def from_description(description: Mapping[str, Any], *, backend: str = "torch") 
         ValueError: when the description is not one of a model known here.
         ModelError, ConfigError: when a user's own model cannot be built.
     """
-    family, arguments = description.get("family"), description.get("arguments")
+    family = description.get("family")
+    arguments = description.get("arguments", {"hidden": description.get("hidden")})  # the latter as the first LSTMs were written
     if family not in FAMILIES and family != OwnModel.family:
         raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
     if not isinstance(arguments, dict):
