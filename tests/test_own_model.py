@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,31 @@ def test_a_plug_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.invalidate_caches()
     run = config.load(None, {"model.name": "mymodel", "model.units": 5})
     assert models.build_model(run.model).inner.rnn.hidden_size == 5  # type: ignore[union-attr]
+
+
+KERAS_MODEL = """
+import os
+os.environ.setdefault("KERAS_BACKEND", "torch")
+import keras
+
+def lstm(units=8):
+    return keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(units), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+"""
+
+
+def test_a_keras_model(tmp_path: Path, command: Command) -> None:
+    """In processes of its own, for Keras chooses its backend when it is imported; twice the same numbers."""
+    if importlib.util.find_spec("keras") is None:  # importing it here would choose the backend for all tests
+        pytest.skip("needs keras")
+    (tmp_path / "mine.py").write_text(KERAS_MODEL)
+    options = ["--model", "mine.py:lstm", "--model.units", 6, "--dataset.t", 12, "--dataset.dt_length", 200, "--train.epochs", 2]
+    for folder in "ab":
+        done = command("train", *options, "--artifacts", folder)
+        assert done.returncode == 0, done.stderr
+    first, second = (RunFolder(tmp_path / folder).read_result()["best_val_loss"] for folder in "ab")
+    assert first == second
+    done = command("validate", *options, "--artifacts", "a")
+    assert done.returncode == 0, done.stderr
 
 
 # --- what is told before training ---

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from adding_problem import train, validate
     from adding_problem.config import RunConfig, load
-    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, InteropError, RunFolderError
+    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, InteropError, ModelError, RunFolderError
     from adding_problem.models import build_model
     from adding_problem.task import (
         AddingDataset,
@@ -33,6 +33,7 @@ _HOMES = {
     "BackendError": "errors",
     "ConfigError": "errors",
     "InteropError": "errors",
+    "ModelError": "errors",
     "RunConfig": "config",
     "RunFolderError": "errors",
     "build_model": "models",
@@ -52,6 +53,7 @@ __all__ = [
     "BackendError",
     "ConfigError",
     "InteropError",
+    "ModelError",
     "RunConfig",
     "RunFolderError",
     "build_model",

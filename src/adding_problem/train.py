@@ -234,6 +234,7 @@ def _train(work: _Work, listener: Listener | None) -> StopReason:
 def _epoch(work: _Work, data: AddingDataset | None) -> Iterator[StepEvent]:
     """The steps of this epoch that are still to be done; between two of them the state is one to continue from."""
     config, state, epoch = work.config, work.state, len(work.state.rows) + 1
+    state.model.train()
     steps = math.ceil(len(data) / config.train.batch) if data else config.train.epoch_steps
     batch_source = _fresh_batches(config, state) if data is None else _ordered_batches(config, data, state)
     for x, y in batch_source:
@@ -264,7 +265,6 @@ def _step(config: RunConfig, state: TrainingState, x: Tensor, y: Tensor) -> floa
     """One training step; the loss before it."""
     (group,) = state.optimizer.param_groups
     group["lr"] = state.schedule.learning_rate(config)
-    state.model.train()
     with _randomness(config, state):
         loss = nn.functional.mse_loss(state.model(x), y)
     state.optimizer.zero_grad()

@@ -77,6 +77,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 100},
         source="the paper, section 4.1",
+        fast={"train.learning_rate": 4e-3},
     ),
     "indrnn": Family(
         home="indrnn:AddingIndRNN",
@@ -143,6 +144,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 32, "states": 8, "layers": 2},
         source="time steps and A as Mamba's; sizes our choice",
+        fast={"train.learning_rate": 4e-3},
     ),
     "slstm": Family(
         home="slstm:AddingSLSTM",
@@ -150,7 +152,7 @@ FAMILIES: dict[str, Family] = {
         cost="four H x H / heads products",
         parallel=False,
         defaults={"hidden": 128, "heads": 4},
-        source="heads and biases as the authors' library's; size our choice",
+        source="heads as in the authors' library; size and biases our choice",
     ),
     "tcn": Family(
         home="tcn:AddingTCN",
@@ -159,6 +161,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 30, "levels": 8, "kernel": 7},
         source="the authors' code for this problem",
+        fast={"train.learning_rate": 4e-3},
     ),
     "transformer": Family(
         home="transformer:AddingTransformer",
@@ -167,6 +170,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 64, "layers": 2, "heads": 4},
         source="our choice",
+        fast={"train.learning_rate": 2e-3},
     ),
     "attention": Family(
         home="attention:AddingAttention",
@@ -175,6 +179,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="the paper, section 2",
+        fast={"train.learning_rate": 4e-3},
     ),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -68,10 +70,20 @@ def _class_of(name: str) -> type[nn.Module]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's global random state set to a seed inside the block, and as it was after it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
+    """The global random states of torch, NumPy and Python set to a seed inside the block, and as they were after it.
+
+    Torch alone serves the zoo; Keras draws its seeds from Python's.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -99,7 +111,8 @@ def from_description(description: Mapping[str, Any], *, backend: str = "torch") 
         ValueError: when the description is not one of a model known here.
         ModelError, ConfigError: when a user's own model cannot be built.
     """
-    family, arguments = description.get("family"), description.get("arguments")
+    family = description.get("family")
+    arguments = description.get("arguments", {"hidden": description.get("hidden")})  # the latter as the first LSTMs were written
     if family not in FAMILIES and family != OwnModel.family:
         raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
     if not isinstance(arguments, dict):

@@ -13,6 +13,7 @@ Parameters: 2 H + H^2 (of which the parametrisation uses H (H - 1) / 2) + H + H 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class AddingExpRNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        rotation: Tensor = self.recurrent.get_parameter("weight").T  # one matrix exponential for the whole sequence
+        rotation = cast(Tensor, self.recurrent.weight).T  # one matrix exponential for the whole sequence
         h = x.new_zeros(len(x), self.hidden)
         for drive in self.input(x).unbind(1):
             z = torch.addmm(drive, h, rotation)

@@ -175,6 +175,7 @@ def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -
         ConfigError: when there is no such thing or it does not take these arguments.
         ModelError: when the constructor fails or gives no module.
     """
+    _forget_keras_names()
     target = _found(name)
     if isinstance(target, nn.Module):
         if arguments:
@@ -186,6 +187,7 @@ def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -
                           "name something that gives a module")
     _check_arguments(name, target, arguments)
     try:
+        _forget_keras_names()
         module = target(**{**accepted(target, context), **arguments})
     except Exception as error:
         raise ModelError(name, "a module from its constructor", _told(error), "mend the constructor, or its arguments under "
@@ -194,6 +196,12 @@ def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -
         raise ModelError(name, "a torch.nn.Module", type(module).__name__, "return a module; Keras models are modules with "
                                                                            "KERAS_BACKEND=torch")
     return module
+
+
+def _forget_keras_names() -> None:
+    """Let Keras number its layers from the start: their names are the weights' names, in every process the same."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
 
 
 def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ Parameters: a convolution has C (C' K + 1) + C (the norms), the first level a 1 
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -48,7 +50,7 @@ class AddingTCN(nn.Module):
 class _Level(nn.Module):
     def __init__(self, width_in: int, width: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.past = (kernel - 1) * dilation
+        self.kernel, self.dilation = kernel, dilation
         self.first, self.second = (_convolution(size, width, kernel, dilation) for size in (width_in, width))
         self.shortcut = nn.Conv1d(width_in, width, 1) if width_in != width else nn.Identity()
         if isinstance(self.shortcut, nn.Conv1d):
@@ -57,8 +59,15 @@ class _Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x
         for convolution in (self.first, self.second):
-            h = convolution(nn.functional.pad(h, (self.past, 0))).relu()
+            h = self._causal(convolution, h).relu()
         return (h + self.shortcut(x)).relu()  # type: ignore[no-any-return]
+
+    def _causal(self, convolution: nn.Module, x: Tensor) -> Tensor:
+        """The convolution over the past; taps that stand before the first step of every output are left out."""
+        taps = min(self.kernel, 1 + (x.shape[-1] - 1) // self.dilation)
+        padded = nn.functional.pad(x, ((taps - 1) * self.dilation, 0))
+        weight, bias = cast(Tensor, convolution.weight), cast(Tensor, convolution.bias)
+        return nn.functional.conv1d(padded, weight[:, :, -taps:], bias, dilation=self.dilation)
 
 
 def _convolution(width_in: int, width: int, kernel: int, dilation: int) -> nn.Module:
