@@ -176,6 +176,7 @@ BAD = {
     "deep nesting": ("[" * 5000, "", "expected valid YAML"),
     "python object": ("seed: !!python/object/apply:os.system ['true']", "", "a tag (!name)"),
     "a tag that PyYAML stumbles over": ("seed: !!int ''", "", "a tag (!name)"),
+    "null where a value is needed": ("dataset: {variant: null}", "dataset.variant", "one of any, halves, hs1997, found null"),
     "a null byte in a path": ('artifacts: "a\\0b"', "artifacts", "the path of a folder"),
     "more threads than any machine has": ("threads: 100000", "threads", "at least 1 and below 1025 or null"),
     "a number of a thousand digits": (f"seed: 1{'0' * 1000}", "seed", "a whole number below 2^64"),

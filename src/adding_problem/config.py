@@ -517,6 +517,8 @@ def _typed(key: str, value: Any, source: str) -> Any:
         return _plain(key, value, source)
     if key not in options:
         raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(options)), source)
+    if value is None and type(None) not in get_args(dict(_types(RunConfig))[key]):  # jsonargparse takes it as not given
+        raise _type_error(key, options[key], "null", source)
     try:
         return _parser_of(key).parse_object({key: value}, defaults=False)[key]
     except (ArgumentError, TypeError, ValueError):

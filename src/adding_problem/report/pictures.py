@@ -41,7 +41,7 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
         folder.mkdir(parents=True, exist_ok=True)
         plots.draw_comparison(file("comparison"), [run.path for run in found.runs if run.rows])
         if scored:
-            plots.draw_lengths(file("lengths"), [one.run.t for one in scored], tested,
+            plots.draw_lengths(file("lengths"), [f"{one.run.t:,} ({one.run.path.name})" for one in scored], tested,
                                [[one.mse.get(t, np.nan) for t in tested] for one in scored])
         for index, document in enumerate(found.horizons.values(), 1):
             plots.draw_horizon(file(f"horizon-{index}"), document)
