@@ -7,7 +7,8 @@
 # make docs     docs/api.md from the docstrings, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
-# make install  .venv with the pinned dependencies, the package and its kernels
+# make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
+# make lock     requirements.lock anew, after a change of constraints.txt
 # make clean    remove .venv and build products, not artifacts
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
 
-.PHONY: run test test-browser test-cluster test-interop test-packages lint docs install peers clean
+.PHONY: run test test-browser test-cluster test-interop test-packages lint docs install lock peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
@@ -63,10 +64,11 @@ test-packages:
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt native/pyproject.toml native/CMakeLists.txt $(wildcard native/src/* native/adding_problem_native/*.py)
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock native/pyproject.toml native/CMakeLists.txt $(wildcard native/src/* native/adding_problem_native/*.py)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps ./native \
@@ -74,9 +76,15 @@ $(INSTALLED): pyproject.toml constraints.txt native/pyproject.toml native/CMakeL
 	  "they need a C++17 compiler (what went wrong: $(VENV)/native-build.log)"
 	@touch $@
 
+lock:
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet uv
+	sed '/^# extras/,$$d; /^torch==/d' constraints.txt | .lock/bin/uv pip compile - --quiet --output-file requirements.lock \
+	  --generate-hashes --no-deps --no-annotate --no-header --universal --python-version 3.11
+
 peers:
 	$(PYTHON) -m venv .peers
 	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers-requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info native/build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .lock .audit build dist src/*.egg-info native/build .pytest_cache .hypothesis .mypy_cache .ruff_cache

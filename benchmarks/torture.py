@@ -90,7 +90,7 @@ def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(pid, signal.SIGKILL)
-    with open(read, "rb") as stream:
+    with os.fdopen(read, "rb") as stream:
         words = stream.read().decode(errors="replace")
     _, status, usage = os.wait4(pid, 0)
     return os.waitstatus_to_exitcode(status), words, usage.ru_maxrss
@@ -264,7 +264,8 @@ def damage(n: int, rng: random.Random, folder: Path) -> Outcome:
             if trial % 6 == 1:
                 for name in names:
                     spoil(path / name, rng)
-            status, words, memory = in_child(lambda run=run_of(*pair, path): train.run(run, resume=True))
+            run = run_of(*pair, path)
+            status, words, memory = in_child(lambda run=run: train.run(run, resume=True))
             right = numbers_of(path) == uncut[pair][0] if status == 0 else trial % 6 == 1 and status == 2
         outcome["trials"] += 1
         outcome["fell_back"] += status == 0

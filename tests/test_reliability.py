@@ -1,0 +1,304 @@
+"""Nothing lost: runs cut anywhere, damaged checkpoints, full disks, two processes on one folder. More: benchmarks/torture.py."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adding_problem import checkpoint, interruption, lock, train
+from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.config import RunConfig
+from adding_problem.errors import Interrupted, LockError, RunFolderError, StorageError
+from adding_problem.train import StepEvent
+from tests.conftest import REPOSITORY
+from tests.test_schedule import SMALL, fast
+from tests.test_train import needs_native, small
+
+BACKENDS = ["torch", pytest.param("native", marks=needs_native)]
+
+
+class Stop:
+    """A listener that does something at a step; it keeps the numbers of the steps that it saw."""
+
+    def __init__(self, epoch: int, step: int, act: Any) -> None:
+        self.epoch, self.step, self.act, self.seen = epoch, step, act, []  # type: ignore[var-annotated]
+
+    def on_step(self, event: StepEvent) -> None:
+        self.seen.append((event.epoch, event.step))
+        if self.seen[-1] == (self.epoch, self.step):
+            self.act()
+
+    def on_epoch(self, row: EpochRow) -> None:
+        pass
+
+
+def die() -> None:
+    """As far as the run can tell, kill -9: nothing of it runs after this."""
+    raise KeyboardInterrupt
+
+
+def make_run(recipe: str, folder: Path, **changes: Any) -> RunConfig:
+    values = {"train__checkpoint_minutes": 1e-9, "artifacts": str(folder), **changes}
+    if recipe == "fast":
+        return fast(**{**SMALL, "train__stop_val_loss": 1e-9, **values})
+    return small(**{"folder": folder, **{k: v for k, v in values.items() if k != "artifacts"}})
+
+
+@pytest.fixture
+def costless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are written after every step, whatever that costs."""
+    monkeypatch.setattr(checkpoint, "_MOST_COST", 1e9)
+
+
+def everything(folder: Path) -> Any:
+    """All that must be equal, bit for bit: what a finished run left, without its times."""
+    run = RunFolder(folder)
+    result = {k: v for k, v in run.read_result().items() if k != "seconds"}
+    for cost in result["reached"].values():
+        if cost:
+            del cost["seconds"]
+    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps) for row in run.read_history()]
+    return run.weights.read_bytes(), rows, result
+
+
+@pytest.mark.usefixtures("costless")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("recipe", ["seed", "fast"])
+def test_a_run_killed_inside_an_epoch_continues_there(recipe: str, backend: str, tmp_path: Path) -> None:
+    train.run(make_run(recipe, tmp_path / "uncut", backend=backend))
+    cut = make_run(recipe, tmp_path / "cut", backend=backend)
+    for epoch, step in ((1, 4), (3, 3)):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(cut, resume=True, listener=Stop(epoch, step, die))
+    listener = Stop(0, 0, die)
+    train.run(cut, resume=True, listener=listener)
+    assert listener.seen[0] == (3, 3)  # the step that was seen and not yet kept is taken again
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+
+
+def test_kill_minus_nine_at_any_moment(tmp_path: Path) -> None:
+    """Real signals, at random moments and in the middle of writes, by the script that docs/reliability.md is made with."""
+    out = tmp_path / "torture.json"
+    done = subprocess.run([sys.executable, REPOSITORY / "benchmarks" / "torture.py", "--part", "kills", "--n", "6", "--out", out],
+                          capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads(out.read_text())["parts"]["kills"]["all"]
+    assert (outcome["trials"], outcome["lost"], outcome["tracebacks"]) == (6, 0, 0)
+
+
+def spoil(file: Path, how: str) -> None:
+    data = bytearray(file.read_bytes())
+    if how == "truncated":
+        del data[len(data) // 2 :]
+    else:
+        data[-5] ^= 1  # in a tensor: no parser would notice
+    file.write_bytes(data)
+
+
+@pytest.mark.usefixtures("costless")
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train.run(small(tmp_path / "uncut"))
+    run = make_run("seed", tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        train.run(run, listener=Stop(2, 5, die))
+    shutil.copytree(tmp_path / "cut", tmp_path / "both")
+    spoil(tmp_path / "cut" / "checkpoint.safetensors", how)
+    with caplog.at_level(logging.WARNING):
+        train.run(run, resume=True)
+    assert "checkpoint.safetensors is damaged" in caplog.text
+    assert "the one before it is taken" in caplog.text
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    for file in (tmp_path / "both").glob("checkpoint*"):
+        spoil(file, how)
+    with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors is damaged .* and checkpoint\.previous"):
+        train.run(make_run("seed", tmp_path / "both"), resume=True)
+
+
+def test_checkpoints_cost_no_more_than_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that says a write takes 1 s and a step 0.5 s: one write in 100 s, however often one is asked for."""
+    now = [0.0]
+    written = []
+
+    class Slow(RunFolder):
+        def write_history(self, rows: Any) -> None:
+            pass
+
+        def write_checkpoint(self, tensors: Any, state: Any) -> None:
+            now[0] += 1.0
+            written.append(now[0])
+
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: now[0])
+    state = train._fresh(small(tmp_path), train.torch.device("cpu"), "torch")
+    checkpoints = checkpoint.Checkpoints(Slow(tmp_path), state, minutes=1e-3, machine={})
+    for _ in range(1000):
+        now[0] += 0.5
+        checkpoints.after_step()
+        checkpoints.after_epoch()
+    assert 4 <= len(written) <= 6
+    assert all(later - earlier >= 100 for earlier, later in itertools.pairwise(written))
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_after_the_step_with_a_checkpoint(number: int, code: int, small_config: Path) -> None:
+    words = ["train", "--config", str(small_config), "--train.epochs", "400", "--train.es_patience", "400"]
+    program = [sys.executable, "-m", "adding_problem", *words]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "epoch 2/400" not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()  # type: ignore[union-attr]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "a checkpoint is written, at step" in said
+    assert f"to continue: adding-problem {' '.join(words)} --resume" in said
+    assert "Traceback" not in said
+    run = small_config.parent / "run"
+    assert not (run / ".lock").exists()
+    _, state = RunFolder(run).read_checkpoint()
+    assert len(state["rows"]) >= 2
+
+
+def test_a_run_that_a_signal_ended_continues(tmp_path: Path) -> None:
+    train.run(small(tmp_path / "uncut"))
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; a checkpoint is written, at step 3 of epoch 2") as stopped:
+        train.run(small(tmp_path / "cut"), listener=Stop(2, 3, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert stopped.value.exit_code == 143
+    train.run(small(tmp_path / "cut"), resume=True)
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+
+
+def test_the_second_signal_is_the_systems_to_obey() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interruption.deferred() as interrupted:
+        interrupted.check()
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        with pytest.raises(Interrupted):
+            interrupted.check()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train.run(small(tmp_path / "uncut"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "_MOST_COST", 1e9)
+    with pytest.raises(StorageError, match=r"metrics\.csv.*No space left.*intact") as refused:
+        train.run(small(tmp_path / "cut"), listener=Stop(3, 2, lambda: monkeypatch.setattr(os, "fsync", full)))
+    assert refused.value.exit_code == 74
+    assert "make room on the disk" in str(refused.value)
+    assert not [file for file in (tmp_path / "cut").iterdir() if file.name.endswith(".tmp")]
+    monkeypatch.undo()
+    train.run(small(tmp_path / "cut"), resume=True)
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+
+
+def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"the folder .*run is gone"):
+        train.run(small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run")))
+
+
+def test_temporary_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    stray = tmp_path / ".metrics.csv.0123456789abcdef.tmp"
+    stray.write_bytes(b"half")
+    train.run(small(tmp_path, train__epochs=1))
+    assert not stray.exists()
+
+
+def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("my thesis")
+    for overwrite in (False, True):
+        with pytest.raises(RunFolderError, match=r"is no run folder, yet holds a file result\.json"):
+            train.run(small(tmp_path), overwrite=overwrite)
+    assert (tmp_path / "result.json").read_text() == "my thesis"
+
+
+# --- two processes ---------------------------------------------------------------------------------------------------
+
+
+def leave_lock(folder: Path, age: float = 0.0, **changes: Any) -> None:
+    """A lock as another process would hold it."""
+    (folder / ".lock").mkdir()
+    owner = folder / ".lock" / "owner"
+    owner.write_text(json.dumps(lock._myself() | {"token": "other", **changes}))
+    touched = owner.stat().st_mtime - age
+    os.utime(owner, (touched, touched))
+
+
+def test_the_second_process_is_refused(tmp_path: Path) -> None:
+    program = ("import sys\nfrom pathlib import Path\nfrom adding_problem.lock import FolderLock\n"
+               "with FolderLock(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n")
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(LockError, match=rf"process {process.pid} on '.*' \(since .*\) works in it"):
+            train.run(small(tmp_path), takeover=True)
+        process.kill()  # -9: the lock stays behind, and its owner is known to be dead
+        process.wait()
+        assert (tmp_path / ".lock").exists()
+    train.run(small(tmp_path))
+    assert not list(tmp_path.glob(".lock*"))
+
+
+def test_a_lock_from_elsewhere_is_taken_over_only_when_told(tmp_path: Path) -> None:
+    leave_lock(tmp_path, machine="another", host="far")
+    for takeover in (False, True):
+        with pytest.raises(LockError, match=r"on 'far' .* works in it"):
+            train.run(small(tmp_path), takeover=takeover)
+    shutil.rmtree(tmp_path / ".lock")
+    leave_lock(tmp_path, age=1000, machine="another", host="far")
+    with pytest.raises(LockError, match=r"no sign of life for 1,0\d\d s.*\n.*--takeover"):
+        train.run(small(tmp_path))
+    train.run(small(tmp_path), takeover=True)
+
+
+def test_a_process_id_that_was_given_again_is_no_owner(tmp_path: Path) -> None:
+    leave_lock(tmp_path, started="1")
+    with lock.FolderLock(tmp_path):
+        pass
+
+
+def test_an_owner_notices_that_its_lock_was_taken(tmp_path: Path) -> None:
+    def take_over() -> None:
+        shutil.rmtree(tmp_path / "run" / ".lock")
+        leave_lock(tmp_path / "run", host="far", machine="another")
+
+    with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
+        train.run(small(tmp_path / "run"), listener=Stop(1, 2, take_over))
+    assert (tmp_path / "run" / ".lock" / "owner").exists()
+    assert not RunFolder(tmp_path / "run").metrics.exists()
+
+
+def test_a_living_owner_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    with lock.FolderLock(tmp_path):
+        owner = tmp_path / ".lock" / "owner"
+        os.utime(owner, (0, 0))
+        for _ in range(500):
+            if owner.stat().st_mtime > 0:
+                break
+            signal.sigtimedwait([], 0.01)
+        assert owner.stat().st_mtime > 0

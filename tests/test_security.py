@@ -1,0 +1,202 @@
+"""Nothing let in: run folders and configurations from a stranger. The whole promise: docs/security.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from adding_problem import config, runtime, train, validate
+from adding_problem.artifacts import RunFolder
+from adding_problem.errors import AddingProblemError, BackendError, RunFolderError
+from tests.conftest import REPOSITORY, Command
+from tests.test_train import small
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A finished run."""
+    train.run(small(tmp_path / "run", train__epochs=1))
+    return tmp_path / "run"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "model/model.json", "result.json", "metrics.csv", "model",
+                                  "config_copy.yaml"])
+def test_links_do_not_lead_out_of_a_folder(name: str, finished: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    shutil.copytree(finished, secret)
+    before = contents(secret)
+    if (finished / name).is_dir():
+        shutil.rmtree(finished / name)
+    else:
+        (finished / name).unlink()
+    (finished / name).symlink_to(Path("..") / "secret" / name)
+    run = RunFolder(finished)
+    with pytest.raises(RunFolderError, match="is a link that leads out of the folder"):
+        for read in (run.read_result, run.read_history, run.read_config, run.read_model):
+            read()
+    for attempt in (lambda: validate.run(small(finished)), lambda: train.run(small(finished), overwrite=True)):
+        try:
+            attempt()
+        except AddingProblemError:
+            continue
+    assert contents(secret) == before
+
+
+def test_a_link_inside_the_folder_is_a_file_like_another(finished: Path) -> None:
+    (finished / "result.json").rename(finished / "kept.json")
+    (finished / "result.json").symlink_to("kept.json")
+    assert RunFolder(finished).read_result()["epochs"] == 1
+
+
+def test_a_pipe_does_not_hang_a_reader(finished: Path) -> None:
+    (finished / "metrics.csv").unlink()
+    os.mkfifo(finished / "metrics.csv")
+    with pytest.raises(RunFolderError, match=r"lacks metrics\.csv"):
+        RunFolder(finished).read_history()
+
+
+def test_a_model_larger_than_its_weights_is_not_built(finished: Path) -> None:
+    description = finished / "model" / "model.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"hidden": 65_536}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunFolderError, match="would take more than the"):
+        validate.load_model(str(finished))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # of 69 GB
+
+
+def lying(shape: list[int], end: int, length: int | None = None) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
+    return struct.pack("<Q", len(header) if length is None else length) + header + bytes(4)
+
+
+@pytest.mark.parametrize("data", [lying([1], 4, 2**63), lying([1], 4, 99_999_999), lying([2**40], 2**42), lying([2**40], 4),
+                                  lying([2**32, 2**32], 4), b"", b"\x01"])
+def test_headers_that_lie(data: bytes, finished: Path) -> None:
+    (finished / "model" / "model.safetensors").write_bytes(data)
+    with pytest.raises(RunFolderError, match="is damaged"):
+        validate.load_model(str(finished))
+
+
+def test_weights_with_a_flipped_bit_are_not_used(finished: Path) -> None:
+    file = finished / "model" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunFolderError, match="its digest is not that of"):
+        validate.load_model(str(finished))
+
+
+@pytest.mark.parametrize("change", [{"t": "x"}, {"epochs": -1}, {"seconds": None}, {"reached": {"1e-2": 5, "1e-3": None}},
+                                    {"backend": "\x1b[2J"}, {"sequences": 10**30}])
+def test_results_are_checked(change: dict[str, Any], finished: Path) -> None:
+    file = finished / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RunFolderError, match=rf"result\.json is damaged \({next(iter(change))}: expected"):
+        RunFolder(finished).read_result()
+
+
+def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="memory: the sequences take"):
+        train.run(small(tmp_path / "a", dataset__dt_length=10**9, dataset__t=10**6))
+    with pytest.raises(BackendError, match="memory: the model does not fit"):
+        train.run(small(tmp_path / "b", model__hidden=10**7))
+    with pytest.raises(MemoryError), runtime.allocation_limit(1000):
+        torch.zeros(500) + torch.zeros(500)
+
+
+def test_control_characters_do_not_reach_the_terminal(finished: Path, command: Command) -> None:
+    weights = safetensors.torch.load_file(finished / "model" / "model.safetensors")
+    weights["\x1b[2Jw"] = torch.zeros(1)
+    run = RunFolder(finished)
+    run.write_model(weights, json.loads(run.model_description.read_text()))
+    done = command("validate", "--config", finished / "config_copy.yaml")
+    assert done.returncode == 2
+    assert "does not hold what" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_folder_names_are_text_not_markup(finished: Path, command: Command, tmp_path: Path) -> None:
+    finished.rename(tmp_path / "[red]x[")
+    done = command("compare", "[red]x[", "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    assert "[red]x[" in done.stdout
+
+
+def test_readers_load_no_code(finished: Path) -> None:
+    """Reading a run folder imports nothing that was not there before, and opens nothing outside of it."""
+    program = (
+        "import sys\nfrom adding_problem import validate\nfrom adding_problem.artifacts import RunFolder\n"
+        "import torch.utils._python_dispatch\nvalidate.load_model(sys.argv[1])\nfound = []\n"
+        "def audit(event, arguments):\n"
+        "    if event == 'open' and isinstance(arguments[0], str): found.append(arguments[0])\n"
+        "    if event in ('import', 'exec', 'compile', 'pickle.find_class', 'os.system', 'subprocess.Popen'): found.append(event)\n"
+        "sys.addaudithook(audit)\n"
+        "run = RunFolder(sys.argv[1])\nrun.read_result(), run.read_history(), validate.load_model(sys.argv[1])\n"
+        "print([name for name in found if not name.startswith(sys.argv[1])])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(finished)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- the audit -------------------------------------------------------------------------------------------------------
+
+
+def load_audit() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("audit", REPOSITORY / ".ci" / "audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("line", ["pickle.load(f)", "pickle.loads(b)", "torch.load(f)", "np.load(f, allow_pickle=True)",
+                                  "yaml.load(t)", "yaml.load(t, Loader=yaml.Loader)", "yaml.unsafe_load(t)", "eval(t)", "exec(t)",
+                                  "pickle.Unpickler(f)", "from pickle import loads", "os.system(t)"])
+def test_the_audit_finds_calls_that_can_execute(line: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(f"x = 1\n{line}\n")
+    (finding,) = load_audit().dangerous_calls(tmp_path)
+    assert "bad.py:2" in finding
+
+
+def test_the_audit_passes_what_is_safe(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text("pickle.dumps(x)\nyaml.load(t, Loader=_Loader)\nyaml.safe_load(t)\nnp.load(f)\nmodel.eval()\n")
+    assert load_audit().dangerous_calls(tmp_path) == []
+    assert load_audit().dangerous_calls(REPOSITORY / "src") == []
+
+
+def test_the_audit_finds_versions_that_differ() -> None:
+    audit = load_audit()
+    assert audit.wrong_versions({"numpy": "2.0"}, {"numpy": "1.0"}) == ["numpy 1.0 is installed, 2.0 is pinned"]
+    assert audit.wrong_versions({"numpy": "2.0"}, {"numpy": "2.0", "left-pad": "1"}) == ["left-pad 1 is installed and not pinned"]
+    assert len(audit.known_bad({"lightning": "2.6.2"})) == 1
+    assert audit.known_bad({"lightning": "2.6.1"}) == []
+
+
+def test_every_pin_has_its_hashes() -> None:
+    """`make lock` writes requirements.lock anew when constraints.txt has changed."""
+    audit = load_audit()
+    assert audit.lock_problems(REPOSITORY / "constraints.txt", REPOSITORY / "requirements.lock") == []
+
+
+def test_config_of_a_stranger_names_no_code() -> None:
+    for key in ("model.name", "recipe", "backend"):
+        with pytest.raises(AddingProblemError):
+            config.load(None, {key: "os.system"})
