@@ -35,7 +35,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,24 @@ COMBINATIONS = [(recipe, backend) for recipe in ("seed", "fast") for backend in 
 LIMIT_SECONDS = 60
 
 Outcome = dict[str, Any]
+
+
+class Budget:
+    """How many trials there may be, and until when; what is not done in time another seed can do."""
+
+    def __init__(self, trials: int, seconds: float) -> None:
+        self.trials, self._end = trials, time.perf_counter() + seconds
+
+    @property
+    def spent(self) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() > self._end
+
+    def __iter__(self) -> Iterator[int]:
+        for trial in range(self.trials):
+            if self.spent:
+                return
+            yield trial
 
 
 def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunConfig:
@@ -191,12 +209,12 @@ def reference(recipe: str, backend: str, folder: Path, short: bool = False) -> t
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
-def kills(n: int, rng: random.Random, folder: Path) -> Outcome:
-    """Chains of kills and resumptions, until n kills have hit."""
+def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
+    """Chains of kills and resumptions, until as many kills have hit."""
     uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
     outcome: Outcome = {"trials": 0, "at_random_moments": 0, "at_file_operations": 0, "chains": 0, "lost": 0, "tracebacks": 0,
                         "peak_memory_mib": 0.0, "worst_seconds": 0.0}
-    while outcome["trials"] < n:
+    while outcome["trials"] < budget.trials and not budget.spent:
         pair = COMBINATIONS[outcome["chains"] % len(COMBINATIONS)]
         numbers, seconds, operations = uncut[pair]
         path = folder / "chain"
@@ -204,7 +222,7 @@ def kills(n: int, rng: random.Random, folder: Path) -> Outcome:
         run = run_of(*pair, path)
         for _ in range(40):
             begin = time.perf_counter()
-            last = outcome["trials"] >= n
+            last = outcome["trials"] >= budget.trials or budget.spent
             if last or rng.random() < 0.1:
                 status, words, memory = in_child(lambda run=run: train.run(run, resume=True))
             elif rng.random() < 0.5:
@@ -232,7 +250,7 @@ def kills(n: int, rng: random.Random, folder: Path) -> Outcome:
     return outcome
 
 
-def damage(n: int, rng: random.Random, folder: Path) -> Outcome:
+def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Half of the trials damage the newest checkpoint or both, half the weights of a finished run."""
     uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
     outcome: Outcome = {"trials": 0, "fell_back": 0, "refused": 0, "lost": 0, "tracebacks": 0,
@@ -247,7 +265,7 @@ def damage(n: int, rng: random.Random, folder: Path) -> Outcome:
             train.run(run, resume=True)
 
         in_child(stop)
-    for trial in range(n):
+    for trial in budget:
         pair = COMBINATIONS[trial % len(COMBINATIONS)]
         path = folder / "damaged"
         shutil.rmtree(path, ignore_errors=True)
@@ -290,17 +308,19 @@ def spoil(file: Path, rng: random.Random) -> None:
     file.write_bytes(data)
 
 
-def disk(n: int, rng: random.Random, folder: Path) -> Outcome:
+def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Every operation on files in turn finds the disk full, with the seed choosing one of four runs; then a disk of 2 MB.
 
-    With n above 0, n of the operations, drawn.
+    With a number of trials above 0, as many of the operations, drawn.
     """
     outcome: Outcome = {"trials": 0, "typed_errors": 0, "unharmed": 0, "lost": 0, "tracebacks": 0, "real_disk_trials": 0,
                         "peak_memory_mib": 0.0, "worst_seconds": 0.0}
     pair = rng.choice(COMBINATIONS)
     numbers, _, operations = reference(*pair, folder, short=True)
     every = list(range(1, operations + 1))
-    for at in rng.sample(every, min(n, len(every))) if n else every:
+    for at in rng.sample(every, min(budget.trials, len(every))) if budget.trials else every:
+        if budget.spent:
+            return outcome
         shutil.rmtree(folder / "full", ignore_errors=True)
         run = run_of(*pair, folder / "full", short=True)
 
@@ -361,14 +381,14 @@ SPLINTERS = ["*a", "&a ", "!!int ''", "!!python/object/apply:os.system ['true']"
              "\x00", "\x85", "\ufeff", "---\n", "...\n", "%YAML 9.9\n", "|\n", ">\n", "'", '"', "#", "@", "`", "=", "~", "1:2:3", ".inf"]
 
 
-def configs(n: int, rng: random.Random, folder: Path) -> Outcome:
+def configs(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Configurations: hostile values under known and unknown keys, and text spoiled at random."""
     outcome: Outcome = {"trials": 0, "accepted": 0, "refused": 0, "tracebacks": 0, "lost": 0, "peak_memory_mib": 0.0,
                         "worst_seconds": 0.0}
     leaves = [key for key, _ in config._options(RunConfig)]
     whole = config.to_yaml(RunConfig())
     path = folder / "fuzzed.yaml"
-    for _ in range(n):
+    for _ in budget:
         path.write_bytes(fuzzed_yaml(rng, leaves, whole))
         begin = time.perf_counter()
         try:
@@ -407,7 +427,7 @@ def fuzzed_yaml(rng: random.Random, leaves: list[str], whole: str) -> bytes:
     return bytes(data)
 
 
-def folders(n: int, rng: random.Random, folder: Path) -> Outcome:
+def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Run folders with one to three files spoiled, or replaced by links, pipes and hostile content."""
     outcome: Outcome = {"trials": 0, "read": 0, "refused": 0, "escaped": 0, "tracebacks": 0, "lost": 0, "peak_memory_mib": 0.0,
                         "worst_seconds": 0.0}
@@ -422,7 +442,7 @@ def folders(n: int, rng: random.Random, folder: Path) -> Outcome:
     before = {file: file.read_bytes() for file in secret.rglob("*") if file.is_file()}
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    for trial in range(n):
+    for trial in budget:
         path = folder / "stranger"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(cut if trial % 4 == 3 else good, path)
@@ -530,11 +550,11 @@ def spoil_document(file: Path, rng: random.Random) -> None:
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def cost(n: int, rng: random.Random, folder: Path) -> Outcome:
+def cost(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """What share of the time is spent on writing checkpoints, at default settings."""
     outcome: Outcome = {"trials": 0, "seconds": 0.0, "writing_seconds": 0.0, "written": 0, "largest_share": 0.0, "lost": 0,
                         "tracebacks": 0}
-    for trial in range(n):
+    for trial in budget:
         recipe, backend = COMBINATIONS[trial % len(COMBINATIONS)]
         run = config.load(None, {"recipe": recipe, "backend": backend, "artifacts": str(folder / f"cost-{trial}"), "seed": trial}
                           | ({"dataset.t": 1000} if recipe == "fast" else
@@ -577,6 +597,7 @@ def main() -> int:
     parser.add_argument("--part", choices=PARTS, help="one part (default: all)")
     parser.add_argument("--n", type=int, help="number of trials (default: as in docs/reliability.md)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no trial after so many seconds of a part")
     parser.add_argument("--out", type=Path, default=Path("artifacts/torture.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -586,7 +607,7 @@ def main() -> int:
         n = arguments.n if arguments.n is not None else DEFAULT_TRIALS[name]
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            outcome = PARTS[name](n, random.Random(f"{name} {arguments.seed}"), Path(folder))
+            outcome = PARTS[name](Budget(n, arguments.seconds), random.Random(f"{name} {arguments.seed}"), Path(folder))
             outcome["wall_seconds"] = time.perf_counter() - begin
         record(arguments.out, name, arguments.seed, outcome)
         print(f"{name} (seed {arguments.seed}): " + ", ".join(

@@ -51,7 +51,7 @@ def die() -> None:
 def make_run(recipe: str, folder: Path, **changes: Any) -> RunConfig:
     values = {"train__checkpoint_minutes": 1e-9, "artifacts": str(folder), **changes}
     if recipe == "fast":
-        return fast(**{**SMALL, "train__stop_val_loss": 1e-9, **values})
+        return fast(**{**SMALL, "train__stop_val_loss": 1e-9, "train__epochs": 4, "train__epoch_steps": 6, **values})
     return small(**{"folder": folder, **{k: v for k, v in values.items() if k != "artifacts"}})
 
 

@@ -46,7 +46,7 @@ def test_links_do_not_lead_out_of_a_folder(name: str, finished: Path, tmp_path: 
         shutil.rmtree(finished / name)
     else:
         (finished / name).unlink()
-    (finished / name).symlink_to(Path("..") / "secret" / name)
+    (finished / name).symlink_to(secret / name)
     run = RunFolder(finished)
     with pytest.raises(RunFolderError, match="is a link that leads out of the folder"):
         for read in (run.read_result, run.read_history, run.read_config, run.read_model):
