@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 from adding_problem import config, horizon, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
+from adding_problem.errors import Interrupted, LockError
 from adding_problem.horizon import Rung
 from adding_problem.task import batches
+from adding_problem.train import StepEvent
 from tests.conftest import Command
 from tests.test_commands import PNG
 from tests.test_train import Interrupt
@@ -99,3 +102,22 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     wrong = command("horizon", "--model", "lstn")
     assert wrong.returncode == 2
     assert "model.name: expected one of lstm" in wrong.stderr
+
+
+def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
+    uncut = climb(tmp_path / "uncut", [10, 20])
+
+    class Signal(Interrupt):
+        def on_step(self, event: StepEvent) -> None:
+            if (event.epoch, event.step) == (self.epoch, 3):
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; a checkpoint is written, at step 3 of epoch 1") as stopped:
+        climb(tmp_path / "cut", [10, 20], following=lambda run: nullcontext(Signal(1) if run.dataset.t == 20 else None))
+    assert stopped.value.exit_code == 143
+    assert [rung.mse for rung in climb(tmp_path / "cut", [10, 20])] == [rung.mse for rung in uncut]
+
+
+def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).locked(), pytest.raises(LockError, match="works in it"):
+        climb(tmp_path, [10])

@@ -154,7 +154,7 @@ class RunFolder:
 
     def holds_finished(self, config: RunConfig) -> bool:
         """Whether the folder holds a complete run of this very configuration."""
-        return files.is_regular(self.result) and self.read_config().digest == config.digest
+        return files.is_regular(self.result) and self.config_copy.exists() and self.read_config().digest == config.digest
 
     def _make_writable(self) -> None:
         try:
