@@ -14,7 +14,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from adding_problem import train, validate
     from adding_problem.config import RunConfig, load
-    from adding_problem.errors import AddingProblemError, BackendError, ConfigError, InteropError, ModelError, RunFolderError
+    from adding_problem.errors import (
+        AddingProblemError,
+        BackendError,
+        ConfigError,
+        InteropError,
+        ModelError,
+        RunFolderError,
+    )
     from adding_problem.models import build_model
     from adding_problem.task import (
         AddingDataset,
