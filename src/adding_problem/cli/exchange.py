@@ -1,0 +1,53 @@
+"""Commands that carry models and data to other frameworks and back: export, import, data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from adding_problem import config
+
+__all__ = ["data", "export", "import_"]
+
+
+def export(arguments: Namespace) -> None:
+    """Export, and print how closely the predictions agree."""
+    from adding_problem import interop
+    from adding_problem.artifacts import RunFolder
+
+    out = arguments.get("out")
+    done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None,
+                          trust=bool(arguments.get("trust")))
+    print(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
+          f"largest difference {done.difference:.1e}")
+    print(f"{arguments.to}: {done.path}")
+
+
+def import_(arguments: Namespace) -> None:
+    """Import, and print how the model fits its log."""
+    from adding_problem import interop
+
+    found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
+                                 overwrite=bool(arguments.get("overwrite")))
+    print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
+    print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
+    if found.logged is not None:
+        print(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
+        print("the model matches its log" if found.agrees else
+              f"WARNING: the model does NOT match its log: its error is {found.mse / found.logged:,.3g} times the logged one.\n"
+              "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.")
+    print(f"run:     {found.folder}   (next: adding-problem validate --config {found.folder / 'config_copy.yaml'})")
+
+
+def data(arguments: Namespace) -> None:
+    """Write the data file and print its size."""
+    from rich.console import Console
+
+    from adding_problem import display, interop
+
+    out, n = Path(arguments.out), arguments.n
+    with display.counting("writing", Console()) as counter:
+        interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
+                           variant=arguments.get("variant") or "any", on_progress=counter)
+    print(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")

@@ -1,0 +1,217 @@
+"""What each command takes, and the table of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from jsonargparse import ArgumentParser, Namespace
+
+from adding_problem import __version__, config
+from adding_problem.cli import exchange, runs, tables
+
+__all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "main_parser", "original_parser"]
+
+DEFAULT_CONFIG = "configs/config.yaml"
+
+
+class Command(NamedTuple):
+    """A command: its line in the list of all, what its own help begins with, its options, what it does."""
+
+    summary: str
+    description: str
+    add_options: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+def main_parser() -> ArgumentParser:
+    """The parser of `adding-problem`, with all commands."""
+    parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
+    parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
+    commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
+    for name, command in COMMANDS.items():
+        inner = _parser(command.description)
+        command.add_options(inner)
+        commands.add_subcommand(name, inner, help=command.summary)
+    return parser
+
+
+def original_parser() -> ArgumentParser:
+    """The parser of `main.py`."""
+    parser = _parser("Train or validate a model on the adding problem.", prog="main.py")
+    parser.add_argument("--mode", type=Literal["train", "validate"], help="what to do (default: train)")
+    _add_run_options(parser, f"YAML file (default: {DEFAULT_CONFIG})")
+    _add_train_flags(parser)
+    _add_trust(parser)
+    return parser
+
+
+def _parser(description: str, prog: str | None = None) -> ArgumentParser:
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+
+
+# --- what several commands take --------------------------------------------------------------------------------------
+
+
+def _add_run_options(parser: ArgumentParser, file_help: str = "YAML file; the options below are stronger") -> None:
+    parser.add_argument("--config", type=str, help=file_help)
+    # jsonargparse rewrites a bare --print_config to --print_config=, so it has to take an (empty) value.
+    parser.add_argument("--print_config", nargs="?", type=str, metavar="", help="print the configuration and exit")
+    config.add_options(parser)
+
+
+def _add_train_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    _add_takeover(parser)
+
+
+def _add_takeover(parser: ArgumentParser) -> None:
+    parser.add_argument("--takeover", action="store_true",
+                        help="take the folder from a process that gives no sign of life; be sure that it has ended")
+
+
+def _add_trust(parser: ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true", help="import the model that a run folder names, if it is not of the zoo")
+
+
+# --- what each takes -------------------------------------------------------------------------------------------------
+
+
+def _train(parser: ArgumentParser) -> None:
+    _add_run_options(parser)
+    _add_train_flags(parser)
+
+
+def _validate(parser: ArgumentParser) -> None:
+    _add_run_options(parser)
+    _add_trust(parser)
+
+
+def _horizon(parser: ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=float, default=5.0, help="training time for all lengths together")
+    parser.add_argument("--lengths", type=int, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
+    _add_takeover(parser)
+    _add_run_options(parser)
+
+
+def _sweep(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
+    parser.add_argument("--engine", type=Literal["local", "ray"], help="processes on this machine, or tasks of a Ray cluster")
+    parser.add_argument("--workers", type=int, help="runs at a time (default: local: cores / threads; ray: all that fit)")
+    parser.add_argument("--address", type=str, help="with ray: a running cluster, such as auto (default: one is started here)")
+    parser.add_argument("--gpus", type=float, help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
+    parser.add_argument("--storage", type=str, help="with ray: path or fsspec URL that all nodes reach, for the runs' files on "
+                                                    "their way (default: they come through Ray)")
+    parser.add_argument("--retries", type=int, help="how often a run is begun again after its process or node was lost (default: 3)")
+    parser.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
+    parser.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
+    _add_run_options(parser, "the sweep file: YAML; the options below are stronger, and the same for all runs")
+
+
+def _watch(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=str, help="folder")
+    parser.add_argument("--once", action="store_true", help="print the table once, all of it, and exit")
+
+
+def _lengths(parser: ArgumentParser) -> None:
+    parser.add_argument("folders", type=str, nargs="+", help="run folders")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
+    parser.add_argument("--sequences", type=int, default=1000, help="new sequences for each")
+    parser.add_argument("--out", type=str, default="lengths.png", help="picture to write: .png, .pdf or .svg")
+    _add_trust(parser)
+
+
+def _models(parser: ArgumentParser) -> None:
+    """Nothing."""
+
+
+def _compare(parser: ArgumentParser) -> None:
+    parser.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
+    parser.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
+    parser.add_argument("--format", type=Literal["png", "pdf", "svg"], help="of the picture, instead of the suffix of --out")
+    parser.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
+                                                     "docs/original_curves.json")
+
+
+def _report(parser: ArgumentParser) -> None:
+    parser.add_argument("folders", type=str, nargs="+", help="run folders, or folders of them such as a sweep's")
+    parser.add_argument("--out", type=str, default="report.html", help="page to write")
+    parser.add_argument("--title", type=str, default="The adding problem", help="title of the page")
+    parser.add_argument("--lengths", type=int, nargs="+",
+                        help="lengths to test the models at (default: those trained, and up to ten times the longest)")
+    parser.add_argument("--sequences", type=int, default=500, help="new sequences for each model")
+    parser.add_argument("--models", type=int, default=8, help="most models to score: the best run of each method and length")
+    parser.add_argument("--pictures", type=str, help="folder for the same figures as pictures for papers")
+    parser.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of these pictures")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+
+
+def _export(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=str, help="run folder")
+    parser.add_argument("--to", type=Literal["keras", "savedmodel", "onnx", "torch-export"], required=True, help="the format")
+    parser.add_argument("--out", type=str, help="file or folder to write (default: in the run folder's model/)")
+    _add_trust(parser)
+
+
+def _import(parser: ArgumentParser) -> None:
+    parser.add_argument("path", type=str, help="what to import")
+    parser.add_argument("--out", type=str, required=True, help="run folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    config.add_options(parser)
+
+
+def _data(parser: ArgumentParser) -> None:
+    parser.add_argument("--n", type=int, required=True, help="number of sequences")
+    parser.add_argument("--length", type=int, required=True, help="length T of a sequence, in steps")
+    parser.add_argument("--out", type=str, required=True, help="file to write: .npz, or .parquet (extra parquet)")
+    parser.add_argument("--seed", type=int, default=0, help="root seed of the stream (a run trains on that of its own seed)")
+    parser.add_argument("--start", type=int, default=0, help="index of the first sequence")
+    parser.add_argument("--variant", type=config.Variant, default="any", help="where the two marks may stand")
+
+
+COMMANDS = {
+    "train": Command("train a model and leave a run folder", "Train a model and leave a complete run folder.", _train, runs.train),
+    "validate": Command(
+        "score a trained model on new data", "Score the model of a run folder on a new data set of another seed.",
+        _validate, runs.validate),
+    "horizon": Command(
+        "find the longest T that a model solves",
+        "Find the longest T that a model learns to solve within a budget of training time, climbing from length to length. "
+        "A second call goes on where the first one ended. The recipe is fast unless given.", _horizon, runs.horizon),
+    "sweep": Command(
+        "many runs: a grid, on this machine or on a Ray cluster",
+        "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of its section runs:, "
+        "whatever the keys, seeds included. A second call skips finished runs, resumes cut ones and tries failed ones again. "
+        "docs/sweeps.md shows the file, docs/cluster.md Ray.", _sweep, runs.sweep),
+    "watch": Command(
+        "follow runs from another terminal",
+        "Show the runs of a folder while they go on: a sweep's, a folder of run folders, or one run.", _watch, runs.watch),
+    "lengths": Command(
+        "score trained models at other lengths than their own",
+        "Score trained models at other lengths than their own: a table and a heatmap.", _lengths, tables.lengths),
+    "models": Command(
+        "list the models of the zoo",
+        "List the models of the zoo. Your own is named --model package.module.Class or --model path/to/file.py:Class.",
+        _models, tables.models),
+    "compare": Command(
+        "draw several runs in one picture",
+        "Draw the best validation loss against T, and the curves, of several run folders.", _compare, tables.compare),
+    "report": Command(
+        "write a page about runs, with a model to play with",
+        "Write one HTML page about runs: curves, lengths, errors, memory, and a model to play with. It needs no network.",
+        _report, tables.report),
+    "export": Command(
+        "write a trained model for Keras, TensorFlow, ONNX or torch.export",
+        "Write the trained model of a run folder for another runtime, load it back there and compare 1,000 predictions.",
+        _export, exchange.export),
+    "import": Command(
+        "make a run folder of a model trained elsewhere",
+        "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras file, or a "
+        "PyTorch state_dict in .safetensors. The options below override the configuration beside it.",
+        _import, exchange.import_),
+    "data": Command(
+        "write sequences to a file for another framework",
+        "Write sequences to a file for another framework: the ones that training with this seed sees.", _data, exchange.data),
+}
+"""In the order in which `--help` lists them."""

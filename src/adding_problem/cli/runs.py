@@ -1,0 +1,163 @@
+"""Commands that train and score: train, validate, horizon, sweep, watch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from adding_problem import config
+from adding_problem.config import RunConfig
+from adding_problem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adding_problem.artifacts import RunFolder
+
+__all__ = ["horizon", "sweep", "train", "validate", "watch"]
+
+
+def train(arguments: Namespace) -> None:
+    """Train, or say that it is done already, and print the result."""
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+
+    from adding_problem import display, interop, loggers, train
+    from adding_problem.artifacts import RunFolder
+
+    overwrite = bool(arguments.get("overwrite"))
+    folder = RunFolder(run_config.artifacts)
+    if not overwrite and folder.holds_finished(run_config):
+        interop.complete(run_config)
+        print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
+        _print_result(folder, folder.read_result())
+        return
+    data = run_config.dataset
+    training = "fresh" if data.stream else f"{data.n_train:,}"
+    print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
+          f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
+    with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
+        result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
+                           takeover=bool(arguments.get("takeover")), listener=listener)
+    _print_result(folder, result)
+
+
+def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    where = "imported" if "imported" in result else (
+        f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+    print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
+          f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
+    for threshold, cost in result["reached"].items():
+        print(f"  below {threshold}: " + (
+            f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
+            + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
+    print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
+
+
+def validate(arguments: Namespace) -> None:
+    """Score a trained model and print the score."""
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+
+    from adding_problem import display, validate
+    from adding_problem.artifacts import RunFolder
+
+    with display.counting("scoring", Console()) as counter:
+        score = validate.run(run_config, trust=bool(arguments.get("trust")), on_progress=counter)
+    folder = RunFolder(run_config.artifacts)
+    print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
+    print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
+    print(f"RMSE     {score['rmse']:.3e}")
+    print(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
+    print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
+          f"{score['constant_predictor_standard_error']:.4f}")
+    print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+
+
+def horizon(arguments: Namespace) -> None:
+    """Climb, and print every rung."""
+    if "recipe" not in arguments and arguments.get("config") is None:
+        arguments.recipe = "fast"
+    if "artifacts" not in arguments and arguments.get("config") is None:
+        arguments.artifacts = "artifacts/horizon"
+    run_config = _run_config(arguments)
+    if run_config is None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from adding_problem import display, horizon
+
+    console, minutes = Console(), arguments.get("minutes") or 5.0
+
+    def following(run: RunConfig) -> display.TrainingDisplay:
+        console.print(f"T = {run.dataset.t:,}", style="bold")
+        return display.TrainingDisplay(run, console)
+
+    table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
+    lengths = arguments.get("lengths") or horizon.LENGTHS
+    found = 0
+    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
+                              takeover=bool(arguments.get("takeover"))):
+        cells = [f"{cost['sequence_steps'] / 1e6:,.1f} M steps, {cost['seconds']:,.0f} s" if cost else "never"
+                 for cost in rung.reached.values()]
+        table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
+                      "solved" if rung.solved else f"not solved ({rung.stop_reason})")
+        found = rung.t if rung.solved else found
+    console.print(table)
+    print(f"horizon: T = {found:,} within {minutes:g} minutes of training" if found else "horizon: none of the lengths was solved")
+    print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
+
+
+def sweep(arguments: Namespace) -> None:
+    """Run a sweep, or what is left of it, and print its table."""
+    if "config" not in arguments:
+        raise ConfigError("--config", "a sweep file", "none", "give one, such as configs/sweep.yaml", config.COMMAND_LINE)
+    from adding_problem.sweep import plan
+
+    runs = plan.read(arguments.config, config.overrides_of(arguments), arguments.get("out"))
+    if "print_config" in arguments:
+        print(config.to_yaml(runs[0].config), end="")
+        return
+    from rich.console import Console
+
+    from adding_problem.sweep import driver, engines, watch
+
+    chosen = engines.Choice(arguments.get("engine") or "local", **{
+        name: arguments.get(name) for name in ("workers", "address", "gpus", "storage")})
+    console = Console()
+    if arguments.get("dry_run"):
+        console.print(watch.dry_run(runs, chosen.describe(runs)))
+        return
+    with watch.SweepDisplay(console) as display:
+        board = driver.run(runs, engines.build(chosen, runs), score=not arguments.get("no_score"),
+                           retries=3 if arguments.get("retries") is None else arguments.retries, follow=display.follow)
+    console.print(watch.render(str(board.folder), watch.look(board.folder)))
+    driver.raise_failures(board)
+
+
+def watch(arguments: Namespace) -> None:
+    """Print the table of the runs in a folder, once or as it changes."""
+    from rich.console import Console
+
+    from adding_problem.sweep import watch
+
+    console, folder = Console(), Path(arguments.folder)
+    if arguments.get("once"):
+        console.print(watch.render(str(folder), watch.look(folder)))
+    else:
+        watch.follow(folder, console)
+
+
+def _run_config(arguments: Namespace) -> RunConfig | None:
+    """The configuration that the arguments ask for; None when it was only to be printed."""
+    result = config.load(arguments.get("config"), config.overrides_of(arguments))
+    if "print_config" in arguments:
+        print(config.to_yaml(result), end="")
+        return None
+    return result

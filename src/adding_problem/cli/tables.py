@@ -1,0 +1,121 @@
+"""Commands that compare: lengths, models, compare, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from adding_problem import config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adding_problem.groups import Group
+
+__all__ = ["compare", "lengths", "models", "report"]
+
+
+def lengths(arguments: Namespace) -> None:
+    """Score models at several lengths; print a table and draw it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from adding_problem import display, plots, validate
+    from adding_problem.artifacts import RunFolder
+
+    out, tested = Path(arguments.get("out") or "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
+    n, console = arguments.get("sequences") or 1000, Console()
+    table = Table("trained at T", "run", *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
+    rows: list[tuple[str, list[float]]] = []
+    for path in arguments.folders:
+        run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
+        with display.counting(escape(path), console) as counter:
+            found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
+        rows.append((f"{run_config.dataset.t:,} ({Path(path).name})", [score["mse"] for score in found]))
+        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{mse:.1e}" for mse in rows[-1][1]))
+    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
+    console.print(table)
+    print(f"picture: {out}")
+
+
+def models(arguments: Namespace) -> None:
+    """Print the zoo."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from adding_problem import models
+
+    table = Table(Column("name", no_wrap=True), Column("parameters", justify="right"), "paper", "cost of a step", "defaults, and where from",
+                  show_lines=True)
+    for name, family in models.FAMILIES.items():
+        size = models.describe(models.build_model(config.ModelConfig(name)))["parameters"]
+        defaults = ", ".join(f"{key} {'-' if value is None else value}" for key, value in family.defaults.items())
+        parallel = "; steps in parallel" if family.parallel else "; step after step"
+        table.add_row(name, f"{size:,}", family.paper, family.cost + parallel, f"{defaults}; from {family.source}")
+    Console().print(table)
+
+
+def compare(arguments: Namespace) -> None:
+    """Print a table of runs and draw them."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from adding_problem import groups, plots
+
+    out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
+    if arguments.get("format"):
+        out = out.with_suffix(f".{arguments.format}")
+    curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
+    table = Table("T", "run", "epochs", "best validation MSE")
+    for row in curves:
+        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
+    Console().print(table)
+    _print_groups(groups.collect(arguments.folders), Console())
+    print(f"picture: {out}")
+
+
+def _print_groups(found: list[Group], console: Console) -> None:
+    """What several seeds say together, and two methods on the same seeds."""
+    from rich.table import Table
+
+    from adding_problem.groups import comparisons
+
+    if max(len(group.seeds) for group in found) > 1:
+        table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
+                      title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
+        for group in found:
+            table.add_row(f"{group.t:,}", f"{group.method}, {group.variant}", str(group.solved).replace(" (", "\n("),
+                          f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
+                              f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
+                              for name in ("1e-2", "1e-3")))
+        console.print(table)
+    for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
+        print(remark)
+    sentences = comparisons(found)
+    if len(sentences) > 1:
+        print(f"{len(sentences)} comparisons, p-values not corrected for their number:")
+    print("\n".join(sentences), end="\n" if sentences else "")
+
+
+def report(arguments: Namespace) -> None:
+    """Write the page and print where."""
+    from rich.console import Console
+
+    from adding_problem import display, report
+
+    out = Path(arguments.get("out") or "report.html")
+    options = {key: arguments[key] for key in ("title", "lengths", "sequences", "models", "threads") if arguments.get(key) is not None}
+    pictures = Path(arguments.pictures) if arguments.get("pictures") else None
+    with display.counting("scoring", Console()) as counter:
+        found = report.write(arguments.folders, out, pictures=pictures, suffix=arguments.get("format") or "png",
+                             on_progress=counter, **options)
+    for problem in found.left_out:
+        print(f"left out: {problem}", file=sys.stderr)
+    print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
+    print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)" + (f"\npictures: {pictures}" if pictures else ""))
