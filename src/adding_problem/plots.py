@@ -227,7 +227,7 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves]) ->
 def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
     """Kaplan and Meier's curves of the share of runs with a validation loss below 1e-3; a band where there are few curves."""
     styles = itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
-    for group, (line, color) in zip(found, styles):
+    for group, (line, color) in zip(found, styles, strict=False):
         curve = group.cost("1e-3", "sequence_steps")
         end = max(row.sequence_steps for seed in group.seeds for row in seed.rows) if any(s.rows for s in group.seeds) else 0
         places = [0.0, *curve.costs, max([end, *curve.costs])]
