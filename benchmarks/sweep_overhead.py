@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,8 +31,8 @@ def nothing(job: Job) -> Outcome:
     return Outcome("done", best_val_loss=1e-4, seconds=0.0)
 
 
-def measure(engine: str, n: int, workers: int, results: Any) -> None:
-    """One sweep, in a process of its own; its figures go into the queue."""
+def measure(engine: str, n: int, workers: int) -> dict[str, float]:
+    """One sweep in this process, which is to do nothing else: its memory is measured."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sweep.yaml"
         file.write_text(f"recipe: fast\ngrid: {{seed: [{', '.join(map(str, range(n)))}]}}\n")
@@ -44,8 +44,15 @@ def measure(engine: str, n: int, workers: int, results: Any) -> None:
         end = time.perf_counter()
         if board.counts["done"] != n:
             raise RuntimeError(f"expected {n} runs done, found {board.counts}")
-    results.put({"plan_seconds": planned - begin, "seconds": end - planned,
-                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+    return {"plan_seconds": planned - begin, "seconds": end - planned,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def measured(engine: str, n: int, workers: int) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--engines", engine, "--runs", str(n), "--workers", str(workers), "--alone"]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return dict(json.loads(lines[-1]))
 
 
 def main() -> None:
@@ -55,20 +62,16 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--alone", action="store_true", help="one sweep of the first engine in this very process")
     arguments = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
+    if arguments.alone:
+        print(json.dumps(measure(arguments.engines[0], arguments.runs, arguments.workers)))
+        return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": commit,
                                 "workers": arguments.workers, "engines": {}}
     for engine in arguments.engines:
-        found = {}
-        for n in (1, arguments.runs):
-            results = context.Queue()
-            process = context.Process(target=measure, args=(engine, n, arguments.workers, results))
-            process.start()
-            found[n] = results.get()
-            process.join()
-        one, many = found[1], found[arguments.runs]
+        one, many = (measured(engine, n, arguments.workers) for n in (1, arguments.runs))
         document["engines"][engine] = {
             "runs": arguments.runs, "plan_seconds": many["plan_seconds"], "seconds": many["seconds"],
             "start_seconds": one["seconds"],

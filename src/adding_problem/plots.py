@@ -234,12 +234,13 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves]) ->
 
 def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
     """Kaplan and Meier's curves of the share of runs with a validation loss below 1e-3; a band where there are few curves."""
-    for group, color in zip(found, itertools.cycle(_PALETTE)):
+    styles = itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
+    for group, (line, color) in zip(found, styles, strict=False):
         curve = group.cost("1e-3", "sequence_steps")
         end = max(row.sequence_steps for seed in group.seeds for row in seed.rows) if any(s.rows for s in group.seeds) else 0
         places = [0.0, *curve.costs, max([end, *curve.costs])]
         axes.step([place / 1e6 for place in places], [0.0, *curve.share, (curve.share or (0.0,))[-1]], where="post",
-                  color=color, label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})")
+                  color=color, linestyle=line, label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})")
         if len(found) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
             low, high = (np.nan_to_num([0.0, *side, side[-1]], nan=at) for side, at in ((curve.low, 0.0), (curve.high, 1.0)))
             axes.fill_between([place / 1e6 for place in places], low, high, step="post", color=color, alpha=0.15, linewidth=0)
