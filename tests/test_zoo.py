@@ -224,7 +224,7 @@ def test_indrnn_is_bounded_and_can_come_back() -> None:
 
 
 def test_the_tcn_sees_its_field_and_no_step_more() -> None:
-    model: Any = build("tcn", hidden=4, levels=2, kernel=3)
+    model: Any = build("tcn", hidden=64, levels=2, kernel=3)
     assert model.field == 13
     x = torch.rand(1, 20, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x).sum(), x)

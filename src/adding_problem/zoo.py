@@ -61,6 +61,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="the LSTM's; PyTorch",
+        fast={"model.init": "chrono"},
     ),
     "rnn": Family(
         home="rnn:AddingRNN",
