@@ -123,11 +123,17 @@ def test_the_digest_test_forgets_no_key() -> None:
             for leaf in dataclasses.fields(getattr(RunConfig(), section.name))}
     keys |= {leaf.name for leaf in dataclasses.fields(RunConfig)
              if not dataclasses.is_dataclass(getattr(RunConfig(), leaf.name))}
-    assert {key for key, _ in leaf_changes()} == keys - {"artifacts", "model.arguments", "train.checkpoint_minutes"} - STREAM_KEYS
+    assert {key for key, _ in leaf_changes()} == keys - {*NOT_THE_RUN, "model.arguments"} - STREAM_KEYS
 
 
-def test_the_digest_leaves_the_place_out() -> None:
-    assert config.load(None, {"artifacts": "elsewhere", "train.checkpoint_minutes": 5}).digest == RunConfig().digest
+NOT_THE_RUN: dict[str, object] = {"artifacts": "elsewhere", "train.checkpoint_minutes": 5, "logger": "tensorboard",
+                                  "model_formats": ["safetensors", "onnx"]}
+
+
+def test_the_digest_leaves_out_where_and_how_results_are_written() -> None:
+    changed = config.load(None, NOT_THE_RUN)
+    assert changed != RunConfig()
+    assert changed.digest == RunConfig().digest
 
 
 def test_a_recipe_is_plain_values_that_all_can_be_overridden(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
 import os
 import pickle
 import shutil
@@ -21,11 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adding_problem import config, interop, load_model, sample_batch_numpy, train
+from adding_problem import cli, config, interop, load_model, sample_batch_numpy, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
 from adding_problem.interop import plain_pickle, tensor_bundle
-from tests.conftest import Command
 from tests.test_train import small
 
 FOREIGN = Path(__file__).with_name("foreign")  # made by make_foreign.py
@@ -54,10 +52,21 @@ def edited(tmp_path: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_originals_folder_becomes_a_run(tmp_path: Path, command: Command) -> None:
-    done = command("import", ORIGINAL, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert "the model matches its log" in done.stdout
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `adding-problem` in this process and give back what it printed; an error is an exit code in front."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> str:
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return f"{code}: {err}" if code else out
+
+    return run
+
+
+def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[..., str]) -> None:
+    assert "the model matches its log" in commands("import", ORIGINAL, "--out", "run")
     run = tmp_path / "run"
     ours, keras = predictions(run)
     assert np.abs(ours - keras).max() < 1e-6
@@ -65,23 +74,18 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, command: Command) ->
     assert [row.sequences for row in rows] == [30_000, 60_000, 90_000]  # 100,000 sequences, 70% of them held out
     losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
     assert [row.val_loss for row in rows] == losses["val_loss"]
-    assert json.loads((run / "result.json").read_text())["best_epoch"] == 3
-    validated = command("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
-    assert validated.returncode == 0, validated.stderr
-    assert command("compare", "run").returncode == 0
-    assert "imported" in command("train", "--config", "run/config_copy.yaml").stdout
-    again = command("import", ORIGINAL, "--out", "run")
-    assert again.returncode == 2
-    assert "--overwrite" in again.stderr
+    assert RunFolder(run).read_result()["best_epoch"] == 3
+    assert "500 new sequences, T = 12" in commands("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
+    assert f"{losses['val_loss'][2]:.2e}" in commands("compare", "run")
+    assert "imported" in commands("train", "--config", "run/config_copy.yaml")
+    assert commands("import", ORIGINAL, "--out", "run").startswith("2: error: run: holds a finished run")
 
 
-def test_a_model_that_does_not_match_its_log_is_told(tmp_path: Path, command: Command) -> None:
+def test_a_model_that_does_not_match_its_log_is_told(tmp_path: Path, commands: Callable[..., str]) -> None:
     better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
     folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
-    done = command("import", folder, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert "does NOT match its log" in done.stdout
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["imported"]["agrees_with_its_log"] is False
+    assert "does NOT match its log" in commands("import", folder, "--out", "run")
+    assert RunFolder(tmp_path / "run").read_result()["imported"]["agrees_with_its_log"] is False
 
 
 @needs("h5py")
@@ -350,10 +354,10 @@ def test_export_of_no_run(tmp_path: Path) -> None:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def test_data_files_hold_what_training_sees(tmp_path: Path, command: Command) -> None:
+def test_data_files_hold_what_training_sees(tmp_path: Path, commands: Callable[..., str]) -> None:
     x, y = sample_batch_numpy(700, 30, seed=5, start=3, variant="hs1997")
-    done = command("data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
-    assert done.returncode == 0, done.stderr
+    assert "700 sequences, T = 30" in commands(
+        "data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
     with np.load(tmp_path / "d.npz", allow_pickle=False) as stored:
         assert np.array_equal(stored["x"], x)
         assert np.array_equal(stored["y"], y)

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,30 +189,14 @@ def _no_such_form(name: str, model: str) -> InteropError:
 # --- Keras and TensorFlow --------------------------------------------------------------------------------------------
 
 
-def _save_keras(model: nn.Module, path: Path) -> None:
-    _through_keras("keras", model, path)
-
-
-def _save_saved_model(model: nn.Module, path: Path) -> None:
-    _through_keras("savedmodel", model, path)
-
-
-def _through_keras(kind: str, model: nn.Module, path: Path) -> None:
+def _save_through_keras(kind: str, model: nn.Module, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "weights.npz"
         np.savez(weights, **_lstm_weights(model, kind).arrays())  # type: ignore[arg-type]
         _worker("save", kind, weights, path)
 
 
-def _predict_keras(path: Path, inputs: Sequence[Float32]) -> list[Float32]:
-    return _predicted("keras", path, inputs)
-
-
-def _predict_saved_model(path: Path, inputs: Sequence[Float32]) -> list[Float32]:
-    return _predicted("savedmodel", path, inputs)
-
-
-def _predicted(kind: str, path: Path, inputs: Sequence[Float32]) -> list[Float32]:
+def _predict_through_keras(kind: str, path: Path, inputs: Sequence[Float32]) -> list[Float32]:
     with tempfile.TemporaryDirectory() as scratch:
         given, answered = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         np.savez(given, *inputs)
@@ -325,8 +310,10 @@ def _predict_torch_export(path: Path, inputs: Sequence[Float32]) -> list[Float32
 
 
 _RUNTIMES: dict[str, _Runtime] = {
-    "keras": _Runtime(_save_keras, _predict_keras, ("keras", "h5py"), "keras"),
-    "savedmodel": _Runtime(_save_saved_model, _predict_saved_model, ("keras", "tensorflow"), "tensorflow"),
+    "keras": _Runtime(partial(_save_through_keras, "keras"), partial(_predict_through_keras, "keras"),
+                      ("keras", "h5py"), "keras"),
+    "savedmodel": _Runtime(partial(_save_through_keras, "savedmodel"), partial(_predict_through_keras, "savedmodel"),
+                           ("keras", "tensorflow"), "tensorflow"),
     "onnx": _Runtime(_save_onnx, _predict_onnx, ("onnx", "onnxruntime"), "onnx"),
     "torch-export": _Runtime(_save_torch_export, _predict_torch_export, (), "", lstm_alone=False),
 }
