@@ -77,6 +77,7 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[.
     assert RunFolder(run).read_result()["best_epoch"] == 3
     assert "500 new sequences, T = 12" in commands("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
     assert f"{losses['val_loss'][2]:.2e}" in commands("compare", "run")
+    assert "1 runs" in commands("report", "run", "--sequences", 20, "--lengths", 12)  # which has no times to show
     assert "imported" in commands("train", "--config", "run/config_copy.yaml")
     assert commands("import", ORIGINAL, "--out", "run").startswith("2: error: run: holds a finished run")
 
