@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from adding_problem import cli, config, interop, load_model, sample_batch_numpy, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
-from adding_problem.interop import plain_pickle, tensor_bundle
+from adding_problem.interop import exporting, plain_pickle, tensor_bundle
 from tests.test_train import small
 
 FOREIGN = Path(__file__).with_name("foreign")  # made by make_foreign.py
@@ -275,8 +275,6 @@ def test_every_export_agrees_in_its_own_runtime(finished: RunFolder, name: confi
 
 
 def test_an_export_that_differs_is_not_handed_out(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adding_problem.interop import exporting
-
     wrong = exporting._RUNTIMES["torch-export"]._replace(
         predict=lambda path, inputs: [np.full((len(x), 1), np.nan, np.float32) for x in inputs])
     monkeypatch.setitem(exporting._RUNTIMES, "torch-export", wrong)
@@ -286,8 +284,6 @@ def test_an_export_that_differs_is_not_handed_out(finished: RunFolder, monkeypat
 
 
 def test_a_missing_extra_names_the_command(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adding_problem.interop import exporting
-
     monkeypatch.setitem(exporting._RUNTIMES, "onnx", exporting._RUNTIMES["onnx"]._replace(modules=("a_module_nobody_has",)))
     with pytest.raises(InteropError, match=r"pip install 'adding-problem\[onnx\]'"):
         interop.export(finished, "onnx")
@@ -319,6 +315,18 @@ def test_overwriting_a_run_deletes_its_exports_and_killed_drafts(finished: RunFo
         (folder / "part").write_bytes(b"...")
     train.run(finished.read_config(), overwrite=True)
     assert {file.name for file in finished.model.iterdir()} == {"model.safetensors", "model.json"}
+
+
+@pytest.mark.parametrize("name", ["torch-export", "savedmodel"])
+def test_no_export_takes_the_place_of_a_folder_of_other_things(
+    finished: RunFolder, name: config.ModelFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "require", lambda formats, model: None)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to_mother").write_text("Dear")
+    with pytest.raises(ConfigError, match="a path where nothing stands"):
+        interop.export(finished, name, tmp_path / "letters")
+    assert (tmp_path / "letters" / "to_mother").read_text() == "Dear"
 
 
 def test_an_export_waits_for_no_other_process_and_overwrites_none(finished: RunFolder) -> None:

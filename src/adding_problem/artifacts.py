@@ -178,7 +178,7 @@ class RunFolder:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
         for file in [*self._own_files(), self.config_copy]:
             self._inside(file.parent)
-            files.remove(file)
+            files.remove(file, folder=file == self.exports["savedmodel"])
 
     # --- writing ---
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from adding_problem import files
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import MIN_LENGTH, ModelFormat, RunConfig, Variant
-from adding_problem.errors import InteropError
+from adding_problem.errors import ConfigError, InteropError
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
@@ -115,10 +115,11 @@ def export(
     Args:
         folder: a finished run.
         name: the format.
-        out: file or folder to write; None is the model folder's place for it. What is there is replaced.
+        out: file or folder to write; None is the model folder's place for it. A file or a SavedModel there is replaced.
         trust, own: what may be imported to build a model that is not of the zoo; see `validate.load_model`.
 
     Raises:
+        ConfigError: when `out` is a folder with something else in it.
         InteropError: when an extra is missing, the model has no such form, or the predictions differ by more than
             `TOLERANCE`; then nothing is written.
         RunFolderError: when the folder holds no finished run.
@@ -130,6 +131,7 @@ def export(
     require([name], config.model.name)
     model, inputs = load_model(str(folder.path), trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
     place = out or folder.exports[name]
+    _check_replaceable(name, place)
     with nullcontext() if out else folder.locked(), _scratch(place.parent) as scratch:
         draft = scratch / place.name
         difference = _save_and_compare(name, model, draft, inputs)
@@ -138,6 +140,12 @@ def export(
         else:
             folder.place_export(name, draft)
     return Exported(place, difference, sum(map(len, inputs)), tuple(sorted({x.shape[1] for x in inputs})))
+
+
+def _check_replaceable(name: ModelFormat, place: Path) -> None:
+    """Nobody loses a folder of other things by naming it."""
+    if place.is_dir() and (name != "savedmodel" or (any(place.iterdir()) and not (place / "saved_model.pb").is_file())):
+        raise ConfigError("out", "a path where nothing stands, or an export to replace", f"the folder {place}", "change --out")
 
 
 @contextmanager
