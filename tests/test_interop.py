@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
 import os
 import pickle
 import shutil
@@ -21,11 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adding_problem import config, interop, load_model, sample_batch_numpy, train
+from adding_problem import cli, config, interop, load_model, sample_batch_numpy, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
-from adding_problem.interop import plain_pickle, tensor_bundle
-from tests.conftest import Command
+from adding_problem.interop import exporting, plain_pickle, tensor_bundle
 from tests.test_train import small
 
 FOREIGN = Path(__file__).with_name("foreign")  # made by make_foreign.py
@@ -54,10 +52,21 @@ def edited(tmp_path: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_originals_folder_becomes_a_run(tmp_path: Path, command: Command) -> None:
-    done = command("import", ORIGINAL, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert "the model matches its log" in done.stdout
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `adding-problem` in this process and give back what it printed; an error is an exit code in front."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> str:
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return f"{code}: {err}" if code else out
+
+    return run
+
+
+def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[..., str]) -> None:
+    assert "the model matches its log" in commands("import", ORIGINAL, "--out", "run")
     run = tmp_path / "run"
     ours, keras = predictions(run)
     assert np.abs(ours - keras).max() < 1e-6
@@ -65,23 +74,19 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, command: Command) ->
     assert [row.sequences for row in rows] == [30_000, 60_000, 90_000]  # 100,000 sequences, 70% of them held out
     losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
     assert [row.val_loss for row in rows] == losses["val_loss"]
-    assert json.loads((run / "result.json").read_text())["best_epoch"] == 3
-    validated = command("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
-    assert validated.returncode == 0, validated.stderr
-    assert command("compare", "run").returncode == 0
-    assert "imported" in command("train", "--config", "run/config_copy.yaml").stdout
-    again = command("import", ORIGINAL, "--out", "run")
-    assert again.returncode == 2
-    assert "--overwrite" in again.stderr
+    assert RunFolder(run).read_result()["best_epoch"] == 3
+    assert "500 new sequences, T = 12" in commands("validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500)
+    assert f"{losses['val_loss'][2]:.2e}" in commands("compare", "run")
+    assert "1 runs" in commands("report", "run", "--sequences", 20, "--lengths", 12)  # which has no times to show
+    assert "imported" in commands("train", "--config", "run/config_copy.yaml")
+    assert commands("import", ORIGINAL, "--out", "run").startswith("2: error: run: holds a finished run")
 
 
-def test_a_model_that_does_not_match_its_log_is_told(tmp_path: Path, command: Command) -> None:
+def test_a_model_that_does_not_match_its_log_is_told(tmp_path: Path, commands: Callable[..., str]) -> None:
     better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
     folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
-    done = command("import", folder, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert "does NOT match its log" in done.stdout
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["imported"]["agrees_with_its_log"] is False
+    assert "does NOT match its log" in commands("import", folder, "--out", "run")
+    assert RunFolder(tmp_path / "run").read_result()["imported"]["agrees_with_its_log"] is False
 
 
 @needs("h5py")
@@ -270,8 +275,6 @@ def test_every_export_agrees_in_its_own_runtime(finished: RunFolder, name: confi
 
 
 def test_an_export_that_differs_is_not_handed_out(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adding_problem.interop import exporting
-
     wrong = exporting._RUNTIMES["torch-export"]._replace(
         predict=lambda path, inputs: [np.full((len(x), 1), np.nan, np.float32) for x in inputs])
     monkeypatch.setitem(exporting._RUNTIMES, "torch-export", wrong)
@@ -281,8 +284,6 @@ def test_an_export_that_differs_is_not_handed_out(finished: RunFolder, monkeypat
 
 
 def test_a_missing_extra_names_the_command(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adding_problem.interop import exporting
-
     monkeypatch.setitem(exporting._RUNTIMES, "onnx", exporting._RUNTIMES["onnx"]._replace(modules=("a_module_nobody_has",)))
     with pytest.raises(InteropError, match=r"pip install 'adding-problem\[onnx\]'"):
         interop.export(finished, "onnx")
@@ -314,6 +315,18 @@ def test_overwriting_a_run_deletes_its_exports_and_killed_drafts(finished: RunFo
         (folder / "part").write_bytes(b"...")
     train.run(finished.read_config(), overwrite=True)
     assert {file.name for file in finished.model.iterdir()} == {"model.safetensors", "model.json"}
+
+
+@pytest.mark.parametrize("name", ["torch-export", "savedmodel"])
+def test_no_export_takes_the_place_of_a_folder_of_other_things(
+    finished: RunFolder, name: config.ModelFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "require", lambda formats, model: None)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to_mother").write_text("Dear")
+    with pytest.raises(ConfigError, match="a path where nothing stands"):
+        interop.export(finished, name, tmp_path / "letters")
+    assert (tmp_path / "letters" / "to_mother").read_text() == "Dear"
 
 
 def test_an_export_waits_for_no_other_process_and_overwrites_none(finished: RunFolder) -> None:
@@ -350,10 +363,10 @@ def test_export_of_no_run(tmp_path: Path) -> None:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def test_data_files_hold_what_training_sees(tmp_path: Path, command: Command) -> None:
+def test_data_files_hold_what_training_sees(tmp_path: Path, commands: Callable[..., str]) -> None:
     x, y = sample_batch_numpy(700, 30, seed=5, start=3, variant="hs1997")
-    done = command("data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
-    assert done.returncode == 0, done.stderr
+    assert "700 sequences, T = 30" in commands(
+        "data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
     with np.load(tmp_path / "d.npz", allow_pickle=False) as stored:
         assert np.array_equal(stored["x"], x)
         assert np.array_equal(stored["y"], y)

@@ -39,8 +39,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from adding_problem import config as configuration
-from adding_problem import files
+from adding_problem import documents, files
 from adding_problem.config import RunConfig
+from adding_problem.documents import whole_number
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.files import write_json
 from adding_problem.lock import FolderLock
@@ -52,7 +53,6 @@ _EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.
 _MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
 _MAX_HISTORY_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and a checkpoint's history
-_MAX_COUNT = 1 << 53  # whole numbers above it are not exact as floats, which pictures are made of
 _log = logging.getLogger(__name__)
 
 
@@ -178,7 +178,7 @@ class RunFolder:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
         for file in [*self._own_files(), self.config_copy]:
             self._inside(file.parent)
-            files.remove(file)
+            files.remove(file, folder=file == self.exports["savedmodel"])
 
     # --- writing ---
 
@@ -262,7 +262,7 @@ class RunFolder:
             header, *rows = list(csv.reader(io.StringIO(text, newline="")))
             if header != _COLUMNS:
                 raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
-            return [EpochRow(_count(epoch), float(loss), float(val_loss), _count(sequences), _count(steps), float(seconds))
+            return [EpochRow(whole_number(epoch), float(loss), float(val_loss), whole_number(sequences), whole_number(steps), float(seconds))
                     for epoch, loss, val_loss, sequences, steps, seconds in rows]
         except (ValueError, csv.Error) as error:
             raise self._damaged(self.metrics, error) from None
@@ -307,24 +307,18 @@ class RunFolder:
 
     def read_result(self) -> dict[str, Any]:
         """`result.json`."""
-        return self._read_json(self.result, _RESULT)
+        return self._read_json(self.result, documents.RESULT)
 
     def read_validation(self) -> dict[str, Any]:
         """`validation.json`."""
-        return self._read_json(self.validation, _VALIDATION)
+        return self._read_json(self.validation, documents.VALIDATION)
 
     def _read_json(self, file: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
         """A JSON object; `kinds` says of what kind the values of some keys must be."""
         try:
-            document = json.loads(self._read(file, _MAX_JSON_BYTES))
-            if not isinstance(document, dict):
-                raise ValueError("not a JSON object")
-            for key, kind in (kinds or {}).items():
-                if key not in document or not _IS_KIND[kind](document[key]):
-                    raise ValueError(f"{key}: expected {kind}")
+            return documents.parsed(self._read(file, _MAX_JSON_BYTES), kinds or {})
         except (ValueError, RecursionError) as error:
             raise self._damaged(file, error) from None
-        return document
 
     def _read_safetensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and metadata. The library checks that shapes and offsets add up to the size of the file."""
@@ -393,49 +387,6 @@ class RunFolder:
     def _damaged(self, file: Path, error: Exception) -> RunFolderError:
         return RunFolderError(self.path, f"{file.relative_to(self.path)} is damaged ({error})",
                               "train again with --overwrite, or restore the file")
-
-
-# --- what is checked of documents ------------------------------------------------------------------------------------
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MAX_COUNT
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_COUNT)
-
-
-def _is_cost(value: object) -> bool:
-    keys = ("epoch", "sequences", "sequence_steps", "seconds")
-    return value is None or (isinstance(value, dict) and all(_is_number(value.get(key)) for key in keys))
-
-
-def _is_costs(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() >= {"1e-2", "1e-3"} and all(map(_is_cost, value.values()))
-
-
-_IS_KIND = {
-    "text": lambda value: isinstance(value, str) and value.isprintable(),
-    "a whole number": _is_count,
-    "a number": _is_number,
-    "costs": _is_costs,
-}
-_RESULT = {
-    "digest": "text", "variant": "text", "stop_reason": "text", "backend": "text", "device": "text",
-    "t": "a whole number", "epochs": "a whole number", "best_epoch": "a whole number", "threads": "a whole number",
-    "sequences": "a whole number", "sequence_steps": "a whole number", "best_loss": "a number",
-    "best_val_loss": "a number", "constant_predictor_mse": "a number", "seconds": "a number", "reached": "costs",
-}
-_VALIDATION = {"model": "text", "t": "a whole number", "sequences": "a whole number", "mse": "a number",
-               "mse_standard_error": "a number"}
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not _is_count(value):
-        raise ValueError(f"expected a whole number up to 2^53, found {text[:30]!r}")
-    return value
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

@@ -8,22 +8,22 @@ so that `--help` and `--print_config` answer at once.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
 import re
-from argparse import ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import jsonargparse
 import yaml
 
-from adding_problem import zoo
-from adding_problem.errors import ConfigError, nearest
+from adding_problem import schema, yaml_file, zoo
+from adding_problem.errors import ConfigError, nearest, shown
+from adding_problem.schema import option
+from adding_problem.yaml_file import read_yaml
 
 __all__ = [
     "RECIPES",
@@ -81,17 +81,6 @@ MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
 
 COMMAND_LINE = "command line"
-_MOST_INT = (1 << 64) - 1
-_MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
-
-
-_Config = TypeVar("_Config")
-
-
-def option(default: Any, help: str, *, least: float | None = None, above: float | None = None,
-           below: float | None = None) -> Any:
-    """A field with its help text and its bounds: ``least <= value``, ``above < value < below``."""
-    return field(default=default, metadata={"help": help, "least": least, "above": above, "below": below})
 
 
 @dataclass(frozen=True)
@@ -237,8 +226,8 @@ class RunConfig:
     artifacts: str = option("artifacts", "the run folder: everything that the run leaves is written there")
 
     def __post_init__(self) -> None:
-        for key, opt in _options(RunConfig):
-            _check_bounds(key, opt, self.get(key))
+        for key, _ in schema.options(RunConfig):
+            schema.check_bounds(RunConfig, key, self.get(key))
         _check_consistency(self)
 
     def get(self, key: str) -> Any:
@@ -294,7 +283,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         values[key] = _typed(key, value, COMMAND_LINE)
         sources[key] = COMMAND_LINE
     try:
-        return _build(RunConfig, {**_recipe(values.get("recipe", "seed"), values.get("model.name", "lstm")), **values})
+        return schema.build(RunConfig, {**_recipe(values.get("recipe", "seed"), values.get("model.name", "lstm")), **values})
     except ConfigError as error:
         raise error.at(sources.get(error.key, str(path or COMMAND_LINE))) from None
 
@@ -306,11 +295,54 @@ def _recipe(name: str, model: str) -> dict[str, Any]:
     return values | zoo.preferred(model) if name == "fast" else values
 
 
+def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a document; groups of keys may be nested or dotted."""
+    sections = [name for name, hint in schema.types(RunConfig) if dataclasses.is_dataclass(hint)]
+    for name, value in document.items():
+        if name not in sections:
+            yield str(name), value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
+        elif value is not None:
+            raise ConfigError(str(name), "a group of keys", shown(value),
+                              f"write '{name}:' and its keys indented below it", source)
+
+
+def _typed(key: str, value: Any, source: str) -> Any:
+    """The value converted to the key's type."""
+    known = dict(schema.options(RunConfig))
+    if key in known:
+        return schema.converted(RunConfig, key, value, source)
+    if str(key).startswith("model."):
+        return _plain(key, value, source)
+    raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(known)), source)
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _plain(key: str, value: Any, source: str) -> Any:
+    """An argument of a model: a number, text, a truth value, None or a list of them."""
+    if isinstance(value, list):
+        return [_plain(key, item, source) for item in value]
+    if isinstance(value, str) and source == COMMAND_LINE:
+        try:
+            value = yaml_file.parse(value)
+        except yaml.YAMLError:
+            return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 takes 1e-3, without a dot, for text
+        return float(value)
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ConfigError(key, "a number, text, true, false, null or a list of them", shown(value),
+                      "give the argument a plain value", source)
+
+
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML, with a comment per key; `load` reads it back unchanged."""
     lines = []
     section = ""
-    for key, opt in _options(RunConfig):
+    for key, opt in schema.options(RunConfig):
         head, _, name = key.rpartition(".")
         if head and head != section:
             lines.append(f"{head}:")
@@ -334,9 +366,9 @@ def _flow(name: str, value: Any) -> str:
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
     """Give a parser one dotted option per configuration key, e.g. ``--dataset.t 300``."""
-    types = dict(_types(RunConfig))
+    types = dict(schema.types(RunConfig))
     groups = {"": parser.add_argument_group("run")}
-    for key, opt in _options(RunConfig):
+    for key, opt in schema.options(RunConfig):
         section = key.rpartition(".")[0]
         if section not in groups:
             groups[section] = parser.add_argument_group(section, types[section].__doc__)
@@ -356,236 +388,16 @@ def spelled_out(word: str) -> str:
     name, equals, value = word.partition("=")
     if name == "--model":
         return f"--model.name{equals}{value}"
-    if name.startswith("--model.") and name.removeprefix("--") not in dict(_options(RunConfig)):
+    if name.startswith("--model.") and name.removeprefix("--") not in dict(schema.options(RunConfig)):
         return f"--{_ARGUMENTS}.{name.removeprefix('--model.')}{equals}{value}"
     return word
 
 
 def overrides_of(arguments: jsonargparse.Namespace) -> dict[str, Any]:
     """The configuration keys among parsed arguments, by dotted name; parse with ``defaults=False``."""
-    known = {key for key, _ in _options(RunConfig)}
+    known = {key for key, _ in schema.options(RunConfig)}
     found = {key: value for key, value in arguments.items() if key in known}
     return found | {f"model.{key}": value for key, value in (arguments.get(_ARGUMENTS) or {}).items()}
-
-
-def explain(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
-    """Turn a parser's complaint about the command line into one that names key, expectation, finding and remedy."""
-    message = str(error)
-    for key, opt in _options(RunConfig):
-        if f'Parser key "{key}"' in message:
-            return _type_error(key, opt, _argument_value(key, argv), COMMAND_LINE)
-    if "unrecognized arguments" in message:
-        unknown = next((word for word in message.split() if word.startswith("--")), message.rsplit(maxsplit=1)[-1])
-        name = unknown.lstrip("-").partition("=")[0]
-        keys = [key for key, _ in _options(RunConfig)]
-        return ConfigError(name, "a known option", repr(unknown), nearest(name, keys) + " See --help", COMMAND_LINE)
-    first_line = message.strip().splitlines()[0]
-    return ConfigError("", "valid arguments", f"these: {first_line}", "see --help", COMMAND_LINE)
-
-
-def _argument_value(key: str, argv: Sequence[str]) -> str:
-    for position, word in enumerate(argv):
-        if word == f"--{key}":
-            return argv[position + 1] if position + 1 < len(argv) else "nothing"
-        if word.startswith(f"--{key}="):
-            return word.partition("=")[2]
-    return "another type"
-
-
-# --- reading YAML ----------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of them can fill the memory), without tags and without repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                None, None, "an alias (*name), which a configuration may not use", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
-        if getattr(event := self.peek_event(), "tag", None) is not None:  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, "a tag (!name), which a configuration may not use", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} a second time", key_node.start_mark)
-            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[Any, Any]:
-    """A YAML file's top level, read safely; its keys are not checked."""
-    source = str(path)
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError("", "a readable YAML file", error.strerror or str(error),
-                          "give the path of an existing file to --config", source) from None
-    if len(text) > _MAX_BYTES:
-        raise ConfigError("", "at most 1 MiB of YAML", "a larger file", "check that this is a configuration", source)
-    try:
-        document = yaml.load(text.decode("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except UnicodeDecodeError:
-        raise ConfigError("", "UTF-8 text", "other bytes", "check that this is a configuration", source) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError("", "valid YAML", _yaml_problem(error), "mend the file there", source) from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError("", "keys and values, such as 'dataset: {t: 150}'", _show(document),
-                          "see --print_config for a complete example", source)
-    return document
-
-
-def _yaml_problem(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nesting too deep to read"
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{getattr(error, 'problem', None) or error}{where}".replace("\n", " ")
-
-
-def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything in a document; groups of keys may be nested or dotted."""
-    sections = [name for name, hint in _types(RunConfig) if dataclasses.is_dataclass(hint)]
-    for name, value in document.items():
-        if name not in sections:
-            yield str(name), value
-        elif isinstance(value, Mapping):
-            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
-        elif value is not None:
-            raise ConfigError(str(name), "a group of keys", _show(value),
-                              f"write '{name}:' and its keys indented below it", source)
-
-
-# --- options, types and bounds ---------------------------------------------------------------------------------------
-
-
-@functools.cache  # a sweep loads thousands of configurations, and type hints are slow to resolve
-def _types(cls: type, prefix: str = "") -> tuple[tuple[str, Any], ...]:
-    """Dotted name and type of every section and key."""
-    return tuple(_walk_types(cls, prefix))
-
-
-def _walk_types(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, hint in get_type_hints(cls).items():
-        yield prefix + name, hint
-        if dataclasses.is_dataclass(hint):
-            yield from _types(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-
-
-@functools.cache
-def _options(cls: type, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any]], ...]:
-    """Dotted name and field of every key, sections left out."""
-    return tuple(_walk_options(cls, prefix))
-
-
-def _walk_options(cls: type, prefix: str) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    hints = get_type_hints(cls)
-    for opt in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[opt.name]):
-            yield from _options(hints[opt.name], f"{prefix}{opt.name}.")
-        elif opt.metadata:  # all but model.arguments, whose items are keys
-            yield prefix + opt.name, opt
-
-
-def _build(cls: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _Config:
-    hints = get_type_hints(cls)
-    arguments = {}
-    for opt in dataclasses.fields(cls):  # type: ignore[arg-type]
-        key = prefix + opt.name
-        if dataclasses.is_dataclass(hints[opt.name]):
-            arguments[opt.name] = _build(hints[opt.name], values, f"{key}.")
-        elif key in values:
-            arguments[opt.name] = values[key]
-    if cls is ModelConfig:
-        known = [prefix + opt.name for opt in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        arguments["arguments"] = {key.removeprefix(prefix): value for key, value in values.items()
-                                  if key.startswith(prefix) and key not in known}
-    return cls(**arguments)
-
-
-def _typed(key: str, value: Any, source: str) -> Any:
-    """The value converted to the key's type, as jsonargparse converts it."""
-    options = dict(_options(RunConfig))
-    if key not in options and str(key).startswith("model."):
-        return _plain(key, value, source)
-    if key not in options:
-        raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(options)), source)
-    if value is None and type(None) not in get_args(dict(_types(RunConfig))[key]):  # jsonargparse takes it as not given
-        raise _type_error(key, options[key], "null", source)
-    try:
-        return _parser_of(key).parse_object({key: value}, defaults=False)[key]
-    except (ArgumentError, TypeError, ValueError):
-        raise _type_error(key, options[key], _show(value), source) from None
-
-
-@functools.cache
-def _parser_of(key: str) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{key}", type=dict(_types(RunConfig))[key])
-    return parser
-
-
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
-
-def _plain(key: str, value: Any, source: str) -> Any:
-    """An argument of a model: a number, text, a truth value, None or a list of them."""
-    if isinstance(value, list):
-        return [_plain(key, item, source) for item in value]
-    if isinstance(value, str) and source == COMMAND_LINE:
-        try:
-            value = yaml.load(value, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-        except yaml.YAMLError:
-            return value
-    if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 takes 1e-3, without a dot, for text
-        return float(value)
-    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise ConfigError(key, "a number, text, true, false, null or a list of them", _show(value),
-                      "give the argument a plain value", source)
-
-
-def _type_error(key: str, opt: dataclasses.Field[Any], found: str, source: str) -> ConfigError:
-    return ConfigError(key, _describe(key, opt), found, f"change {key}: {opt.metadata['help']}", source)
-
-
-def _describe(key: str, opt: dataclasses.Field[Any]) -> str:
-    hint = dict(_types(RunConfig))[key]
-    if get_origin(hint) is tuple:
-        return "a list, such as [safetensors], of " + ", ".join(get_args(get_args(hint)[0]))
-    choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
-    if choices:
-        return "one of " + ", ".join(choices)
-    kinds = set(get_args(hint)) or {hint}
-    noun = "true or false" if bool in kinds else "a whole number" if int in kinds else "a number" if float in kinds else "text"
-    return noun + _bounds_text(opt) + (" or null" if type(None) in kinds else "")
-
-
-def _bounds_text(opt: dataclasses.Field[Any]) -> str:
-    least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
-    if least is not None:
-        return f" of at least {least:g}" + (f" and below {below:g}" if below is not None else "")
-    if above is not None and below not in (None, math.inf):
-        return f" between {above:g} and {below:g}, both excluded"
-    return f" above {above:g}" if above is not None else ""
-
-
-def _check_bounds(key: str, opt: dataclasses.Field[Any], value: Any) -> None:
-    if value is None or isinstance(value, str | bool | tuple):
-        return
-    least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
-    if isinstance(value, int) and value > _MOST_INT:
-        raise ConfigError(key, "a whole number below 2^64", _show(value), f"change {key}: {opt.metadata['help']}")
-    right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
-    if not right or math.isnan(value):
-        raise ConfigError(key, _describe(key, opt), _show(value), f"change {key}: {opt.metadata['help']}")
 
 
 def _check_consistency(config: RunConfig) -> None:
@@ -621,15 +433,7 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")
     if "safetensors" not in config.model_formats:
-        raise ConfigError("model_formats", "safetensors among them", _show(list(config.model_formats)),
+        raise ConfigError("model_formats", "safetensors among them", shown(list(config.model_formats)),
                           "add safetensors: every command reads the model from there")
     if not config.artifacts.strip() or "\0" in config.artifacts:
-        raise ConfigError("artifacts", "the path of a folder", _show(config.artifacts), "give the folder a name")
-
-
-def _show(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        text = "a number too long to show"
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise ConfigError("artifacts", "the path of a folder", shown(config.artifacts), "give the folder a name")

@@ -29,6 +29,7 @@ __all__ = [
     "RunFolderError",
     "StorageError",
     "nearest",
+    "shown",
 ]
 
 
@@ -128,3 +129,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut to 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number too long to show"
+    return text if len(text) <= 60 else text[:57] + "..."

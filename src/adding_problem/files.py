@@ -18,7 +18,20 @@ from typing import IO, Any
 
 from adding_problem.errors import StorageError
 
-__all__ = ["DRAFTS", "is_regular", "leads_out", "make_folder", "place", "read_bounded", "remove", "replacing", "storage_error", "sweep", "write", "write_json"]
+__all__ = [
+    "DRAFTS",
+    "is_regular",
+    "leads_out",
+    "make_folder",
+    "place",
+    "read_bounded",
+    "remove",
+    "replacing",
+    "storage_error",
+    "sweep",
+    "write",
+    "write_json",
+]
 
 DRAFTS = ".export-"
 """How the names of folders begin in which exports are made."""
@@ -87,18 +100,18 @@ def make_folder(path: Path) -> None:
 
 
 def place(draft: Path, path: Path) -> None:
-    """Move a file or a folder made elsewhere on this file system to `path`, in the place of what stands there.
+    """Move a file or a folder made elsewhere on this file system to `path`, in the place of the like that stands there.
 
     A file replaces a file in one step; a folder cannot, so the old one goes first.
 
     Raises:
         StorageError: when that cannot be done.
     """
-    if draft.is_file() and not path.is_dir():
+    if draft.is_file():
         with draft.open("rb") as source, replacing(path) as stream:
             shutil.copyfileobj(source, stream)
         return
-    remove(path)
+    remove(path, folder=True)
     try:
         draft.replace(path)
         _sync_folder(path.parent)
@@ -106,14 +119,18 @@ def place(draft: Path, path: Path) -> None:
         raise storage_error(path, error) from None
 
 
-def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, where there is one; of a link, the link alone.
+def remove(path: Path, *, folder: bool = False) -> None:
+    """Delete a file where there is one; of a link, the link alone.
+
+    Args:
+        path: the file.
+        folder: it may be a folder, and then goes with all that is in it.
 
     Raises:
         StorageError: when that cannot be done.
     """
     try:
-        if path.is_dir() and not path.is_symlink():
+        if folder and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser, Namespace
 
-from adding_problem import config, interruption
+from adding_problem import config, interruption, schema
 from adding_problem.cli import options, runs
-from adding_problem.errors import AddingProblemError, Interrupted
+from adding_problem.errors import AddingProblemError, ConfigError, Interrupted, nearest
 
 __all__ = ["main", "original_main"]
 
@@ -59,7 +59,7 @@ def _guarded(
             # Without defaults, so that what the user gave can be told from what nobody gave.
             arguments = parser.parse_args(argv, defaults=False)
         except ArgumentError as error:
-            raise config.explain(error, argv) from None
+            raise _explained(error, argv) from None
         _show_notes()
         with interruption.at_once():
             command(arguments)
@@ -71,6 +71,30 @@ def _guarded(
         print(f"{stop}\n  to continue: {_continuing(parser, argv)}", file=sys.stderr)
         return stop.exit_code
     return 0
+
+
+def _explained(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
+    """Turn a parser's complaint about the command line into one that names key, expectation, finding and remedy."""
+    message = str(error)
+    for key, _ in schema.options(config.RunConfig):
+        if f'Parser key "{key}"' in message:
+            return schema.type_error(config.RunConfig, key, _argument_value(key, argv), config.COMMAND_LINE)
+    if "unrecognized arguments" in message:
+        unknown = next((word for word in message.split() if word.startswith("--")), message.rsplit(maxsplit=1)[-1])
+        name = unknown.lstrip("-").partition("=")[0]
+        keys = [key for key, _ in schema.options(config.RunConfig)]
+        return ConfigError(name, "a known option", repr(unknown), nearest(name, keys) + " See --help", config.COMMAND_LINE)
+    first_line = message.strip().splitlines()[0]
+    return ConfigError("", "valid arguments", f"these: {first_line}", "see --help", config.COMMAND_LINE)
+
+
+def _argument_value(key: str, argv: Sequence[str]) -> str:
+    for position, word in enumerate(argv):
+        if word == f"--{key}":
+            return argv[position + 1] if position + 1 < len(argv) else "nothing"
+        if word.startswith(f"--{key}="):
+            return word.partition("=")[2]
+    return "another type"
 
 
 def _printable(text: str) -> str:

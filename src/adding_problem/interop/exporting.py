@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from adding_problem import files
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import MIN_LENGTH, ModelFormat, RunConfig, Variant
-from adding_problem.errors import InteropError
+from adding_problem.errors import ConfigError, InteropError
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
@@ -114,10 +115,11 @@ def export(
     Args:
         folder: a finished run.
         name: the format.
-        out: file or folder to write; None is the model folder's place for it. What is there is replaced.
+        out: file or folder to write; None is the model folder's place for it. A file or a SavedModel there is replaced.
         trust, own: what may be imported to build a model that is not of the zoo; see `validate.load_model`.
 
     Raises:
+        ConfigError: when `out` is a folder with something else in it.
         InteropError: when an extra is missing, the model has no such form, or the predictions differ by more than
             `TOLERANCE`; then nothing is written.
         RunFolderError: when the folder holds no finished run.
@@ -129,6 +131,7 @@ def export(
     require([name], config.model.name)
     model, inputs = load_model(str(folder.path), trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
     place = out or folder.exports[name]
+    _check_replaceable(name, place)
     with nullcontext() if out else folder.locked(), _scratch(place.parent) as scratch:
         draft = scratch / place.name
         difference = _save_and_compare(name, model, draft, inputs)
@@ -137,6 +140,12 @@ def export(
         else:
             folder.place_export(name, draft)
     return Exported(place, difference, sum(map(len, inputs)), tuple(sorted({x.shape[1] for x in inputs})))
+
+
+def _check_replaceable(name: ModelFormat, place: Path) -> None:
+    """Nobody loses a folder of other things by naming it."""
+    if place.is_dir() and (name != "savedmodel" or (any(place.iterdir()) and not (place / "saved_model.pb").is_file())):
+        raise ConfigError("out", "a path where nothing stands, or an export to replace", f"the folder {place}", "change --out")
 
 
 @contextmanager
@@ -188,30 +197,14 @@ def _no_such_form(name: str, model: str) -> InteropError:
 # --- Keras and TensorFlow --------------------------------------------------------------------------------------------
 
 
-def _save_keras(model: nn.Module, path: Path) -> None:
-    _through_keras("keras", model, path)
-
-
-def _save_saved_model(model: nn.Module, path: Path) -> None:
-    _through_keras("savedmodel", model, path)
-
-
-def _through_keras(kind: str, model: nn.Module, path: Path) -> None:
+def _save_through_keras(kind: str, model: nn.Module, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "weights.npz"
         np.savez(weights, **_lstm_weights(model, kind).arrays())  # type: ignore[arg-type]
         _worker("save", kind, weights, path)
 
 
-def _predict_keras(path: Path, inputs: Sequence[Float32]) -> list[Float32]:
-    return _predicted("keras", path, inputs)
-
-
-def _predict_saved_model(path: Path, inputs: Sequence[Float32]) -> list[Float32]:
-    return _predicted("savedmodel", path, inputs)
-
-
-def _predicted(kind: str, path: Path, inputs: Sequence[Float32]) -> list[Float32]:
+def _predict_through_keras(kind: str, path: Path, inputs: Sequence[Float32]) -> list[Float32]:
     with tempfile.TemporaryDirectory() as scratch:
         given, answered = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         np.savez(given, *inputs)
@@ -325,8 +318,10 @@ def _predict_torch_export(path: Path, inputs: Sequence[Float32]) -> list[Float32
 
 
 _RUNTIMES: dict[str, _Runtime] = {
-    "keras": _Runtime(_save_keras, _predict_keras, ("keras", "h5py"), "keras"),
-    "savedmodel": _Runtime(_save_saved_model, _predict_saved_model, ("keras", "tensorflow"), "tensorflow"),
+    "keras": _Runtime(partial(_save_through_keras, "keras"), partial(_predict_through_keras, "keras"),
+                      ("keras", "h5py"), "keras"),
+    "savedmodel": _Runtime(partial(_save_through_keras, "savedmodel"), partial(_predict_through_keras, "savedmodel"),
+                           ("keras", "tensorflow"), "tensorflow"),
     "onnx": _Runtime(_save_onnx, _predict_onnx, ("onnx", "onnxruntime"), "onnx"),
     "torch-export": _Runtime(_save_torch_export, _predict_torch_export, (), "", lstm_alone=False),
 }
