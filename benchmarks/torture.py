@@ -385,7 +385,7 @@ def configs(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Configurations: hostile values under known and unknown keys, and text spoiled at random."""
     outcome: Outcome = {"trials": 0, "accepted": 0, "refused": 0, "tracebacks": 0, "lost": 0, "peak_memory_mib": 0.0,
                         "worst_seconds": 0.0}
-    leaves = [key for key, _ in config._options(RunConfig)]
+    leaves = [key for key, _ in schema.options(RunConfig)]
     whole = config.to_yaml(RunConfig())
     path = folder / "fuzzed.yaml"
     for _ in budget:
@@ -469,7 +469,7 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 def config_values(run: RunConfig) -> dict[str, Any]:
     """A configuration as overrides."""
-    return {key: run.get(key) for key, _ in config._options(RunConfig)}
+    return {key: run.get(key) for key, _ in schema.options(RunConfig)}
 
 
 def readers(path: Path, trial: int) -> list[Callable[[], object]]:

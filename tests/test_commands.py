@@ -39,7 +39,7 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count("always the mean: 0.1667") == 4  # three epochs and the end
     run = small_config.parent / "run"
-    assert {file.name for file in run.iterdir()} == {
+    assert {file.name for file in run.iterdir()} - {"checkpoint.previous.safetensors"} == {  # there after a slow epoch
         "config_copy.yaml", "metrics.csv", "loss.pkl", "loss.png", "model", "checkpoint.safetensors", "result.json"}
 
     assert config.load(run / "config_copy.yaml") == config.load(small_config)

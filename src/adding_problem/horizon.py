@@ -15,6 +15,7 @@ from typing import Any
 from adding_problem import plots, train, validate, zoo
 from adding_problem.artifacts import RunFolder, write_json
 from adding_problem.config import RunConfig
+from adding_problem.errors import RunFolderError
 from adding_problem.train import THRESHOLDS, Listener
 
 __all__ = ["LENGTHS", "Rung", "climb"]
@@ -131,6 +132,9 @@ def _affordable(steps: int, t: int, wanted: int) -> int:
 
 
 def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
+    if "imported" in result:
+        raise RunFolderError(run.artifacts, "holds a model that was trained elsewhere, at a cost that nobody knows",
+                             "give --artifacts another folder")
     score = validate.score_once(run)
     steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
     reached = {
