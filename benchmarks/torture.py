@@ -211,12 +211,12 @@ def reference(recipe: str, backend: str, folder: Path, short: bool = False) -> t
 
 def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Chains of kills and resumptions, until as many kills have hit."""
-    uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
+    uncut: dict[tuple[str, str], tuple[dict[str, Any], float, int]] = {}
     outcome: Outcome = {"trials": 0, "at_random_moments": 0, "at_file_operations": 0, "chains": 0, "lost": 0, "tracebacks": 0,
                         "peak_memory_mib": 0.0, "worst_seconds": 0.0}
     while outcome["trials"] < budget.trials and not budget.spent:
         pair = COMBINATIONS[outcome["chains"] % len(COMBINATIONS)]
-        numbers, seconds, operations = uncut[pair]
+        numbers, seconds, operations = uncut[pair] = uncut.get(pair) or reference(*pair, folder)
         path = folder / "chain"
         shutil.rmtree(path, ignore_errors=True)
         run = run_of(*pair, path)
