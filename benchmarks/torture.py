@@ -42,7 +42,7 @@ from typing import Any
 import matplotlib.figure  # noqa: F401  (here, so that forked trials need not load it)
 import torch
 
-from adding_problem import config, plots, runtime, train, validate
+from adding_problem import config, plots, runtime, schema, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError
