@@ -18,12 +18,19 @@ def made(path: Path, val_losses: list[float], mse: float | None = None, loss: fl
     """A run folder with these validation losses, ten sequences of T = 20 in an epoch."""
     run = config.load(None, {"dataset.t": 20, **{key.replace("__", "."): value for key, value in values.items()},
                              "artifacts": str(path)})
+    path.mkdir(exist_ok=True)
     folder = RunFolder(path)
     folder.open(run)
     folder.write_history([EpochRow(e, loss, value, 10 * e, 200 * e, float(e)) for e, value in enumerate(val_losses, start=1)])
-    folder.write_result({"digest": run.digest})
+    epochs = len(val_losses)
+    folder.write_result({
+        "digest": run.digest, "variant": "any", "stop_reason": "epochs", "backend": "torch", "device": "cpu", "t": 20,
+        "threads": 1, "epochs": epochs, "best_epoch": epochs, "sequences": 10 * epochs, "sequence_steps": 200 * epochs,
+        "best_loss": loss, "best_val_loss": val_losses[-1], "constant_predictor_mse": 1 / 6, "seconds": float(epochs),
+        "reached": {"1e-2": None, "1e-3": None}})
     if mse is not None:
-        folder.write_validation({"mse": mse, "t": 20, "variant": "any", "model": run.digest})
+        folder.write_validation({"mse": mse, "mse_standard_error": mse / 100, "sequences": 100, "t": 20, "variant": "any",
+                                 "model": run.digest})
     return path
 
 

@@ -135,7 +135,7 @@ def test_description_round_trip() -> None:
     assert torch.equal(again(x), model(x))
 
 
-@pytest.mark.parametrize("description", [{}, {"family": "gru", "hidden": 3}, {"family": "lstm", "hidden": 10**9},
+@pytest.mark.parametrize("description", [{}, {"family": "grue", "hidden": 3}, {"family": "lstm", "hidden": 10**9},
                                          {"family": "lstm", "hidden": "3"}])
 def test_unknown_descriptions(description: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -132,6 +132,7 @@ class RunFolder:
             RunFolderError: when it holds another run, or an unfinished one and neither flag was given, or files of these
                 names that are no run's.
         """
+        self._make_writable()
         has_checkpoint = files.is_regular(self.checkpoint) or files.is_regular(self.previous_checkpoint)
         if not self.config_copy.exists() and (foreign := next((file for file in self._own_files() if file.exists()), None)):
             raise RunFolderError(self.path, f"is no run folder, yet holds a file {foreign.name}, which a run would replace",

@@ -243,6 +243,14 @@ class RunConfig:
         """Nested plain values, in the order of the fields."""
         return dataclasses.asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """Every value by its dotted key; of the model all arguments, its own defaults included."""
+        values: dict[str, Any] = {}
+        for name, value in self.to_dict().items():
+            values |= {f"{name}.{key}": leaf for key, leaf in value.items()} if isinstance(value, dict) else {name: value}
+        del values["model.arguments"]
+        return values | {f"model.{key}": value for key, value in zoo.completed(self.model.name, self.model.given).items()}
+
     @property
     def digest(self) -> str:
         """SHA-256 over every value that the numbers depend on: where, how often and in what formats results are written is left out.

@@ -146,11 +146,8 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
 
 def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     """Every value that makes the method, by dotted key."""
-    values: dict[str, Any] = {}
-    for name, value in config.to_dict().items():
-        values |= {f"{name}.{key}": leaf for key, leaf in value.items()} if isinstance(value, dict) else {name: value}
     return tuple((key, value if isinstance(value, int | float | str | None) else repr(value))
-                 for key, value in values.items() if key not in _NOT_THE_METHOD)
+                 for key, value in config.flat().items() if key not in _NOT_THE_METHOD)
 
 
 def _score(folder: RunFolder, config: RunConfig) -> float | None:

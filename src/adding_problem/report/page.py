@@ -23,7 +23,7 @@ from adding_problem.artifacts import write_page
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
-from adding_problem.report.runs import Collection, Run, collect, flat
+from adding_problem.report.runs import Collection, Run, collect
 from adding_problem.report.summary import Group, groups, representatives
 
 __all__ = ["Table", "write"]
@@ -173,7 +173,7 @@ def _memory_rows(measured: Sequence[Measured]) -> list[list[Any]]:
 
 def _configuration_table(runs: Sequence[Run]) -> Table:
     """One row for each run, one column for each key."""
-    flats = [flat(run.config) for run in runs]
+    flats = [run.config.flat() for run in runs]
     keys = list(dict.fromkeys(key for values in flats for key in values))
     rows = [[run.name, run.config.digest, *(values.get(key) for key in keys)] for run, values in zip(runs, flats, strict=True)]
     return Table("configurations", ["run", "digest", *keys], rows)

@@ -16,7 +16,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError
 
-__all__ = ["UNITS", "Collection", "Run", "collect", "flat"]
+__all__ = ["UNITS", "Collection", "Run", "collect"]
 
 UNITS = ("sequence_steps", "sequences", "seconds")
 """What a cost can be counted in."""
@@ -118,14 +118,6 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.config.seed, run.name)), horizons, left_out)
 
 
-def flat(config: RunConfig) -> dict[str, Any]:
-    """Every value by its dotted key."""
-    values: dict[str, Any] = {}
-    for name, value in config.to_dict().items():
-        values |= {f"{name}.{key}": leaf for key, leaf in value.items()} if isinstance(value, dict) else {name: value}
-    return values
-
-
 def _walk(folder: Path) -> Iterator[Path]:
     for count, (path, below, _) in enumerate(os.walk(folder)):
         if count == _MOST_FOLDERS:
@@ -206,16 +198,16 @@ def _with_methods(runs: Sequence[Run], climbs: set[Path]) -> list[Run]:
 
 def _deviations(config: RunConfig) -> dict[str, Any]:
     """Values that are not the recipe's own."""
-    usual = _recipe(config.recipe)
-    return {key: value for key, value in flat(config).items()
-            if key not in _NOT_METHOD and value != usual[key]}
+    usual = _recipe(config.recipe, config.model.name)
+    return {key: value for key, value in config.flat().items()
+            if key not in _NOT_METHOD and value != usual.get(key)}
 
 
 @cache
-def _recipe(name: str) -> dict[str, Any]:
-    return flat(configuration.load(None, {"recipe": name}))
+def _recipe(name: str, model: str) -> dict[str, Any]:
+    return configuration.load(None, {"recipe": name, "model.name": model}).flat()
 
 
 def _model_name(config: RunConfig) -> str:
-    hidden = getattr(config.model, "hidden", None)
+    hidden = config.flat().get("model.hidden")
     return f"{config.model.name.upper()}({hidden})" if hidden else config.model.name
