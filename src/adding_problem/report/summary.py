@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from adding_problem import statistics
 from adding_problem.report.runs import Run
 
 __all__ = ["Group", "groups", "representatives", "survival"]
-
-_FEWEST_FOR_INTERVAL = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Group:
     @property
     def solved_interval(self) -> tuple[float, float]:
         """95% Wilson interval of the share that is solved."""
-        return _wilson(self.solved, len(self.runs))
+        share = statistics.proportion(self.solved, len(self.runs))
+        return share.low, share.high
 
     @property
     def losses(self) -> list[float]:
@@ -43,12 +41,12 @@ class Group:
     @property
     def median_loss(self) -> float:
         """Of the finite best validation losses; NaN without any."""
-        return statistics.median(self.losses) if self.losses else math.nan
+        return statistics.losses(self.losses).median if self.losses else math.nan
 
     @property
     def loss_interval(self) -> tuple[float, float] | None:
         """95% bootstrap interval of the median; None for fewer than 3 seeds."""
-        return _bootstrap(self.losses) if len(self.losses) >= _FEWEST_FOR_INTERVAL else None
+        return statistics.losses(self.losses).interval if self.losses else None
 
     def median_cost(self, threshold: str, unit: str) -> float | None:
         """Cost that half of the runs needed at most, unsolved ones as censored; None when fewer than half came there."""
@@ -84,23 +82,7 @@ def survival(runs: Sequence[Run], threshold: str, unit: str) -> list[tuple[float
     Returns:
         Steps (cost, share from there on), rising; empty when no run got there.
     """
-    events = [cost[unit] for run in runs if (cost := run.reached[threshold])]
-    censored = [run.spent(unit) for run in runs if not run.reached[threshold]]
-    return _kaplan_meier(events, censored) if events else []
-
-
-def _wilson(successes: int, n: int) -> tuple[float, float]:
-    interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    found = stats.bootstrap((np.array(values),), np.median, n_resamples=10_000, method="percentile",
-                            rng=np.random.default_rng(0)).confidence_interval
-    return float(found.low), float(found.high)
-
-
-def _kaplan_meier(events: Sequence[float], censored: Sequence[float]) -> list[tuple[float, float]]:
-    unsolved = stats.ecdf(stats.CensoredData(uncensored=np.array(events), right=np.array(censored))).sf
-    return [(float(cost), 1 - float(left))
-            for cost, left in zip(unsolved.quantiles, unsolved.probabilities, strict=True) if cost in events]
+    reached = [run.reached[threshold] for run in runs]
+    spent = [cost[unit] if cost else run.spent(unit) for run, cost in zip(runs, reached, strict=True)]
+    found = statistics.survival(spent, [cost is not None for cost in reached])
+    return list(zip(found.costs, found.share, strict=True))
