@@ -92,3 +92,11 @@ def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Comman
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     few = command("compare", *folders[:2], "--out", "few.png")
     assert "2 seeds only" in few.stdout
+
+
+def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path) -> None:
+    short = made(tmp_path / "short", [9e-4], train__stop_val_loss=1e-3)
+    long = made(tmp_path / "long", [9e-4], dataset__t=30, train__stop_val_loss=1e-4)
+    assert [group.method for group in collect([short, long])] == ["lstm, seed", "lstm, seed"]
+    other = made(tmp_path / "other", [9e-4], train__stop_val_loss=1e-2)
+    assert len({group.method for group in collect([short, other])}) == 2

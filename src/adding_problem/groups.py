@@ -18,6 +18,8 @@ __all__ = ["THRESHOLDS", "Group", "Seed", "collect", "comparisons"]
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 
+# How long a run may go on.
+_ENDINGS = {"train.epochs", "train.stop_val_loss", "train.budget_steps", "train.budget_minutes", "train.glimpse"}
 # Which seed, where and how the work is done and scored: runs that differ in these alone are of one group.
 _NOT_THE_METHOD = ("seed", "artifacts", "threads", "device", "backend", "logger", "model_formats", "train.checkpoint_minutes",
                    "validate.seed", "validate.dt_length")
@@ -118,7 +120,7 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         config = folder.read_config()
         members.setdefault(_method_of(config), []).append(
             Seed(config.seed, tuple(folder.read_history()), _score(folder, config)))
-    varying = {key for a, b in itertools.combinations(members, 2) for key, _ in set(a) ^ set(b)} - set(_COLUMNS)
+    varying = {key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))} - set(_COLUMNS)
     groups = []
     for key, seeds in members.items():
         values = dict(key)
@@ -126,6 +128,12 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
                             values["dataset.t"], tuple(sorted(seeds, key=lambda seed: seed.seed))))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
+
+
+def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
+    """The keys in which two methods differ; how long a run may go on tells methods apart at one length only."""
+    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    return differing - _ENDINGS if differing & {"dataset.variant", "dataset.t"} else differing
 
 
 def comparisons(groups: Sequence[Group]) -> list[str]:
