@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adding_problem import plots, train, validate, zoo
+from adding_problem import plots, train, validate
 from adding_problem.artifacts import RunFolder, write_json
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
@@ -105,7 +105,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         config,
         dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
-                      memory=config.model.memory or (LENGTHS[-1] if zoo.takes(config.model.name, "memory") else None)),
+                      memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
         validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, config.validate.dt_length or _MOST_TESTED)),

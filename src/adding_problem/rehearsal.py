@@ -38,7 +38,9 @@ def check_model(config: RunConfig) -> None:
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
     with runtime.cpu_threads(config.threads), models.seeded(config.seed):
-        model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t).to(device)
+        with runtime.building_a_model():
+            model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t)
+        model.to(device)
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError
 
-__all__ = ["allocation_limit", "cpu_threads", "memory_bytes", "processor", "require_memory",
+__all__ = ["allocation_limit", "building_a_model", "cpu_threads", "memory_bytes", "processor", "require_memory",
            "resolve_backend", "resolve_device", "tune_allocator", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
@@ -106,6 +106,20 @@ def require_memory(needed: int, what: str) -> None:
     if there is not None and needed > there:
         raise BackendError(f"memory: {what} {needed / 2**30:,.1f} GiB, this machine has {there / 2**30:,.1f} GiB",
                            "take fewer or shorter sequences, smaller batches or a smaller model")
+
+
+@contextmanager
+def building_a_model() -> Iterator[None]:
+    """A block in which a model is built.
+
+    Raises:
+        BackendError: when it does not fit into this machine's memory; none of that is taken.
+    """
+    try:
+        with allocation_limit(memory_bytes() or sys.maxsize):
+            yield
+    except MemoryError as error:
+        raise BackendError(f"memory: the model does not fit into this machine ({error})", "make the model smaller") from None
 
 
 class allocation_limit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801  (used as a function)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from adding_problem import interop, interruption, models, plots, rehearsal, runt
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig, TrainConfig
-from adding_problem.errors import BackendError, Interrupted, RunFolderError
+from adding_problem.errors import Interrupted, RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
 from adding_problem.task import (
     AddingDataset,
@@ -163,11 +162,8 @@ def _begin(
 
 def _fresh(config: RunConfig, device: torch.device, backend: str) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
-    try:
-        with runtime.allocation_limit(runtime.memory_bytes() or sys.maxsize):
-            model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
-    except MemoryError as error:
-        raise BackendError(f"memory: the model does not fit into this machine ({error})", "make the model smaller") from None
+    with runtime.building_a_model():
+        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
     if config.model.start_from is not None:
         _load_start(model, config.model.start_from)
     model.to(device)

@@ -61,7 +61,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="the LSTM's; PyTorch",
-        fast={"model.init": "chrono"},
+        fast={"model.init": "chrono", "model.memory": None},
     ),
     "rnn": Family(
         home="rnn:AddingRNN",
@@ -120,6 +120,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
+        fast={"model.memory": None},
     ),
     "minlstm": Family(
         home="mingru:AddingMinLSTM",
@@ -129,6 +130,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
+        fast={"model.memory": None},
     ),
     "lru": Family(
         home="lru:AddingLRU",

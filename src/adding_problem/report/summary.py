@@ -84,5 +84,8 @@ def survival(runs: Sequence[Run], threshold: str, unit: str) -> list[tuple[float
     """
     reached = [run.reached[threshold] for run in runs]
     spent = [cost[unit] if cost else run.spent(unit) for run, cost in zip(runs, reached, strict=True)]
-    found = statistics.survival(spent, [cost is not None for cost in reached])
+    known = [(cost, came is not None) for cost, came in zip(spent, reached, strict=True) if math.isfinite(cost)]
+    if not known:  # imported models: nobody knows how long they were trained
+        return []
+    found = statistics.survival(*zip(*known, strict=True))
     return list(zip(found.costs, found.share, strict=True))
