@@ -149,7 +149,7 @@ def _group(group: Group) -> dict[str, Any]:
         "method": group.method, "t": group.t, "n": len(group.runs), "solved": group.solved, "share": group.solved_interval,
         "median": _finite(group.median_loss), "interval": group.loss_interval, "losses": group.losses,
         "survival": {threshold: {unit: survival(group.runs, threshold, unit) for unit in UNITS} for threshold in ("1e-2", "1e-3")},
-        "spent": {unit: max(run.spent(unit) for run in group.runs) for unit in UNITS},
+        "spent": {unit: _finite(max(run.spent(unit) for run in group.runs)) for unit in UNITS},
     }
 
 
