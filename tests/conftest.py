@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from adding_problem.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """Run `adding-problem` (or, with script=, another program) as a user would, in an empty folder."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `adding-problem` as a user would, in an empty folder, but in this process, which has torch loaded.
 
-    def run(*arguments: object, script: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        program = [str(script)] if script else ["-m", "adding_problem"]
-        return subprocess.run(
-            [sys.executable, *program, *map(str, arguments)], cwd=tmp_path, timeout=timeout, text=True,
-            capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"},
-        )
+    With script=, another program, in a process of its own.
+    """
+
+    def run(*arguments: object, script: Path | None = None) -> subprocess.CompletedProcess[str]:
+        words = list(map(str, arguments))
+        if script:
+            return subprocess.run([sys.executable, str(script), *words], cwd=tmp_path, timeout=120, text=True,
+                                  capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"})
+        said, complained = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as here, redirect_stdout(said), redirect_stderr(complained):
+            here.chdir(tmp_path)
+            here.setenv("COLUMNS", "120")
+            try:
+                code = main(words)
+            except SystemExit as end:  # --help and --version
+                code = int(end.code or 0)
+        return subprocess.CompletedProcess(words, code, said.getvalue(), complained.getvalue())
 
     return run
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # whose parts load when first used: half a second that training never needs
 
 __all__ = ["FEW", "Losses", "Paired", "Proportion", "Survival", "few_seeds", "losses", "paired", "proportion", "survival"]
 
@@ -53,7 +53,7 @@ def proportion(successes: int, n: int) -> Proportion:
     Raises:
         ValueError: unless ``0 <= successes <= n`` and ``n >= 1``.
     """
-    interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return Proportion(successes, n, float(interval.low), float(interval.high))
 
 
@@ -115,7 +115,7 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
     censored = [float(cost) for cost, event in zip(costs, came, strict=True) if not event]
     if not events:
         return Survival(len(costs), 0, None, None, None, (), (), (), ())
-    unsolved = stats.ecdf(stats.CensoredData(uncensored=events, right=censored)).sf
+    unsolved = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=events, right=censored)).sf
     with warnings.catch_warnings():  # where the share is 0 or 1 the band does not exist: NaN, and scipy says so aloud
         warnings.simplefilter("ignore", RuntimeWarning)
         band = unsolved.confidence_interval(CONFIDENCE, method="log-log")
@@ -159,7 +159,7 @@ def losses(values: Sequence[float]) -> Losses:
     finite = np.array([value if math.isfinite(value) else _HUGE for value in values])
     interval = None
     if len(finite) >= FEW:
-        found = stats.bootstrap((finite,), np.median, n_resamples=_RESAMPLES, confidence_level=CONFIDENCE,
+        found = scipy.stats.bootstrap((finite,), np.median, n_resamples=_RESAMPLES, confidence_level=CONFIDENCE,
                                 method="percentile", rng=np.random.default_rng(0)).confidence_interval
         interval = (_restored(found.low), _restored(found.high))
     median, least, most = (_restored(f(finite)) for f in (np.median, np.min, np.max))
@@ -225,7 +225,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     # An infinite difference outranks every finite one.
     finite = np.abs(difference[np.isfinite(difference)]).max(initial=1.0)
     ranked = np.clip(difference, -2 * finite, 2 * finite)
-    p = 1.0 if not ranked.any() else float(stats.wilcoxon(ranked).pvalue)
+    p = 1.0 if not ranked.any() else float(scipy.stats.wilcoxon(ranked).pvalue)
     ratio = float(np.exp(np.median(difference)))
     return Paired(len(a), int((difference < 0).sum()), int((difference > 0).sum()),
                   ratio if 0 < ratio < math.inf else None, p, 2.0 ** (1 - len(a)))
