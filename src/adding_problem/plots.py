@@ -178,12 +178,13 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
-        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="RdYlGn_r", aspect="auto")
+        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6, clip=True), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
-            axes.text(column, row, f"{mse[row][column]:.0e}", ha="center", va="center", fontsize=10)
+            dark = image.norm(values[row, column]) > 0.45
+            axes.text(column, row, f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
-        axes.set(xlabel="tested at T", ylabel="trained at T")
+        axes.set(xlabel="tested at T", ylabel="run and the T that it trained at")
         figure.colorbar(image, label="mean squared error")
 
 

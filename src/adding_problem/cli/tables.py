@@ -36,7 +36,7 @@ def lengths(arguments: Namespace) -> None:
         run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
         with display.counting(escape(path), console) as counter:
             found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
-        rows.append((f"{run_config.dataset.t:,} ({Path(path).name})", [score["mse"] for score in found]))
+        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [score["mse"] for score in found]))
         table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{mse:.1e}" for mse in rows[-1][1]))
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
