@@ -95,7 +95,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     options = [word for key, value in EASY.items() for word in (f"--{key}", value)]
     done = command("horizon", "--model", "lstm", "--minutes", 1, "--lengths", 10, 20, *options, "--artifacts", "climb")
     assert done.returncode == 0, done.stderr
-    assert "horizon: T = 20 within 1 minutes" in done.stdout
+    assert "horizon: T = 20 after 0.0 minutes of a budget of 1" in done.stdout
     done = command("lengths", "climb/t10", "climb/t20", "--lengths", 10, 40, "--sequences", 20, "--out", "heat.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)

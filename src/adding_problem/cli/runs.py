@@ -101,16 +101,19 @@ def horizon(arguments: Namespace) -> None:
 
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
     lengths = arguments.get("lengths") or horizon.LENGTHS
-    found = 0
+    farthest: horizon.Rung | None = None
     for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
                               takeover=bool(arguments.get("takeover"))):
         cells = [f"{cost['sequence_steps'] / 1e6:,.1f} M steps, {cost['seconds']:,.0f} s" if cost else "never"
                  for cost in rung.reached.values()]
         table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
                       "solved" if rung.solved else f"not solved ({rung.stop_reason})")
-        found = rung.t if rung.solved else found
+        farthest = rung if rung.solved else farthest
     console.print(table)
-    print(f"horizon: T = {found:,} within {minutes:g} minutes of training" if found else "horizon: none of the lengths was solved")
+    if farthest is None:
+        print("horizon: none of the lengths was solved")
+    else:  # the budget ends training, not the validation that is under way: it can be passed
+        print(f"horizon: T = {farthest.t:,} after {farthest.seconds / 60:.1f} minutes of a budget of {minutes:g}")
     print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
 
 
