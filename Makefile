@@ -35,8 +35,8 @@ test-cluster: install
 	$(BIN)/python -m pytest tests/cluster tests/test_loggers.py
 
 test-interop: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet]'
-	$(BIN)/python -m pytest tests/test_interop.py tests/test_api.py tests/test_documents.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet,jax]'
+	$(BIN)/python -m pytest tests/test_interop.py tests/test_own_model.py tests/test_api.py tests/test_documents.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -282,9 +282,10 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
             if trial % 6 == 1:
                 for name in names:
                     spoil(path / name, rng)
+            none_left = trial % 6 == 1 or len(names) == 1  # on a busy machine there was time for one checkpoint only
             run = run_of(*pair, path)
             status, words, memory = in_child(lambda run=run: train.run(run, resume=True))
-            right = numbers_of(path) == uncut[pair][0] if status == 0 else trial % 6 == 1 and status == 2
+            right = numbers_of(path) == uncut[pair][0] if status == 0 else none_left and status == 2
         outcome["trials"] += 1
         outcome["fell_back"] += status == 0
         outcome["refused"] += status == 2

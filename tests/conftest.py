@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -22,13 +22,13 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `adding-problem` as a user would, in an empty folder, but in this process, which has torch loaded.
 
-    With script=, another program, in a process of its own.
+    With program=, as Python's arguments name it, in a process of its own.
     """
 
-    def run(*arguments: object, script: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, program: Sequence[object] = ()) -> subprocess.CompletedProcess[str]:
         words = list(map(str, arguments))
-        if script:
-            return subprocess.run([sys.executable, str(script), *words], cwd=tmp_path, timeout=120, text=True,
+        if program:
+            return subprocess.run([sys.executable, *map(str, program), *words], cwd=tmp_path, timeout=120, text=True,
                                   capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"})
         said, complained = io.StringIO(), io.StringIO()
         with monkeypatch.context() as here, redirect_stdout(said), redirect_stderr(complained):

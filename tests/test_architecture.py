@@ -79,7 +79,7 @@ def test_help_loads_neither_torch_nor_matplotlib(arguments: list[str]) -> None:
 
 def test_help_of_the_original_command(command: Command) -> None:
     begin = time.perf_counter()
-    done = command("--help", script=REPOSITORY / "main.py")
+    done = command("--help", program=[REPOSITORY / "main.py"])
     assert time.perf_counter() - begin < 5  # loading torch alone would show as an import, tested above
     assert done.returncode == 0
     assert "--mode {train,validate}" in done.stdout

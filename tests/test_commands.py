@@ -94,13 +94,13 @@ def test_validation_at_another_length(small_config: Path, command: Command) -> N
 
 
 def test_the_originals_command(small_config: Path, command: Command) -> None:
-    script = REPOSITORY / "main.py"
-    trained = command("--mode", "train", "--config", small_config, script=script)
+    program = [REPOSITORY / "main.py"]
+    trained = command("--mode", "train", "--config", small_config, program=program)
     assert trained.returncode == 0, trained.stderr
-    validated = command("--mode", "validate", "--config", small_config, script=script)
+    validated = command("--mode", "validate", "--config", small_config, program=program)
     assert validated.returncode == 0, validated.stderr
     assert (small_config.parent / "run" / "pred.pkl").exists()
-    wrong = command("--mode", "both", "--config", small_config, script=script)
+    wrong = command("--mode", "both", "--config", small_config, program=program)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
 
@@ -121,5 +121,6 @@ def test_compare(small_config: Path, command: Command, tmp_path: Path) -> None:
 
 
 def test_the_module_runs_too(command: Command) -> None:
-    assert command("--version").stdout.strip() == f"adding-problem {adding_problem.__version__}"
-    assert "compare" in command().stdout
+    program = ["-m", "adding_problem"]
+    assert command("--version", program=program).stdout.strip() == f"adding-problem {adding_problem.__version__}"
+    assert "compare" in command(program=program).stdout

@@ -187,11 +187,11 @@ def test_a_keras_model(tmp_path: Path, command: Command) -> None:
     (tmp_path / "mine.py").write_text(KERAS_MODEL)
     options = ["--model", "mine.py:lstm", "--model.units", 6, "--dataset.t", 12, "--dataset.dt_length", 200, "--train.epochs", 2]
     for folder in "ab":
-        done = command("train", *options, "--artifacts", folder)
+        done = command("train", *options, "--artifacts", folder, program=["-m", "adding_problem"])
         assert done.returncode == 0, done.stderr
     first, second = (RunFolder(tmp_path / folder).read_result()["best_val_loss"] for folder in "ab")
     assert first == second
-    done = command("validate", *options, "--artifacts", "a")
+    done = command("validate", *options, "--artifacts", "a", program=["-m", "adding_problem"])
     assert done.returncode == 0, done.stderr
 
 
