@@ -168,6 +168,7 @@ BAD = {
     "section as a value": ("dataset: 5", "dataset", "a group of keys, found 5"),
     "list": ("- dataset", "", "expected keys and values"),
     "repeated key": ("seed: 1\nseed: 2", "", "the key 'seed' a second time in line 2"),
+    "a key that is a list": ("seed: 1\n[a]: 2", "", "a key that is no word in line 2"),
     "split leaves too little": ("dataset: {dt_length: 100, validation_split: 0.5}", "dataset.dt_length",
                                 "split into 50 and 50"),
     "batch too large": ("dataset: {dt_length: 1000}\ntrain: {batch: 701}", "dataset.dt_length", "a batch of 701"),

@@ -27,12 +27,13 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} a second time", key_node.start_mark)
-            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+            key = key_node.value
+            if not isinstance(key, str) or key in seen:
+                problem = f"the key {key!r} a second time" if isinstance(key, str) else "a key that is no word"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
