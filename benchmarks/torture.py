@@ -537,7 +537,7 @@ def spoil_document(file: Path, rng: random.Random) -> None:
             if isinstance(value, dict) or rng.random() < 0.2:
                 del document[key]
             file.write_text(json.dumps(document))
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, RecursionError):  # it is spoiled already
             return
     elif file.suffix in (".csv", ".yaml"):
         lines = file.read_text(errors="replace").split("\n")
