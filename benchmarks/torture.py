@@ -520,8 +520,8 @@ def spoil_folder(path: Path, secret: Path, rng: random.Random) -> None:
     elif kind == 4 and (path / "model").is_dir() and not (path / "model").is_symlink():
         shutil.rmtree(path / "model")
         (path / "model").symlink_to(secret / "model")
-    elif kind == 5 and (path / "model" / "model.safetensors").is_file():
-        (path / "model" / "model.safetensors").write_bytes(hostile_safetensors(rng))
+    elif kind == 5 and (weights := path / "model" / "model.safetensors") in inside:  # and not behind a link
+        weights.write_bytes(hostile_safetensors(rng))
     else:
         spoil_document(file, rng)
 
