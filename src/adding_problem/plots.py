@@ -178,9 +178,9 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
-        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6, clip=True), cmap="viridis_r", aspect="auto")
+        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
-            dark = image.norm(values[row, column]) > 0.45
+            dark = values[row, column] > 1e-3
             axes.text(column, row, f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
