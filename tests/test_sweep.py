@@ -113,11 +113,13 @@ def numbers(folder: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 120) -> Any:
+    """What the condition gives, once that is true."""
     end = time.time() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.time() < end, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 def children(pid: int) -> list[int]:

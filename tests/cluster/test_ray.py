@@ -70,16 +70,18 @@ class Sweep:
                 and len(folder.read_history()) > 1]
 
 
-def workers_on(names: list[str]) -> dict[str, int]:
-    """Process of the Ray worker that does each of these runs now."""
-    found = {}
+def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, int]]:
+    """Runs that a Ray worker does now, on the node of this raylet or on any, with the worker's process."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 title = (entry / "cmdline").read_bytes().decode(errors="replace")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            found |= {name: int(entry.name) for name in names if title.startswith(f"ray::{name}")}
+            if raylet in (None, parent):
+                found += [(run.name, int(entry.name)) for run in runs if title.startswith(f"ray::{run.name}")]
     return found
 
 
@@ -93,19 +95,22 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
     driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, os.cpu_count() or 1)))
 
     sweep = Sweep(path, tmp_path / "out", cluster.address)
-    wait_for(sweep.under_way, 60)
-    (name, pid), *_ = workers_on([run.name for run in sweep.under_way()]).items()
+    name, worker = wait_for(lambda: workers_on(sweep.under_way()))[0]
     before_worker = rows_so_far([sweep.out / name])
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: f"lost  {name}" in sweep.log.read_text(), 30)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: f"lost  {name}" in sweep.log.read_text())
 
-    os.kill(cluster.spare.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-    wait_for(lambda: sweep.log.read_text().count("lost  ") >= 2, 60)
+    # A node is lost with all its processes, while it has a run: a node without one is lost unnoticed.
+    raylet = cluster.spare.all_processes["raylet"][0].process.pid
+    every_run = list((tmp_path / "undisturbed").glob("t=*"))
+    _, worker = wait_for(lambda: workers_on(every_run, raylet))[0]
+    os.kill(raylet, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: sweep.log.read_text().count("lost  ") >= 2)
 
-    wait_for(sweep.under_way, 60)
-    before_driver = rows_so_far(sweep.under_way())
+    before_driver = rows_so_far(wait_for(sweep.under_way))
     sweep.kill()
-    assert not all((run / "result.json").exists() for run in (tmp_path / "undisturbed").glob("t=*") for run in [sweep.out / run.name])
+    assert not all((sweep.out / run.name / "result.json").exists() for run in every_run)
     cluster.add_node(num_cpus=1)
     Sweep(path, tmp_path / "out", cluster.address).end()
 
