@@ -40,7 +40,6 @@ TUNING_LENGTH, TUNING_SEED = 100, 1000
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 COSTS_AT = (200, 1_000, 5_000)
 TRAINED, TESTED = 500, 5_000
-SOLVED = 1e-3
 SEQUENCES = 1_000  # new ones for every test, at most
 
 
@@ -66,7 +65,7 @@ def tune(model: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
 def best(trials: list[dict[str, float]]) -> float:
     """The learning rate that solved T = 100 soonest; where none did, the one that came nearest."""
     def cost(trial: dict[str, float]) -> tuple[bool, float]:
-        solved = trial["val_loss"] < SOLVED
+        solved = trial["val_loss"] < horizon.SOLVED
         return not solved, trial["seconds"] if solved else trial["val_loss"]
 
     return min(trials, key=cost)["learning_rate"]

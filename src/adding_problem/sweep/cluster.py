@@ -78,9 +78,9 @@ class RayEngine:
             import ray
         except ImportError:
             raise BackendError("engine: Ray is not installed", "pip install 'adding-problem[ray]'") from None
-        here = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
+        here: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
         try:
-            ray.init(address=self._address, log_to_driver=False, logging_level="ERROR", **here)
+            ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise BackendError(f"engine: the Ray cluster {self._address or 'of this machine'} does not answer ({error})",
                                "check --address; ray status shows a running cluster") from None
