@@ -148,7 +148,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(tmp_path: Path, com
     cut.kill()
     output = cut.communicate()[0]
     assert "SIGKILL" in output
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), 10)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
     assert len(list(out.glob("t=*/result.json"))) < 4
 
     resumed = command("sweep", "--config", path, "--out", out, "--workers", 1)

@@ -76,9 +76,9 @@ def test_changed_files_alone_are_sent_and_a_refusal_is_made_up_for(tmp_path: Pat
     with cluster._Sender(folder, Job("run", small(tmp_path), score=False), place):
         (tmp_path / "a").write_text("1")
         (tmp_path / ".a.tmp").write_text("half a file")
-        wait_for(lambda: {"a"} in place.sent, 5)
+        wait_for(lambda: {"a"} in place.sent)
         (tmp_path / "b").write_text("2")
-        wait_for(lambda: {"b"} in place.sent, 5)
+        wait_for(lambda: {"b"} in place.sent)
         time.sleep(0.1)
     assert place.sent == [{"a"}, {"b"}]
     assert place.refused
