@@ -135,14 +135,15 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
     with _figure(path, (max(12 if seeds else 7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.5, 2.4 * rows])[:, 0]
         best, *solved = top.subplots(1, 2 if seeds else 1, squeeze=False)[0]
-        _plot_best(best, found, theirs)
+        colors = dict(zip(dict.fromkeys(map(_method, found)), itertools.cycle(_PALETTE)))
+        _plot_best(best, found, theirs, colors)
         for axes in solved:
             _plot_solved_by(axes, found)
         panels = bottom.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in panels.flat[len(lengths):]:
             axes.set_axis_off()
         for index, (axes, t) in enumerate(zip(panels.flat, lengths, strict=False)):
-            _plot_panel(axes, t, ours, theirs)
+            _plot_panel(axes, t, found, theirs, colors)
             axes.set_xlabel("training sequences" if index + columns >= len(lengths) else "")
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
@@ -213,10 +214,14 @@ def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
     axes.set_yscale("log")
 
 
-def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves]) -> None:
-    methods = list(dict.fromkeys((group.method, group.variant) for group in found))
-    for (method, variant), color in zip(methods, itertools.cycle(_PALETTE)):
-        members = [group for group in found if (group.method, group.variant) == (method, variant)]
+def _method(group: Group) -> tuple[str, str]:
+    """What has a colour of its own."""
+    return group.method, group.variant
+
+
+def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], colors: dict[tuple[str, str], str]) -> None:
+    for (method, variant), color in colors.items():
+        members = [group for group in found if _method(group) == (method, variant)]
         losses = [group.losses for group in members]
         seeds = " to ".join(str(n) for n in sorted({min(e.n for e in losses), max(e.n for e in losses)}))
         label = f"{method}, {variant}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
@@ -250,11 +255,14 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
     axes.legend(fontsize=8)
 
 
-def _plot_panel(axes: Axes, t: int, ours: Sequence[_Curves], theirs: Sequence[_Curves]) -> None:
-    for group, color in ((theirs, _ORIGINAL), (ours, _VALIDATION)):
-        for curves in group:
-            if curves.t == t:
-                axes.plot(curves.sequences, curves.val_loss, color=color, linewidth=1.2)
+def _plot_panel(
+    axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], colors: dict[tuple[str, str], str]
+) -> None:
+    lines = [(c.sequences, c.val_loss, _ORIGINAL) for c in theirs if c.t == t]
+    lines += [([row.sequences for row in seed.rows], [row.val_loss for row in seed.rows], colors[_method(group)])
+              for group in found if group.t == t for seed in group.seeds]
+    for sequences, losses, color in lines:
+        axes.plot(sequences, losses, color=color, linewidth=1.2)
     _constant_line(axes, 1 / 6, "")
     axes.set(xscale="log", yscale="log")
     axes.set_title(f"T = {t:,}", fontsize=11)
