@@ -124,7 +124,8 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     groups = []
     for key, seeds in members.items():
         values = dict(key)
-        rest = [f"{name.rpartition('.')[2]}={values[name]}" for name in values if name in varying]
+        rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
+                for name, value in values.items() if name in varying and value is not None]
         groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
                             values["dataset.t"], tuple(sorted(seeds, key=lambda seed: seed.seed))))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
