@@ -155,8 +155,8 @@ def draw(league: dict[str, Any], path: Path) -> None:
     for row, (_, entry) in enumerate(ranking):
         horizons = [max(c["horizon"], 10) for c in entry["climbs"].values()]
         axes.plot(horizons, [row] * len(horizons), "o", color="#D55E00", markersize=4)
-    axes.set(xscale="log", xlim=(10, 2e6), xlabel=f"longest T solved within {league['minutes']:g} min of training on {league['threads']} "
-                                                 "of two cores; dots: seeds; at the edge: not even 100")
+    axes.set(xscale="log", xlim=(10, 2e6), xlabel=f"longest T solved within {league['minutes']:g} min of training "
+                                                 f"(threads: {league['threads']}); dots: seeds; at the edge: not even 100")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     figure.savefig(path, dpi=150)
