@@ -1,18 +1,19 @@
 """The league: how far does every model of the zoo remember, under the same budgets for all?
 
-    python benchmarks/league.py --minutes 5 --seeds 3 --out docs/league          all of it, resumable
-    python benchmarks/league.py --models gru mingru --minutes 1 --seeds 1 --out league
+    python benchmarks/league.py --minutes 5 --seeds 3 --workers 2 --out docs/league     all of it, resumable
+    python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out league
 
-For every model:
+A model may carry arguments, as `lstm:init=long,memory=null`. For every one:
 
 1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe `fast`, seed 1000). The one that
    solves it soonest is taken; where none does, the one with the lowest validation loss. All that was tried is in the JSON.
 2. For every seed one climb (`adding_problem.horizon`) of `--minutes` of training over LENGTHS. It gives the horizon (the longest T
    with a mean squared error below 1e-3 on new sequences), the sequence-steps from its start to 1e-3 at T = 200, 1000 and 5000, and
    the model of T = 500, which is tested at T = 5000.
-3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000.
+3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000, when nothing else runs.
 
-A second call leaves out what the file holds. --table FILE prints the results as Markdown and draws the picture.
+`--workers` of these run at the same time, each on `--threads` cores of its own. A second call leaves out what the file holds.
+--table FILE prints the results as Markdown and draws the picture.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +38,8 @@ from torch import nn
 from adding_problem import config, horizon, models, runtime, train, validate, zoo
 from adding_problem.task import sample_batch
 
+ENTRANTS = ["lstm", "lstm:init=long,memory=null", *(name for name in zoo.FAMILIES if name != "lstm")]
+"""The zoo, and the LSTM without the knowledge of which column holds the marks."""
 RATES = (1e-3, 5e-3, 2e-2)
 TUNING_LENGTH, TUNING_SEED = 100, 1000
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -43,19 +48,26 @@ TRAINED, TESTED = 500, 5_000
 SEQUENCES = 1_000  # new ones for every test, at most
 
 
-def base(model: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The configuration that all models share."""
+def base(entrant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration that all models share, and what this one sets."""
+    model, _, own = entrant.partition(":")
+    settings = dict(setting.split("=") for setting in own.split(",") if setting)
     return {"recipe": "fast", "model.name": model, "seed": seed, "validate.seed": seed + 1, "threads": arguments.threads,
-            "validate.dt_length": SEQUENCES}
+            "validate.dt_length": SEQUENCES} | {f"model.{key}": value for key, value in settings.items()}
 
 
-def tune(model: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
+def _folder(entrant: str, part: str, arguments: argparse.Namespace) -> Path:
+    name = entrant.translate(str.maketrans(":=,", "---"))
+    return Path(arguments.keep) / f"{name}-{part}"
+
+
+def tune(entrant: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
     """What each learning rate came to."""
     trials = []
     for rate in RATES:
-        result = train.run(config.load(None, base(model, TUNING_SEED, arguments) | {
+        result = train.run(config.load(None, base(entrant, TUNING_SEED, arguments) | {
             "dataset.t": TUNING_LENGTH, "train.learning_rate": rate, "train.budget_minutes": arguments.tuning,
-            "artifacts": str(arguments.keep / f"{model}-tuning-{rate:g}"),
+            "artifacts": str(_folder(entrant, f"tuning-{rate:g}", arguments)),
         }), resume=True)
         trials.append({"learning_rate": rate, "val_loss": result["lowest_val_loss"] or math.inf, "seconds": result["seconds"],
                        "sequence_steps": result["sequence_steps"]})
@@ -71,10 +83,10 @@ def best(trials: list[dict[str, float]]) -> float:
     return min(trials, key=cost)["learning_rate"]
 
 
-def climb(model: str, seed: int, rate: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -> dict[str, Any]:
     """One climb, and the score of the model of T = 500 at T = 5000."""
-    folder = arguments.keep / f"{model}-{seed}"
-    run = config.load(None, base(model, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
+    folder = _folder(entrant, str(seed), arguments)
+    run = config.load(None, base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
     rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext()))
     result: dict[str, Any] = {
         "horizon": max((rung.t for rung in rungs if rung.solved), default=0),
@@ -89,9 +101,9 @@ def climb(model: str, seed: int, rate: float, arguments: argparse.Namespace) -> 
     return result
 
 
-def speed(model: str, arguments: argparse.Namespace) -> dict[str, float]:
+def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Sequence-steps per second, medians of five."""
-    run = config.load(None, base(model, 0, arguments))
+    run = config.load(None, base(entrant, 0, arguments))
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
     x, y = sample_batch(16, 1000, seed=0)
     with runtime.cpu_threads(arguments.threads):
@@ -128,10 +140,15 @@ def table(league: dict[str, Any]) -> str:
         costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
         beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
         pace = entry["speed"]
-        rows.append(f"| {name} | {_median_horizon(entry):,} ({horizons}) | {costs} "
+        rows.append(f"| {_shown(name)} | {_median_horizon(entry):,} ({horizons}) | {costs} "
                     f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} | {pace['parameters']:,} "
                     f"| {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f} | {entry['learning_rate']:g} |")
     return "\n".join(rows)
+
+
+def _shown(entrant: str) -> str:
+    model, _, own = entrant.partition(":")
+    return f"{model} ({own.split(',')[0].replace('=', ' ')})" if own else model
 
 
 def _median_horizon(entry: dict[str, Any]) -> int:
@@ -151,7 +168,7 @@ def draw(league: dict[str, Any], path: Path) -> None:
     ranking = sorted(league["models"].items(), key=lambda item: _median_horizon(item[1]))
     figure = Figure(figsize=(8, 1 + 0.36 * len(ranking)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([name for name, _ in ranking], [max(_median_horizon(entry), 10) for _, entry in ranking], color="#56B4E9")
+    axes.barh([_shown(name) for name, _ in ranking], [max(_median_horizon(entry), 10) for _, entry in ranking], color="#56B4E9")
     for row, (_, entry) in enumerate(ranking):
         horizons = [max(c["horizon"], 10) for c in entry["climbs"].values()]
         axes.plot(horizons, [row] * len(horizons), "o", color="#D55E00", markersize=4)
@@ -162,14 +179,38 @@ def draw(league: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[], None]) -> None:
+    """Tune and climb what the league lacks, several at a time; then time every model, alone."""
+    entries = {entrant: league["models"].setdefault(entrant, {"climbs": {}}) for entrant in arguments.models}
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+        trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
+        for future in as_completed(trials):
+            entries[trials[future]] |= {"tuning": future.result(), "learning_rate": best(future.result())}
+            save()
+        climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
+            pool.submit(climb, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
+            for seed in range(arguments.seeds) for entrant, entry in entries.items() if str(seed) not in entry["climbs"]}
+        for done in as_completed(climbs):
+            entrant, seed = climbs[done]
+            found = entries[entrant]["climbs"][str(seed)] = done.result()
+            save()
+            print(f"{entrant} seed {seed}: horizon {found['horizon']:,}", flush=True)
+    for entrant, entry in entries.items():
+        entry["climbs"] = dict(sorted(entry["climbs"].items(), key=lambda item: int(item[0])))
+        if "speed" not in entry:
+            entry["speed"] = speed(entrant, arguments)
+        save()
+
+
 def main() -> None:
     """Tune, climb and time every model; write JSON after each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(zoo.FAMILIES))
+    parser.add_argument("--models", nargs="+", default=ENTRANTS)
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of a climb")
     parser.add_argument("--tuning", type=float, default=0.5, help="minutes for each learning rate")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of every model")
+    parser.add_argument("--workers", type=int, default=1, help="models at the same time")
     parser.add_argument("--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders")
     parser.add_argument("--out", default="league", help="JSON and picture: this name with .json and .png")
     parser.add_argument("--table", type=Path, help="only print the results of this JSON as Markdown, and draw them")
@@ -183,23 +224,12 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     league = json.loads(out.read_text()) if out.exists() else {
         "processor": runtime.processor(), "versions": runtime.versions(), "commit": commit, "minutes": arguments.minutes,
-        "tuning_minutes": arguments.tuning, "threads": arguments.threads, "models": {}}
+        "tuning_minutes": arguments.tuning, "threads": arguments.threads, "workers": arguments.workers, "models": {}}
 
     def save() -> None:
         out.write_text(json.dumps(league, indent=1) + "\n")
 
-    for model in arguments.models:
-        entry = league["models"].setdefault(model, {"climbs": {}})
-        if "speed" not in entry:
-            entry["tuning"] = tune(model, arguments)
-            entry["learning_rate"] = best(entry["tuning"])
-            entry["speed"] = speed(model, arguments)
-            save()
-        for seed in range(arguments.seeds):
-            if str(seed) not in entry["climbs"]:
-                entry["climbs"][str(seed)] = climb(model, seed, entry["learning_rate"], arguments)
-                save()
-                print(f"{model} seed {seed}: horizon {entry['climbs'][str(seed)]['horizon']:,}", flush=True)
+    hold(arguments, league, save)
     print(table(league))
     draw(league, out.with_suffix(".png"))
 

@@ -26,8 +26,9 @@ LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SOLVED = THRESHOLDS["1e-3"]
 """Mean squared error on new sequences below which a length is solved."""
 
-# Sequences that a held-out set or a test may have: at long T fewer, so that scoring does not outlast training.
-_HELD_OUT_STEPS, _TEST_STEPS, _FEWEST, _MOST_TESTED = 2 * 10**8, 3 * 10**8, 256, 10_000
+# Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
+_HELD_OUT_STEPS, _FEWEST_HELD_OUT = 5 * 10**7, 64
+_TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 10**8, 256, 10_000
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,13 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
     below = rungs[-1] if rungs else None
     run = replace(
         config,
-        dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, config.dataset.n_held_out)),
+        dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, _FEWEST_HELD_OUT, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
-        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, config.validate.dt_length or _MOST_TESTED)),
+        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _FEWEST_TESTED,
+                                                                config.validate.dt_length or _MOST_TESTED)),
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
@@ -127,8 +129,8 @@ def _outgrown(run: RunConfig) -> bool:
     return folder.read_result()["stop_reason"] == "budget" and has > 1.01 * had
 
 
-def _affordable(steps: int, t: int, wanted: int) -> int:
-    return min(wanted, max(_FEWEST, steps // t))
+def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:
+    return min(wanted, max(fewest, steps // t))
 
 
 def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
