@@ -106,7 +106,7 @@ def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
     run = config.load(None, base(entrant, 0, arguments))
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
     x, y = sample_batch(16, 1000, seed=0)
-    with runtime.cpu_threads(arguments.threads):
+    with runtime.cpu_settings(arguments.threads):
         network = models.build_model(run.model, seed=0, backend=backend, length=1000)
 
         def training() -> None:

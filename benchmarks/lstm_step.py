@@ -8,7 +8,7 @@ there for orders: the rounds of all contenders interleave, so that whatever else
 step is: draw a fresh batch, forward, mean squared error on the last output, backward, Adam. Medians over the rounds.
 GFLOP/s counts 6 * 400 * 102 * B * T. The roof is a 2048 x 2048 product by torch in the same rounds.
 
-Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory), keras-tf, keras-jax.
+Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory, denormals are zero), keras-tf, keras-jax.
 """
 
 from __future__ import annotations
@@ -135,9 +135,10 @@ def worker(contender: str, threads: int) -> None:
 
         from adding_problem import runtime
 
-        torch.set_num_threads(threads)
         if contender == "torch-tuned":
             runtime.tune_allocator()
+            torch.set_flush_denormal(True)  # before any other thread starts, which then has it too
+        torch.set_num_threads(threads)
     elif contender == "keras-tf":
         import tensorflow as tf
 

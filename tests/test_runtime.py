@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,30 @@ def test_the_kernels_are_not_for_a_gpu() -> None:
 
 def test_threads_are_set_and_restored() -> None:
     before = torch.get_num_threads()
-    with runtime.cpu_threads(3) as threads:
+    with runtime.cpu_settings(3) as threads:
         assert threads == torch.get_num_threads() == 3
     assert torch.get_num_threads() == before
+
+
+def test_denormals_are_zero_inside_and_numbers_again_after() -> None:
+    tiny = torch.tensor([1e-39])
+    assert tiny.mul(0.5).item() > 0
+    with runtime.cpu_settings(1):
+        assert tiny.mul(0.5).item() == 0
+        with runtime.cpu_settings(1):
+            pass
+        assert tiny.mul(0.5).item() == 0
+    assert tiny.mul(0.5).item() > 0
+
+
+def test_threads_that_torch_starts_inside_have_no_denormals_either() -> None:
+    """In a process of its own, whose torch has started no thread yet."""
+    program = ("import torch\n"
+               "from adding_problem import runtime\n"
+               "with runtime.cpu_settings(2):\n"
+               "    print(int(torch.full((1_000_000,), 1e-39).mul(0.5).count_nonzero()))\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 0
 
 
 def test_what_a_result_records() -> None:

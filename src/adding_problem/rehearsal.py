@@ -37,7 +37,7 @@ def check_model(config: RunConfig) -> None:
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_threads(config.threads), models.seeded(config.seed):
+    with runtime.cpu_settings(config.threads), models.seeded(config.seed):
         with runtime.building_a_model():
             model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t)
         model.to(device)

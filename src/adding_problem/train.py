@@ -122,14 +122,14 @@ def _from_start_to_end(
     """Train and write the result into a folder that is open and locked."""
     if device.type == "cpu" and backend == "torch":
         runtime.tune_allocator()
-    with runtime.cpu_threads(config.threads) as threads:
+    with runtime.cpu_settings(config.threads) as threads:
         machine = {"device": device.type, "backend": backend, "threads": threads}
         work = _begin(config, folder, device, machine, interrupted)
         if resumed:
             work.checkpoints.restore()
         reason = _train(work, listener)
-        ran_on = getattr(work.state.model, "backend", "torch")
-        return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": _origin(config)})
+    ran_on = getattr(work.state.model, "backend", "torch")
+    return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": _origin(config)})
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Mo
     """The trained model on its device, while the configuration's threads are at work."""
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_threads(config.threads):
+    with runtime.cpu_settings(config.threads):
         yield load_model(config.artifacts, backend=backend, trust=trust, own=own).to(device)
 
 

@@ -99,7 +99,7 @@ def measure(
         if on_progress:
             on_progress(done, total)
 
-    with runtime.cpu_threads(threads):
+    with runtime.cpu_settings(threads):
         return [_measure(run, lengths, n, step) for run in runs]
 
 
