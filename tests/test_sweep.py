@@ -188,7 +188,7 @@ def test_dry_run_trains_nothing(tmp_path: Path, command: Command) -> None:
     done = command("sweep", "--config", write(tmp_path, TINY), "--out", "out", "--dry_run")
     assert done.returncode == 0, done.stderr
     # 280 training sequences, 12 epochs, two seeds at T = 10 and two at T = 20
-    assert f"at most {280 * 12 * 2 * 30 / 1e6:,.0f} million" in done.stdout
+    assert f"at most {280 * 12 * 2 * 30 / 1e3:.0f}k sequence-steps" in done.stdout
     assert done.stdout.count("to do") == 5
     assert not (tmp_path / "out").exists()
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy  # whose parts load when first used: half a second that training never needs
 
-__all__ = ["FEW", "Losses", "Paired", "Proportion", "Survival", "few_seeds", "losses", "paired", "proportion", "survival"]
+__all__ = ["FEW", "Losses", "Paired", "Proportion", "Survival", "few_seeds", "losses", "paired", "proportion", "short_count",
+           "survival"]
 
 CONFIDENCE = 0.95
 FEW = 3
@@ -85,11 +86,11 @@ class Survival:
     def __str__(self) -> str:
         if self.least is None or self.most is None:
             return f"never, in {self.n}"
-        middle = "most never" if self.median is None else _short(self.median)
-        return f"{middle} ({_short(self.least)} to {_short(self.most)})"
+        middle = "most never" if self.median is None else short_count(self.median)
+        return f"{middle} ({short_count(self.least)} to {short_count(self.most)})"
 
 
-def _short(count: float) -> str:
+def short_count(count: float) -> str:
     """Such as 950, 12.3k or 4.5M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:

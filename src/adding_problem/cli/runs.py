@@ -92,6 +92,7 @@ def horizon(arguments: Namespace) -> None:
     from rich.table import Table
 
     from adding_problem import display, horizon
+    from adding_problem.statistics import short_count
 
     console, minutes = Console(), arguments.get("minutes") or 5.0
 
@@ -104,7 +105,7 @@ def horizon(arguments: Namespace) -> None:
     farthest: horizon.Rung | None = None
     for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
                               takeover=bool(arguments.get("takeover"))):
-        cells = [f"{cost['sequence_steps'] / 1e6:,.1f} M steps, {cost['seconds']:,.0f} s" if cost else "never"
+        cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
                  for cost in rung.reached.values()]
         table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
                       "solved" if rung.solved else f"not solved ({rung.stop_reason})")
@@ -113,7 +114,7 @@ def horizon(arguments: Namespace) -> None:
     if farthest is None:
         print("horizon: none of the lengths was solved")
     else:  # the budget ends training, not the validation that is under way: it can be passed
-        print(f"horizon: T = {farthest.t:,} after {farthest.seconds / 60:.1f} minutes of a budget of {minutes:g}")
+        print(f"horizon: T = {farthest.t:,} after {farthest.seconds:,.1f} s of a budget of {60 * minutes:,.0f} s")
     print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
 
 

@@ -23,14 +23,14 @@ def lengths(arguments: Namespace) -> None:
     """Score models at several lengths; print a table and draw it."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from adding_problem import display, plots, validate
     from adding_problem.artifacts import RunFolder
 
     out, tested = Path(arguments.get("out") or "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
     n, console = arguments.get("sequences") or 1000, Console()
-    table = Table("trained at T", "run", *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
+    table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
     for path in arguments.folders:
         run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
@@ -64,7 +64,7 @@ def compare(arguments: Namespace) -> None:
     """Print a table of runs and draw them."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from adding_problem import groups, plots
 
@@ -72,7 +72,7 @@ def compare(arguments: Namespace) -> None:
     if arguments.get("format"):
         out = out.with_suffix(f".{arguments.format}")
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
-    table = Table("T", "run", "epochs", "best validation MSE")
+    table = Table("T", Column("run", overflow="fold"), "epochs", "best validation MSE")
     for row in curves:
         table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)

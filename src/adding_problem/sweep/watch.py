@@ -14,11 +14,12 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import RunFolderError
+from adding_problem.statistics import short_count
 from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry
 from adding_problem.sweep.job import Job, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
@@ -27,7 +28,7 @@ __all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
 
 _REDRAW_SECONDS, _WATCH_SECONDS = 0.5, 2.0
 _SILENT_SECONDS = 120.0  # an unfinished run that has written nothing for so long is called silent
-_COLUMNS = ("run", "state", "epoch", "M steps", "seconds", "now", "lowest", "new data", "last word", "why")
+_COLUMNS = ("run", "state", "epoch", "steps", "seconds", "now", "lowest", "new data", "last word", "why")
 _ORDER = {"running": 0, "silent": 1, "failed": 2, "done": 3, "queued": 4}
 _COLORS = {"running": "cyan", "silent": "yellow", "failed": "red", "done": "green", "queued": "dim"}
 
@@ -98,15 +99,15 @@ def follow(folder: Path, console: Console) -> None:
 
 def dry_run(runs: Sequence[PlannedRun], where: str) -> Group:
     """The runs that a sweep would do, and the most that they could cost."""
-    table = Table("run", "", "at most M steps")
+    table = Table(Column("run", overflow="fold"), "", Column("steps, at most", justify="right"))
     total, left = 0, 0
     for planned in runs:
         state = "done" if finished(Job(planned.name, planned.config, score=False)) else "to do"
         most = most_sequence_steps(planned.config)
         total, left = total + most, left + (most if state == "to do" else 0)
-        table.add_row(Text(planned.name), state, f"{most / 1e6:,.1f}")
+        table.add_row(Text(planned.name), state, short_count(most))
     return Group(table, Text(
-        f"{len(runs)} runs, {where}: at most {total / 1e6:,.0f} million sequence-steps, {left / 1e6:,.0f} of them to do; "
+        f"{len(runs)} runs, {where}: at most {short_count(total)} sequence-steps, {short_count(left)} of them to do; "
         "a run ends earlier where it is solved or stops early." + _measured(runs, left)))
 
 
@@ -226,7 +227,7 @@ def _cells(line: Line) -> dict[str, str]:
         return cells | {"why": line.message.strip().partition("\n")[0][:60]}
     return cells | {
         "epoch": "" if line.epoch is None else f"{line.epoch:,}",
-        "M steps": "" if line.sequence_steps is None else f"{line.sequence_steps / 1e6:,.2f}",
+        "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
         "seconds": "" if line.seconds is None else f"{line.seconds:,.1f}",
         "now": _number(line.val_loss),
         "lowest": _number(line.best_val_loss),
