@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from adding_problem.errors import ConfigError
 from adding_problem.models.scan import chunked_scan, scan_of
 from adding_problem.task import sample_batch
 from tests import zoo_reference
+from tests.conftest import REPOSITORY
 
 TINY: dict[str, dict[str, Any]] = {
     "lstm": {"hidden": 5}, "gru": {"hidden": 5}, "rnn": {"hidden": 5}, "irnn": {"hidden": 5},
@@ -278,3 +280,9 @@ def test_the_command_models(capsys: pytest.CaptureFixture[str]) -> None:
     for name in zoo.FAMILIES:
         assert name in out
     assert "41,301" in out
+
+
+def test_the_learning_rates_are_those_that_the_league_found() -> None:
+    league = json.loads((REPOSITORY / "docs" / "league.json").read_text())["models"]
+    for name in zoo.FAMILIES:
+        assert config.load(None, {"recipe": "fast", "model.name": name}).train.learning_rate == league[name]["learning_rate"]
