@@ -12,7 +12,8 @@ A model may carry arguments, as `lstm:init=long,memory=null`. For every one:
    the model of T = 500, which is tested at T = 5000.
 3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000, when nothing else runs.
 
-`--workers` of these run at the same time, each on `--threads` cores of its own. A second call leaves out what the file holds.
+`--workers` of these run at the same time, each on `--threads` cores of its own. A second call leaves out what the file holds,
+and must be given the same budgets and threads.
 --table FILE prints the results as Markdown and draws the picture.
 """
 
@@ -24,6 +25,7 @@ import math
 import multiprocessing
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -181,6 +183,7 @@ def draw(league: dict[str, Any], path: Path) -> None:
 
 def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[], None]) -> None:
     """Tune and climb what the league lacks, several at a time; then time every model, alone."""
+    origin = _origin()
     entries = {entrant: league["models"].setdefault(entrant, {"climbs": {}}) for entrant in arguments.models}
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
         trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
@@ -192,7 +195,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             for seed in range(arguments.seeds) for entrant, entry in entries.items() if str(seed) not in entry["climbs"]}
         for done in as_completed(climbs):
             entrant, seed = climbs[done]
-            found = entries[entrant]["climbs"][str(seed)] = done.result()
+            found = entries[entrant]["climbs"][str(seed)] = done.result() | origin
             save()
             print(f"{entrant} seed {seed}: horizon {found['horizon']:,}", flush=True)
     for entrant, entry in entries.items():
@@ -200,6 +203,24 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
         if "speed" not in entry:
             entry["speed"] = speed(entrant, arguments)
         save()
+
+
+def _origin() -> dict[str, str]:
+    """Which program on which processor: a second call may be another's."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {"commit": commit, "processor": runtime.processor()}
+
+
+def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The league so far; ends the program where it was held under other budgets, which all models must share."""
+    budgets = {"minutes": arguments.minutes, "tuning_minutes": arguments.tuning, "threads": arguments.threads}
+    if not out.exists():
+        return _origin() | {"versions": runtime.versions(), "workers": arguments.workers, "models": {}} | budgets
+    league: dict[str, Any] = json.loads(out.read_text())
+    other = [f"{name} {league[name]} instead of {value}" for name, value in budgets.items() if league[name] != value]
+    if other:
+        sys.exit(f"{out} was held with {', '.join(other)}: give the same, or another --out and --keep")
+    return league
 
 
 def main() -> None:
@@ -221,10 +242,7 @@ def main() -> None:
         draw(league, arguments.table.with_suffix(".png"))
         return
     out = Path(f"{arguments.out}.json")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    league = json.loads(out.read_text()) if out.exists() else {
-        "processor": runtime.processor(), "versions": runtime.versions(), "commit": commit, "minutes": arguments.minutes,
-        "tuning_minutes": arguments.tuning, "threads": arguments.threads, "workers": arguments.workers, "models": {}}
+    league = opened(out, arguments)
 
     def save() -> None:
         out.write_text(json.dumps(league, indent=1) + "\n")

@@ -41,11 +41,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the sweeps' folders")
     parser.add_argument("--table", action="store_true", help="train nothing, only print what is there")
     arguments = parser.parse_args()
+    failed = []
     for paper in arguments.papers:
         if not arguments.table:
-            subprocess.run([sys.executable, "-m", "adding_problem", "sweep", "--config", str(CONFIGS / f"{paper}.yaml"),
-                            "--out", str(arguments.keep / paper)], check=True)
+            done = subprocess.run([sys.executable, "-m", "adding_problem", "sweep", "--config", str(CONFIGS / f"{paper}.yaml"),
+                                   "--out", str(arguments.keep / paper)], check=False)
+            failed += [f"{paper} (exit code {done.returncode})"] if done.returncode else []
         print(f"\n{paper}\n\n{table(arguments.keep / paper)}", flush=True)
+    if failed:
+        sys.exit(f"failed, at least in part: {', '.join(failed)}; what the sweeps said stands above")
 
 
 if __name__ == "__main__":

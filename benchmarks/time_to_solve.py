@@ -13,7 +13,7 @@ A fast run starts from scratch and ends by the recipe's own rule (validation MSE
 `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
 lengths above 30,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
 and ranges over the solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
-second call leaves out the runs that the file holds.
+second call leaves out the runs that the file holds with the same settings, and adds those of other settings to it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import statistics
 import subprocess
 import tempfile
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,13 @@ HERE = Path(__file__).parent
 
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the recipe `fast`, and its score on new data."""
-    n = min(arguments.sequences, max(256, 3 * 10**8 // length))
-    with _folder(arguments, f"fast-{backend}-{arguments.variant}-{length}-{seed}") as folder:
-        run = config.load(arguments.config.get(length), {
-            "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed,
-            "dataset.held_out": min(1_000, max(256, 2 * 10**8 // length)), "validate.seed": 10_000 + seed,
-            "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, "artifacts": folder,
-            **dict(arguments.set),
-        })
+    n = _tested(length, arguments)
+    run = config.load(arguments.config.get(length), {
+        "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed,
+        "dataset.held_out": min(1_000, max(256, 2 * 10**8 // length)), "validate.seed": 10_000 + seed,
+        "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, **dict(arguments.set),
+    })
+    with _folder(arguments, "fast", run) as run:
         result = train.run(run, resume=True)
         (score,) = validate.scores(run, [length], n)
     return {"stop_reason": result["stop_reason"], "mse": score["mse"], "mse_standard_error": score["mse_standard_error"],
@@ -59,11 +60,12 @@ def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) ->
 
 def original(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the original's method by this package, until its validation MSE is below 1e-3."""
-    with _folder(arguments, f"original-{backend}-{arguments.variant}-{length}-{seed}") as folder:
-        result = train.run(config.load(None, {
-            "dataset.t": length, "dataset.variant": arguments.variant, "dataset.validation_split": 0.7, "seed": seed,
-            "train.stop_val_loss": SOLVED, "backend": backend, "threads": arguments.threads, "artifacts": folder,
-        }), resume=True)
+    run = config.load(None, {
+        "dataset.t": length, "dataset.variant": arguments.variant, "dataset.validation_split": 0.7, "seed": seed,
+        "train.stop_val_loss": SOLVED, "backend": backend, "threads": arguments.threads,
+    })
+    with _folder(arguments, "original", run) as run:
+        result = train.run(run, resume=True)
     return {"stop_reason": result["stop_reason"], "solved": result["stop_reason"] == "solved",
             **{key: result[key] for key in ("sequences", "sequence_steps", "seconds", "reached", "threads", "lowest_val_loss")}}
 
@@ -85,9 +87,36 @@ def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dic
             "lowest_val_loss": min(epoch["val_loss"] for epoch in epochs)}
 
 
-def _folder(arguments: argparse.Namespace, name: str) -> AbstractContextManager[str]:
-    """Where a run leaves its files: kept where the user said so, so that a cut run can go on."""
-    return tempfile.TemporaryDirectory() if arguments.keep is None else nullcontext(str(Path(arguments.keep) / name))
+@contextmanager
+def _folder(arguments: argparse.Namespace, method: str, run: config.RunConfig) -> Iterator[config.RunConfig]:
+    """The run with a folder for its files: kept where the user said so, so that a cut run can go on."""
+    data = run.dataset
+    name = f"{method}-{run.backend}-{data.variant}-{data.t}-{run.seed}-{run.digest[:8]}"
+    with tempfile.TemporaryDirectory() if arguments.keep is None else nullcontext(str(Path(arguments.keep) / name)) as folder:
+        yield replace(run, artifacts=folder)
+
+
+def _tested(length: int, arguments: argparse.Namespace) -> int:
+    """How many new sequences decide whether a fast run has solved it."""
+    return int(min(arguments.sequences, max(256, 3 * 10**8 // length)))
+
+
+def experiment(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What runs have in common that differ in their seed alone."""
+    return {"contender": contender, "length": length, "variant": arguments.variant,
+            "settings": _settings(contender, length, arguments)}
+
+
+def _settings(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Whatever else the user can choose that the contender's numbers depend on."""
+    method, backend = contender.split("-")
+    if backend == "keras":
+        return {}
+    if method == "original":
+        return {"threads": arguments.threads}
+    path = arguments.config.get(length)
+    return {"threads": arguments.threads, "minutes": arguments.minutes, "sequences": _tested(length, arguments),
+            "set": dict(arguments.set), "config": path and f"{path.name} {config.load(path).digest[:8]}"}
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
@@ -104,21 +133,29 @@ def summary(runs: list[dict[str, Any]]) -> str:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each contender, variant and length."""
+    """Markdown: a row for each contender, variant, length and choice of settings."""
     rows = ["| T | variant | contender | solved | sequence-steps, median (range) | training time, median (range) "
             "| MSE on new data, median (worst) |", "|---|---|---|---|---|---|---|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["length"], run["variant"], run["contender"]), []).append(run)
-    for (length, variant, contender), group in sorted(groups.items()):
+        groups.setdefault((run["length"], run["variant"], run["contender"], _shown(run, runs)), []).append(run)
+    for (length, variant, contender, chosen), group in sorted(groups.items()):
         solved = [run for run in group if run["solved"]]
         interval = binomtest(len(solved), len(group)).proportion_ci(method="wilson")
         errors = [run["mse"] for run in group if "mse" in run]
-        rows.append(f"| {length:,} | {variant} | {contender} "
+        rows.append(f"| {length:,} | {variant} | {contender}{chosen} "
                     f"| {len(solved)} of {len(group)} ({interval.low:.2f} to {interval.high:.2f}) "
                     f"| {_spread([run['sequence_steps'] for run in solved], ',.0f')} "
                     f"| {_spread([run['seconds'] for run in solved], '.1f')} s | {_worst(errors)} |")
     return "\n".join(rows)
+
+
+def _shown(run: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+    """A run's settings, where others of the same contender and length have other ones (those of old files are not known)."""
+    same = [other.get("settings") for other in runs if all(other[key] == run[key] for key in ("length", "variant", "contender"))]
+    if all(other == same[0] for other in same):
+        return ""
+    return f" ({json.dumps(run['settings'])[1:-1]})" if "settings" in run else " (settings not recorded)"
 
 
 def _spread(values: list[float], form: str) -> str:
@@ -172,18 +209,19 @@ def main() -> None:
     for length in lengths:
         for seed in range(arguments.seeds):
             for contender in arguments.contenders:
-                name = {"contender": contender, "length": length, "variant": arguments.variant, "seed": seed}
+                name = experiment(contender, length, arguments) | {"seed": seed}
                 if any(name.items() <= run.items() for run in runs):
                     continue
                 method, backend = contender.split("-")
                 run = (original_keras(length, seed, arguments) if backend == "keras" else
                        fast(length, seed, backend, arguments) if method == "fast" else
                        original(length, seed, backend, arguments))
-                runs.append(name | run | {"commit": commit, "finished": time.strftime("%Y-%m-%d %H:%M")})
+                runs.append(name | run | {"commit": commit, "processor": machine["processor"],
+                                         "finished": time.strftime("%Y-%m-%d %H:%M")})
                 out.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
                 print(line(runs[-1]), flush=True)
         for contender in arguments.contenders:
-            group = [run for run in runs if {"contender": contender, "length": length, "variant": arguments.variant}.items() <= run.items()]
+            group = [run for run in runs if experiment(contender, length, arguments).items() <= run.items()]
             print(f"{contender:<15} T={length:<7} {arguments.variant}: {summary(group)}", flush=True)
 
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 import adding_problem
 from adding_problem import config
+from adding_problem.cli import options
 from tests.conftest import REPOSITORY, Command
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -124,3 +125,130 @@ def test_the_module_runs_too(command: Command) -> None:
     program = ["-m", "adding_problem"]
     assert command("--version", program=program).stdout.strip() == f"adding-problem {adding_problem.__version__}"
     assert "compare" in command(program=program).stdout
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["lengths", "x", "--lengths", 1], "lengths"),
+    (["lengths", "x", "--sequences", -5], "sequences"),
+    (["lengths", "x", "--sequences", 0], "sequences"),
+    (["report", "x", "--models", -1], "models"),
+    (["horizon", "--minutes", 0], "minutes"),
+    (["horizon", "--lengths", 1], "lengths"),
+    (["compare", "x", "--out", "foo.xyz"], "expected a file that ends in .png, .pdf, .svg, found foo.xyz"),
+])
+def test_values_out_of_bounds(words: list[object], message: str, command: Command) -> None:
+    done = command(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_an_argument_that_looks_like_a_date_that_there_is_not() -> None:
+    assert config.load(None, {"model.name": "a.Model", "model.day": "2024-13-45"}).get("model.day") == "2024-13-45"
+
+
+def test_validate_knows_how_the_folder_was_trained(small_config: Path, command: Command) -> None:
+    run = small_config.parent / "run"
+    assert command("train", "--config", small_config).returncode == 0
+    done = command("validate", "--artifacts", run)
+    assert done.returncode == 0, done.stderr
+    assert "300 new sequences, T = 12 (any), seed 43" in done.stdout
+    assert "T = 20 (any)" in command("validate", "--artifacts", run, "--dataset.t", 20).stdout
+    other = command("validate", "--artifacts", run, "--model", "gru")
+    assert other.returncode == 2
+    assert "model.name: expected 'lstm', which" in other.stderr
+
+
+def test_how_a_run_ended_is_said(small_config: Path, command: Command) -> None:
+    blown = command("train", "--config", small_config, "--train.learning_rate", 1e38, "--train.clip_value", "null")
+    assert blown.returncode == 0
+    assert "the loss is no number any more" in blown.stdout
+    spent = command("train", "--config", small_config, "--train.budget_steps", 1, "--overwrite")
+    assert "ended in epoch 1: the budget is spent" in spent.stdout
+
+
+def test_another_runs_folder_is_told_by_what_differs(small_config: Path, command: Command) -> None:
+    assert command("train", "--config", small_config).returncode == 0
+    longer = command("train", "--config", small_config, "--train.epochs", 9, "--dataset.t", 13)
+    assert "dataset.t: 12 there, 13 now; train.epochs: 3 there, 9 now" in longer.stderr
+
+
+def test_nothing_to_resume(small_config: Path, command: Command) -> None:
+    done = command("train", "--config", small_config, "--resume")
+    assert done.returncode == 0
+    assert "holds nothing to resume: a new run begins" in done.stdout
+
+
+def test_the_seed_of_the_validation_gives_way(small_config: Path, command: Command) -> None:
+    shown = command("train", "--config", small_config, "--seed", 43, "--print_config")
+    assert "  seed: 44 " in shown.stdout
+    recipe = command("train", "--recipe", "fast", "--dataset.stream", "false")
+    assert recipe.stderr.startswith("error: recipe fast: ")
+
+
+DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
+
+
+@pytest.mark.parametrize(("words", "expected", "remedy"), [
+    ([*DATA, "--n", "abc"], "--n: expected a whole number of at least 1, found abc", "change --n: number of sequences"),
+    ([*DATA, "--seed", -1], "--seed: expected a whole number of at least 0, found -1", "change --seed"),
+    ([*DATA, "--variant", "hs1997"], "--length: expected at least 22 for the variant 'hs1997', found 5", "raise length"),
+    ([*DATA, "--T", 10], "expected an option of adding-problem data, found '--T'", "known are: --help, --n, --length, --out"),
+    (["data", "--n", 5, "--out", "f.npz"], "--length: expected a whole number of at least 2, found nothing", "give --length"),
+    (["export", "X"], "--to: expected one of keras, savedmodel, onnx, torch-export, found nothing", "give --to"),
+    (["export", "X", "--to", "tflite"], "--to: expected one of keras, savedmodel, onnx, torch-export, found tflite", "change --to"),
+    (["lengths"], "folders: expected a value, found nothing", "give folders: run folders"),
+    (["lengths", "x", "--lengths", 5, "1e3"], "--lengths: expected a whole number of at least 2, found 1e3", "change --lengths"),
+    (["trian"], "expected a command, found 'trian'", "did you mean train?"),
+    (["sweep", "--workers", 0], "--workers: expected a whole number of at least 1, found 0", "change --workers: runs at a time"),
+    (["train", "--lr", 3], "found '--lr'", "did you mean --train.learning_rate (learning rate)?"),
+    (["train", "extra"], "expected nothing but options here, found 'extra'", "leave it out"),
+    (["validate", "a folder"], "found 'a folder', which is none", "name a run folder by --artifacts 'a folder'"),
+    (["train", "some.yaml"], "found 'some.yaml', which is none", "name a file by --config some.yaml"),
+    (["train", "--resume=3"], "--resume: expected no value, found '3'", "give --resume alone"),
+    (["train", "--resume", "--overwrite"], "--overwrite: expected no --resume beside it, found both", "give one of them: --res"),
+])
+def test_arguments_that_the_parser_refuses(
+    words: list[object], expected: str, remedy: str, tmp_path: Path, command: Command,
+) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "some.yaml").touch()
+    done = command(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: command line: ")
+    assert expected in done.stderr
+    assert f"remedy: {remedy}" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_data_that_no_disk_holds(name: str, tmp_path: Path, command: Command) -> None:
+    done = command("data", "--n", 10**13, "--length", 1000, "--out", name)
+    assert done.returncode == 74
+    assert "GB free" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (["data", "--n", "5", "--length", "5", "--out", "f.npz"], "to start again: adding-problem data --n 5 --length 5 --out f.npz\n"),
+    (["train", "--overwrite", "--model.levels", "3", "--model", "tcn"],
+     "to continue: adding-problem train --model.levels 3 --model tcn --resume\n"),
+    (["horizon", "--minutes", "2"], "to continue: adding-problem horizon --minutes 2\n"),
+])
+def test_how_to_go_on_after_an_interruption(
+    words: list[str], hint: str, command: Command, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(options.COMMANDS, words[0], options.COMMANDS[words[0]]._replace(run=stopped))
+    done = command(*words)
+    assert done.returncode == 130
+    assert hint in done.stderr
+
+
+def test_help_is_short_and_in_words(command: Command) -> None:
+    text = command("train", "--help").stdout
+    assert text.index("Train a model") < 400
+    assert "[--KEY VALUE ...]" in text
+    assert not [leak for leak in ("Attributes", "model.arguments", "Literal", "type: ", "None") if leak in text]
+    assert "--seed SEED" in command("data", "--help").stdout.partition("\n\n")[0]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from adding_problem import config
+from adding_problem import config, schema
 from adding_problem.config import DatasetConfig, RunConfig, TrainConfig
-from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.errors import ConfigError, RunFolderError, closest
 from tests.conftest import REPOSITORY, Command
 
 ORIGINAL = """\
@@ -175,7 +177,7 @@ BAD = {
     "split out of bounds": ("dataset: {validation_split: 1}", "dataset.validation_split", "between 0 and 1"),
     "T below 2": ("dataset: {t: 1}", "dataset.t", "at least 2, found 1"),
     "T too short for the variant": ("dataset: {t: 21, variant: hs1997}", "dataset.t", "at least 22 steps"),
-    "equal seeds": ("seed: 43", "validate.seed", "another seed than the training seed"),
+    "equal seeds": ("seed: 43\nvalidate: {seed: 43}", "validate.seed", "another seed than the training seed"),
     "negative seed": ("seed: -1", "seed", "at least 0, found -1"),
     "empty artifacts": ("artifacts: ' '", "artifacts", "the path of a folder"),
     "broken YAML": ("dataset: {t: 5", "", "line 1"),
@@ -236,12 +238,16 @@ def test_a_configuration_built_in_python_is_checked_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["train", "--dataset.tt", "5"], ["dataset.tt", "did you mean 'dataset.t'"]),
+        (["train", "--dataset.tt", "5"], ["dataset.tt", "did you mean --dataset.t (length T"]),
         (["train", "--dataset.t", "many"], ["dataset.t", "whole number", "found many"]),
         (["train", "--dataset.t=1"], ["dataset.t", "at least 2", "found 1"]),
         (["train", "--config", "nowhere.yaml"], ["nowhere.yaml", "readable YAML file"]),
-        (["train", "--config"], ["see --help"]),
-        (["teach"], ["invalid choice: 'teach'"]),
+        (["train", "--config"], ["--config: expected a value, found nothing"]),
+        (["train", "--logger", "wandb"], ["logger: expected tensorboard or null, found wandb"]),
+        (["train", "--train.epochs"], ["train.epochs: expected a whole number of at least 1, found nothing"]),
+        (["train", "--model.foo"], ["--model.foo: expected a value, found nothing"]),
+        (["train", "--model.arguments", "3"], ["the unknown argument 'arguments'"]),
+        (["teach"], ["expected a command, found 'teach'"]),
         (["validate", "--artifacts", "nowhere"], ["nowhere", "train first"]),
         (["compare", "nowhere"], ["nowhere", "no run folder"]),
     ],
@@ -254,6 +260,26 @@ def test_the_command_line_ends_with_2_and_one_message(arguments: list[str], part
     assert "remedy: " in done.stderr
     for part in parts:
         assert part in done.stderr
+
+
+@pytest.mark.parametrize(("name", "meant"), [
+    ("lr", "train.learning_rate"), ("epochs", "train.epochs"), ("hidden", "model.hidden"), ("T", "dataset.t"), ("seeds", "seed"),
+    ("batch_size", "train.batch"), ("dataset.tt", "dataset.t"), ("extra", None), ("layers", None), ("dataset.foo", None),
+])
+def test_what_a_mistyped_name_may_have_meant(name: str, meant: str | None) -> None:
+    keys = [key for key, _ in schema.options(RunConfig)]
+    assert closest(name, keys) == meant
+    assert closest(f"--{name}", [f"--{key}" for key in keys]) == (f"--{meant}" if meant else None)
+
+
+@pytest.mark.parametrize(("hint", "words"), [
+    (PositiveInt, "a whole number of at least 1"), (NonNegativeInt, "a whole number of at least 0"),
+    (PositiveFloat, "a number above 0"),
+    (int | None, "a whole number or null"), (Literal["a", "b"], "one of a, b"), (Literal["a", "b"] | None, "one of a, b or null"),
+    (tuple[Literal["a", "b"], ...], "a list, such as [a], of a, b"), (bool, "true or false"), (str, "text"),
+])
+def test_types_in_words(hint: object, words: str) -> None:
+    assert schema.described(hint) == words
 
 
 def test_artifacts_on_a_file(tmp_path: Path, command: Command) -> None:

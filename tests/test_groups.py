@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
-from adding_problem import config
+from adding_problem import config, plots
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.groups import collect, comparisons
 from tests.conftest import Command
 from tests.test_commands import PNG
 
 
-def made(path: Path, val_losses: list[float], mse: float | None = None, loss: float = 0.1, **values: Any) -> Path:
+def made(path: Path, val_losses: list[float], mse: float | None = None, loss: float = 0.1, stop_reason: str = "epochs",
+         **values: Any) -> Path:
     """A run folder with these validation losses, ten sequences of T = 20 in an epoch."""
     run = config.load(None, {"dataset.t": 20, **{key.replace("__", "."): value for key, value in values.items()},
                              "artifacts": str(path)})
@@ -24,7 +26,7 @@ def made(path: Path, val_losses: list[float], mse: float | None = None, loss: fl
     folder.write_history([EpochRow(e, loss, value, 10 * e, 200 * e, float(e)) for e, value in enumerate(val_losses, start=1)])
     epochs = len(val_losses)
     folder.write_result({
-        "digest": run.digest, "variant": "any", "stop_reason": "epochs", "backend": "torch", "device": "cpu", "t": 20,
+        "digest": run.digest, "variant": "any", "stop_reason": stop_reason, "backend": "torch", "device": "cpu", "t": 20,
         "threads": 1, "epochs": epochs, "best_epoch": epochs, "sequences": 10 * epochs, "sequence_steps": 200 * epochs,
         "best_loss": loss, "best_val_loss": val_losses[-1], "constant_predictor_mse": 1 / 6, "seconds": float(epochs),
         "reached": {"1e-2": None, "1e-3": None}})
@@ -57,6 +59,22 @@ def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
     assert narrow.losses.most == float("inf")
 
 
+def test_a_run_without_progress_does_not_count_as_one_about_to_get_there(tmp_path: Path) -> None:
+    solved = [made(tmp_path / f"s{seed}", [0.1, 0.1, 9e-4], seed=seed) for seed in (0, 1)]
+    stuck = [made(tmp_path / f"f{seed}", [0.1], seed=seed, stop_reason="early_stopping") for seed in (2, 3, 4)]
+    (group,) = collect([*solved, *stuck])
+    assert group.cost("1e-3", "sequences").median is None
+    assert group.cost("1e-3", "sequences").share == pytest.approx((2 / 5,))
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    first = made(tmp_path / "a", [9e-4], seed=0)
+    again = made(tmp_path / "b", [0.1], seed=0, threads=2)
+    (group,) = collect([first, again, first, tmp_path / "b" / ".." / "a"])
+    assert [seed.lowest for seed in group.seeds] == [9e-4]
+    assert group.remark == "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
+
+
 def test_costs_with_censored_runs(folders: list[Path]) -> None:
     wide, narrow = collect(folders)
     cost = wide.cost("1e-3", "sequence_steps")  # after 3 epochs, after 2, and never in 4
@@ -87,7 +105,7 @@ def test_comparisons(folders: list[Path]) -> None:
 def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Command, tmp_path: Path) -> None:
     done = command("compare", *folders, "--out", "picture.png")
     assert done.returncode == 0, done.stderr
-    for part in ("2 of 3", "(21% to 94%)", "6.0e-04", "(5.0e-04 to 4.0e-03)", "600 (400 to 600)", "at least 6 seeds"):
+    for part in ("2 of 3", "(21% to 94%)", "6.0e-04", "(range 5.0e-04 to", "600 (400 to 600)", "at least 6 seeds"):
         assert part in done.stdout, done.stdout
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     few = command("compare", *folders[:2], "--out", "few.png")
@@ -100,3 +118,41 @@ def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path)
     assert [group.method for group in collect([short, long])] == ["lstm, seed", "lstm, seed"]
     other = made(tmp_path / "other", [9e-4], train__stop_val_loss=1e-2)
     assert len({group.method for group in collect([short, other])}) == 2
+
+
+def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) -> None:
+    """Svg with its text: the trained length as the only tick, the runs that diverged, the baseline by its one name."""
+    nothing = made(tmp_path / "c", [float("nan")], float("nan"), float("nan"), seed=3, model__hidden=7)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plots.draw_comparison(tmp_path / "compare.svg", [*folders, nothing])
+        folder = RunFolder(nothing)
+        plots.draw_loss(tmp_path / "loss.svg", folder.read_history(),
+                        folder.read_result() | {"stream": True, "best_val_loss": float("nan")})
+    for name, parts in (("compare", {"20", "T = 20", "sequence-steps"}), ("loss", {"nothing learned"})):
+        text = (tmp_path / f"{name}.svg").read_text()
+        for part in parts | {"diverged", "always the mean (0.167)"}:
+            assert part in text, (name, part)
+        assert "19.5" not in text
+
+
+def rung(t: int, seconds: float, *, solved: bool, **values: Any) -> dict[str, Any]:
+    """Of `horizon.json`."""
+    cost = {"sequence_steps": 10 * t, "seconds": seconds}
+    return {"t": t, "mse": 1e-4, "solved": solved, **cost,
+            "reached": dict.fromkeys(("1e-2", "1e-3"), cost if solved else None), **values}
+
+
+@pytest.mark.parametrize(("rungs", "title"), [
+    ([rung(100, 2.0, solved=True)], "Horizon: T = 100 (any), seed 1<"),
+    ([rung(100, 2.0, solved=True), rung(300, 61.0, solved=True)], "seed 1; then the budget of 1 minute ran out"),
+    ([rung(100, 2.0, solved=False, stop_reason="budget")], "seed 1; at T = 100 the budget of 1 minute ran out"),
+    ([rung(100, 2.0, solved=False, stop_reason="early_stopping")], "seed 1; T = 100 not solved (early_stopping)"),
+    ([rung(100, 2.0, solved=False)], "seed 1; T = 100 not solved<"),
+    ([], "Horizon: none of the lengths (any), seed 1<"),
+])
+def test_the_picture_of_a_climb_says_why_it_ended(rungs: list[dict[str, Any]], title: str, tmp_path: Path) -> None:
+    horizon = max((one["t"] for one in rungs if one["solved"]), default=None)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plots.draw_horizon(tmp_path / "horizon.svg",
+                           {"horizon": horizon, "variant": "any", "seed": 1, "minutes": 1.0, "rungs": rungs})
+    assert title in (tmp_path / "horizon.svg").read_text()

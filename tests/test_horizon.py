@@ -73,6 +73,14 @@ def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
     assert [rung.sequence_steps for rung in resumed] == [rung.sequence_steps for rung in uncut]
 
 
+def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
+    run = config.load(None, {"dataset.dt_length": 4000, "dataset.t": 4, "model.hidden": 16, "train.epochs": 40, "train.batch": 32,
+                             "train.stop_val_loss": 8e-4, "validate.dt_length": 500, "threads": 1, "artifacts": str(tmp_path)})
+    rungs = list(horizon.climb(run, minutes=2, lengths=[4, 4, 5], following=lambda run: nullcontext()))
+    assert [rung.t for rung in rungs] == [4, 5][: len(rungs)]
+    assert rungs[0].solved
+
+
 def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
     (rung,) = climb(tmp_path, [10, 20], minutes=1e-4)
     assert (rung.solved, rung.stop_reason, rung.reached["1e-3"]) == (False, "budget", None)

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +195,42 @@ def test_no_damage_to_the_index_ends_in_a_traceback(tmp_path_factory: pytest.Tem
     with contextlib.suppress(InteropError):
         for name, entry in tensor_bundle.read_index(path).items():
             tensor_bundle.read_array(ORIGINAL / "model" / "variables" / "variables.data-00000-of-00001", name, entry)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value > 0x7F else bytes([value])
+
+
+def index_of(entries: list[tuple[int, bytes]], handles: int = 1, value: bytes = b"") -> bytes:
+    """A checkpoint index of one block, named so many times. Entries: how much of the last key is kept, and what comes behind."""
+    def block(lines: list[tuple[int, bytes, bytes]]) -> bytes:
+        packed = (varint(kept) + varint(len(fresh)) + varint(len(content)) + fresh + content for kept, fresh, content in lines)
+        return b"".join(packed) + struct.pack("<II", 0, 1)
+
+    data = block([(kept, fresh, value) for kept, fresh in entries])
+    index = block([(0, b"k" * 20, varint(0) + varint(len(data)))] * handles)
+    footer = varint(0) * 2 + varint(len(data) + 5) + varint(len(index))
+    return data + bytes(5) + index + bytes(5) + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+def test_an_index_cannot_promise_more_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "variables.index"
+    path.write_bytes(index_of([(0, b"x" * 4000), *[(4000, b"y")] * 9_999]))
+    assert tensor_bundle.read_index(path) == {}  # read, and none of them float32
+    for data, problem in ((index_of([(0, b"x" * 5000)]), "a name is longer than 4 KiB"),
+                          (index_of([(0, b"x" * 4000), *[(4000, b"y")] * 10_000]), "more than 10,000 entries"),
+                          (index_of([(0, b"")], handles=10_001), "more than 10,000 entries"),
+                          (index_of([(0, b"x" * 1000)], handles=1000), "its blocks overlap"),
+                          (index_of([(0, b"x")], value=b"\x12" + varint(4 * 255) + b"\x12\x02\x08\x07" * 255), "more than 254")):
+        path.write_bytes(data)
+        with pytest.raises(InteropError, match=problem):
+            tensor_bundle.read_index(path)
+
+
+def test_a_log_beyond_floats_is_refused(tmp_path: Path) -> None:
+    folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps({"loss": [10**400], "val_loss": [0.1]}))
+    with pytest.raises(InteropError, match=r"loss\.pkl: holds a number that no loss can be"):
+        interop.import_model(folder, tmp_path / "run")
 
 
 plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

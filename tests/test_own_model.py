@@ -259,12 +259,18 @@ class ZeroReadout(Base):
 def number(): return 3
 def lstm_time_first(): return nn.LSTM(2, 4)
 constant = 5
+class State(Base):
+    def forward(self, x): return self.rnn(x)[1]
+class WrongSize(Base):
+    def forward(self, x): return nn.functional.linear(x, torch.ones(4, 5))
 instance = Base()
 '''
 
 MISTAKES = {
-    "Flat": (ModelError, r"expected predictions \(3, 1\) or an output sequence of 22 steps.*found shape \(3,\)"),
-    "Wide": (ModelError, r"found shape \(3, 3\)"),
+    "Flat": (ModelError, r"(?s)expected predictions \(3, 1\) or an output sequence of 22 steps.*found shape \(3,\).*return y\[:, None\]"),
+    "Wide": (ModelError, r"(?s)found shape \(3, 3\).*end with nn\.Linear\(3, 1\)"),
+    "State": (ModelError, r"(?s)found shape \(1, 3, \d+\).*the state \(layers, B, units\)"),
+    "WrongSize": (ModelError, r"cannot be multiplied.* in .*broken\.py, line \d+"),
     "Nan": (ModelError, "finite predictions, found NaN"),
     "InPlace": (ModelError, "an input left as it is, found one changed in place"),
     "Blind": (ModelError, "predictions that depend on the input"),
@@ -313,10 +319,24 @@ def test_wrong_arguments(name: str, arguments: dict[str, Any], message: str, tmp
         rehearsal.check_model(config.load(None, {"model.name": f"{tmp_path / 'broken.py'}:{name}"} | arguments))
 
 
-@pytest.mark.parametrize("name", ["nowhere.py:Model", "no_such_package.Model", "json.Model"])
-def test_models_that_are_not_there(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.name"):
+@pytest.mark.parametrize(("name", "found"), [
+    ("nowhere.py:Model", "there is no file nowhere.py"), ("no_such_package.Model", "No module named"), ("json.Model", "'Model'"),
+    ("mine.py", "write mine.py:Class")])
+def test_models_that_are_not_there(name: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.name") as caught:
         models.build_model(ModelConfig(name))
+    assert found in str(caught.value)
+    assert "<frozen" not in str(caught.value)
+
+
+def test_code_that_changed_after_the_run_is_noticed(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = run_of(tmp_path, f"{file}:Last")
+    result = train.run(run)
+    assert train.run(run) == result
+    assert "has changed" not in caplog.text
+    file.write_text(file.read_text() + "\n")
+    assert train.run(run) == result
+    assert f"the code of {file}:Last has changed since this run" in caplog.text
 
 
 def test_a_model_of_one_length_only(file: Path) -> None:
@@ -433,6 +453,41 @@ def test_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "  units: 6 " in capsys.readouterr().out
     assert cli.main(["train", "--model", "mine.py:sequence", "--model.unit=6"]) == 2
     assert "did you mean 'units'" in capsys.readouterr().err
+
+
+CALLED = "dataset: {t: 12, dt_length: 200}\ntrain: {epochs: 1}\nmodel: {name: subprocess.getoutput, cmd: touch called}\n"
+
+
+@pytest.mark.parametrize("what", ["train", "validate", "horizon", "sweep"])
+def test_a_file_cannot_have_a_function_called(what: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "hostile.yaml").write_text(CALLED + ("grid: {seed: [0, 1]}\n" if what == "sweep" else ""))
+    done = command(what, "--config", "hostile.yaml")
+    assert done.returncode == 2
+    assert "hostile.yaml: model.name: expected a class or an instance of nn.Module, where a file names it" in done.stderr
+    assert "--model subprocess.getoutput" in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_run_folders_own_file_cannot_have_its_model_imported(file: Path, tmp_path: Path, command: Command) -> None:
+    run = run_of(tmp_path, f"{file}:Last")
+    train.run(run)
+    file.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n" + MODELS)
+    again = ["validate", "--config", f"{run.artifacts}/config_copy.yaml"]
+    done = command(*again)
+    assert done.returncode == 2
+    assert "in a file that came with a run folder" in done.stderr
+    assert not (tmp_path / "imported").exists()
+    for trusting in (["--trust"], ["--model", f"{file}:Last"]):
+        (tmp_path / "imported").unlink(missing_ok=True)
+        done = command(*again, *trusting)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "imported").exists()
+
+
+def test_a_users_file_may_name_a_class(file: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "mine.yaml").write_text(f"dataset: {{t: 12, dt_length: 200}}\ntrain: {{epochs: 1}}\nmodel: {{name: '{file}:Last'}}\n")
+    done = command("train", "--config", "mine.yaml")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_example(command: Command, tmp_path: Path) -> None:

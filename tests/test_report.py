@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,35 @@ def test_damaged_runs_are_named(page: Page, folder: Path) -> None:
         runs.collect([folder / "nowhere"])
 
 
+def with_climb(folder: Path, tmp_path: Path, **changes: Any) -> Path:
+    """A finished run beside the `horizon.json` of a climb whose only rung diverged, with some of its values exchanged."""
+    rung = {"t": 12, "mse": math.nan, "solved": False, "sequence_steps": 5, "seconds": 1.5, "reached": {"1e-2": None, "1e-3": None}}
+    document = {"horizon": None, "minutes": 2.0, "variant": "any", "seed": 0, "rungs": [rung | changes]}
+    shutil.copytree(folder / "a", tmp_path / "a")
+    (tmp_path / "horizon.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_a_climb_that_diverged_is_shown(folder: Path, tmp_path: Path) -> None:
+    found = report.write([with_climb(folder, tmp_path)], tmp_path / "out.html", lengths=[12], sequences=10, threads=1,
+                         pictures=tmp_path / "pictures")
+    assert found.left_out == []
+    page = Page((tmp_path / "out.html").read_text())
+    (document,) = page.script("data")["horizons"]
+    assert [(rung["t"], rung["mse"], rung["seconds"]) for rung in document["rungs"]] == [(12, None, 1.5)]
+    assert (tmp_path / "pictures" / "horizon-1.png").is_file()
+
+
+@pytest.mark.parametrize("change", [{"t": math.inf}, {"t": 10**400}, {"seconds": math.nan}, {"sequence_steps": "many"},
+                                    {"mse": 10**400}, {"reached": {"1e-3": None}}, {"reached": 5},
+                                    {"reached": {"1e-2": {"seconds": 1}, "1e-3": None}}])
+def test_a_damaged_climb_is_left_out(change: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    found = runs.collect([with_climb(folder, tmp_path, **change)])
+    (sentence,) = found.left_out
+    assert f"horizon.json: is damaged ({next(iter(change))}: expected" in sentence
+    assert found.horizons == {}
+
+
 # --- one run at a time -----------------------------------------------------------------------------------------------
 
 
@@ -277,12 +307,12 @@ def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) 
 # --- several seeds ---------------------------------------------------------------------------------------------------
 
 
-def made(best: float, reached: float | None, spent: int, t: int = 10, seed: int = 0, **values: Any) -> runs.Run:
+def made(best: float, reached: float | None, spent: int, t: int = 10, seed: int = 0, stop_reason: str = "epochs", **values: Any) -> runs.Run:
     """A run that was never trained."""
     cost = None if reached is None else dict.fromkeys(runs.UNITS, reached)
     rows = [EpochRow(1, best, best, spent, spent, spent)]
     run_config = config.load(None, {"dataset.t": t, "seed": seed} | values)
-    return runs.Run("r", Path("r"), run_config, rows, True, best, {"1e-2": cost, "1e-3": cost}, {}, "", "m")
+    return runs.Run("r", Path("r"), run_config, rows, True, stop_reason, best, {"1e-2": cost, "1e-3": cost}, {}, "", "m")
 
 
 def test_survival_is_kaplan_and_meiers() -> None:
@@ -301,11 +331,19 @@ def test_intervals() -> None:
     z, p, n = 1.959964, 0.8, 5
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert group.solved_interval == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
-    assert summary.Group("m", 10, [made(0.5, None, 1)] * 3).loss_interval == (0.5, 0.5)
-    assert summary.Group("m", 10, [made(0.5, None, 1)] * 2).loss_interval is None
-    low, high = summary.Group("m", 10, [made(v, None, 1) for v in (0.1, 0.2, 0.3, 0.4, 0.5)]).loss_interval or (1, 0)
-    assert 0.1 <= low < 0.3 < high <= 0.5
-    assert summary.Group("m", 10, [made(math.nan, None, 1)]).losses == []
+    assert summary.Group("m", 10, [made(0.5, None, 1)] * 6).loss_interval == (0.5, 0.5)
+    assert summary.Group("m", 10, [made(0.5, None, 1)] * 5).loss_interval is None
+
+
+def test_runs_that_went_badly_are_not_left_out() -> None:
+    """Two solved at 10; of three others the loss blew up or stood still: half of the runs never got there."""
+    solved, diverged = made(1e-4, 10, 10), made(math.nan, None, 5)
+    stuck = made(0.16, None, 5, stop_reason="early_stopping")
+    for bad in (diverged, stuck):
+        group = summary.Group("m", 10, [solved] * 2 + [bad] * 3)
+        assert group.median_cost("1e-3", "sequences") is None
+        assert summary.survival(group.runs, "1e-3", "sequences") == [(10, pytest.approx(2 / 5))]
+    assert summary.Group("m", 10, [solved] * 2 + [diverged] * 3).median_loss == math.inf
 
 
 def test_methods_are_told_by_what_differs(tmp_path: Path) -> None:

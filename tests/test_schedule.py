@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,32 @@ def test_a_run_can_start_from_another(tmp_path: Path) -> None:
     train.run(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")), overwrite=True)
     with pytest.raises(RunFolderError, match="started from another model"):
         train.run(again)
+
+
+def test_a_cut_run_remembers_what_it_started_from(tmp_path: Path) -> None:
+    """Even when that run has been replaced or deleted in the meantime."""
+    first = tmp_path / "first"
+    digest = train.run(fast(**SMALL, artifacts=str(first)))["digest"]
+    for name, change in (("kept", lambda: None), ("gone", lambda: shutil.rmtree(first))):
+        second = fast(**SMALL, model__start_from=str(first), artifacts=str(tmp_path / name))
+        with pytest.raises(KeyboardInterrupt):
+            train.run(second, listener=Interrupt(2))
+        change()
+        result = train.run(second, resume=True)
+        assert result["started_from"] == digest
+        assert train.run(second) == result  # finished
+    assert weights(tmp_path / "kept").keys() == weights(tmp_path / "gone").keys()
+    for key, value in weights(tmp_path / "kept").items():
+        assert torch.equal(value, weights(tmp_path / "gone")[key])
+
+
+@pytest.mark.parametrize(("start", "factor"), [(30, 1.02), (2, 1.4)])
+def test_a_curriculum_of_small_steps_arrives(start: int, factor: float) -> None:
+    run = fast(dataset__t=60, curriculum__start=start, curriculum__factor=factor)
+    schedule = Schedule.first(run)
+    for _ in range(60 * 200):
+        schedule = advance(schedule, 0.0, run)
+    assert schedule.length == 60
 
 
 def test_a_start_of_another_size_is_an_error(tmp_path: Path) -> None:

@@ -81,6 +81,22 @@ def test_a_model_larger_than_its_weights_is_not_built(finished: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # of 69 GB
 
 
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"family": []}, "family: expected text"),
+    ({"family": "own", "name": ["os"]}, "name: expected text"),
+    ({"arguments": {"hidden": 4, "init": {}}}, "init: expected one of"),
+    ({"arguments": [1]}, "arguments: expected names and values"),
+    ({"arguments": {"hidden": 4, "init": "long", "memory": 10**400}}, "memory: expected at most 1000000000000"),
+    ({"family": "tcn", "arguments": {"hidden": 1, "levels": 3000, "kernel": 1}}, "levels: expected at most 6"),
+    ({"family": "indrnn", "arguments": {"hidden": 1, "layers": 3000}}, "layers: expected at most 6"),
+])
+def test_descriptions_of_models_are_checked(change: dict[str, Any], problem: str, finished: Path) -> None:
+    file = finished / "model" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RunFolderError, match=problem):
+        validate.load_model(str(finished))
+
+
 def lying(shape: list[int], end: int, length: int | None = None) -> bytes:
     header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
     return struct.pack("<Q", len(header) if length is None else length) + header + bytes(4)

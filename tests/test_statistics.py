@@ -9,7 +9,7 @@ import statistics as standard
 import numpy as np
 import pytest
 
-from adding_problem.statistics import few_seeds, losses, paired, proportion, survival
+from adding_problem.statistics import few_seeds, losses, paired, proportion, short_count, survival
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 5), (5, 5), (10, 10), (1, 1)])
@@ -54,26 +54,26 @@ def test_unsolved_runs_move_the_median_instead_of_vanishing() -> None:
         survival([], [])
 
 
-def test_bootstrap_equals_the_exact_distribution_of_the_resampled_median() -> None:
-    """With three values all 27 resamples can be listed; a tail of 1/27 is more than 2.5%, so the ends are the extremes."""
-    values = [1e-4, 2e-4, 8e-4]
-    medians = sorted(standard.median(resample) for resample in itertools.product(values, repeat=3))
-    expected = tuple(np.percentile(medians, (2.5, 97.5)))
-    found = losses(values)
-    assert found.interval == pytest.approx(expected)
-    assert (found.median, found.least, found.most) == pytest.approx((2e-4, 1e-4, 8e-4))
-    five = [1.0, 2.0, 3.0, 4.0, 5.0]
-    medians = sorted(standard.median(resample) for resample in itertools.product(five, repeat=5))
-    assert losses(five).interval == pytest.approx(tuple(np.percentile(medians, (2.5, 97.5))))
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    """Against the count of all ways in which values can lie above and below the true median."""
+    for n in range(1, 25):
+        values = [float(value) for value in range(1, n + 1)]
+        found = losses(values).interval
+        outside = {k: 2 * sum(math.comb(n, below) for below in range(k)) / 2**n for k in range(1, n // 2 + 1)}
+        fitting = [k for k, share in outside.items() if share < 0.05]  # the k-th value from either end
+        assert found == ((max(fitting), n + 1 - max(fitting)) if fitting else None)
+        assert (n >= 6) == (found is not None)
 
 
 def test_losses_that_are_equal_few_or_infinite() -> None:
-    assert losses([0.5, 0.5, 0.5, 0.5]).interval == (0.5, 0.5)
+    assert losses([0.5] * 6).interval == (0.5, 0.5)
     assert losses([0.5, 0.6]).interval is None
-    diverged = losses([1e-3, math.nan, math.inf, 2e-3, 1e-3])
+    assert str(losses([0.5, 0.6])) == "5.5e-01 (range 5.0e-01 to 6.0e-01)"
+    diverged = losses([1e-3, math.nan, math.inf, 2e-3, 1e-3, 2e-3])
     assert diverged.median == 2e-3
     assert diverged.most == math.inf
     assert diverged.interval == (1e-3, math.inf)
+    assert losses([1.0, math.inf]).median == math.inf
     assert few_seeds(2).startswith("2 seeds only")
     assert few_seeds(3) == ""
 
@@ -114,5 +114,16 @@ def test_a_failure_is_worse_than_any_number() -> None:
     assert (found.wins, found.losses) == (5, 1)
     assert found.p < 0.1
     assert found.ratio is None
-    with pytest.raises(ValueError, match="positive"):
-        paired([0.0], [1.0])
+    assert paired([0.0], [1.0]).wins == 1  # an exact model
+
+
+def test_ties_cannot_tell_anything() -> None:
+    tied = paired([1.0, 1.0, 1.0, 1.0, 1.0, math.inf], [2.0, 3.0, 4.0, 5.0, 6.0, math.inf])
+    assert tied.least_p == 2 / 2**5
+    assert "cannot tell" in tied.sentence("A", "B", "loss")
+
+
+@pytest.mark.parametrize(("count", "text"), [
+    (0.5, "0.5"), (950, "950"), (999.9, "1k"), (12_345, "12.3k"), (999_999, "1M"), (4.5e6, "4.5M"), (2e12, "2e+03G")])
+def test_short_counts(count: float, text: str) -> None:
+    assert short_count(count) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from adding_problem import config
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import ConfigError
+from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.sweep import driver, engines, plan, watch
 from adding_problem.sweep.job import Job, Outcome, finished, perform
 from adding_problem.sweep.local import LocalEngine
@@ -248,6 +250,56 @@ def test_workers_times_threads_stay_within_the_cores(tmp_path: Path) -> None:
         engines.Choice("local", address="auto")
 
 
+def test_an_interrupted_sweep_shows_no_traceback_of_a_worker(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    path = write(tmp_path, TINY.replace("epochs: 12", "epochs: 100_000"))
+    arguments = [sys.executable, "-m", "adding_problem", "sweep", "--config", str(path), "--out", str(out), "--workers", "1"]
+    cut = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: list(out.glob("t=*/checkpoint*")))
+    os.killpg(cut.pid, signal.SIGINT)  # as a terminal does
+    errors = cut.communicate(timeout=60)[1]
+    assert cut.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted with 0 of 4 runs done" in errors
+
+
+def notes_its_process(job: Job) -> Outcome:
+    """A task that leaves the id of its process."""
+    return Outcome("done", message=str(os.getpid()))
+
+
+def test_a_worker_does_not_hear_ctrl_c_not_even_at_its_start(tmp_path: Path) -> None:
+    (run,) = plan.read(write(tmp_path, "grid: {seed: [0]}"))
+    with LocalEngine(1, notes_its_process) as engine:
+        engine.submit(Job(run.name, run.config, score=False))
+        ((worker, _),) = engine._busy.values()
+        pid = worker._process.pid
+        assert pid
+        os.kill(pid, signal.SIGINT)
+        ((_, outcome),) = wait_for(lambda: engine.wait(1))
+    assert outcome == Outcome("done", message=str(pid))
+
+
+def test_an_idle_worker_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    jobs = [Job(run.name, run.config, score=False) for run in plan.read(write(tmp_path, "grid: {seed: [0, 1]}"))]
+    with LocalEngine(1, notes_its_process) as engine:
+        engine.submit(jobs[0])
+        ((_, first),) = wait_for(lambda: engine.wait(1))
+        os.kill(int(first.message), signal.SIGKILL)
+        wait_for(lambda: not engine._idle[0]._process.is_alive())
+        engine.submit(jobs[1])
+        ((name, second),) = wait_for(lambda: engine.wait(1))
+    assert (name, second.state) == (jobs[1].name, "done")
+    assert second.message != first.message
+
+
+def test_most_sequence_steps_counts_the_steps_that_a_variant_adds(tmp_path: Path) -> None:
+    """Hochreiter and Schmidhuber's sequences of nominal length T have up to T + T // 10 steps."""
+    text = TINY.replace("dt_length: 400", "dt_length: 400, variant: hs1997").replace("[10, 20]", "[25, 40]")
+    runs = plan.read(write(tmp_path, text))
+    assert [plan.most_sequence_steps(run.config) for run in runs[::2]] == [280 * 12 * 27, 280 * 12 * 44]
+
+
 def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
     runs = plan.read(write(tmp_path, "grid: {dataset.t: [100, 300]}"), out=str(tmp_path))
     entries = {r.name: driver.Entry(r.name, "", {}, plan.most_sequence_steps(r.config)) for r in runs}
@@ -273,10 +325,87 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
 def test_watching_a_folder_of_runs(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="neither a sweep nor a run"):
         watch.look(tmp_path)
+    folder = RunFolder(tmp_path / "x")
+    with folder.locked():
+        folder.config_copy.write_text("")
+        (line,) = watch.look(tmp_path)
+        assert (line.name, line.state) == ("x", "running")
+        os.utime(folder.config_copy, (0, 0))
+        assert [line.state for line in watch.look(tmp_path)] == ["silent"]
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+def test_a_run_whose_process_was_killed_is_cut(tmp_path: Path) -> None:
+    code = f"""import os, signal; from adding_problem.artifacts import RunFolder
+with RunFolder({str(tmp_path / "x")!r}).locked():
+    RunFolder({str(tmp_path / "x")!r}).config_copy.write_text("")
+    os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (tmp_path / "x" / ".lock").is_dir()
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+def test_a_run_without_a_lock_here_is_under_way_while_its_driver_lives(tmp_path: Path) -> None:
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "config_copy.yaml").write_text("")
-    (line,) = watch.look(tmp_path)
-    assert (line.name, line.state) == ("x", "running")
-    os.utime(tmp_path / "x" / "config_copy.yaml", (0, 0))
-    (line,) = watch.look(tmp_path)
-    assert line.state == "silent"
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    assert [line.state for line in watch.look(tmp_path)] == ["running"]
+    os.utime(tmp_path / "sweep.json", (0, 0))
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+@pytest.mark.parametrize(("width", "columns"), [
+    (200, "run state epoch steps seconds now lowest new data last word"), (90, "run state epoch steps seconds lowest new data"),
+    (80, "run state epoch steps lowest new data"), (40, "run state"),
+])
+def test_a_narrow_terminal_goes_without_columns(width: int, columns: str) -> None:
+    console = Console(record=True, width=width, force_terminal=True, file=io.StringIO())
+    console.print(watch.render("x", [watch.Line("n" * 50, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]))
+    (heading,) = [line for line in console.export_text(clear=False).splitlines() if line.startswith("┃")]
+    assert heading.replace("┃", " ").split() == columns.split()
+    assert "│ " + "n" * 20 in console.export_text()
+
+
+def test_a_file_gets_the_whole_table() -> None:
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(watch.render("x", [watch.Line("n" * 90, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]))
+    text = console.export_text()
+    assert "n" * 90 in text
+    assert "last word" in text
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("state", "cancelled"), ("state", ["done"]), ("state", None), ("name", "../elsewhere"), ("name", ".."), ("name", "a\0"),
+    ("name", 3), ("message", 5), ("best_val_loss", "0.1"), ("mse", 10**400), ("seconds", None), ("sequence_steps", 1.5),
+    ("deaths", True), ("varies", []), ("digest", {}), ("most_sequence_steps", "many"),
+])
+def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Path) -> None:
+    entry = {"name": "t=10", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "done"}
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    assert [line.state for line in watch.look(tmp_path)] == ["done"]
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {field: value}]}))
+    with pytest.raises(RunFolderError, match=rf"sweep\.json is damaged \({field}: "):
+        watch.look(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [[]]}', '{"runs": 3}', "\xff", "[" * 100_000])
+def test_a_sweep_file_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunFolderError, match=r"sweep\.json is damaged"):
+        watch.look(tmp_path)
+
+
+def test_a_sweep_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "sweep.json").open("wb") as stream:
+        stream.truncate(1 << 30)
+    with pytest.raises(RunFolderError, match="larger than"):
+        watch.look(tmp_path)
+
+
+def test_a_message_from_a_stranger_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    entry = {"name": "t=10", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "failed", "message": "a\x1b]0;b\x07"}
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    console = Console(record=True, width=80)
+    console.print(watch.render("x", watch.look(tmp_path)))
+    assert "\x1b" not in console.export_text()

@@ -51,6 +51,10 @@ def lstm(
     """
     _check_layer(x, w_ih, w_hh, bias, state)
     h0, c0 = state or (None, None)
+    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
+    x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
+    w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()
+    bias, h0, c0 = (None if t is None else t.contiguous() for t in (bias, h0, c0))
     # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
     y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)  # type: ignore[no-untyped-call]
@@ -136,7 +140,7 @@ class LSTM(nn.LSTM):
 
 
 class _Layer(torch.autograd.Function):
-    """Forward and backward of one layer; all tensors float32 on the CPU, already checked."""
+    """Forward and backward of one layer; all tensors float32 on the CPU, already checked, contiguous but for x's B and T."""
 
     @staticmethod
     def forward(
@@ -144,9 +148,6 @@ class _Layer(torch.autograd.Function):
         checkpoint_every: int | None, outputs: bool, trained: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
-        w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()
-        bias, h0, c0 = (None if t is None else t.contiguous() for t in (bias, h0, c0))
         batch, hidden = x.shape[0], w_hh.shape[1]
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
         hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden)
@@ -189,6 +190,8 @@ def _differentiable_gradients(
     inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The gradients of `_Layer`'s six tensor inputs as a graph of PyTorch's own operations, for second derivatives."""
+    # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
+    inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
     x, w_ih, w_hh, bias, h0, c0 = inputs
     assert x is not None and w_ih is not None and w_hh is not None
     zero = x.new_zeros(1, x.shape[0], w_hh.shape[1])

@@ -31,6 +31,8 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     _check(a, b, h0)
     if a.dtype != torch.float32 or a.device.type != "cpu" or transformed():
         return linear_scan_reference(a, b, h0)
+    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
+    a, b, h0 = a.contiguous(), b.contiguous(), None if h0 is None else h0.contiguous()
     return _Scan.apply(a, b, h0)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -46,10 +48,10 @@ def linear_scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Ten
 
 
 class _Scan(torch.autograd.Function):
+    """Forward and backward; all tensors float32 on the CPU, already checked and contiguous."""
+
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
-        a, b = a.contiguous(), b.contiguous()
-        h0 = None if h0 is None else h0.contiguous()
         h = torch.empty_like(a)
         check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h))))
         ctx.save_for_backward(a, b, h0, h)
@@ -59,6 +61,8 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         a, b, h0, h = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
+            # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
+            a, b, h0 = a.view_as(a), b.view_as(b), None if h0 is None else h0.view_as(h0)
             inputs = [t for t, needed in zip((a, b, h0), ctx.needs_input_grad, strict=True) if needed]
             found = iter(torch.autograd.grad(linear_scan_reference(a, b, h0), inputs, dh, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)

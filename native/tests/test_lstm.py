@@ -364,6 +364,20 @@ def test_second_derivatives(bias: bool) -> None:
         assert relative_error(actual, expected) < 1e-5
 
 
+def test_second_derivatives_of_strided_inputs_and_of_states_made_from_them() -> None:
+    ours, theirs = pair(2, 4)
+
+    def penalty(module: nn.Module, x: Tensor) -> list[Tensor]:
+        x = x.transpose(1, 2).requires_grad_()
+        state = x[None, :, :4, 0]
+        (gradient,) = torch.autograd.grad(module(x, (state, state.tanh()))[0].square().sum(), x, create_graph=True)
+        return [gradient.detach(), *torch.autograd.grad(gradient.square().sum(), [x, *module.parameters()])]
+
+    x = torch.rand(3, 2, 5)
+    for actual, expected in zip(penalty(ours, x), penalty(theirs, x.double()), strict=True):
+        assert relative_error(actual, expected) < 1e-5
+
+
 def test_function_transforms_are_torchs() -> None:
     ours, theirs = pair(2, 4)
     x = torch.rand(5, 6, 2)

@@ -84,16 +84,28 @@ def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
         linear_scan(a, b, h0)
 
 
-def test_second_derivatives_and_transforms() -> None:
-    a, b = torch.rand(2, 6, 3, requires_grad=True), torch.rand(2, 6, 3, requires_grad=True)
+def penalty(scan: Callable[..., Tensor], made: Callable[..., list[Tensor]], *leaves: Tensor) -> list[Tensor]:
+    """The first gradient of a loss, and that of its norm, of leaves from which the scan's inputs are made."""
+    leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+    (gradient,) = torch.autograd.grad(scan(*made(*leaves)).square().sum(), leaves[0], create_graph=True)
+    return [gradient.detach(), *torch.autograd.grad(gradient.square().sum(), leaves)]
 
-    def penalty(scan: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        (gradient,) = torch.autograd.grad(scan(a, b).square().sum(), a, create_graph=True)
-        return torch.autograd.grad(gradient.square().sum(), (a, b))
 
-    exact = [t.detach().double().requires_grad_() for t in (a, b)]
-    for actual, expected in zip(penalty(linear_scan, a, b), penalty(linear_scan_reference, *exact), strict=True):
-        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("made", [
+    lambda a, b: [a, b],
+    lambda a, b: [a[:1].expand(2, 6, 3), b, b[:, 0]],
+    lambda a, b: [a.mT.contiguous().mT, b],
+    lambda a, b: [gate := a.sigmoid(), (1 - gate) * b],
+    lambda a, b: [a, a, b[:, 0]],
+], ids=["plain", "expanded", "transposed", "one of the other", "the same"])
+def test_second_derivatives(made: Callable[..., list[Tensor]]) -> None:
+    leaves = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
+    expected = penalty(linear_scan_reference, made, *(leaf.double() for leaf in leaves))
+    for actual, right in zip(penalty(linear_scan, made, *leaves), expected, strict=True):
+        torch.testing.assert_close(actual.double(), right, rtol=1e-5, atol=1e-5)
+
+
+def test_transforms() -> None:
     stacked = torch.rand(4, 2, 6, 3)
     torch.testing.assert_close(torch.func.vmap(linear_scan)(stacked, stacked),
                                torch.stack([linear_scan(one, one) for one in stacked]))

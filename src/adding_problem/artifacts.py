@@ -71,6 +71,14 @@ class EpochRow:
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
 
 
+def _difference(there: RunConfig, here: RunConfig) -> str:
+    """The first few keys in which two configurations differ."""
+    old, new = there.flat(), here.flat()
+    differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in ("artifacts", "logger", "model_formats")]
+    named = [f"{key}: {old.get(key)!s:.40} there, {new.get(key)!s:.40} now" for key in differing[:3]]
+    return "; ".join(named + [f"and {len(differing) - 3} more"] * (len(differing) > 3))
+
+
 class RunFolder:
     """The files of one run.
 
@@ -140,8 +148,8 @@ class RunFolder:
         if overwrite:
             self._clear()
         elif self.config_copy.exists():
-            if self.read_config().digest != config.digest:
-                raise RunFolderError(self.path, "holds a run of another configuration",
+            if (there := self.read_config()).digest != config.digest:
+                raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
                                      "give --artifacts another folder, or --overwrite to delete that run")
             if self.holds_finished(config):
                 return "finished"

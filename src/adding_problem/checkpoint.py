@@ -42,7 +42,10 @@ class EpochSums:
 
 @dataclass
 class TrainingState:
-    """Model, optimiser and schedule; the finished epochs and the one under way; the time that all of it took."""
+    """Model, optimiser and schedule; the finished epochs and the one under way; the time that all of it took.
+
+    `origin` is the digest of the run that the first weights are from, None for fresh ones.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -51,6 +54,7 @@ class TrainingState:
     rows: list[EpochRow] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     sums: EpochSums = field(default_factory=EpochSums)
+    origin: str | None = None
     _earlier: float = 0.0
     _begin: float = field(default_factory=time.perf_counter)
 
@@ -84,6 +88,7 @@ class TrainingState:
             "schedule": asdict(self.schedule),
             "rows": [list(vars(row).values()) for row in self.rows],
             "sums": asdict(self.sums),
+            "origin": self.origin,
             "seconds": self.seconds,
         }
         return {k: own_copy(v).cpu() for k, v in tensors.items()}, values
@@ -102,6 +107,7 @@ class TrainingState:
         self.schedule = Schedule(**values["schedule"])
         self.rows = [EpochRow(*row) for row in values["rows"]]
         self.sums = EpochSums(**values["sums"])
+        self.origin = values.get("origin")
         self._earlier = values["seconds"]
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,7 +187,7 @@ class TrainConfig:
 class ValidateConfig:
     """Validation mode: a new data set of another seed."""
 
-    seed: int = option(43, "root seed of the validation data set; not the training seed", least=0)
+    seed: int = option(43, "root seed of the validation data set; not the training seed: where that is 43, 44", least=0)
     dt_length: int | None = option(None, "number of sequences to score; null: as many as dataset.dt_length", least=2)
 
 
@@ -291,9 +292,18 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         values[key] = _typed(key, value, COMMAND_LINE)
         sources[key] = COMMAND_LINE
     try:
-        return schema.build(RunConfig, {**_recipe(values.get("recipe", "seed"), values.get("model.name", "lstm")), **values})
+        recipe = _recipe(values.get("recipe", "seed"), values.get("model.name", "lstm"))
+        return schema.build(RunConfig, {**_other_seed(values), **recipe, **values})
     except ConfigError as error:
-        raise error.at(sources.get(error.key, str(path or COMMAND_LINE))) from None
+        of_the_recipe = error.key not in sources and error.key in RECIPES.get(values.get("recipe", ""), {})
+        usual = f"recipe {values['recipe']}" if of_the_recipe else str(path or COMMAND_LINE)
+        raise error.at(sources.get(error.key, usual)) from None
+
+
+def _other_seed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A seed for the validation that is not the training's, where that is the usual one of the validation."""
+    usual = ValidateConfig().seed
+    return {"validate.seed": usual + 1} if values.get("seed") == usual else {}
 
 
 def _recipe(name: str, model: str) -> dict[str, Any]:
@@ -336,7 +346,7 @@ def _plain(key: str, value: Any, source: str) -> Any:
     if isinstance(value, str) and source == COMMAND_LINE:
         try:
             value = yaml_file.parse(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError, ValueError):  # the last for a date that there is not
             return value
     if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 takes 1e-3, without a dot, for text
         return float(value)
@@ -379,10 +389,11 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
     for key, opt in schema.options(RunConfig):
         section = key.rpartition(".")[0]
         if section not in groups:
-            groups[section] = parser.add_argument_group(section, types[section].__doc__)
+            first_paragraph = (types[section].__doc__ or "").partition("\n\n")[0]
+            groups[section] = parser.add_argument_group(section, first_paragraph)
         groups[section].add_argument(f"--{key}", type=types[key], default=opt.default, help=opt.metadata["help"])
-    groups["model"].add_argument(f"--{_ARGUMENTS}", type=dict, metavar="{}", help="--model.KEY VALUE, for any other KEY, is an "
-                                                                               "argument of the model")
+    groups["model"].description = "The model. --model.KEY VALUE, for any other KEY than these, is an argument of the model."
+    groups["model"].add_argument(f"--{_ARGUMENTS}", type=dict, help=SUPPRESS)  # as `spelled_out` spells these
 
 
 _ARGUMENTS = "model.arguments"

@@ -17,6 +17,7 @@ from adding_problem.train import StepEvent
 __all__ = ["TrainingDisplay", "counting"]
 
 _REFRESH_SECONDS = 0.2
+_LINE_SECONDS = 30.0  # where the output is no terminal
 
 
 class TrainingDisplay:
@@ -49,13 +50,16 @@ class TrainingDisplay:
         if self._first_sequences is None:  # a resumed run begins later than at 0
             self._first_sequences, self._begin = event.sequences, now
         self._length_text = self._length(event)
-        if now - self._last_draw < _REFRESH_SECONDS or not self._console.is_terminal:
+        if now - self._last_draw < (_REFRESH_SECONDS if self._console.is_terminal else _LINE_SECONDS):
             return
         self._last_draw = now
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
-        self._progress.update(self._steps, completed=event.step, total=event.steps,
-                              note=f"{self._length(event)}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}")
-        self._progress.update(self._epochs, completed=event.epoch - 1)
+        note = f"{self._length(event)}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}"
+        if self._console.is_terminal:
+            self._progress.update(self._steps, completed=event.step, total=event.steps, note=note)
+            self._progress.update(self._epochs, completed=event.epoch - 1)
+        else:
+            print(f"epoch {event.epoch}/{self._config.train.epochs}   step {event.step:,} of {event.steps:,}   {note}", flush=True)
 
     def _length(self, event: StepEvent) -> str:
         """How far the curriculum is, where there is one."""
@@ -70,6 +74,7 @@ class TrainingDisplay:
         if self._console.is_terminal:
             self._progress.update(self._epochs, completed=row.epoch, note=self._losses)
         else:
+            self._last_draw = time.perf_counter()
             rate = row.sequences / max(row.seconds, 1e-9)
             print(f"epoch {row.epoch}/{self._config.train.epochs}   {self._length_text}{self._losses}   "
                   f"{rate:,.0f} sequences/s   {row.seconds:.0f} s", flush=True)

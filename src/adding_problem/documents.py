@@ -1,12 +1,13 @@
-"""What `result.json` and `validation.json` must hold before anything is done with it: they may come from a stranger."""
+"""What the JSON files must hold before anything is done with it: they may come from a stranger."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
-__all__ = ["RESULT", "VALIDATION", "parsed", "whole_number"]
+__all__ = ["HORIZON", "MODEL", "RESULT", "RUNG", "VALIDATION", "check", "parsed", "whole_number"]
 
 RESULT = {
     "digest": "text", "variant": "text", "stop_reason": "text", "backend": "text", "device": "text",
@@ -16,7 +17,11 @@ RESULT = {
 }
 VALIDATION = {"model": "text", "t": "a whole number", "sequences": "a whole number", "mse": "a number",
                "mse_standard_error": "a number"}
-"""Kinds of the values that are read; see `parsed`."""
+MODEL = {"family": "text", "name": "text or null"}
+HORIZON = {"horizon": "a whole number or null", "minutes": "a number", "variant": "text"}
+RUNG = {"t": "a whole number", "mse": "a number", "sequence_steps": "a finite number", "seconds": "a finite number",
+        "reached": "costs of a climb"}
+"""Kinds of the values that are read, of `RUNG` those of each of a horizon's rungs; see `check`."""
 
 _MAX_COUNT = 1 << 53  # whole numbers above it are not exact as floats, which pictures are made of
 
@@ -26,16 +31,29 @@ def parsed(data: bytes, kinds: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         data: its text.
-        kinds: of what kind the values of some keys must be: text, a whole number, a number, costs.
+        kinds: see `check`.
 
     Raises:
         ValueError, RecursionError: when it is none, or lacks a key, or a value is of another kind.
     """
-    document = json.loads(data)
+    return check(json.loads(data), kinds)
+
+
+def check(document: object, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The document, which is a JSON object.
+
+    Args:
+        document: what a JSON file held, or a part of it.
+        kinds: of what kind the values of some keys must be: text, a whole number, a number, costs, ... A missing key counts
+            as null.
+
+    Raises:
+        ValueError: when it is no object, or lacks a key, or a value is of another kind.
+    """
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     for key, kind in kinds.items():
-        if key not in document or not _IS_KIND[kind](document[key]):
+        if not _IS_KIND[kind](document.get(key)):
             raise ValueError(f"{key}: expected {kind}")
     return document
 
@@ -52,6 +70,10 @@ def whole_number(text: str) -> int:
     return value
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= _MAX_COUNT
 
@@ -60,18 +82,31 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_COUNT)
 
 
+def _is_finite(value: object) -> bool:
+    return _is_number(value) and math.isfinite(cast(float, value))
+
+
 def _is_cost(value: object) -> bool:
     keys = ("epoch", "sequences", "sequence_steps", "seconds")
     return value is None or (isinstance(value, dict) and all(_is_number(value.get(key)) for key in keys))
 
 
-def _is_costs(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() >= {"1e-2", "1e-3"} and all(map(_is_cost, value.values()))
+def _is_climbs_cost(value: object) -> bool:
+    keys = ("sequence_steps", "seconds")
+    return value is None or (isinstance(value, dict) and all(_is_finite(value.get(key)) for key in keys))
 
 
-_IS_KIND = {
-    "text": lambda value: isinstance(value, str) and value.isprintable(),
+def _is_costs(value: object, is_cost: Callable[[object], bool] = _is_cost) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"1e-2", "1e-3"} and all(map(is_cost, value.values()))
+
+
+_IS_KIND: dict[str, Callable[[object], bool]] = {
+    "text": _is_text,
+    "text or null": lambda value: value is None or _is_text(value),
     "a whole number": _is_count,
+    "a whole number or null": lambda value: value is None or _is_count(value),
     "a number": _is_number,
+    "a finite number": _is_finite,
     "costs": _is_costs,
+    "costs of a climb": lambda value: _is_costs(value, _is_climbs_cost),
 }

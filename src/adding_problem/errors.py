@@ -28,6 +28,7 @@ __all__ = [
     "ModelError",
     "RunFolderError",
     "StorageError",
+    "closest",
     "nearest",
     "shown",
 ]
@@ -127,8 +128,41 @@ class InteropError(AddingProblemError):
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`` did you mean 'X'?`` for a mistyped name, or the list of what there is."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}?" if match else f"known are: {', '.join(known)}"
+    match = closest(name, known)
+    return f"did you mean {match!r}?" if match else f"known are: {', '.join(known)}"
+
+
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that a mistyped or shortened one most likely stands for.
+
+    Examples:
+        >>> closest("lr", ["logger", "train.learning_rate"]), closest("extra", ["threads"])
+        ('train.learning_rate', None)
+    """
+    if whole := difflib.get_close_matches(name, known, n=1, cutoff=0.9):
+        return whole[0]
+    word = _last_part(name)
+    scored = [(_likeness(word, _last_part(key)), _ratio(name, key), key) for key in known]
+    likeness, _, key = max(scored, key=lambda each: each[:2], default=(0, 0, ""))
+    return key if likeness >= 0.7 else None  # below this the suggestions only amuse: logger for lr, layout for layers
+
+
+def _last_part(key: str) -> str:
+    """Of a dotted key or an option, such as ``t`` of ``--dataset.t``: people leave the section out."""
+    return key.lstrip("-").rpartition(".")[2].casefold()
+
+
+def _likeness(word: str, known: str) -> float:
+    initials = "".join(part[:1] for part in known.split("_"))
+    if word == known or (word == initials and len(word) > 1):  # lr is learning_rate
+        return 1
+    if min(len(word), len(known)) >= 3 and (word.startswith(known) or known.startswith(word)):  # batch_size, batch
+        return 0.9
+    return _ratio(word, known)
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def shown(value: object) -> str:

@@ -28,11 +28,19 @@ _COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
 
 @dataclass(frozen=True)
 class Seed:
-    """One run of a group: its rows, and its mean squared error on new data where it was scored at its own length."""
+    """One run of a group.
+
+    Attributes:
+        seed: its root seed.
+        rows: its epochs.
+        mse: on new data, where it was scored at its own length.
+        stop_reason: why it ended; None where it has not.
+    """
 
     seed: int
     rows: tuple[EpochRow, ...]
     mse: float | None
+    stop_reason: str | None
 
     @property
     def lowest(self) -> float:
@@ -40,9 +48,9 @@ class Seed:
         return min((row.val_loss for row in self.rows if math.isfinite(row.val_loss)), default=math.inf)
 
     @property
-    def diverged(self) -> bool:
-        """Whether the run ended in a loss that is no number."""
-        return bool(self.rows) and not math.isfinite(self.rows[-1].loss)
+    def failed(self) -> bool:
+        """Whether the run ended because it went badly: in a loss that is no number, or without progress for too long."""
+        return self.stop_reason == "early_stopping" or (bool(self.rows) and not math.isfinite(self.rows[-1].loss))
 
     def first_below(self, threshold: float) -> EpochRow | None:
         """The first epoch whose validation loss is below."""
@@ -57,12 +65,14 @@ class Group:
         method: what tells it from the other groups, beside the variant and T.
         variant, t: of the data.
         seeds: the runs, by seed.
+        repeated: runs that are left out, because another one of the same seed is there.
     """
 
     method: str
     variant: str
     t: int
     seeds: tuple[Seed, ...]
+    repeated: int = 0
 
     @property
     def scored(self) -> bool:
@@ -93,17 +103,18 @@ class Group:
     @property
     def remark(self) -> str:
         """What a reader has to bear in mind."""
-        return statistics.few_seeds(len(self.seeds))
+        again = f"{self.repeated} run{'s' if self.repeated != 1 else ''} of a seed that is there already left out"
+        return "; ".join(filter(None, [statistics.few_seeds(len(self.seeds)), again if self.repeated else ""]))
 
     def cost(self, threshold: str, unit: Unit) -> statistics.Survival:
         """What it took until the validation loss first was below a threshold.
 
-        A run that never was below is censored where it ended; one that diverged, which no patience would have helped, at
-        the end of the longest run.
+        A run that never was below is censored where it ended; one that ended because it went badly, at the end of the longest
+        run: censored where it gave up, it would count as one that might have been about to get there.
         """
         first = [seed.first_below(THRESHOLDS[threshold]) for seed in self.seeds]
         ends = [float(getattr(seed.rows[-1], unit)) if seed.rows else 0.0 for seed in self.seeds]
-        costs = [float(getattr(row, unit)) if row else max(ends) if seed.diverged else end
+        costs = [float(getattr(row, unit)) if row else max(ends) if seed.failed else end
                  for seed, row, end in zip(self.seeds, first, ends, strict=True)]
         return statistics.survival(costs, [row is not None for row in first])
 
@@ -115,19 +126,20 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
     members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
-    for path in folders:
+    for path in {Path(folder).resolve(): folder for folder in folders}.values():
         folder = RunFolder(path)
         config = folder.read_config()
         members.setdefault(_method_of(config), []).append(
-            Seed(config.seed, tuple(folder.read_history()), _score(folder, config)))
+            Seed(config.seed, tuple(folder.read_history()), _score(folder, config), _stop_reason(folder)))
     varying = {key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))} - set(_COLUMNS)
     groups = []
     for key, seeds in members.items():
         values = dict(key)
         rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
                 for name, value in values.items() if name in varying and value is not None]
+        once = {seed.seed: seed for seed in reversed(seeds)}  # of several runs of a seed, as on other threads, the first
         groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
-                            values["dataset.t"], tuple(sorted(seeds, key=lambda seed: seed.seed))))
+                            values["dataset.t"], tuple(once[seed] for seed in sorted(once)), len(seeds) - len(once)))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
 
 
@@ -157,6 +169,10 @@ def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     """Every value that makes the method, by dotted key."""
     return tuple((key, value if isinstance(value, int | float | str | None) else repr(value))
                  for key, value in config.flat().items() if key not in _NOT_THE_METHOD)
+
+
+def _stop_reason(folder: RunFolder) -> str | None:
+    return str(folder.read_result().get("stop_reason")) if folder.result.is_file() else None
 
 
 def _score(folder: RunFolder, config: RunConfig) -> float | None:

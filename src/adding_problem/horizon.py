@@ -84,7 +84,7 @@ def climb(
     """
     rungs: list[Rung] = []
     with RunFolder(config.artifacts).locked(takeover=takeover):
-        for t in sorted(lengths):
+        for t in sorted(set(lengths)):
             spent = rungs[-1].seconds if rungs else 0.0
             if spent >= 60 * minutes:
                 return
@@ -107,7 +107,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, _FEWEST_HELD_OUT, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
-        curriculum=replace(config.curriculum, start=below.t if below else config.curriculum.start),
+        curriculum=replace(config.curriculum, start=below.t if below and config.dataset.stream else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes),
         validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _FEWEST_TESTED,
                                                                 config.validate.dt_length or _MOST_TESTED)),

@@ -22,12 +22,18 @@ from typing import Any
 from adding_problem import files
 from adding_problem.errors import LockError
 
-__all__ = ["FolderLock"]
+__all__ = ["FolderLock", "held"]
 
 _BEAT_SECONDS = 10.0
 _STALE_SECONDS = 120.0  # a dozen missed beats: longer than a busy machine or network file system lets one wait
 _MAX_BYTES = 4096
+_LOCK = ".lock"
 _log = logging.getLogger(__name__)
+
+
+def held(folder: Path) -> bool:
+    """Whether a process holds the folder, as far as this machine can tell."""
+    return (folder / _LOCK).is_dir() and not _dead(_owner(folder / _LOCK))
 
 
 class FolderLock:
@@ -44,7 +50,7 @@ class FolderLock:
     def __init__(self, folder: Path, *, takeover: bool = False) -> None:
         self._folder, self._takeover = folder, takeover
         self._token = secrets.token_hex(8)
-        self._path, self._own = folder / ".lock", folder / f".lock.{self._token}"
+        self._path, self._own = folder / _LOCK, folder / f".lock.{self._token}"
         self._released = threading.Event()
 
     def __enter__(self) -> FolderLock:

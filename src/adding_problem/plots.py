@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _MOST_BANDS = 4  # curves of one panel that are drawn with their bands
 _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
 _MAX_CURVES_BYTES = 64 << 20
+_TICK_DISTANCE = 0.11  # of an axis, so that the labels of two lengths do not touch
+_LEGEND_COLUMNS = 64  # characters of a method's name in a row of the legend
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -76,8 +79,11 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
         stream = result["stream"]
         places = [row.sequence_steps if stream else row.epoch for row in rows]
         _plot_curves(axes, curves, places)
-        axes.plot(places[result["best_epoch"] - 1], result["best_val_loss"], "o", color=_VALIDATION, label="weights that are kept")
-        axes.set(xlabel="sequence-steps" if stream else "epoch", ylabel="mean squared error")
+        if math.isfinite(result["best_val_loss"]):
+            axes.plot(places[result["best_epoch"] - 1], result["best_val_loss"], "o", color=_VALIDATION,
+                      label="weights that are kept")
+        axes.set(xlabel="sequence-steps" if stream else "epoch", ylabel="mean squared error", xlim=(0, 1.05 * max(places) or 1))
+        _whole_decades(axes, "y")
         if stream:
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
         else:
@@ -106,7 +112,7 @@ def draw_predictions(
         histogram.set(xlabel="prediction − target", ylabel="sequences", yscale="log",
                       title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)")
         figure.suptitle(f"Adding problem, T = {score['t']:,} ({score['variant']}), seed {score['seed']}: "
-                        f"MSE {score['mse']:.1e}, constant predictor {score['constant_predictor_mse']:.3f}")
+                        f"MSE {score['mse']:.1e}, always the mean ({score['constant_predictor_mse']:.3f})")
 
 
 def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None = None) -> list[dict[str, Any]]:
@@ -147,35 +153,57 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
             axes.set_xlabel("training sequences" if index + columns >= len(lengths) else "")
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
+            _whole_decades(axes, "y")
     return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "best_val_loss": curves.best}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
 
 
 def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
     """What every length cost, in sequence-steps and in seconds, from `horizon.json`."""
+    from matplotlib.ticker import EngFormatter, StrMethodFormatter
+
     rungs = document["rungs"]
     with _figure(path, (10, 4.5)) as figure:
-        for axes, unit, name in zip(figure.subplots(1, 2), ("sequence_steps", "seconds"),
-                                    ("sequence-steps", "seconds of training"), strict=True):
+        for axes, unit, name, labels in zip(figure.subplots(1, 2), ("sequence_steps", "seconds"),
+                                            ("sequence-steps", "seconds of training"),
+                                            (EngFormatter(sep=" "), StrMethodFormatter("{x:,g}")), strict=True):
             for threshold, color, marker in (("1e-2", _TRAIN, "s"), ("1e-3", _VALIDATION, "o")):
                 points = [(rung["t"], rung["reached"][threshold][unit]) for rung in rungs if rung["reached"][threshold]]
                 axes.plot([t for t, _ in points], [cost for _, cost in points], marker=marker, color=color,
                           label=f"validation MSE below {threshold}")
             for rung in rungs:
                 if not rung["solved"]:
-                    axes.plot(rung["t"], rung[unit], "x", color=_CONSTANT, markersize=9, label="given up")
-            axes.set(xscale="log", yscale="log", xlabel="sequence length T", ylabel=f"{name}, all lengths up to T together")
+                    axes.plot(rung["t"], rung[unit], "x", color=_CONSTANT, markersize=9, label="not solved")
+            scale = "log" if rungs else "linear"  # a log axis cannot be empty
+            axes.set(xscale=scale, yscale=scale, xlabel="sequence length T")
+            axes.set_title(f"{name}, all lengths up to T together", fontsize=11)
+            _length_ticks(axes, [rung["t"] for rung in rungs])
+            _whole_decades(axes, "y")
+            axes.yaxis.set_major_formatter(labels)
         figure.axes[0].legend()
         horizon = document["horizon"]
-        figure.suptitle(f"Horizon: T = {horizon:,} ({document['variant']}), seed {document['seed']}" if horizon else
-                        f"Horizon: none of the lengths ({document['variant']}), seed {document['seed']}")
+        figure.suptitle((f"Horizon: T = {horizon:,}" if horizon else "Horizon: none of the lengths")
+                        + f" ({document['variant']}), seed {document['seed']}{_end_of_climb(document)}")
+
+
+def _end_of_climb(document: Mapping[str, Any]) -> str:
+    """Why the climb went no further, as far as its last length tells."""
+    minutes = document["minutes"]
+    for last in document["rungs"][-1:]:
+        reason = last.get("stop_reason")  # which a report does not read
+        if reason == "budget" or last["seconds"] >= 60 * minutes:
+            budget = f"the budget of {minutes:,g} minute{'s' if minutes != 1 else ''} ran out"
+            return f"; then {budget}" if last["solved"] else f"; at T = {last['t']:,} {budget}"
+        if not last["solved"]:
+            return f"; T = {last['t']:,} not solved" + (f" ({reason})" if reason else "")
+    return ""
 
 
 def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
     """A heatmap of mean squared errors: one row for each run, by name and trained length, one column for each tested length."""
     from matplotlib.colors import LogNorm
 
-    with _figure(path, (4 + 1.1 * len(tested), 1.8 + 0.6 * len(runs))) as figure:
+    with _figure(path, (4 + 1.1 * len(tested), 2.2 + 0.6 * len(runs))) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
@@ -185,7 +213,7 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
             axes.text(column, row, f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
-        axes.set(xlabel="tested at T", ylabel="run and the T that it trained at")
+        axes.set(xlabel="tested at T", ylabel="trained at T")
         figure.colorbar(image, label="mean squared error")
 
 
@@ -210,8 +238,16 @@ def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
     marker = "." if len(places) < 20 else None
     axes.plot(places, curves.loss, color=_TRAIN, marker=marker, label="training loss")
     axes.plot(places, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
-    _constant_line(axes, curves.constant_mse, "always answering the mean")
+    _constant_line(axes, curves.constant_mse, "always the mean")
+    _mark_diverged(axes, places, curves.loss, _CONSTANT, "diverged")
     axes.set_yscale("log")
+
+
+def _mark_diverged(axes: Axes, places: Sequence[float], losses: Sequence[float], color: str, label: str = "") -> None:
+    """A cross at the top where the loss first was no finite number, which no axis has a place for."""
+    first = next((place for place, loss in zip(places, losses, strict=True) if not math.isfinite(loss)), None)
+    if first is not None:
+        axes.plot(first, 0.96, "x", color=color, markersize=8, markeredgewidth=2, transform=axes.get_xaxis_transform(), label=label)
 
 
 def _method(group: Group) -> tuple[str, str]:
@@ -225,32 +261,41 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], co
         losses = [group.losses for group in members]
         seeds = " to ".join(str(n) for n in sorted({min(e.n for e in losses), max(e.n for e in losses)}))
         label = f"{method}, {variant}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
-        axes.plot([group.t for group in members], [entry.median for entry in losses], "o-", color=color, label=label)
+        places, medians = [group.t for group in members], [entry.median for entry in losses]
+        axes.plot(places, medians, "o-", color=color, label="\n".join(textwrap.wrap(label, _LEGEND_COLUMNS, max_lines=2)))
+        _mark_diverged(axes, places, medians, color)
         for group, entry in zip(members, losses, strict=True):
             low, high = entry.interval or (entry.least, entry.most)
             axes.plot([group.t] * 2, [low, min(high, 1.0)], color=color, linewidth=2.5 if entry.interval else 1, alpha=0.6)
     if theirs:
         ordered = sorted(theirs, key=lambda curves: curves.t)
         axes.plot([c.t for c in ordered], [c.best for c in ordered], "s-", color=_ORIGINAL, label="the original")
-    _constant_line(axes, 1 / 6, "always answering 1")
+    _constant_line(axes, 1 / 6, "always the mean")
+    if not all(math.isfinite(row.val_loss) for group in found for seed in group.seeds for row in seed.rows):
+        axes.plot([], [], "x", color=_CONSTANT, label="diverged")
     axes.set(xlabel="sequence length T", ylabel="mean squared error", yscale="log")
+    _length_ticks(axes, [group.t for group in found] + [curves.t for curves in theirs])
+    _whole_decades(axes, "y")
     axes.set_title("Loss against the length, 95% intervals", fontsize=11)
     axes.legend(fontsize=9)
 
 
 def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
     """Kaplan and Meier's curves of the share of runs with a validation loss below 1e-3; a band where there are few curves."""
+    from matplotlib.ticker import EngFormatter
+
     styles = itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
     for group, (line, color) in zip(found, styles, strict=False):
         curve = group.cost("1e-3", "sequence_steps")
         end = max(row.sequence_steps for seed in group.seeds for row in seed.rows) if any(s.rows for s in group.seeds) else 0
         places = [0.0, *curve.costs, max([end, *curve.costs])]
-        axes.step([place / 1e6 for place in places], [0.0, *curve.share, (curve.share or (0.0,))[-1]], where="post",
+        axes.step(places, [0.0, *curve.share, (curve.share or (0.0,))[-1]], where="post",
                   color=color, linestyle=line, label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})")
         if len(found) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
             low, high = (np.nan_to_num([0.0, *side, side[-1]], nan=at) for side, at in ((curve.low, 0.0), (curve.high, 1.0)))
-            axes.fill_between([place / 1e6 for place in places], low, high, step="post", color=color, alpha=0.15, linewidth=0)
-    axes.set(xlabel="million sequence-steps", ylabel="share of runs", ylim=(-0.03, 1.03))
+            axes.fill_between(places, low, high, step="post", color=color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="sequence-steps", ylabel="share of runs", ylim=(-0.03, 1.03))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_title("Solved by: validation MSE below 1e-3", fontsize=11)
     axes.legend(fontsize=8)
 
@@ -258,18 +303,66 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
 def _plot_panel(
     axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], colors: dict[tuple[str, str], str]
 ) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     lines = [(c.sequences, c.val_loss, _ORIGINAL) for c in theirs if c.t == t]
     lines += [([row.sequences for row in seed.rows], [row.val_loss for row in seed.rows], colors[_method(group)])
               for group in found if group.t == t for seed in group.seeds]
     for sequences, losses, color in lines:
-        axes.plot(sequences, losses, color=color, linewidth=1.2)
+        single = sum(map(math.isfinite, losses)) == 1  # which has no line
+        axes.plot(sequences, losses, color=color, linewidth=1.2, marker="o" if single else None, markersize=4)
+        _mark_diverged(axes, sequences, losses, color)
     _constant_line(axes, 1 / 6, "")
     axes.set(xscale="log", yscale="log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 10 * low else (1,), numticks=9))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"T = {t:,}", fontsize=11)
 
 
 def _constant_line(axes: Axes, mse: float, label: str) -> None:
     axes.axhline(mse, color=_CONSTANT, linestyle="--", linewidth=1, label=f"{label} ({mse:.3f})" if label else None)
+
+
+def _whole_decades(axes: Axes, name: str) -> None:
+    """Ticks of a log axis, `x` or `y`, at whole powers of ten alone; of fewer than two decades those around it are its limits."""
+    from matplotlib.ticker import NullFormatter
+
+    axis = getattr(axes, f"{name}axis")
+    axis.set_minor_formatter(NullFormatter())
+    ends = sorted(axis.get_view_interval())
+    if ends[0] <= 0:  # where nothing is drawn
+        return
+    low, high = np.clip(np.log10(ends), -300, 300)
+    if high - low < 2:
+        axes.set(**{f"{name}lim": (10.0 ** math.floor(low), 10.0 ** math.ceil(high))})
+
+
+def _length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
+    """Ticks at these lengths, fewer where they are close to each other, and limits a little outside."""
+    log = axes.get_xscale() == "log"
+    ordered = sorted({t for t in lengths if t > 0}, reverse=True)
+    if not ordered:  # of a folder that someone else has made
+        return
+    low, high = ordered[-1], ordered[0]
+    places = {t: (math.log(t / low) / math.log(high / low) if log else (t - low) / (high - low)) if high > low else 0.0
+              for t in ordered}
+    ticks = ordered[:1]
+    for t in ordered[1:]:
+        if places[ticks[-1]] - places[t] >= _TICK_DISTANCE:
+            ticks.append(t)
+    axes.set_xticks(ticks, [_short_length(t) for t in ticks])
+    axes.set_xticks([], minor=True)
+    outside = (high - low) / 15 or low / 2
+    axes.set_xlim((low / 1.5, high * 1.5) if log else (low - outside, high + outside))
+
+
+def _short_length(t: int) -> str:
+    """With a prefix where the number is long."""
+    from matplotlib.ticker import EngFormatter
+
+    return f"{t:,}" if t < 10_000 else EngFormatter(sep=" ")(t)
 
 
 def _outcome(result: Mapping[str, Any]) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator as ops
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
 from adding_problem.errors import ConfigError, shown
 
-__all__ = ["build", "check_bounds", "converted", "option", "options", "type_error", "types"]
+__all__ = ["build", "check_bounds", "converted", "described", "option", "options", "type_error", "types"]
 
 _MOST_INT = (1 << 64) - 1
 _Config = TypeVar("_Config")
@@ -68,7 +70,7 @@ def build(cls: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _C
             arguments[opt.name] = build(hints[opt.name], values, f"{key}.")
         elif not opt.metadata:
             arguments[opt.name] = {name.removeprefix(prefix): value for name, value in values.items()
-                                   if name.startswith(prefix) and name not in known}
+                                   if name.startswith(prefix) and (name == key or name not in known)}
         elif key in values:
             arguments[opt.name] = values[key]
     return cls(**arguments)
@@ -98,23 +100,47 @@ def _parser_of(cls: type, key: str) -> jsonargparse.ArgumentParser:
 def type_error(cls: type, key: str, found: str, source: str = "") -> ConfigError:
     """What to say of a value that is not of the key's type or not within its bounds."""
     opt = dict(options(cls))[key]
-    return ConfigError(key, _described(dict(types(cls))[key], opt), found, f"change {key}: {opt.metadata['help']}", source)
+    expected = described(dict(types(cls))[key], opt.metadata)
+    return ConfigError(key, expected, found, f"change {key}: {opt.metadata['help']}", source)
 
 
-def _described(hint: Any, opt: _Field) -> str:
+def described(hint: Any, bounds: Mapping[str, Any] | None = None) -> str:
+    """What a value of a type is, in words.
+
+    Args:
+        hint: the type: a plain one, one of `jsonargparse.typing` with bounds, choices, or one of these or None.
+        bounds: those of `option`, where the type itself has none.
+    """
     if get_origin(hint) is tuple:
         values = get_args(get_args(hint)[0])
         return f"a list, such as [{values[0]}], of {', '.join(values)}"
-    choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    choices = [choice for kind in kinds for choice in get_args(kind)]
     if choices:
-        return "one of " + ", ".join(choices)
-    kinds = set(get_args(hint)) or {hint}
-    noun = "true or false" if bool in kinds else "a whole number" if int in kinds else "a number" if float in kinds else "text"
-    return noun + _bounds_text(opt) + (" or null" if type(None) in kinds else "")
+        text = ("one of " if len(choices) > 1 else "") + ", ".join(choices)
+    else:
+        text = _noun(kinds) + _bounds_text(bounds or _bounds_of(kinds[0]))
+    return text + (" or null" if type(None) in kinds else "")
 
 
-def _bounds_text(opt: _Field) -> str:
-    least, above, below = (opt.metadata[name] for name in ("least", "above", "below"))
+def _noun(kinds: tuple[Any, ...]) -> str:
+    nouns = {bool: "true or false", int: "a whole number", float: "a number"}  # in this order: a truth value is an int too
+    return next((noun for kind, noun in nouns.items() if any(issubclass(each, kind) for each in kinds)), "text")
+
+
+def _bounds_of(kind: Any) -> dict[str, float]:
+    """The bounds that `jsonargparse.typing` has put into a type."""
+    bounds: dict[str, float] = {}
+    for operator, value in getattr(kind, "_restrictions", ()):
+        if operator is ops.gt and issubclass(kind, int):
+            bounds["least"] = value + 1
+        else:
+            bounds[{ops.gt: "above", ops.ge: "least", ops.lt: "below"}[operator]] = value
+    return bounds
+
+
+def _bounds_text(bounds: Mapping[str, Any]) -> str:
+    least, above, below = (bounds.get(name) for name in ("least", "above", "below"))
     if least is not None:
         return f" of at least {least:g}" + (f" and below {below:g}" if below is not None else "")
     if above is not None and below not in (None, math.inf):

@@ -2,7 +2,7 @@
 
     proportion   how many solved it: Wilson's interval
     survival     what it took, where some never got there: Kaplan and Meier's curve
-    losses       where it ended: the median with a bootstrap interval
+    losses       where it ended: the median with an exact interval
     paired       whether one model did better than another on the same seeds, as far as so many seeds can tell
 """
 
@@ -21,10 +21,7 @@ __all__ = ["FEW", "Losses", "Paired", "Proportion", "Survival", "few_seeds", "lo
 
 CONFIDENCE = 0.95
 FEW = 3
-"""With fewer seeds than this, no interval is worth drawing, and every figure says so."""
-
-_RESAMPLES = 10_000
-_HUGE = 1e100  # stands for infinity inside the bootstrap, whose interpolation would make inf - inf of it
+"""With fewer seeds than this every figure says so."""
 
 
 def few_seeds(n: int) -> str:
@@ -91,11 +88,12 @@ class Survival:
 
 
 def short_count(count: float) -> str:
-    """Such as 950, 12.3k or 4.5M."""
+    """Three digits and a letter: 950, 12.3k or 4.5M."""
+    rounded = float(f"{count:.3g}")
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.3g}"
+        if rounded >= size:
+            return f"{rounded / size:.3g}{letter}"
+    return f"{rounded:.3g}"
 
 
 def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
@@ -134,7 +132,7 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
 
 @dataclass(frozen=True)
 class Losses:
-    """The median of the final losses, their range, and the 95% interval of the median; None for fewer than 3 seeds."""
+    """The median of the final losses, their range, and the 95% interval of the median; None where there are too few seeds."""
 
     n: int
     median: float
@@ -143,33 +141,26 @@ class Losses:
     interval: tuple[float, float] | None
 
     def __str__(self) -> str:
-        return f"{self.median:.1e}" + (f" ({self.interval[0]:.1e} to {self.interval[1]:.1e})" if self.interval else "")
+        if self.interval:
+            return f"{self.median:.1e} ({self.interval[0]:.1e} to {self.interval[1]:.1e})"
+        return f"{self.median:.1e}" + (f" (range {self.least:.1e} to {self.most:.1e})" if self.n > 1 else "")
 
 
 def losses(values: Sequence[float]) -> Losses:
-    """Median and percentile bootstrap (Efron 1979; 10,000 resamples from a fixed seed, so that it can be repeated).
+    """Median and its exact interval, two of the values themselves (Conover 1999, section 3.2): it holds for any distribution.
 
-    A loss that is not finite counts as infinite: a run that diverged is not left out. Where all are equal, so are the
-    ends of the interval.
+    With fewer than six values not even their whole range is a 95% interval (of five: 94%, of three: 75%), and there is none. A
+    loss that is not finite counts as infinite: a run that diverged is not left out.
 
     Raises:
         ValueError: when there is none.
     """
     if not values:
         raise ValueError("expected at least one loss, found none")
-    finite = np.array([value if math.isfinite(value) else _HUGE for value in values])
-    interval = None
-    if len(finite) >= FEW:
-        found = scipy.stats.bootstrap((finite,), np.median, n_resamples=_RESAMPLES, confidence_level=CONFIDENCE,
-                                method="percentile", rng=np.random.default_rng(0)).confidence_interval
-        interval = (_restored(found.low), _restored(found.high))
-    median, least, most = (_restored(f(finite)) for f in (np.median, np.min, np.max))
-    return Losses(len(finite), median, least, most, interval)
-
-
-def _restored(value: float) -> float:
-    """Infinity where an infinite loss had a part in the value."""
-    return math.inf if value > _HUGE / 1e6 else float(value)
+    ranked = sorted(value if math.isfinite(value) else math.inf for value in values)
+    below = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, len(ranked), 0.5))  # as many values at either end lie outside
+    interval = (ranked[below - 1], ranked[-below]) if below else None
+    return Losses(len(ranked), float(np.median(ranked)), ranked[0], ranked[-1], interval)
 
 
 # --- two models on the same seeds ------------------------------------------------------------------------------------
@@ -184,7 +175,7 @@ class Paired:
         wins, losses: pairs in which the first was lower, or higher; the others are ties.
         ratio: median of first / second; None where there is none.
         p: two-sided p-value of Wilcoxon's signed-rank test on the logarithms.
-        least_p: the smallest p-value that any outcome of so many pairs could have: 2 / 2^n.
+        least_p: the smallest p-value that any outcome of so many pairs that are no ties could have: 2 / 2^n.
     """
 
     n: int
@@ -213,13 +204,12 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     """Wilcoxon's signed-rank test (1945) on log(first / second), seed by seed; lower is better, infinity is worst.
 
     Raises:
-        ValueError: when there is no pair, the two differ in length, or a value is not positive.
+        ValueError: when there is no pair, or the two differ in length.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"expected as many values of both and at least one, found {len(first)} and {len(second)}")
     a, b = (np.array([v if not math.isnan(v) else math.inf for v in values], float) for values in (first, second))
-    if min(a.min(), b.min()) <= 0:
-        raise ValueError("expected positive values: they are compared by their ratio")
+    a, b = (np.maximum(values, np.finfo(float).tiny) for values in (a, b))  # an exact model's 0: they are compared by their ratio
     both_failed = np.isinf(a) & np.isinf(b)
     a, b = np.where(both_failed, 1.0, a), np.where(both_failed, 1.0, b)
     difference = np.log(a) - np.log(b)
@@ -228,5 +218,5 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     ranked = np.clip(difference, -2 * finite, 2 * finite)
     p = 1.0 if not ranked.any() else float(scipy.stats.wilcoxon(ranked).pvalue)
     ratio = float(np.exp(np.median(difference)))
-    return Paired(len(a), int((difference < 0).sum()), int((difference > 0).sum()),
-                  ratio if 0 < ratio < math.inf else None, p, 2.0 ** (1 - len(a)))
+    wins, losses = int((difference < 0).sum()), int((difference > 0).sum())
+    return Paired(len(a), wins, losses, ratio if 0 < ratio < math.inf else None, p, min(1.0, 2.0 ** (1 - wins - losses)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,7 @@ StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
+_log = logging.getLogger(__name__)
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
 _RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
 _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
@@ -98,15 +100,14 @@ def run(
     backend = runtime.resolve_backend(config.backend, device)
     interop.require(config.model_formats, config.model.name)
     folder = RunFolder(config.artifacts)
-    origin = _origin(config)
     if not overwrite and folder.holds_finished(config):
-        result = _same_origin(folder, origin)
+        result = _finished(folder, config)
     else:
         rehearsal.check_model(config)
         with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
             status = folder.open(config, resume=resume, overwrite=overwrite)
             if status == "finished":  # by the process that held the folder until now
-                result = _same_origin(folder, origin)
+                result = _finished(folder, config)
             else:
                 result = _from_start_to_end(config, folder, device, backend, interrupted, listener, resumed=status == "resumed")
             if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
@@ -124,12 +125,12 @@ def _from_start_to_end(
         runtime.tune_allocator()
     with runtime.cpu_settings(config.threads) as threads:
         machine = {"device": device.type, "backend": backend, "threads": threads}
-        work = _begin(config, folder, device, machine, interrupted)
-        if resumed:
-            work.checkpoints.restore()
+        if config.model.name not in models.FAMILIES:
+            machine["model_source"] = models.source_digest(config.model.name)
+        work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
         reason = _train(work, listener)
     ran_on = getattr(work.state.model, "backend", "torch")
-    return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": _origin(config)})
+    return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
 @dataclass(frozen=True)
@@ -151,24 +152,26 @@ def _bytes_of_sequences(config: RunConfig) -> int:
 
 def _begin(
     config: RunConfig, folder: RunFolder, device: torch.device, machine: dict[str, Any],
-    interrupted: interruption.Interruption,
+    interrupted: interruption.Interruption, *, resumed: bool,
 ) -> _Work:
     runtime.require_memory(_bytes_of_sequences(config), "the sequences take")
-    state = _fresh(config, device, machine["backend"])
+    state = _fresh(config, device, machine["backend"], start_from=None if resumed else config.model.start_from)
     machine = machine | {name: runtime.versions().get(name) for name in ("torch", "adding-problem-native")}
     checkpoints = Checkpoints(folder, state, minutes=config.train.checkpoint_minutes, machine=machine)
+    if resumed:
+        checkpoints.restore()
     return _Work(config, state, checkpoints, device, interrupted)
 
 
-def _fresh(config: RunConfig, device: torch.device, backend: str) -> TrainingState:
+def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
     with runtime.building_a_model():
         model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
-    if config.model.start_from is not None:
-        _load_start(model, config.model.start_from)
+    origin = _load_start(model, start_from) if start_from is not None else None
     model.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    return TrainingState(model, _optimizer(config.train, trained), EarlyStopping(config.train.es_patience), Schedule.first(config))
+    return TrainingState(model, _optimizer(config.train, trained), EarlyStopping(config.train.es_patience), Schedule.first(config),
+                         origin=origin)
 
 
 def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -181,27 +184,28 @@ def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.opt
             return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
 
 
-def _origin(config: RunConfig) -> str | None:
-    """The digest of the run that this one starts from."""
-    start = config.model.start_from
-    return None if start is None else str(RunFolder(start).read_result()["digest"])
-
-
-def _same_origin(folder: RunFolder, origin: str | None) -> dict[str, Any]:
-    result = folder.read_result()
-    if result.get("started_from") != origin:
+def _finished(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """The result of a finished run, unless `model.start_from` holds another model by now; it may be gone altogether."""
+    result, start = folder.read_result(), config.model.start_from and RunFolder(config.model.start_from)
+    if start and start.result.is_file() and result.get("started_from") != start.read_result()["digest"]:
         raise RunFolderError(folder.path, "holds a run that started from another model than model.start_from holds now",
                              "give --artifacts another folder, or --overwrite to train again")
+    source = result.get("model_source")
+    if source is not None and source != models.source_digest(config.model.name):
+        _log.warning("the code of %s has changed since this run; --overwrite trains the new one", config.model.name)
     return result
 
 
-def _load_start(model: nn.Module, path: str) -> None:
+def _load_start(model: nn.Module, path: str) -> str:
+    """Give the model the weights of another run, and return that run's digest."""
+    digest = str(RunFolder(path).read_result()["digest"])
     weights, _ = RunFolder(path).read_model()
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise RunFolderError(path, f"model/ does not fit the model of this configuration ({error})",
                              "change model.start_from, or the keys under model: to those of that run") from None
+    return digest
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from adding_problem import models, plots, runtime
+from adding_problem import documents, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
@@ -55,17 +55,22 @@ def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: s
         True
     """
     weights, description = RunFolder(path).read_model()
+    try:
+        documents.check(description, documents.MODEL)
+    except ValueError as error:
+        raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
     size = sum(tensor.nbytes for tensor in weights.values())
     named = models.named_in(description)
     if description.get("family") == models.OwnModel.family and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
                              "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
     try:
-        # The description may be a stranger's: what it describes may not need more than its weights and some work.
+        # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
+        # more layers than there are tensors, as each layer has at least one.
         with runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
-            model = models.from_description(description, backend=backend)
+            model = models.from_description(description, backend=backend, most_layers=len(weights))
         model.load_state_dict(weights)
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise RunFolderError(path, f"model/ does not hold what model.json describes ({error})",
                              "train again with --overwrite") from None
     return model.eval()
@@ -143,11 +148,12 @@ def score_once(config: RunConfig) -> dict[str, Any]:
 
 
 def kept_score(config: RunConfig) -> dict[str, Any] | None:
-    """`validation.json`, unless it is missing or of another model, length, seed or number of sequences."""
+    """`validation.json`, unless it is missing or of another model, length, variant, seed or number of sequences."""
     folder, n = RunFolder(config.artifacts), config.validate.dt_length or config.dataset.dt_length
     if not folder.validation.is_file():
         return None
-    asked = {"t": config.dataset.t, "seed": config.validate.seed, "sequences": n, "model": folder.read_result().get("digest")}
+    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "seed": config.validate.seed, "sequences": n,
+             "model": folder.read_result().get("digest")}
     score = folder.read_validation()
     return score if asked.items() <= score.items() else None
 

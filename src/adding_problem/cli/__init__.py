@@ -1,6 +1,7 @@
 """The commands: parse, call one function, print. All work is done elsewhere, and loaded only when it is needed.
 
     options        what each command takes, and the table of all
+    complaints     what the parser complains of, in our words
     runs           train, validate, horizon, sweep, watch
     tables         lengths, models, compare, report
     exchange       export, import, data
@@ -14,12 +15,13 @@ import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from adding_problem import config, interruption, schema
-from adding_problem.cli import options, runs
-from adding_problem.errors import AddingProblemError, ConfigError, Interrupted, nearest
+from adding_problem import config, interruption
+from adding_problem.cli import complaints, options, runs
+from adding_problem.errors import AddingProblemError, Interrupted
 
 __all__ = ["main", "original_main"]
 
@@ -48,18 +50,19 @@ def original_main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(
-    parser: ArgumentParser,
+    parser: options.CommandParser,
     argv: Sequence[str] | None,
     command: Callable[[Namespace], None],
 ) -> int:
     """Parse and run; an error that the user can mend becomes a message and an exit code, never a traceback."""
-    argv = [config.spelled_out(word) for word in (sys.argv[1:] if argv is None else argv)]
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
             # Without defaults, so that what the user gave can be told from what nobody gave.
-            arguments = parser.parse_args(argv, defaults=False)
+            arguments = parser.parse_args([config.spelled_out(word) for word in given], defaults=False)
         except ArgumentError as error:
-            raise _explained(error, argv) from None
+            raise complaints.explained(error, parser, given) from None
+        _make_plain(arguments)
         _show_notes()
         with interruption.at_once():
             command(arguments)
@@ -68,33 +71,20 @@ def _guarded(
         return error.exit_code
     except KeyboardInterrupt as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
-        print(f"{stop}\n  to continue: {_continuing(parser, argv)}", file=sys.stderr)
+        print(f"{stop}\n  {_continuing(parser, given)}", file=sys.stderr)
         return stop.exit_code
     return 0
 
 
-def _explained(error: ArgumentError, argv: Sequence[str]) -> ConfigError:
-    """Turn a parser's complaint about the command line into one that names key, expectation, finding and remedy."""
-    message = str(error)
-    for key, _ in schema.options(config.RunConfig):
-        if f'Parser key "{key}"' in message:
-            return schema.type_error(config.RunConfig, key, _argument_value(key, argv), config.COMMAND_LINE)
-    if "unrecognized arguments" in message:
-        unknown = next((word for word in message.split() if word.startswith("--")), message.rsplit(maxsplit=1)[-1])
-        name = unknown.lstrip("-").partition("=")[0]
-        keys = [key for key, _ in schema.options(config.RunConfig)]
-        return ConfigError(name, "a known option", repr(unknown), nearest(name, keys) + " See --help", config.COMMAND_LINE)
-    first_line = message.strip().splitlines()[0]
-    return ConfigError("", "valid arguments", f"these: {first_line}", "see --help", config.COMMAND_LINE)
+def _make_plain(arguments: Namespace) -> None:
+    """Turn the parser's bounded numbers, which are of its own classes and unknown to YAML, into Python's."""
+    for key, value in list(arguments.items()):
+        arguments[key] = [_plain(item) for item in value] if isinstance(value, list) else _plain(value)
 
 
-def _argument_value(key: str, argv: Sequence[str]) -> str:
-    for position, word in enumerate(argv):
-        if word == f"--{key}":
-            return argv[position + 1] if position + 1 < len(argv) else "nothing"
-        if word.startswith(f"--{key}="):
-            return word.partition("=")[2]
-    return "another type"
+def _plain(value: Any) -> Any:
+    kind = next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
+    return kind(value) if kind else value
 
 
 def _printable(text: str) -> str:
@@ -102,12 +92,15 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
-def _continuing(parser: ArgumentParser, argv: Sequence[str]) -> str:
-    """The command that goes on where this one was stopped."""
-    words = [word for word in argv if word not in ("--overwrite", "--resume", "--takeover")]
-    program = ["python", parser.prog] if parser.prog.endswith(".py") else [parser.prog]
-    trains = "train" in words[:1] or (program[0] == "python" and "validate" not in words)
-    return shlex.join([*program, *words, *(["--resume"] if trains else [])])
+def _continuing(parser: options.CommandParser, given: Sequence[str]) -> str:
+    """The command that goes on where this one was stopped, or does it anew where nothing was kept."""
+    original = parser.prog.endswith(".py")
+    program = ["python", parser.prog] if original else [parser.prog]
+    name = ("validate" if {"validate", "--mode=validate"} & set(given) else "train") if original else next(iter(given), "")
+    if name not in ("train", "horizon", "sweep"):
+        return f"to start again: {shlex.join([*program, *given])}"
+    words = [word for word in given if word not in ("--overwrite", "--resume", "--takeover")]
+    return f"to continue: {shlex.join([*program, *words, *(['--resume'] if name == 'train' else [])])}"
 
 
 def _show_notes() -> None:

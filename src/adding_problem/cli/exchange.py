@@ -7,6 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from adding_problem import config
+from adding_problem.errors import ConfigError
 
 __all__ = ["data", "export", "import_"]
 
@@ -41,13 +42,20 @@ def import_(arguments: Namespace) -> None:
 
 
 def data(arguments: Namespace) -> None:
-    """Write the data file and print its size."""
+    """Write the data file and print its size.
+
+    Raises:
+        ConfigError: naming the option that is wrong.
+    """
     from rich.console import Console
 
     from adding_problem import display, interop
 
     out, n = Path(arguments.out), arguments.n
-    with display.counting("writing", Console()) as counter:
-        interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
-                           variant=arguments.get("variant") or "any", on_progress=counter)
+    try:
+        with display.counting("writing", Console()) as counter:
+            interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
+                               variant=arguments.get("variant") or "any", on_progress=counter)
+    except ConfigError as error:
+        raise ConfigError(f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE) from None
     print(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")

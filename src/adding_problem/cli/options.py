@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from argparse import SUPPRESS, Action
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
 
-from adding_problem import __version__, config
+from adding_problem import __version__, config, schema
 from adding_problem.cli import exchange, runs, tables
 
-__all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "main_parser", "original_parser"]
+__all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_parser", "main_parser", "original_parser", "type_of"]
 
 DEFAULT_CONFIG = "configs/config.yaml"
+
+Length = restricted_number_type("Length", int, (">=", 2))
+"""T of a sequence, which has two marks."""
 
 
 class Command(NamedTuple):
@@ -24,46 +29,110 @@ class Command(NamedTuple):
     run: Callable[[Namespace], None]
 
 
-def main_parser() -> ArgumentParser:
+class CommandParser(ArgumentParser):
+    """A parser that can be asked what it takes."""
+
+    @property
+    def taken(self) -> dict[str, Action]:
+        """Options and positional arguments by name, dotted and without dashes."""
+        return {action.dest: action for action in self._actions if action.help != SUPPRESS}
+
+    @property
+    def keys(self) -> set[str]:
+        """Those that are keys of the configuration."""
+        return _keys(self._actions)
+
+
+def type_of(action: Action) -> Any:
+    """The type of an argument's value; None where it takes none."""
+    return getattr(action, "_typehint", action.type)  # jsonargparse keeps all but the plainest types to itself
+
+
+def _keys(actions: Iterable[Action]) -> set[str]:
+    names = {action.dest for action in actions}
+    return names & dict(schema.options(config.RunConfig)).keys() if "recipe" in names else set()  # data has a --seed of its own
+
+
+class _Help(DefaultHelpFormatter):
+    """Help in words: no Python types, no defaults that are none, and one word in the usage for all keys of the configuration."""
+
+    def _format_usage(self, usage: str | None, actions: Iterable[Action], *rest: Any) -> str:
+        actions = list(actions)
+        shown: list[Action] = []
+        keys = _keys(actions)
+        for action in actions:
+            if action.dest not in keys:
+                shown.append(action)
+            elif action.dest == "recipe":
+                shown.append(Action(["--KEY"], "KEY", metavar="VALUE ..."))
+        return super()._format_usage(usage, shown, *rest)
+
+    def _get_help_string(self, action: Action) -> str:
+        hint = type_of(action)
+        if hint is None or "(default:" in (action.help or ""):
+            return action.help or ""
+        notes = ["required"] if action.required and action.option_strings else []
+        if hint not in (str, bool, str | None) and get_origin(hint) is not Literal:  # choices stand beside the name
+            notes.append(schema.described(hint).removesuffix(" or null"))
+        if action.default not in (None, SUPPRESS) or type(None) in get_args(hint):
+            notes.append(f"default: {_shown_default(action.default)}")
+        return (action.help or "") + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _shown_default(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def main_parser() -> CommandParser:
     """The parser of `adding-problem`, with all commands."""
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
     for name, command in COMMANDS.items():
-        inner = _parser(command.description)
-        command.add_options(inner)
+        inner = command_parser(name)
         commands.add_subcommand(name, inner, help=command.summary)
+        inner.prog = f"{parser.prog} {name}"  # jsonargparse has put [options] between
     return parser
 
 
-def original_parser() -> ArgumentParser:
+def command_parser(name: str) -> CommandParser:
+    """The parser of one command."""
+    parser = _parser(COMMANDS[name].description, prog=f"adding-problem {name}")
+    COMMANDS[name].add_options(parser)
+    return parser
+
+
+def original_parser() -> CommandParser:
     """The parser of `main.py`."""
     parser = _parser("Train or validate a model on the adding problem.", prog="main.py")
     parser.add_argument("--mode", type=Literal["train", "validate"], help="what to do (default: train)")
     _add_run_options(parser, f"YAML file (default: {DEFAULT_CONFIG})")
     _add_train_flags(parser)
-    _add_trust(parser)
     return parser
 
 
-def _parser(description: str, prog: str | None = None) -> ArgumentParser:
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+def _parser(description: str, prog: str) -> CommandParser:
+    return CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Help)
 
 
 # --- what several commands take --------------------------------------------------------------------------------------
 
 
 def _add_run_options(parser: ArgumentParser, file_help: str = "YAML file; the options below are stronger") -> None:
-    parser.add_argument("--config", type=str, help=file_help)
+    parser.add_argument("--config", type=str, metavar="FILE", help=file_help)
     # jsonargparse rewrites a bare --print_config to --print_config=, so it has to take an (empty) value.
     parser.add_argument("--print_config", nargs="?", type=str, metavar="", help="print the configuration and exit")
     config.add_options(parser)
 
 
 def _add_train_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
+    either.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
     _add_takeover(parser)
+    _add_trust(parser)
 
 
 def _add_takeover(parser: ArgumentParser) -> None:
@@ -72,7 +141,7 @@ def _add_takeover(parser: ArgumentParser) -> None:
 
 
 def _add_trust(parser: ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="import the model that a run folder names, if it is not of the zoo")
+    parser.add_argument("--trust", action="store_true", help="import and run the model that a run folder or a file names, whatever it is")
 
 
 # --- what each takes -------------------------------------------------------------------------------------------------
@@ -89,16 +158,17 @@ def _validate(parser: ArgumentParser) -> None:
 
 
 def _horizon(parser: ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=5.0, help="training time for all lengths together")
-    parser.add_argument("--lengths", type=int, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
+    parser.add_argument("--minutes", type=PositiveFloat, default=5.0, help="training time for all lengths together")
+    parser.add_argument("--lengths", type=Length, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
     _add_takeover(parser)
+    _add_trust(parser)
     _add_run_options(parser)
 
 
 def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
     parser.add_argument("--engine", type=Literal["local", "ray"], help="processes on this machine, or tasks of a Ray cluster")
-    parser.add_argument("--workers", type=int, help="runs at a time (default: local: cores / threads; ray: all that fit)")
+    parser.add_argument("--workers", type=PositiveInt, help="runs at a time (default: local: cores / threads; ray: all that fit)")
     parser.add_argument("--address", type=str, help="with ray: a running cluster, such as auto (default: one is started here)")
     parser.add_argument("--gpus", type=float, help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
     parser.add_argument("--storage", type=str, help="with ray: path or fsspec URL that all nodes reach, for the runs' files on "
@@ -106,6 +176,7 @@ def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--retries", type=int, help="how often a run is begun again after its process or node was lost (default: 3)")
     parser.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
+    _add_trust(parser)
     _add_run_options(parser, "the sweep file: YAML; the options below are stronger, and the same for all runs")
 
 
@@ -116,8 +187,8 @@ def _watch(parser: ArgumentParser) -> None:
 
 def _lengths(parser: ArgumentParser) -> None:
     parser.add_argument("folders", type=str, nargs="+", help="run folders")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
-    parser.add_argument("--sequences", type=int, default=1000, help="new sequences for each")
+    parser.add_argument("--lengths", type=Length, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
+    parser.add_argument("--sequences", type=PositiveInt, default=1000, help="new sequences for each")
     parser.add_argument("--out", type=str, default="lengths.png", help="picture to write: .png, .pdf or .svg")
     _add_trust(parser)
 
@@ -138,13 +209,13 @@ def _report(parser: ArgumentParser) -> None:
     parser.add_argument("folders", type=str, nargs="+", help="run folders, or folders of them such as a sweep's")
     parser.add_argument("--out", type=str, default="report.html", help="page to write")
     parser.add_argument("--title", type=str, default="The adding problem", help="title of the page")
-    parser.add_argument("--lengths", type=int, nargs="+",
+    parser.add_argument("--lengths", type=Length, nargs="+",
                         help="lengths to test the models at (default: those trained, and up to ten times the longest)")
-    parser.add_argument("--sequences", type=int, default=500, help="new sequences for each model")
-    parser.add_argument("--models", type=int, default=8, help="most models to score: the best run of each method and length")
+    parser.add_argument("--sequences", type=PositiveInt, default=500, help="new sequences for each model")
+    parser.add_argument("--models", type=PositiveInt, default=8, help="most models to score: the best run of each method and length")
     parser.add_argument("--pictures", type=str, help="folder for the same figures as pictures for papers")
     parser.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of these pictures")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+    parser.add_argument("--threads", type=PositiveInt, help="CPU threads (default: one per core)")
 
 
 def _export(parser: ArgumentParser) -> None:
@@ -162,11 +233,12 @@ def _import(parser: ArgumentParser) -> None:
 
 
 def _data(parser: ArgumentParser) -> None:
-    parser.add_argument("--n", type=int, required=True, help="number of sequences")
-    parser.add_argument("--length", type=int, required=True, help="length T of a sequence, in steps")
+    parser.add_argument("--n", type=PositiveInt, required=True, help="number of sequences")
+    parser.add_argument("--length", type=Length, required=True, help="length T of a sequence, in steps")
     parser.add_argument("--out", type=str, required=True, help="file to write: .npz, or .parquet (extra parquet)")
-    parser.add_argument("--seed", type=int, default=0, help="root seed of the stream (a run trains on that of its own seed)")
-    parser.add_argument("--start", type=int, default=0, help="index of the first sequence")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0,
+                        help="root seed of the stream; a run trains on that of its own seed")
+    parser.add_argument("--start", type=NonNegativeInt, default=0, help="index of the first sequence")
     parser.add_argument("--variant", type=config.Variant, default="any", help="where the two marks may stand")
 
 

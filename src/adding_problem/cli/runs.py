@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config
+from adding_problem import config, zoo
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError
 
@@ -25,16 +25,18 @@ def train(arguments: Namespace) -> None:
         return
     from rich.console import Console
 
-    from adding_problem import display, interop, loggers, train
+    from adding_problem import display, loggers, train
     from adding_problem.artifacts import RunFolder
 
     overwrite = bool(arguments.get("overwrite"))
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
-        interop.complete(run_config)
+        result = train.run(run_config)
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
-        _print_result(folder, folder.read_result())
+        _print_result(folder, result)
         return
+    if arguments.get("resume") and not (folder.checkpoint.exists() or folder.previous_checkpoint.exists()):
+        print(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
     print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
@@ -45,11 +47,20 @@ def train(arguments: Namespace) -> None:
     _print_result(folder, result)
 
 
+_ENDINGS = {
+    "diverged": "the loss is no number any more; lower train.learning_rate, or clip the gradient (train.clip_norm)",
+    "early_stopping": "no progress in train.es_patience epochs",
+    "budget": "the budget is spent",
+}
+
+
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     where = "imported" if "imported" in result else (
-        f"{result['seconds']:.1f} s, {result['threads']} threads, {result['backend']} on {result['device']}")
+        f"{result['seconds']:.1f} s, {result['threads']} thread{'s' * (result['threads'] != 1)}, {result['backend']} on {result['device']}")
     print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
           f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
+    if remark := _ENDINGS.get(result["stop_reason"]):
+        print(f"  ended in epoch {result['epochs']}: {remark}")
     for threshold, cost in result["reached"].items():
         print(f"  below {threshold}: " + (
             f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
@@ -59,13 +70,19 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
 
 def validate(arguments: Namespace) -> None:
     """Score a trained model and print the score."""
+    from adding_problem.artifacts import RunFolder
+
+    folder = RunFolder(arguments.get("artifacts") or RunConfig().artifacts)
+    if arguments.get("config") is None and folder.config_copy.exists():
+        folder.read_config()  # refuses links that lead elsewhere
+        arguments.config = str(folder.config_copy)
     run_config = _run_config(arguments)
     if run_config is None:
         return
+    _require_same_model(run_config)
     from rich.console import Console
 
     from adding_problem import display, validate
-    from adding_problem.artifacts import RunFolder
 
     with display.counting("scoring", Console()) as counter:
         score = validate.run(run_config, trust=bool(arguments.get("trust")), on_progress=counter)
@@ -77,6 +94,21 @@ def validate(arguments: Namespace) -> None:
     print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
           f"{score['constant_predictor_standard_error']:.4f}")
     print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+
+
+def _require_same_model(run_config: RunConfig) -> None:
+    """Refuse the name of one model for the folder of another, whose score would be taken for it.
+
+    Raises:
+        ConfigError: when either is of the zoo and they differ.
+    """
+    from adding_problem.artifacts import RunFolder
+
+    folder, asked = RunFolder(run_config.artifacts), run_config.model.name
+    trained = folder.read_config().model.name if folder.config_copy.exists() else asked
+    if trained != asked and {trained, asked} & set(zoo.FAMILIES):
+        raise ConfigError("model.name", f"{trained!r}, which {folder.path} holds", repr(asked), "leave it out, or give --artifacts "
+                          "the folder of another run")
 
 
 def horizon(arguments: Namespace) -> None:
@@ -128,6 +160,8 @@ def sweep(arguments: Namespace) -> None:
     if "print_config" in arguments:
         print(config.to_yaml(runs[0].config), end="")
         return
+    for run in {planned.config.model.name: planned.config for planned in runs}.values():
+        _require_trust(run, arguments)
     from rich.console import Console
 
     from adding_problem.sweep import driver, engines, watch
@@ -164,4 +198,25 @@ def _run_config(arguments: Namespace) -> RunConfig | None:
     if "print_config" in arguments:
         print(config.to_yaml(result), end="")
         return None
+    _require_trust(result, arguments)
     return result
+
+
+def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
+    """A file may name a module's class for the user to train; a function to call, or any model beside a run, its author alone chose.
+
+    Raises:
+        ConfigError: when such a name stands in the file, and not on the command line, and nobody said --trust.
+    """
+    name, path = run_config.model.name, arguments.get("config")
+    if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.get("trust"):
+        return
+    from adding_problem.models import names_a_module
+
+    remedy = f"if you trust it, give --trust, or name it yourself: --model {name}"
+    if Path(path).resolve().is_relative_to(Path(run_config.artifacts).resolve()):
+        raise ConfigError("model.name", "a model of the zoo, in a file that came with a run folder", f"{name!r}, which would be "
+                          "imported and run", remedy, path)
+    if not names_a_module(name):
+        raise ConfigError("model.name", "a class or an instance of nn.Module, where a file names it", f"{name!r}, a function, which "
+                          "would be called", remedy, path)

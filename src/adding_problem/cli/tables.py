@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from adding_problem import config
+from adding_problem.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from adding_problem.groups import Group
 
 __all__ = ["compare", "lengths", "models", "report"]
+
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def lengths(arguments: Namespace) -> None:
@@ -28,7 +31,7 @@ def lengths(arguments: Namespace) -> None:
     from adding_problem import display, plots, validate
     from adding_problem.artifacts import RunFolder
 
-    out, tested = Path(arguments.get("out") or "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
+    out, tested = _picture(arguments, "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
     n, console = arguments.get("sequences") or 1000, Console()
     table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
@@ -41,6 +44,21 @@ def lengths(arguments: Namespace) -> None:
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
+
+
+def _picture(arguments: Namespace, usual: str) -> Path:
+    """The file to draw into.
+
+    Raises:
+        ConfigError: when its name says no format that pictures can have.
+    """
+    out = Path(arguments.get("out") or usual)
+    if arguments.get("format"):
+        return out.with_suffix(f".{arguments.format}")
+    if out.suffix not in _PICTURES:
+        raise ConfigError("--out", f"a file that ends in {', '.join(_PICTURES)}", str(out), "give the picture one of these endings",
+                          config.COMMAND_LINE)
+    return out
 
 
 def models(arguments: Namespace) -> None:
@@ -68,9 +86,7 @@ def compare(arguments: Namespace) -> None:
 
     from adding_problem import groups, plots
 
-    out, original = Path(arguments.get("out") or "comparison.png"), arguments.get("original")
-    if arguments.get("format"):
-        out = out.with_suffix(f".{arguments.format}")
+    out, original = _picture(arguments, "comparison.png"), arguments.get("original")
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", Column("run", overflow="fold"), "epochs", "best validation MSE")
     for row in curves:

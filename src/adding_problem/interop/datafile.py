@@ -14,14 +14,15 @@ from typing import IO, Any
 import numpy as np
 
 from adding_problem import files
-from adding_problem.config import Variant
-from adding_problem.errors import ConfigError, InteropError
+from adding_problem.config import MIN_LENGTH, Variant
+from adding_problem.errors import ConfigError, InteropError, StorageError
 from adding_problem.interop.weights import Float32
 from adding_problem.task import sample_batch_numpy, sequence_width
 
 __all__ = ["write_data"]
 
 _PIECE_STEPS = 1 << 20  # sequence-steps in memory at once: 8 MB
+_LEAST_PARQUET_BYTES = 2  # of a step: a random value is hardly compressed, a mark to almost nothing
 Progress = Callable[[int, int], None]
 
 
@@ -43,21 +44,37 @@ def write_data(
     Raises:
         ConfigError: when the suffix or a number is wrong.
         InteropError: when the extra is missing.
-        StorageError: when the file cannot be written.
+        StorageError: when the file cannot be written, or when the disk has less room than it needs.
     """
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
     if write is None:
-        raise ConfigError("out", "a name ending in .npz or .parquet", repr(path.name), "change --out")
-    try:
-        sample_batch_numpy(1, length, seed=seed, start=start, variant=variant)
-        if n < 1:
-            raise ValueError(f"n: expected at least 1, found {n}")
-    except ValueError as error:
-        raise ConfigError("", "numbers that make sequences", f"a wrong one ({error})", "see adding-problem data --help") from None
+        raise ConfigError("out", "a name ending in .npz or .parquet", repr(path.name), "change the ending of the file's name")
     about = {"n": n, "length": length, "seed": seed, "start": start, "variant": variant}
+    _check_arguments(about)
     files.make_folder(path.parent)
+    _check_room(path, about)
     with files.replacing(path) as stream:
         write(stream, _pieces(about, on_progress), about)
+
+
+def _check_arguments(about: dict[str, Any]) -> None:
+    variant = about["variant"]
+    if variant not in MIN_LENGTH:
+        raise ConfigError("variant", f"one of {', '.join(MIN_LENGTH)}", repr(variant), "change variant")
+    for name, least in {"n": 1, "length": MIN_LENGTH[variant], "seed": 0, "start": 0}.items():
+        if about[name] < least:
+            of_variant = f" for the variant {variant!r}" if name == "length" else ""
+            raise ConfigError(name, f"at least {least}{of_variant}", str(about[name]), f"raise {name}")
+
+
+def _check_room(path: Path, about: dict[str, Any]) -> None:
+    """Better now than when hours of writing have filled the disk."""
+    per_step = 8 if path.suffix == ".npz" else _LEAST_PARQUET_BYTES
+    needed = about["n"] * sequence_width(about["length"], about["variant"]) * per_step
+    disk = shutil.disk_usage(path.parent)
+    if disk.total and needed > disk.free:  # some network file systems do not tell their size
+        raise StorageError(path, f"it needs {needed / 1e9:,.1f} GB, and the disk has {disk.free / 1e9:,.1f} GB free",
+                           "write fewer or shorter sequences, or to another disk")
 
 
 def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:

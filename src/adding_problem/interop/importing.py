@@ -172,7 +172,11 @@ def _losses(path: Path) -> Losses:
     if not all(isinstance(column, list) and column and all(isinstance(v, float | int) for v in column) for column in columns) \
             or len({len(column or []) for column in columns}) != 1:
         raise InteropError(f"{path}: expected a dict of the lists loss and val_loss, equally long", "give the original's loss.pkl")
-    return {name: [float(value) for value in column or []] for name, column in zip(("loss", "val_loss"), columns, strict=True)}
+    try:
+        return {name: [float(value) for value in column or []] for name, column in zip(("loss", "val_loss"), columns, strict=True)}
+    except OverflowError:
+        raise InteropError(f"{path}: holds a number that no loss can be: it is beyond floats",
+                           "give the original's loss.pkl") from None
 
 
 def _state_dict(path: Path) -> LstmWeights:

@@ -22,6 +22,8 @@ from adding_problem.interop.weights import Float32
 __all__ = ["Entry", "read_array", "read_index"]
 
 _MAX_INDEX_BYTES = 16 << 20
+_MAX_KEY_BYTES, _MAX_ENTRIES = 4 << 10, 10_000  # keys share their beginnings: a small file could hold any number of long ones
+_MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h; the product of very many would take hours
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _FLOAT32 = 1  # tensorflow/core/framework/types.proto, DT_FLOAT
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
@@ -48,7 +50,7 @@ def read_index(path: Path) -> dict[str, Entry]:
         if path.stat().st_size > _MAX_INDEX_BYTES:
             raise ValueError("larger than 16 MiB")
         data = path.read_bytes()
-        entries = {name.decode(): _entry(value) for name, value in _table(data) if name}
+        entries = {name.decode(): _entry(value) for name, value in _limited(_table(data)) if name}
     except (OSError, ValueError, IndexError, struct.error, RecursionError) as error:
         raise InteropError(f"{path}: is no TensorFlow checkpoint index ({error})",
                            "give the folder that TensorFlow wrote, whole") from None
@@ -86,10 +88,21 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     for _ in range(2):  # the handle of the meta index, which TensorFlow leaves empty, comes first
         offset, position = _varint(footer, position)
         size, position = _varint(footer, position)
-    for _, handle in _block(data, offset, size):
+    unread = len(data)
+    for _, handle in _limited(_block(data, offset, size)):
         offset, position = _varint(handle, 0)
         size, _ = _varint(handle, position)
+        unread -= size
+        if unread < 0:  # or reading would take far longer than the file is long
+            raise ValueError("its blocks overlap")
         yield from _block(data, offset, size)
+
+
+def _limited(entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for count, entry in enumerate(entries):
+        if count == _MAX_ENTRIES:
+            raise ValueError(f"more than {_MAX_ENTRIES:,} entries")
+        yield entry
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -104,6 +117,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         fresh, position = _varint(block, position)
         length, position = _varint(block, position)
         key = key[:shared] + block[position : position + fresh]
+        if len(key) > _MAX_KEY_BYTES:
+            raise ValueError("a name is longer than 4 KiB")
         position += fresh
         yield key, block[position : position + length]
         position += length
@@ -155,6 +170,8 @@ def _entry(message: bytes) -> Entry:
             numbers[number] = value
     if numbers.get(3, 0) != 0:
         raise ValueError("it has more than one data file")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"an array has more than {_MAX_DIMENSIONS} dimensions")
     return Entry(numbers.get(1, 0), shape, numbers.get(4, 0), numbers.get(5, 0), numbers.get(6, 0))
 
 

@@ -16,12 +16,14 @@ from adding_problem import zoo
 from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError
 from adding_problem.models.lstm import AddingLSTM
-from adding_problem.models.own import OwnModel, accepted
+from adding_problem.models.own import OwnModel, accepted, names_a_module, source_digest
 from adding_problem.zoo import FAMILIES
 
-__all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "describe", "from_description", "named_in", "seeded"]
+__all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "describe", "from_description", "named_in", "names_a_module",
+           "seeded", "source_digest"]
 
 _LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
+_LONGEST_MEMORY = 10**12  # steps; it takes no memory, but must fit a float
 
 
 def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000) -> nn.Module:
@@ -104,8 +106,13 @@ def named_in(description: Mapping[str, Any]) -> str | None:
     return None if description.get("family") in FAMILIES else str(description.get("name"))
 
 
-def from_description(description: Mapping[str, Any], *, backend: str = "torch") -> nn.Module:
+def from_description(description: Mapping[str, Any], *, backend: str = "torch", most_layers: int = _LARGEST) -> nn.Module:
     """The model that `describe` described; its weights are to be loaded. One of the user's own is imported: see `named_in`.
+
+    Args:
+        description: of which `family` is text.
+        backend: `torch` or `native`.
+        most_layers: that a model of the zoo may have: building them takes time, however small they are.
 
     Raises:
         ValueError: when the description is not one of a model known here.
@@ -119,10 +126,11 @@ def from_description(description: Mapping[str, Any], *, backend: str = "torch") 
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
         with seeded(0):
-            return OwnModel.described(description, backend=backend)
+            return OwnModel.described({**description, "arguments": arguments}, backend=backend)
+    limits = {"memory": _LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
     for name, value in arguments.items():
-        if isinstance(value, int) and value > _LARGEST and name != "memory":
-            raise ValueError(f"{name}: expected at most {_LARGEST}, found {value}")
+        if isinstance(value, int) and value > (most := limits.get(name, _LARGEST)):
+            raise ValueError(f"{name}: expected at most {most}, found {value}")
     try:
         with seeded(0):
             return _of_family(family, arguments, seed=0, backend=backend, length=1000)

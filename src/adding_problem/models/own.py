@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 from adding_problem.errors import ConfigError, ModelError, nearest
 from adding_problem.zoo import PLUGINS
 
-__all__ = ["OwnModel", "accepted"]
+__all__ = ["OwnModel", "accepted", "names_a_module", "source_digest"]
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 class OwnModel(nn.Module):
@@ -122,7 +124,7 @@ class OwnModel(nn.Module):
             return None
         raise ModelError(
             self.name, f"predictions ({len(x)}, 1) or an output sequence of {x.shape[1]} steps for {_shape(x)}, which is (B, T, 2)",
-            f"shape {_shape(output)}", f"return one of these; {_layout_hint(self.layout)}")
+            f"shape {_shape(output)}", f"{_shape_hint(output, len(x))}; {_layout_hint(self.layout)}")
 
     @torch.no_grad()
     def _first_output(self) -> tuple[Tensor, Tensor]:
@@ -133,6 +135,29 @@ class OwnModel(nn.Module):
         except ModelError:
             full = torch.rand(3, self.length, 2)
             return full, self._output(full)
+
+
+def names_a_module(name: str) -> bool:
+    """Whether a name is that of an nn.Module or of a class of them: building one calls no other function.
+
+    Raises:
+        ConfigError: when it cannot be imported.
+    """
+    target = _found(name)
+    return isinstance(target, nn.Module) or (isinstance(target, type) and issubclass(target, nn.Module))
+
+
+def source_digest(name: str) -> str | None:
+    """SHA-256 of the file that holds a model, which may have changed since a run; None where there is no such file."""
+    path, _, _ = name.rpartition(":")
+    try:
+        if not path.endswith(".py"):
+            with _importable(Path.cwd()):
+                spec = importlib.util.find_spec(path or name.rpartition(".")[0])
+            path = (spec and spec.origin) or ""
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (ImportError, OSError, ValueError):
+        return None
 
 
 def accepted(constructor: Callable[..., Any], context: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +178,16 @@ def _layout_hint(layout: str) -> str:
             "batch_first takes it, and bct (batch, 2, time)" if layout == "btc" else f"model.layout is {layout}")
 
 
+def _shape_hint(output: Tensor, batch: int) -> str:
+    if output.dim() == 1 and len(output) == batch:
+        return "return y[:, None] in place of y"
+    if output.dim() == 2 and len(output) == batch:
+        return f"end with nn.Linear({output.shape[1]}, 1), or return the output of every step"
+    if output.dim() == 3 and output.shape[1] == batch:
+        return "this looks like the state (layers, B, units) of a recurrent layer: return its output, which comes first"
+    return "return one of these"
+
+
 def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
@@ -160,7 +195,7 @@ def _shape(tensor: Tensor) -> str:
 def _told(error: Exception) -> str:
     """The exception in one line, with the place in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename != __file__]
+    own = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen")) and "site-packages" not in frame.filename]
     where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
@@ -230,6 +265,8 @@ def _found(name: str) -> Any:
         for plugin in metadata.entry_points(group=PLUGINS, name=name):
             return plugin.load()
         path, _, attribute = name.rpartition(":")
+        if name.endswith(".py") or (path.endswith(".py") and not Path(path).is_file()):
+            raise FileNotFoundError(f"no class is named in it: write {name}:Class" if name.endswith(".py") else f"there is no file {path}")
         if path.endswith(".py"):
             home = _module_of_file(Path(path))
         else:

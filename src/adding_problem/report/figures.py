@@ -119,7 +119,7 @@ def data(found: Collection, together: Sequence[Group], measured: Sequence[Measur
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in together],
-        "horizons": [{"name": name, **document} for name, document in found.horizons.items()],
+        "horizons": [_horizon(name, document) for name, document in found.horizons.items()],
         "models": [_model(one) for one in measured if not one.problem],
     }
 
@@ -147,10 +147,16 @@ def _curve(run: Run, points: int) -> dict[str, Any]:
 def _group(group: Group) -> dict[str, Any]:
     return {
         "method": group.method, "t": group.t, "n": len(group.runs), "solved": group.solved, "share": group.solved_interval,
-        "median": _finite(group.median_loss), "interval": group.loss_interval, "losses": group.losses,
+        "median": _finite(group.median_loss), "interval": group.loss_interval, "losses": [v for v in group.losses if math.isfinite(v)],
         "survival": {threshold: {unit: survival(group.runs, threshold, unit) for unit in UNITS} for threshold in ("1e-2", "1e-3")},
         "spent": {unit: _finite(max(run.spent(unit) for run in group.runs)) for unit in UNITS},
     }
+
+
+def _horizon(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A climb that diverged has NaN for the score of its last length."""
+    rungs = [{**rung, "mse": _finite(rung["mse"])} for rung in document["rungs"]]
+    return {"name": name, **document, "minutes": _finite(document["minutes"]), "rungs": rungs}
 
 
 def _model(one: Measured) -> dict[str, Any]:

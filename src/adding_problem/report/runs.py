@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import config as configuration
+from adding_problem import documents
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError
+from adding_problem.groups import Seed
 
 __all__ = ["UNITS", "Collection", "Run", "collect"]
 
@@ -39,6 +40,7 @@ class Run:
         config: its configuration.
         rows: of `metrics.csv`; empty when no epoch was finished.
         finished: whether `result.json` is there.
+        stop_reason: why it ended; empty where it has not, or where the result does not tell.
         best: validation loss of the weights that were kept; of an unfinished run the lowest so far; NaN without any.
         reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
         versions: of the software, where the result tells.
@@ -50,6 +52,7 @@ class Run:
     config: RunConfig
     rows: Sequence[EpochRow]
     finished: bool
+    stop_reason: str
     best: float
     reached: dict[str, dict[str, float] | None]
     versions: dict[str, str]
@@ -65,6 +68,11 @@ class Run:
     def solved(self) -> bool:
         """Whether the weights that were kept have a validation loss below 1e-3."""
         return self.best < 1e-3
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended because it went badly, not because its time was over: see `groups.Seed`."""
+        return Seed(self.config.seed, tuple(self.rows), None, self.stop_reason).failed
 
     def spent(self, unit: str) -> float:
         """Training that the whole run took, in a unit of `UNITS`."""
@@ -109,7 +117,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         if (path / _HORIZON).is_file():
             try:
                 horizons[names[path]] = _read_horizon(path / _HORIZON)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 left_out.append(f"{path / _HORIZON}: is damaged ({error})")
     if not runs:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
@@ -147,7 +155,7 @@ def _read(path: Path, name: str) -> Run:
         machine = ", ".join(str(result[key]) for key in ("processor", "device", "backend") if result.get(key))
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
-    return Run(name, path, config, rows, finished, best, reached, versions, machine)
+    return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine)
 
 
 def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
@@ -164,16 +172,20 @@ def _read_horizon(path: Path) -> dict[str, Any]:
         text = stream.read(_MOST_BYTES + 1)
     if len(text) > _MOST_BYTES:
         raise ValueError("larger than 8 MiB")
-    document = json.loads(text)
-    rungs = [
-        {"t": int(rung["t"]), "mse": float(rung["mse"]), "solved": bool(rung["solved"]),
-         **{unit: float(rung[unit]) for unit in ("sequence_steps", "seconds")},
-         "reached": {name: cost and {unit: float(cost[unit]) for unit in ("sequence_steps", "seconds")}
-                     for name, cost in dict(rung["reached"]).items()}}
-        for rung in document["rungs"]
-    ]
-    return {"horizon": document["horizon"] and int(document["horizon"]), "minutes": float(document["minutes"]), "rungs": rungs,
-            "variant": str(document["variant"]), "seed": int(document["seed"])}
+    document = documents.parsed(text, documents.HORIZON)
+    return {"horizon": document["horizon"], "minutes": float(document["minutes"]), "variant": document["variant"],
+            "seed": int(document["seed"]), "rungs": [_rung(rung) for rung in document["rungs"]]}
+
+
+def _rung(document: object) -> dict[str, Any]:
+    rung = documents.check(document, documents.RUNG)
+    reached = {threshold: rung["reached"][threshold] for threshold in ("1e-2", "1e-3")}
+    return {"t": rung["t"], "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
+            "reached": {threshold: cost and _climbs_cost(cost) for threshold, cost in reached.items()}}
+
+
+def _climbs_cost(values: dict[str, Any]) -> dict[str, float]:
+    return {unit: float(values[unit]) for unit in ("sequence_steps", "seconds")}
 
 
 # --- what tells methods apart ----------------------------------------------------------------------------------------

@@ -35,18 +35,19 @@ class Group:
 
     @property
     def losses(self) -> list[float]:
-        """Finite best validation losses."""
-        return [run.best for run in self.runs if math.isfinite(run.best)]
+        """Best validation losses; infinite where a run has none."""
+        return [run.best if math.isfinite(run.best) else math.inf for run in self.runs]
 
     @property
     def median_loss(self) -> float:
-        """Of the finite best validation losses; NaN without any."""
-        return statistics.losses(self.losses).median if self.losses else math.nan
+        """Of the best validation losses."""
+        return statistics.losses(self.losses).median
 
     @property
     def loss_interval(self) -> tuple[float, float] | None:
-        """95% bootstrap interval of the median; None for fewer than 3 seeds."""
-        return statistics.losses(self.losses).interval if self.losses else None
+        """95% interval of the median; None where there are too few seeds, or where an end of it is infinite."""
+        interval = statistics.losses(self.losses).interval
+        return interval if interval and math.isfinite(interval[1]) else None
 
     def median_cost(self, threshold: str, unit: str) -> float | None:
         """Cost that half of the runs needed at most, unsolved ones as censored; None when fewer than half came there."""
@@ -75,7 +76,8 @@ def survival(runs: Sequence[Run], threshold: str, unit: str) -> list[tuple[float
     """Kaplan and Meier's estimate (1958) of the share of runs that got below the threshold by a cost.
 
     Args:
-        runs: those that never got there count as censored at their end.
+        runs: those that never got there count as censored at their end; where that came because it went badly, at the end of
+            the longest run.
         threshold: `1e-2` or `1e-3`.
         unit: of the cost, one of `UNITS`.
 
@@ -83,7 +85,8 @@ def survival(runs: Sequence[Run], threshold: str, unit: str) -> list[tuple[float
         Steps (cost, share from there on), rising; empty when no run got there.
     """
     reached = [run.reached[threshold] for run in runs]
-    spent = [cost[unit] if cost else run.spent(unit) for run, cost in zip(runs, reached, strict=True)]
+    longest = max((end for run in runs if math.isfinite(end := run.spent(unit))), default=math.nan)
+    spent = [cost[unit] if cost else longest if run.failed else run.spent(unit) for run, cost in zip(runs, reached, strict=True)]
     known = [(cost, came is not None) for cost, came in zip(spent, reached, strict=True) if math.isfinite(cost)]
     if not known:  # imported models: nobody knows how long they were trained
         return []

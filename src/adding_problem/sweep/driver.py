@@ -19,7 +19,7 @@ from adding_problem.errors import AddingProblemError
 from adding_problem.sweep.job import Job, Outcome, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
 
-__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "SweepCutError", "SweepError", "raise_failures", "run"]
+__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepCutError", "SweepError", "raise_failures", "run"]
 
 SWEEP_FILE = "sweep.json"
 State = Literal["queued", "running", "done", "failed"]

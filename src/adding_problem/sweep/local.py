@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Sequence
-from multiprocessing import connection
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, resource_tracker
 from typing import Any
 
+from adding_problem.errors import Interrupted
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
 __all__ = ["LocalEngine", "usable_cores"]
@@ -52,8 +55,10 @@ class LocalEngine:
 
     def submit(self, job: Job) -> None:
         """Begin a job."""
-        worker = self._idle.pop() if self._idle else _Worker(self._task)
-        worker.pipe.send(job)
+        worker = self._taken_by_an_idle_one(job)
+        if worker is None:
+            worker = _Worker(self._task)
+            worker.pipe.send(job)
         self._busy[worker.pipe] = (worker, job)
 
     def running(self) -> set[str]:
@@ -73,6 +78,18 @@ class LocalEngine:
             ended.append((job.name, outcome))
         return ended
 
+    def _taken_by_an_idle_one(self, job: Job) -> _Worker | None:
+        """The worker that has the job now. Those that were killed while they had none go, which counts against no run."""
+        while self._idle:
+            worker = self._idle.pop()
+            try:
+                worker.pipe.send(job)
+                return worker
+            except OSError:
+                worker.ask_to_end()
+                worker.stop()
+        return None
+
 
 class _Worker:
     """A process and the pipe to it."""
@@ -82,7 +99,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, task), daemon=True)
-        self._process.start()
+        with _without_ctrl_c():
+            self._process.start()
         theirs.close()
 
     def obituary(self) -> str:
@@ -106,17 +124,32 @@ class _Worker:
             self._process.kill()
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started inside never gets a Ctrl-C, which would print a traceback while it is still importing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # or else the first start does it, and older Pythons let the signal in again there
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Any, task: Task) -> None:
     """What a worker process does: jobs, until the pipe is closed."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches the whole group of a terminal; the driver alone answers it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(task(job))
+    try:
+        while True:
+            pipe.send(task(pipe.recv()))
+    except (EOFError, ConnectionError):  # the driver has closed the pipe
+        return
+    except KeyboardInterrupt as stop:  # the checkpoint is written; a traceback would only bury what the driver says
+        sys.exit(stop.exit_code if isinstance(stop, Interrupted) else 128 + signal.SIGINT)
 
 
 def _end_with_parent() -> None:

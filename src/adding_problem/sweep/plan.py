@@ -14,6 +14,7 @@ from typing import Any
 from adding_problem import config as configuration
 from adding_problem.config import COMMAND_LINE, RunConfig
 from adding_problem.errors import ConfigError
+from adding_problem.task import sequence_width
 
 __all__ = ["PlannedRun", "most_sequence_steps", "read"]
 
@@ -76,7 +77,8 @@ def most_sequence_steps(config: RunConfig) -> int:
     """Upper bound of a run's training: it ends earlier where it is solved or stops early."""
     data, train = config.dataset, config.train
     sequences = train.epochs * (train.epoch_steps * train.batch if data.stream else data.n_train)
-    return min(sequences * data.t, train.budget_steps or sequences * data.t)
+    steps = sequences * sequence_width(data.t, data.variant)
+    return min(steps, train.budget_steps or steps)
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
@@ -145,8 +147,6 @@ def _planned(
     fixed: Mapping[str, Any], varies: Mapping[str, Any], overrides: Mapping[str, Any], out: str | None, source: str
 ) -> PlannedRun:
     values = {"threads": 1, **fixed, **varies}
-    if "validate.seed" not in values and values.get("seed") == RunConfig().validate.seed:
-        values["validate.seed"] = RunConfig().validate.seed + 1
     try:
         config = configuration.load(None, values)
     except ConfigError as error:

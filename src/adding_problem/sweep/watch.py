@@ -7,20 +7,23 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from adding_problem import files, lock
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import RunFolderError
+from adding_problem.errors import RunFolderError, shown
 from adding_problem.statistics import short_count
-from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry
+from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry, State
 from adding_problem.sweep.job import Job, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
 
@@ -28,9 +31,45 @@ __all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
 
 _REDRAW_SECONDS, _WATCH_SECONDS = 0.5, 2.0
 _SILENT_SECONDS = 120.0  # an unfinished run that has written nothing for so long is called silent
+_ABANDONED_SECONDS = 30.0  # a driver writes its sweep's file every second or so while it lives
+_FOLDED = ("run", "why")
 _COLUMNS = ("run", "state", "epoch", "steps", "seconds", "now", "lowest", "new data", "last word", "why")
-_ORDER = {"running": 0, "silent": 1, "failed": 2, "done": 3, "queued": 4}
-_COLORS = {"running": "cyan", "silent": "yellow", "failed": "red", "done": "green", "queued": "dim"}
+# Columns that a narrow terminal goes without, in this order.
+_DISPENSABLE = ("last word", "now", "seconds", "epoch", "steps", "why", "new data", "lowest")
+_FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
+_ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "done": 4, "queued": 5}
+_COLORS = {"running": "cyan", "silent": "yellow", "cut": "yellow", "failed": "red", "done": "green", "queued": "dim"}
+_MAX_SWEEP_BYTES = 64 << 20  # ten thousand runs have a few MiB
+
+
+def _is_folder_name(value: object) -> bool:
+    """Of one folder inside the sweep's, and nothing that leads out of it."""
+    return isinstance(value, str) and value.isprintable() and value[:1] not in ("", ".") and Path(value).name == value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_count(value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_folder_name,
+    "digest": lambda value: isinstance(value, str),
+    "varies": lambda value: isinstance(value, dict),
+    "most_sequence_steps": lambda value: type(value) is int,  # of a run without a budget it may be any number
+    "state": lambda value: value in get_args(State),
+    "deaths": _is_count,
+    "message": lambda value: isinstance(value, str),
+    "traceback": lambda value: isinstance(value, str),
+    "best_val_loss": lambda value: value is None or _is_number(value),
+    "mse": lambda value: value is None or _is_number(value),
+    "seconds": _is_number,
+    "sequence_steps": _is_count,
+}
+"""What the fields of an `Entry` may hold."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +95,10 @@ def look(folder: Path) -> list[Line]:
         RunFolderError: when there is none, or `sweep.json` is damaged.
     """
     if (folder / SWEEP_FILE).is_file():
-        return [_line_of(folder, entry) for entry in _entries(folder)]
+        driven = _driven(folder)
+        return [_line_of(folder, entry, driven=driven) for entry in _entries(folder)]
     paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
-    lines = [_on_disk(path, path.name) for path in paths if RunFolder(path).config_copy.is_file()]
+    lines = [_on_disk(path, path.name, under_way=lock.held(path)) for path in paths if RunFolder(path).config_copy.is_file()]
     if not lines:
         raise RunFolderError(folder, "holds neither a sweep nor a run", "give the folder of a sweep, of runs, or of one run")
     return lines
@@ -74,16 +114,44 @@ def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group
         head.append(f"; best MSE {best:.2e} ({name})")
     ordered = sorted(lines, key=lambda line: _ORDER[line.state])
     shown = ordered[:limit]
-    rows = [_cells(line) for line in shown]
-    columns = [name for name in _COLUMNS if any(row.get(name) for row in rows)]
-    table = Table()
-    for name in columns:
-        table.add_column(name, no_wrap=name != "run", overflow="fold")
-    for line, row in zip(shown, rows, strict=True):
-        # Text, not markup: names come from whatever a configuration says.
-        table.add_row(*(Text(row.get(name, "")) for name in columns), style=_COLORS[line.state])
     rest = Text(f"and {len(ordered) - len(shown):,} more", style="dim") if len(shown) < len(ordered) else Text()
-    return Group(head, table, rest)
+    return Group(head, _RunTable(shown), rest)
+
+
+@dataclass(frozen=True)
+class _RunTable:
+    """A table of runs, with the columns that the console has room for."""
+
+    lines: Sequence[Line]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = [_cells(line) for line in self.lines]
+        widths = {name: max(cell_len(row.get(name, "")) for row in rows) for name in _COLUMNS if any(row.get(name) for row in rows)}
+        if not console.is_terminal:  # a file has no width of its own: the console is made as wide as all of it
+            console.width = max(console.width, _width(widths))
+            options = options.update(width=console.width)
+        columns = _fitting(widths, options.max_width)
+        table = Table()
+        for name in columns:
+            table.add_column(name, no_wrap=name not in _FOLDED, overflow="fold")
+        for line, row in zip(self.lines, rows, strict=True):
+            # Text, not markup: names come from whatever a configuration says.
+            table.add_row(*(Text(row.get(name, "")) for name in columns), style=_COLORS[line.state])
+        yield from console.render(table, options.update(width=min(_width(widths), options.max_width)))
+
+
+def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
+    """The columns to show, given how wide the cells of each are."""
+    columns = {name: min(width, _FOLDED_WIDTH) if name in _FOLDED else width for name, width in widths.items()}
+    for name in _DISPENSABLE:
+        if _width(columns) > room:
+            columns.pop(name, None)
+    return list(columns)
+
+
+def _width(columns: Mapping[str, int]) -> int:
+    """Of a table with these columns, each as wide as its cells or its heading, and their borders."""
+    return 1 + sum(max(width, cell_len(name)) + 3 for name, width in columns.items())
 
 
 def follow(folder: Path, console: Console) -> None:
@@ -175,24 +243,46 @@ def _time_left(board: Board) -> str:
 
 def _entries(folder: Path) -> list[Entry]:
     try:
-        document = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
-        names = {field.name for field in dataclasses.fields(Entry)}
-        return [Entry(**{name: value for name, value in entry.items() if name in names}) for entry in document["runs"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        document = json.loads(files.read_bounded(folder / SWEEP_FILE, _MAX_SWEEP_BYTES))
+        return [_entry(fields) for fields in document["runs"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RunFolderError(folder, f"{SWEEP_FILE} is damaged ({error})", "delete it: a second sweep writes it anew") from None
 
 
-def _line_of(folder: Path, entry: Entry) -> Line:
-    """From the entry; from the run's own files while it is under way."""
+def _entry(fields: dict[str, Any]) -> Entry:
+    """One run of `sweep.json`, which may come from a stranger.
+
+    Raises:
+        ValueError, TypeError: when a field is of another kind than the driver writes, or one is missing.
+    """
+    for name, fits in _FITS.items():
+        if name in fields and not fits(fields[name]):
+            raise ValueError(f"{name}: {shown(fields[name])}")
+    return Entry(**{name: fields[name] for name in _FITS if name in fields})
+
+
+def _driven(folder: Path) -> bool:
+    """Whether a driver is at work on the sweep."""
+    with suppress(OSError):
+        return time.time() - (folder / SWEEP_FILE).stat().st_mtime < _ABANDONED_SECONDS
+    return False
+
+
+def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
+    """From the entry; from the run's own files while it is under way.
+
+    A driver knows of its runs on other machines, which hold no lock here.
+    """
     if entry.state == "running":
-        line = _on_disk(folder / entry.name, entry.name)
-        return dataclasses.replace(line, state="silent" if line.state == "silent" else "running")
+        path = folder / entry.name
+        line = _on_disk(path, entry.name, under_way=driven or lock.held(path))
+        return dataclasses.replace(line, state="running") if driven and line.state == "done" else line  # it is being scored
     closed = entry.state in ("done", "failed")
     return Line(entry.name, entry.state, None, entry.sequence_steps if closed else None, entry.seconds if closed else None,
                 None, entry.best_val_loss, entry.mse, None, entry.message)
 
 
-def _on_disk(path: Path, name: str) -> Line:
+def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
     folder = RunFolder(path)
     try:
         rows = folder.read_history()
@@ -202,7 +292,7 @@ def _on_disk(path: Path, name: str) -> Line:
     stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
     age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
     done = folder.result.is_file()
-    state = "done" if done else "running" if age is None or age < _SILENT_SECONDS else "silent"
+    state = "done" if done else "cut" if not under_way else "running" if age is None or age < _SILENT_SECONDS else "silent"
     if not rows:
         return Line(name, state, age=None if done else age, mse=mse)
     last, best = rows[-1], min(row.val_loss for row in rows)
@@ -224,7 +314,7 @@ def _score(line: Line) -> float:
 def _cells(line: Line) -> dict[str, str]:
     cells = {"run": line.name, "state": line.state}
     if line.state == "failed":
-        return cells | {"why": line.message.strip().partition("\n")[0][:60]}
+        return cells | {"why": "".join(filter(str.isprintable, line.message.strip().partition("\n")[0]))[:60]}
     return cells | {
         "epoch": "" if line.epoch is None else f"{line.epoch:,}",
         "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
