@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,9 @@ def test_an_interrupted_sweep_shows_no_traceback_of_a_worker(tmp_path: Path) -> 
     out = tmp_path / "a"
     path = write(tmp_path, TINY.replace("epochs: 12", "epochs: 100_000"))
     arguments = [sys.executable, "-m", "adding_problem", "sweep", "--config", str(path), "--out", str(out), "--workers", "1"]
-    cut = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    cut = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                           # A shell that runs these tests in the background has them ignore Ctrl-C.
+                           preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))  # noqa: PLW1509
     wait_for(lambda: list(out.glob("t=*/checkpoint*")))
     os.killpg(cut.pid, signal.SIGINT)  # as a terminal does
     errors = cut.communicate(timeout=60)[1]

@@ -163,7 +163,7 @@ def _begin(
     return _Work(config, state, checkpoints, device, interrupted)
 
 
-def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None) -> TrainingState:
+def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None = None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
     with runtime.building_a_model():
         model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
