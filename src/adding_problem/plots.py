@@ -35,7 +35,7 @@ _MOST_BANDS = 4  # curves of one panel that are drawn with their bands
 _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
 _MAX_CURVES_BYTES = 64 << 20
-_TICK_DISTANCE = 0.11  # of an axis, so that the labels of two lengths do not touch
+_TICK_DISTANCE = 0.55  # inches, so that the labels of two lengths do not touch
 _LEGEND_COLUMNS = 64  # characters of a method's name in a row of the legend
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
@@ -118,7 +118,7 @@ def draw_predictions(
 def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None = None) -> list[dict[str, Any]]:
     """Best loss against T, and every run's curves in small multiples, one panel per T.
 
-    Of several seeds the medians with 95% intervals, and when they had solved it.
+    Of several seeds the medians, with 95% intervals where they are enough and else the range, and when they had solved it.
 
     Args:
         path: where the picture goes; the suffix chooses the format (png, pdf, svg).
@@ -276,7 +276,8 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], co
     axes.set(xlabel="sequence length T", ylabel="mean squared error", yscale="log")
     _length_ticks(axes, [group.t for group in found] + [curves.t for curves in theirs])
     _whole_decades(axes, "y")
-    axes.set_title("Loss against the length, 95% intervals", fontsize=11)
+    intervals = any(group.losses.interval for group in found)
+    axes.set_title("Loss against the length" + (", medians with 95% intervals" if intervals else ""), fontsize=11)
     axes.legend(fontsize=9)
 
 
@@ -348,9 +349,10 @@ def _length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
     low, high = ordered[-1], ordered[0]
     places = {t: (math.log(t / low) / math.log(high / low) if log else (t - low) / (high - low)) if high > low else 0.0
               for t in ordered}
+    least = _TICK_DISTANCE * axes.figure.dpi / axes.bbox.width
     ticks = ordered[:1]
     for t in ordered[1:]:
-        if places[ticks[-1]] - places[t] >= _TICK_DISTANCE:
+        if places[ticks[-1]] - places[t] >= least:
             ticks.append(t)
     axes.set_xticks(ticks, [_short_length(t) for t in ticks])
     axes.set_xticks([], minor=True)
