@@ -74,7 +74,7 @@ _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
 def _difference(there: RunConfig, here: RunConfig) -> str:
     """The first few keys in which two configurations differ."""
     old, new = there.flat(), here.flat()
-    differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in ("artifacts", "logger", "model_formats")]
+    differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in configuration.WITHOUT_EFFECT]
     named = [f"{key}: {old.get(key)!s:.40} there, {new.get(key)!s:.40} now" for key in differing[:3]]
     return "; ".join(named + [f"and {len(differing) - 3} more"] * (len(differing) > 3))
 

@@ -81,6 +81,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
 
+WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minutes")
+"""Keys that say where, how often and in what formats results are written: no number depends on them."""
+
 COMMAND_LINE = "command line"
 
 
@@ -259,7 +262,9 @@ class RunConfig:
         A default of the model counts as if it had been written down.
         """
         values = self.to_dict()
-        del values["artifacts"], values["logger"], values["model_formats"], values["train"]["checkpoint_minutes"]
+        for key in WITHOUT_EFFECT:
+            section, _, name = key.rpartition(".")
+            del (values[section] if section else values)[name]
         values["model"]["arguments"] = zoo.completed(self.model.name, self.model.given)
         for key in ("hidden", "init", "memory"):
             del values["model"][key]

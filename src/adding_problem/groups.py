@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from adding_problem import statistics
 from adding_problem.artifacts import EpochRow, RunFolder
-from adding_problem.config import RunConfig
+from adding_problem.config import WITHOUT_EFFECT, RunConfig
 
 __all__ = ["THRESHOLDS", "Group", "Seed", "collect", "comparisons"]
 
@@ -21,8 +21,7 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 # How long a run may go on.
 _ENDINGS = {"train.epochs", "train.stop_val_loss", "train.budget_steps", "train.budget_minutes", "train.glimpse"}
 # Which seed, where and how the work is done and scored: runs that differ in these alone are of one group.
-_NOT_THE_METHOD = ("seed", "artifacts", "threads", "device", "backend", "logger", "model_formats", "train.checkpoint_minutes",
-                   "validate.seed", "validate.dt_length")
+_NOT_THE_METHOD = (*WITHOUT_EFFECT, "seed", "threads", "device", "backend", "validate.seed", "validate.dt_length")
 _COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
 
 
