@@ -24,7 +24,6 @@ import itertools
 import json
 import logging
 import os
-import platform
 import random
 import resource
 import shutil
@@ -630,7 +629,7 @@ def main() -> int:
 def record(path: Path, part: str, seed: int, outcome: Outcome) -> None:
     """Keep the outcome of a part and seed, and the sums over seeds."""
     document = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    document["machine"] = {"processor": runtime.processor(), "cores": os.cpu_count(), "platform": platform.platform()}
+    document["machine"] = {"processor": runtime.processor(), "cores": os.cpu_count()}
     document["versions"] = runtime.versions()
     seeds = document["parts"].setdefault(part, {}).setdefault("seeds", {})
     seeds[str(seed)] = outcome

@@ -1,7 +1,7 @@
 """A model of one's own on the adding problem: a gated running sum, in fifteen lines that know nothing of this package.
 
-    python -m adding_problem train    --model examples/own_model.py:GatedSum --recipe fast --dataset.t 200 --model.units 32
-    python -m adding_problem validate --model examples/own_model.py:GatedSum --recipe fast --dataset.t 1000 --model.units 32
+    adding-problem train    --model examples/own_model.py:GatedSum --recipe fast --dataset.t 200 --artifacts artifacts/sum
+    adding-problem validate --model examples/own_model.py:GatedSum --recipe fast --dataset.t 1000 --artifacts artifacts/sum
 
     h_t = h_{t-1} + sigmoid(W x_t + b) * (V x_t + c)
 """

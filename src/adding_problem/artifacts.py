@@ -150,7 +150,7 @@ class RunFolder:
         elif self.config_copy.exists():
             if (there := self.read_config()).digest != config.digest:
                 raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
-                                     "give --artifacts another folder, or --overwrite to delete that run")
+                                     "give --artifacts another folder, or delete that run (train --overwrite does)")
             if self.holds_finished(config):
                 return "finished"
             if resume and has_checkpoint:

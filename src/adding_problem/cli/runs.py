@@ -116,7 +116,8 @@ def horizon(arguments: Namespace) -> None:
     if "recipe" not in arguments and arguments.get("config") is None:
         arguments.recipe = "fast"
     if "artifacts" not in arguments and arguments.get("config") is None:
-        arguments.artifacts = "artifacts/horizon"
+        name = arguments.get("model.name") or config.ModelConfig().name
+        arguments.artifacts = f"artifacts/horizon/{name.replace(':', '.').rpartition('.')[2]}"
     run_config = _run_config(arguments)
     if run_config is None:
         return

@@ -107,10 +107,19 @@ class RayEngine:
         self._pending[remote.remote(job, self._desk, self._storage, self._task)] = job
 
     def running(self) -> set[str]:
-        """Names of the jobs that a worker has begun."""
+        """Names of the jobs that a worker has begun.
+
+        Raises:
+            BackendError: when the cluster is gone.
+        """
         if self._desk is not None and time.monotonic() - self._asked > _ASK_SECONDS:
             self._asked = time.monotonic()
-            self._begun |= self._ray.get(self._desk.begun.remote()) & {job.name for job in self._pending.values()}
+            try:
+                begun = self._ray.get(self._desk.begun.remote())
+            except self._ray.exceptions.RayError as error:
+                raise BackendError(f"engine: the Ray cluster was lost ({type(error).__name__})",
+                                   "start it again; then the same command goes on where each run stood") from None
+            self._begun |= begun & {job.name for job in self._pending.values()}
         return self._begun
 
     def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:

@@ -48,7 +48,7 @@ def read(path: str | Path, overrides: Mapping[str, Any] | None = None, out: str 
         runs:                      # each of these with every combination of the grid
           - {model.hidden: 50, train.learning_rate: 1e-2}
           - {model.hidden: 100}
-        artifacts: artifacts/mine  # the sweep's folder
+        artifacts: artifacts/wide  # the sweep's folder
 
     A run takes one thread unless `threads` says otherwise. Where a seed in the grid meets `validate.seed`'s default, that
     run's validation takes the next seed; where the file has set `validate.seed`, it is an error.
