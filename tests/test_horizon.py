@@ -73,6 +73,13 @@ def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
     assert [rung.sequence_steps for rung in resumed] == [rung.sequence_steps for rung in uncut]
 
 
+def test_a_climb_that_was_cut_under_a_small_budget_goes_on_under_a_larger_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        climb(tmp_path, [20], minutes=1e-4, following=lambda run: nullcontext(Interrupt(1)))
+    (rung,) = climb(tmp_path, [20])
+    assert rung.stop_reason == "solved"
+
+
 def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
     run = config.load(None, {"dataset.dt_length": 4000, "dataset.t": 4, "model.hidden": 16, "train.epochs": 40, "train.batch": 32,
                              "train.stop_val_loss": 8e-4, "validate.dt_length": 500, "threads": 1, "artifacts": str(tmp_path)})

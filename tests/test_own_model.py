@@ -75,6 +75,39 @@ class Fixed(nn.Module):
     def forward(self, x):
         return self.line(x.flatten(1))
 
+class Complex(nn.Module):
+    """A diagonal recurrence of complex numbers."""
+    def __init__(self):
+        super().__init__()
+        self.rates, self.input, self.out = nn.Parameter(torch.randn(4, dtype=torch.complex64) / 4), nn.Linear(2, 4), nn.Linear(4, 1)
+    def forward(self, x):
+        state = torch.zeros(len(x), 4, dtype=torch.complex64)
+        for step in self.input(x).unbind(1):
+            state = self.rates * state + step
+        return self.out(state.real)
+
+class Half(Last):
+    def forward(self, x):
+        return super().forward(x).bfloat16()
+
+def half_sequence():
+    return HalfSequence(2, 4, batch_first=True)
+
+class HalfSequence(nn.GRU):
+    def forward(self, x):
+        return super().forward(x)[0].bfloat16()
+
+class Masked(nn.Module):
+    """A causal average by a mask of 36 MB, which is no weight."""
+    def __init__(self):
+        super().__init__()
+        self.inputs = nn.Linear(2, 3)
+        self.register_buffer("mask", torch.ones(3000, 3000).tril(), persistent=False)
+        self.register_buffer("other", torch.ones(3000, 3000), persistent=False)
+    def forward(self, x):
+        mask = self.mask[: x.shape[1], : x.shape[1]]
+        return (mask / mask.sum(1, keepdim=True)) @ self.inputs(x)
+
 instance = batch_first()
 '''
 
@@ -157,6 +190,24 @@ def test_an_instance_that_was_imported_is_copied(file: Path, monkeypatch: pytest
     with torch.no_grad():
         next(first.parameters()).zero_()
     assert next(second.parameters()).any()
+
+
+def test_an_instance_that_was_imported_depends_on_the_seed_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    first, other, again = (build("mine.instance", seed=seed).state_dict() for seed in (1, 2, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_files_import_the_modules_beside_them(tmp_path: Path) -> None:
+    widths = {"a": 3, "b": 9}
+    for folder, units in widths.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sizes_of_mine.py").write_text(f"UNITS = {units}\n")
+        (tmp_path / folder / "mine.py").write_text("from sizes_of_mine import UNITS\nfrom torch import nn\n\n\n"
+                                                   "def gru():\n    return nn.GRU(2, UNITS, batch_first=True)\n")
+    for folder in "aba":
+        assert build(f"{tmp_path / folder / 'mine.py'}:gru").inner.hidden_size == widths[folder]
 
 
 def test_a_plug_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +307,14 @@ class ZeroReadout(Base):
     def __init__(self):
         super().__init__()
         nn.init.zeros_(self.out.weight)
+class Sparse(Base):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 2, sparse=True)
+    def forward(self, x): return super().forward(x + self.table(x[..., 1].long()))
+class ExtraState(Base):
+    def get_extra_state(self): return {"calls": 1}
+    def set_extra_state(self, state): pass
 def number(): return 3
 def lstm_time_first(): return nn.LSTM(2, 4)
 constant = 5
@@ -287,6 +346,8 @@ MISTAKES = {
     "Empty": (ModelError, "expected parameters to train, found none"),
     "FailsToBuild": (ModelError, "ZeroDivisionError: no units"),
     "Required": (ConfigError, r"model\.units: expected a value"),
+    "Sparse": (ModelError, r"(?s)a step of training.*sparse ones are not taken"),
+    "ExtraState": (ModelError, "(?s)a state_dict of tensors to keep, found AttributeError"),
     "number": (ModelError, r"a torch\.nn\.Module, found int"),
     "constant": (ConfigError, "a class, a factory or an instance"),
     "Bsae": (ConfigError, "did you mean 'Base'"),
@@ -348,7 +409,7 @@ def test_a_model_of_one_length_only(file: Path) -> None:
 # --- runs ---
 
 
-@pytest.mark.parametrize("name", ["Last", "Dropout", "tied", "batch_first"])
+@pytest.mark.parametrize("name", ["Last", "Dropout", "tied", "batch_first", "Complex", "Half", "half_sequence", "Masked"])
 def test_run_folder_round_trip(name: str, file: Path) -> None:
     run = run_of(file.parent, f"{file}:{name}")
     result = train.run(run)

@@ -69,6 +69,22 @@ def test_threads_that_torch_starts_inside_have_no_denormals_either() -> None:
     assert int(done.stdout) == 0
 
 
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_memory_that_does_not_suffice_is_told(backend: str, tmp_path: Path) -> None:
+    """A step over a million steps at batch 64 needs tens of GB; the process may have four."""
+    if backend == "native" and runtime.resolve_backend("auto", CPU) != "native":
+        pytest.skip("the native kernels are not installed")
+    program = ("import resource, sys\n"
+               "from adding_problem.cli import main\n"
+               "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+               "sys.exit(main(sys.argv[1:]))\n")
+    options = ["--model", "s6", "--recipe", "fast", "--curriculum.start", "null", "--curriculum.shortest", "1", "--dataset.t", "60000",
+               "--threads", "1", "--backend", backend, "--artifacts", "run"]
+    done = subprocess.run([sys.executable, "-c", program, "train", *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "memory: there is not enough" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_a_result_records() -> None:
     assert runtime.processor()
     assert {"python", "platform", "adding-problem", "torch", "numpy"} <= runtime.versions().keys()

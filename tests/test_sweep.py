@@ -323,6 +323,9 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
     folder.write_validation(folder.read_validation() | {"t": 40, "mse": 1.0})
     assert finished(job) is None
     assert perform(job) == first
+    folder.validation.write_text("{")
+    assert finished(job) is None
+    assert perform(job) == first
 
 
 def test_watching_a_folder_of_runs(tmp_path: Path) -> None:

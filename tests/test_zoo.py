@@ -180,6 +180,16 @@ def test_chunked_scan_keeps_zeros() -> None:
 # --- initialisations ---
 
 
+def test_gates_of_the_minlstm_that_are_both_shut_share_what_there_is() -> None:
+    """f / (f + i) in float64, where exp(-120) is no zero; in float32 it is 0 / 0."""
+    model = models.build_model(ModelConfig("minlstm", hidden=1, arguments={"layers": 1}))
+    drive = torch.tensor([[[-119.0, -120.0, 2.0]]])
+    kept, written = model._coefficients(drive)  # type: ignore[operator]
+    i, f = drive[0, 0, :2].double().exp()
+    assert kept.item() == pytest.approx((f / (f + i)).item(), rel=1e-5)
+    assert written.item() == pytest.approx((2 * i / (f + i)).item(), rel=1e-5)
+
+
 def test_chrono_initialisation_of_the_lstm() -> None:
     model = build("lstm", hidden=400, init="chrono", length=1000)
     _, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())  # type: ignore[union-attr, operator]
@@ -259,6 +269,13 @@ def test_wrong_arguments(values: dict[str, Any], message: str) -> None:
 
 
 def test_arguments_that_do_not_fit_each_other() -> None:
+    for values, message in [
+        ({"model.name": "lru", "model.r_min": 0.9995}, "r_min <= r_max <= 1"),
+        ({"model.name": "lru", "model.max_phase": 1e-7}, "a max_phase above 1e-06"),
+        ({"model.name": "tcn", "model.levels": 70}, "at most 40 levels"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            models.build_model(config.load(None, values).model)
     with pytest.raises(ConfigError, match="no multiple of 2 x 3 heads"):
         models.build_model(ModelConfig("transformer", arguments={"heads": 3}))
 

@@ -47,9 +47,10 @@ def lstm(
         y, float32 (B, T, H) or None; (hn, cn), float32 (B, H) each.
 
     Raises:
-        ValueError: for a wrong shape, type or device.
+        ValueError: for a wrong shape, type, device or interval.
     """
     _check_layer(x, w_ih, w_hh, bias, state)
+    _check_interval(checkpoint_every)
     h0, c0 = state or (None, None)
     # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
     x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
@@ -73,8 +74,7 @@ class LSTM(nn.LSTM):
 
     def __init__(self, *args: Any, checkpoint_every: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if checkpoint_every is not None and checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every: expected at least 1, found {checkpoint_every}")
+        _check_interval(checkpoint_every)
         self.checkpoint_every = checkpoint_every
 
     def forward(self, input: Any, hx: State | None = None) -> Any:
@@ -224,6 +224,11 @@ def _automatic_segment(call: LstmCall) -> int:
     if 4 * library().lstm_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
         return call.steps  # type: ignore[no-any-return]
     return min(512, max(16, math.isqrt(call.steps)))
+
+
+def _check_interval(checkpoint_every: int | None) -> None:
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every: expected at least 1, found {checkpoint_every}")
 
 
 def _check_layer(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: State | None) -> None:

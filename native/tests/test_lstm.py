@@ -314,6 +314,8 @@ def test_wrong_arguments_of_the_function() -> None:
         with pytest.raises(ValueError, match=message):
             lstm(**({"x": x, "w_ih": w_ih, "w_hh": w_hh} | change))
     with pytest.raises(ValueError, match="checkpoint_every"):
+        lstm(x, w_ih, w_hh, checkpoint_every=-1)
+    with pytest.raises(ValueError, match="checkpoint_every"):
         LSTM(2, 3, checkpoint_every=0)
 
 

@@ -88,9 +88,12 @@ def climb(
             spent = rungs[-1].seconds if rungs else 0.0
             if spent >= 60 * minutes:
                 return
-            run = _run_of(config, t, rungs, minutes - spent / 60)
-            with following(run) as listener:
-                result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
+            done = False
+            while not done:  # one that was cut under a smaller budget ends with that one, and is tried again
+                run = _run_of(config, t, rungs, minutes - spent / 60)
+                with following(run) as listener:
+                    result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
+                done = not _outgrown(_run_of(config, t, rungs, minutes - spent / 60))
             rungs.append(_rung(run, result, rungs))
             _leave(Path(config.artifacts), config, minutes, rungs)
             yield rungs[-1]

@@ -1,7 +1,7 @@
 """The rehearsal: what would spoil a run is found on two short lengths before it begins.
 
-A second model is built as the run will build its own and takes a few random sequences in evaluation mode, then one step
-back in training mode, and is thrown away.
+A second model is built as the run will build its own, takes a few random sequences in evaluation mode and one step of
+training, and is thrown away.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import time
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from adding_problem import models, runtime
+from adding_problem import descent, models, runtime
 from adding_problem.config import MIN_LENGTH, RunConfig
 from adding_problem.errors import ModelError
 from adding_problem.models import OwnModel
@@ -39,18 +40,19 @@ def check_model(config: RunConfig) -> None:
     backend = runtime.resolve_backend(config.backend, device)
     with runtime.cpu_settings(config.threads), models.seeded(config.seed):
         with runtime.building_a_model():
-            model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t)
-        model.to(device)
+            model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t, device=device)
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)
         if not any(p.requires_grad for p in model.parameters()):
             raise ModelError(config.model.name, "parameters to train", "none", "register them as nn.Parameter or submodules")
         trial = _Trial(config, model, device)
-        for length in trial.lengths():
+        lengths = trial.lengths()
+        for length in lengths:
             trial.evaluate(length)
             trial.differentiate(length)
         trial.lengthen()
+        trial.train(lengths[0])
 
 
 class _Trial:
@@ -115,6 +117,23 @@ class _Trial:
                 self._require(tuple(self._predict(x).shape) == (2, 1), x, "shape (2, 1)", "another at this length",
                               "let the model take any length")
 
+    def train(self, length: int) -> None:
+        """A step as the run will take it, and weights that its files can hold."""
+        self._model.train()
+        x = self._sequences(length)
+        try:
+            optimizer = descent.optimizer_for(self._config.train, self._model)
+            descent.step(self._config.train, self._model, optimizer, x, torch.zeros(_BATCH, 1, device=self._device))
+            weights = self._model.state_dict().items()
+            safetensors.torch.save({name: tensor.detach().flatten()[:1].cpu().clone() for name, tensor in weights})
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if runtime.out_of_memory(error):
+                raise
+            told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise self._error(x, "a step of training, and a state_dict of tensors to keep", told,
+                              "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
+                              "gives") from error
+
     def _takes(self, length: int) -> bool:
         try:
             with torch.no_grad():
@@ -132,7 +151,7 @@ class _Trial:
         except RuntimeError as error:
             raise self._error(x, "predictions that can be differentiated", f"RuntimeError: {error}",
                               "compute with torch operations, without detach() and without changing tensors in place") from error
-        return [y.detach(), *(g for g in grads if g is not None)]
+        return [y.detach(), *(g.to_dense() for g in grads if g is not None)]
 
     def _predict(self, x: Tensor) -> Tensor:
         y = self._model(x)

@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError
 
-__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "memory_bytes", "processor", "require_memory",
-           "resolve_backend", "resolve_device", "tune_allocator", "versions"]
+__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "memory_bytes", "out_of_memory", "processor",
+           "require_memory", "resolve_backend", "resolve_device", "tune_allocator", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
 
@@ -131,6 +131,28 @@ def building_a_model() -> Iterator[None]:
             yield
     except MemoryError as error:
         raise BackendError(f"memory: the model does not fit into this machine ({error})", "make the model smaller") from None
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A block that may need more memory than there is, on the CPU or another device.
+
+    Raises:
+        BackendError: when it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise BackendError(f"memory: there is not enough ({' '.join(str(error).split())[:200]})",
+                           "take a smaller train.batch, shorter sequences or a smaller model") from None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory, the CPU's or another device's, did not suffice."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
 
 
 class allocation_limit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801  (used as a function)

@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from adding_problem import interop, interruption, models, plots, rehearsal, runtime
+from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
-from adding_problem.config import RunConfig, TrainConfig
+from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
 from adding_problem.task import (
@@ -35,8 +35,6 @@ THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _log = logging.getLogger(__name__)
-_ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
-_RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
 _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
 
 
@@ -103,7 +101,8 @@ def run(
     if not overwrite and folder.holds_finished(config):
         result = _finished(folder, config)
     else:
-        rehearsal.check_model(config)
+        with runtime.enough_memory():
+            rehearsal.check_model(config)
         with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
             status = folder.open(config, resume=resume, overwrite=overwrite)
             if status == "finished":  # by the process that held the folder until now
@@ -127,8 +126,9 @@ def _from_start_to_end(
         machine = {"device": device.type, "backend": backend, "threads": threads}
         if config.model.name not in models.FAMILIES:
             machine["model_source"] = models.source_digest(config.model.name)
-        work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
-        reason = _train(work, listener)
+        with runtime.enough_memory():
+            work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
+            reason = _train(work, listener)
     ran_on = getattr(work.state.model, "backend", "torch")
     return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
@@ -166,22 +166,10 @@ def _begin(
 def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None = None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
     with runtime.building_a_model():
-        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t)
+        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
     origin = _load_start(model, start_from) if start_from is not None else None
-    model.to(device)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return TrainingState(model, _optimizer(config.train, trained), EarlyStopping(config.train.es_patience), Schedule.first(config),
-                         origin=origin)
-
-
-def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    match config.optimizer:
-        case "adam":
-            return torch.optim.Adam(parameters, lr=config.learning_rate, eps=_ADAM_EPSILON, fused=True)
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=config.learning_rate)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
+    return TrainingState(model, descent.optimizer_for(config.train, model), EarlyStopping(config.train.es_patience),
+                         Schedule.first(config), origin=origin)
 
 
 def _finished(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
@@ -266,15 +254,7 @@ def _step(config: RunConfig, state: TrainingState, x: Tensor, y: Tensor) -> floa
     (group,) = state.optimizer.param_groups
     group["lr"] = state.schedule.learning_rate(config)
     with _randomness(config, state):
-        loss = nn.functional.mse_loss(state.model(x), y)
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if config.train.clip_value is not None:
-        nn.utils.clip_grad_value_(group["params"], config.train.clip_value)
-    if config.train.clip_norm is not None:
-        nn.utils.clip_grad_norm_(group["params"], config.train.clip_norm)
-    state.optimizer.step()
-    return loss.item()
+        return descent.step(config.train, state.model, state.optimizer, x, y)
 
 
 def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManager[None]:
@@ -325,7 +305,8 @@ def _squared_error(work: _Work, first: int, n: int) -> float:
     for x, y in batches(n, data.t, seed=seed, start=start + first, variant=data.variant,
                         batch=evaluation_batch(data.t), device=work.device):
         work.interruption.check()
-        total += (work.state.model(x) - y).double().square().sum().item()
+        error = (work.state.model(x) - y).cpu()  # MPS has no float64
+        total += error.double().square().sum().item()
     return total
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,10 @@ __all__ = ["kept_score", "load_model", "run", "score_once", "scores"]
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
 
-def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: str | None = None) -> nn.Module:
-    """The trained model of a run folder, on the CPU, float32 (B, T, 2) -> (B, 1).
+def load_model(
+    path: str, *, backend: str = "torch", device: torch.device | str = "cpu", trust: bool = False, own: str | None = None,
+) -> nn.Module:
+    """The trained model of a run folder, float32 (B, T, 2) -> (B, 1).
 
     Only safetensors and JSON are read, nothing that could execute. A model that is not of the zoo is imported by the name
     that the folder gives, and so only where the caller says that it may be.
@@ -39,6 +41,7 @@ def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: s
     Args:
         path: the run folder.
         backend: `torch`, or `native` for the faster kernels on a CPU.
+        device: where the model will compute.
         trust: import whatever model the folder names.
         own: the name of a model that the caller trusts anyway.
 
@@ -60,15 +63,15 @@ def load_model(path: str, *, backend: str = "torch", trust: bool = False, own: s
     except ValueError as error:
         raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
     size = sum(tensor.nbytes for tensor in weights.values())
-    named = models.named_in(description)
-    if description.get("family") == models.OwnModel.family and not trust and named != own:
+    named, not_of_the_zoo = models.named_in(description), description.get("family") == models.OwnModel.family
+    if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
                              "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
     try:
         # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
-        # more layers than there are tensors, as each layer has at least one.
-        with runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
-            model = models.from_description(description, backend=backend, most_layers=len(weights))
+        # more layers than there are tensors, as each layer has at least one. Code that is trusted may take what it takes.
+        with nullcontext() if not_of_the_zoo else runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
+            model = models.from_description(description, backend=backend, device=device, most_layers=len(weights))
         model.load_state_dict(weights)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise RunFolderError(path, f"model/ does not hold what model.json describes ({error})",
@@ -154,7 +157,10 @@ def kept_score(config: RunConfig) -> dict[str, Any] | None:
         return None
     asked = {"t": config.dataset.t, "variant": config.dataset.variant, "seed": config.validate.seed, "sequences": n,
              "model": folder.read_result().get("digest")}
-    score = folder.read_validation()
+    try:
+        score = folder.read_validation()
+    except RunFolderError:  # damaged: it is made anew
+        return None
     return score if asked.items() <= score.items() else None
 
 
@@ -163,8 +169,8 @@ def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Mo
     """The trained model on its device, while the configuration's threads are at work."""
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_settings(config.threads):
-        yield load_model(config.artifacts, backend=backend, trust=trust, own=own).to(device)
+    with runtime.cpu_settings(config.threads), runtime.enough_memory():
+        yield load_model(config.artifacts, backend=backend, device=device, trust=trust, own=own)
 
 
 @torch.no_grad()

@@ -212,12 +212,13 @@ def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
     name, path = run_config.model.name, arguments.get("config")
     if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.get("trust"):
         return
+    from adding_problem import runtime
     from adding_problem.models import names_a_module
 
     remedy = f"if you trust it, give --trust, or name it yourself: --model {name}"
     if Path(path).resolve().is_relative_to(Path(run_config.artifacts).resolve()):
         raise ConfigError("model.name", "a model of the zoo, in a file that came with a run folder", f"{name!r}, which would be "
                           "imported and run", remedy, path)
-    if not names_a_module(name):
+    if not names_a_module(name, runtime.resolve_device(run_config.device)):
         raise ConfigError("model.name", "a class or an instance of nn.Module, where a file names it", f"{name!r}, a function, which "
                           "would be called", remedy, path)

@@ -36,7 +36,8 @@ def lengths(arguments: Namespace) -> None:
     table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
     for path in arguments.folders:
-        run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path)
+        # Where it was trained, a GPU for example, need not be here.
+        run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path, device="auto", backend="auto")
         with display.counting(escape(path), console) as counter:
             found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
         rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [score["mse"] for score in found]))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adding_problem import zoo
-from adding_problem.config import ModelConfig
+from adding_problem.config import LONGEST_MEMORY, ModelConfig
 from adding_problem.errors import ConfigError
 from adding_problem.models.lstm import AddingLSTM
 from adding_problem.models.own import OwnModel, accepted, names_a_module, source_digest
@@ -23,11 +23,12 @@ __all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "describe", "fro
            "seeded", "source_digest"]
 
 _LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
-_LONGEST_MEMORY = 10**12  # steps; it takes no memory, but must fit a float
 
 
-def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000) -> nn.Module:
-    """The model of a configuration, freshly initialised on the CPU.
+def build_model(
+    config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000, device: torch.device | str = "cpu",
+) -> nn.Module:
+    """The model of a configuration, freshly initialised: on the CPU, so that every device has the same weights, then moved.
 
     Args:
         config: name and arguments.
@@ -35,6 +36,7 @@ def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", l
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
         length: T, which some initialisations prepare for. It, the backend and the seed are passed to those constructors
             that have an argument of that name.
+        device: where the model will compute.
 
     Raises:
         ConfigError: when there is no such model or it does not take these arguments.
@@ -51,8 +53,8 @@ def build_model(config: ModelConfig, *, seed: int = 0, backend: str = "torch", l
     """
     with seeded(seed):
         if config.name not in FAMILIES:
-            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length)
-        return _of_family(config.name, config.given, seed=seed, backend=backend, length=length)
+            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length, device=device)
+        return _of_family(config.name, config.given, seed=seed, backend=backend, length=length).to(device)
 
 
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
@@ -78,7 +80,8 @@ def seeded(seed: int) -> Iterator[None]:
     """
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        # A run on the CPU must not open the GPU; a seed set before that is opened holds from its first number on.
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):  # type: ignore[no-untyped-call]
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
@@ -106,12 +109,15 @@ def named_in(description: Mapping[str, Any]) -> str | None:
     return None if description.get("family") in FAMILIES else str(description.get("name"))
 
 
-def from_description(description: Mapping[str, Any], *, backend: str = "torch", most_layers: int = _LARGEST) -> nn.Module:
+def from_description(
+    description: Mapping[str, Any], *, backend: str = "torch", device: torch.device | str = "cpu", most_layers: int = _LARGEST,
+) -> nn.Module:
     """The model that `describe` described; its weights are to be loaded. One of the user's own is imported: see `named_in`.
 
     Args:
         description: of which `family` is text.
         backend: `torch` or `native`.
+        device: where the model will compute.
         most_layers: that a model of the zoo may have: building them takes time, however small they are.
 
     Raises:
@@ -126,13 +132,13 @@ def from_description(description: Mapping[str, Any], *, backend: str = "torch", 
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
         with seeded(0):
-            return OwnModel.described({**description, "arguments": arguments}, backend=backend)
-    limits = {"memory": _LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
+            return OwnModel.described({**description, "arguments": arguments}, backend=backend, device=device)
+    limits = {"memory": LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
     for name, value in arguments.items():
         if isinstance(value, int) and value > (most := limits.get(name, _LARGEST)):
             raise ValueError(f"{name}: expected at most {most}, found {value}")
     try:
         with seeded(0):
-            return _of_family(family, arguments, seed=0, backend=backend, length=1000)
+            return _of_family(family, arguments, seed=0, backend=backend, length=1000).to(device)
     except ConfigError as error:
         raise ValueError(str(error)) from None

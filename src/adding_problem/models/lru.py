@@ -23,6 +23,8 @@ from adding_problem.models.scan import scan_of
 
 __all__ = ["LRU", "AddingLRU"]
 
+_LEAST_PHASE = 1e-6  # of an eigenvalue at the start, for its logarithm
+
 
 class LRU(nn.Module):
     """One layer of complex diagonal recurrences, (B, T, H) -> (B, T, H).
@@ -36,9 +38,12 @@ class LRU(nn.Module):
 
     def __init__(self, hidden: int, states: int, *, r_min: float, r_max: float, max_phase: float, backend: str) -> None:
         super().__init__()
+        if not (r_min <= r_max <= 1 and max_phase > _LEAST_PHASE):
+            raise ValueError(f"expected r_min <= r_max <= 1 and a max_phase above {_LEAST_PHASE:g}, found {r_min:g}, {r_max:g} and "
+                             f"{max_phase:g}")
         squared = torch.empty(states).uniform_(r_min**2, r_max**2)
         self.nu = nn.Parameter((-squared.log() / 2).log())
-        self.theta = nn.Parameter(torch.empty(states).uniform_(1e-6, max_phase).log())
+        self.theta = nn.Parameter(torch.empty(states).uniform_(_LEAST_PHASE, max_phase).log())
         self.gamma = nn.Parameter((1 - squared).log() / 2)  # its logarithm
         # Complex matrices as their real part above (B) or beside (C) their imaginary part.
         self.input = nn.Parameter(torch.randn(2 * states, hidden) / math.sqrt(2 * hidden))
@@ -49,9 +54,10 @@ class LRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of all steps."""
         drive = nn.functional.linear(x, self.input) * self.gamma.exp().repeat(2)
-        # Phases in float64: at a million steps float32 leaves them too few digits.
-        steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float64)
-        phase = torch.outer(steps, self.theta.double().exp()).remainder(2 * math.pi).to(x.dtype)
+        # Phases in float64, which MPS has not: at a million steps float32 leaves them too few digits.
+        fine = torch.float32 if x.device.type == "mps" else torch.float64
+        steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=fine)
+        phase = torch.outer(steps, self.theta.to(fine).exp()).remainder(2 * math.pi).to(x.dtype)
         cos, sin = phase.cos(), phase.sin()
         turned = _turn(drive, cos, -sin)
         magnitude = torch.exp(-self.nu.exp()).repeat(2).expand_as(turned)

@@ -78,5 +78,6 @@ class AddingMinLSTM(_Minimal):
 
     def _coefficients(self, drive: Tensor) -> tuple[Tensor, Tensor]:
         write, keep, candidate = drive.chunk(3, dim=-1)
-        i, f = write.sigmoid(), keep.sigmoid()
-        return f / (f + i), i / (f + i) * candidate
+        # f' and i' as sigmoids of log f - log i and its negative: both gates may be too near to zero to divide by their sum.
+        kept = nn.functional.logsigmoid(keep) - nn.functional.logsigmoid(write)
+        return kept.sigmoid(), (-kept).sigmoid() * candidate

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adding_problem import runtime
 from adding_problem.errors import ConfigError, ModelError, nearest
 from adding_problem.zoo import PLUGINS
 
@@ -42,6 +44,7 @@ class OwnModel(nn.Module):
         arguments: of the constructor.
         layout: order of the axes that the module takes: `btc` is (batch, time, 2).
         seed, backend, length: passed to the constructor where it has an argument of that name.
+        device: where it will compute; it is tried there, for it may run nowhere else.
 
     Attributes:
         inner: the user's module.
@@ -51,17 +54,18 @@ class OwnModel(nn.Module):
     family = "own"
 
     def __init__(self, name: str, arguments: Mapping[str, Any], *, layout: str = "btc", seed: int = 0,
-                 backend: str = "torch", length: int = 1000) -> None:
+                 backend: str = "torch", length: int = 1000, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.name, self.arguments, self.layout, self.length = name, dict(arguments), layout, length
-        self.inner = _make(name, arguments, {"seed": seed, "backend": backend, "length": length})
+        device = torch.device(device)
+        self.inner = _make(name, device, arguments, {"seed": seed, "backend": backend, "length": length}).to(device)
         self.readout: nn.Linear | None = None
-        width = self._probe()
+        width = self._probe(device)
         if width is not None:
-            self.readout = nn.Linear(width, 1)
+            self.readout = nn.Linear(width, 1).to(device)
 
     @classmethod
-    def described(cls, description: Mapping[str, Any], *, backend: str) -> OwnModel:
+    def described(cls, description: Mapping[str, Any], *, backend: str, device: torch.device | str) -> OwnModel:
         """The model of a `description`.
 
         Raises:
@@ -70,7 +74,7 @@ class OwnModel(nn.Module):
         name, layout, length = (description.get(key) for key in ("name", "layout", "length"))
         if not (isinstance(name, str) and layout in _AXES and isinstance(length, int) and length > 1):
             raise ValueError(f"expected name, layout and length of a model, found {name!r}, {layout!r} and {length!r}")
-        return cls(name, description["arguments"], layout=str(layout), backend=backend, length=length)
+        return cls(name, description["arguments"], layout=str(layout), backend=backend, length=length, device=device)
 
     def description(self) -> dict[str, Any]:
         """What `described` needs."""
@@ -80,7 +84,7 @@ class OwnModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
         output = self._output(x)
-        return output if self.readout is None else self.readout(self._last_step(output))
+        return output.float() if self.readout is None else self.readout(self._last_step(output).float())
 
     def _output(self, x: Tensor) -> Tensor:
         """What the module gives, or the first part of it.
@@ -92,6 +96,8 @@ class OwnModel(nn.Module):
         try:
             output = self.inner(shown)
         except Exception as error:
+            if runtime.out_of_memory(error):
+                raise
             raise ModelError(self.name, f"an output for sequences {_shape(shown)}", _told(error),
                              f"mend the model; {_layout_hint(self.layout)}") from error
         if isinstance(output, Sequence) and output:
@@ -104,7 +110,7 @@ class OwnModel(nn.Module):
     def _last_step(self, output: Tensor) -> Tensor:
         return output.permute(_AXES[self.layout])[:, -1]
 
-    def _probe(self) -> int | None:
+    def _probe(self, device: torch.device) -> int | None:
         """H where the module gives a sequence of H units, None where it gives the prediction itself.
 
         Lazy modules get their parameters here.
@@ -115,7 +121,7 @@ class OwnModel(nn.Module):
         training = self.inner.training
         self.inner.eval()
         try:
-            x, output = self._first_output()
+            x, output = self._first_output(device)
         finally:
             self.inner.train(training)
         if output.dim() == 3 and output.permute(_AXES[self.layout]).shape[:2] == x.shape[:2]:
@@ -127,23 +133,23 @@ class OwnModel(nn.Module):
             f"shape {_shape(output)}", f"{_shape_hint(output, len(x))}; {_layout_hint(self.layout)}")
 
     @torch.no_grad()
-    def _first_output(self) -> tuple[Tensor, Tensor]:
+    def _first_output(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """An input and the module's output; a short one unless the module takes no other length than its own."""
-        short = torch.rand(3, min(_SHORT, self.length), 2)
+        short = torch.rand(3, min(_SHORT, self.length), 2).to(device)
         try:
             return short, self._output(short)
         except ModelError:
-            full = torch.rand(3, self.length, 2)
+            full = torch.rand(3, self.length, 2).to(device)
             return full, self._output(full)
 
 
-def names_a_module(name: str) -> bool:
-    """Whether a name is that of an nn.Module or of a class of them: building one calls no other function.
+def names_a_module(name: str, device: torch.device) -> bool:
+    """Whether a name is that of an nn.Module or of a class of them: building one, for this device, calls no other function.
 
     Raises:
         ConfigError: when it cannot be imported.
     """
-    target = _found(name)
+    target = _found(name, device)
     return isinstance(target, nn.Module) or (isinstance(target, type) and issubclass(target, nn.Module))
 
 
@@ -203,7 +209,7 @@ def _told(error: Exception) -> str:
 # --- finding and building --------------------------------------------------------------------------------------------
 
 
-def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> nn.Module:
+def _make(name: str, device: torch.device, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> nn.Module:
     """The user's module: a copy of an instance, or what a class or factory gives.
 
     Raises:
@@ -211,7 +217,7 @@ def _make(name: str, arguments: Mapping[str, Any], context: Mapping[str, Any]) -
         ModelError: when the constructor fails or gives no module.
     """
     _forget_keras_names()
-    target = _found(name)
+    target = _found(name, device)
     if isinstance(target, nn.Module):
         if arguments:
             raise ConfigError(f"model.{next(iter(arguments))}", "no arguments for an instance", f"{name}, which is one",
@@ -255,16 +261,18 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
                                                                                      f"--model.{key} VALUE")
 
 
-def _found(name: str) -> Any:
-    """The class, factory or instance of a name.
+def _found(name: str, device: torch.device) -> Any:
+    """The class, factory or instance of a name, which will compute on this device.
 
     Raises:
         ConfigError: naming what could not be found or imported.
     """
+    # Keras settles on a device when it is imported, and moves every input there.
+    os.environ.setdefault("KERAS_TORCH_DEVICE", device.type)
     try:
-        for plugin in metadata.entry_points(group=PLUGINS, name=name):
-            return plugin.load()
         path, _, attribute = name.rpartition(":")
+        for plugin in metadata.entry_points(group=PLUGINS, name=name):
+            path, attribute = plugin.module, plugin.attr
         if name.endswith(".py") or (path.endswith(".py") and not Path(path).is_file()):
             raise FileNotFoundError(f"no class is named in it: write {name}:Class" if name.endswith(".py") else f"there is no file {path}")
         if path.endswith(".py"):
@@ -277,7 +285,11 @@ def _found(name: str) -> Any:
         raise ConfigError("model.name", "a model that can be imported", f"{name}: {_told(error)}",
                           "write package.module.Class or path/to/file.py:Class, and check the path and the file") from error
     try:
-        return functools.reduce(getattr, attribute.split("."), home)
+        found = functools.reduce(getattr, attribute.split("."), home)
+        if isinstance(found, nn.Module) and not path.endswith(".py"):  # made when somebody first imported it: now from the seed
+            with _importable(Path.cwd()):
+                found = functools.reduce(getattr, attribute.split("."), importlib.reload(home))
+        return found
     except AttributeError:
         known = [key for key, value in vars(home).items() if callable(value) or isinstance(value, nn.Module)]
         raise ConfigError("model.name", f"a class, a factory or an instance in {path}", repr(attribute),
@@ -292,9 +304,19 @@ def _module_of_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
-    with _importable(path.resolve().parent):
+    folder = path.resolve().parent
+    _forget_namesakes(folder)
+    with _importable(folder):
         spec.loader.exec_module(module)
     return module
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Let a file import the modules beside it, and not those of the same names that stand beside another model's file."""
+    for beside in folder.glob("*.py"):
+        imported = getattr(sys.modules.get(beside.stem), "__file__", None) or str(beside)
+        if imported != str(beside) and beside.stem not in sys.stdlib_module_names and "site-packages" not in imported:
+            del sys.modules[beside.stem]
 
 
 @contextmanager

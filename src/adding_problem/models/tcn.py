@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations
 
 __all__ = ["AddingTCN"]
 
+_MOST_LEVELS = 40
 _WEIGHT_SCALE = 0.01  # standard deviation at the start of the shortcut and the readout, the authors'
 
 
@@ -31,6 +32,8 @@ class AddingTCN(nn.Module):
 
     def __init__(self, hidden: int, *, levels: int, kernel: int) -> None:
         super().__init__()
+        if levels > _MOST_LEVELS:
+            raise ValueError(f"expected at most {_MOST_LEVELS} levels, whose dilation is 2^{_MOST_LEVELS - 1} steps, found {levels}")
         self.hidden, self.levels, self.kernel = hidden, levels, kernel
         self.network = nn.Sequential(*(_Level(hidden if level else 2, hidden, kernel, 2**level) for level in range(levels)))
         self.readout = nn.Linear(hidden, 1)

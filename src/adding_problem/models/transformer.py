@@ -65,8 +65,9 @@ class _Layer(nn.Module):
 def _turned(z: Tensor) -> Tensor:
     """(B, heads, T, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t."""
     half = z.shape[-1] // 2
-    rates = _BASE ** (-torch.arange(half, device=z.device, dtype=torch.float64) / half)
-    angles = torch.outer(torch.arange(z.shape[-2], device=z.device, dtype=torch.float64), rates)
+    fine = torch.float32 if z.device.type == "mps" else torch.float64  # which MPS has not
+    rates = _BASE ** (-torch.arange(half, device=z.device, dtype=fine) / half)
+    angles = torch.outer(torch.arange(z.shape[-2], device=z.device, dtype=fine), rates)
     cos, sin = angles.cos().to(z.dtype), angles.sin().to(z.dtype)
     first, second = z.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

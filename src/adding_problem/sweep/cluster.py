@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -230,6 +231,10 @@ class _AtDesk:
 
 def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
     """What a Ray worker does with a job."""
+    import ray
+
+    if not ray.get_gpu_ids():  # none was asked for: `device: auto` must not take one that Ray has promised to others
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     desk.begin.remote(job.name)
     place: _Place = _Files(storage) if storage else _AtDesk(desk)
     with tempfile.TemporaryDirectory(prefix="adding-problem-") as path:

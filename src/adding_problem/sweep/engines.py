@@ -9,6 +9,7 @@ from typing import Literal
 
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import ConfigError
+from adding_problem.runtime import resolve_device
 from adding_problem.sweep.driver import Engine
 from adding_problem.sweep.local import LocalEngine, usable_cores
 from adding_problem.sweep.plan import PlannedRun
@@ -46,7 +47,7 @@ class Choice:
         """How many runs at a time, and where."""
         if self.engine == "ray":
             return f"{self.workers or 'as many as fit'} at a time on {self.address or 'a Ray cluster that is started here'}"
-        return f"{_workers(self.workers, _threads(runs))} at a time on this machine"
+        return f"{_local_workers(self, runs)} at a time on this machine"
 
 
 def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine]:
@@ -62,7 +63,13 @@ def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[
         here = choice.address is None and choice.workers is not None
         cpus = _workers(choice.workers, _threads(runs)) * _threads(runs) if here else None
         return RayEngine(choice.workers, choice.address, cpus, choice.gpus, choice.storage)
-    return LocalEngine(_workers(choice.workers, _threads(runs)))
+    return LocalEngine(_local_workers(choice, runs))
+
+
+def _local_workers(choice: Choice, runs: Sequence[PlannedRun]) -> int:
+    """As many as the cores can serve; one where runs share a device that is no CPU, unless the user says how many it holds."""
+    on_a_device = any(resolve_device(run.config.device).type != "cpu" for run in runs)
+    return 1 if on_a_device and choice.workers is None else _workers(choice.workers, _threads(runs))
 
 
 def _threads(runs: Sequence[PlannedRun]) -> int:

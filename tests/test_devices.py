@@ -1,0 +1,80 @@
+"""What can be held about GPUs without one: PyTorch's device `meta`, which computes shapes alone, stands in for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adding_problem import models, train
+from adding_problem.artifacts import RunFolder
+from adding_problem.config import ModelConfig
+from adding_problem.models import OwnModel
+from adding_problem.sweep import engines, plan
+from adding_problem.sweep.local import LocalEngine, usable_cores
+from tests.conftest import Command
+from tests.test_train import small
+
+ELSEWHERE = '''
+import torch
+from torch import nn
+
+class StateOfItsOwn(nn.Module):
+    """Makes its state on the GPU, as people write it."""
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(2, 4)
+    def forward(self, x):
+        state = torch.zeros(len(x), 4, device="meta")
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return state[:, None].expand(-1, x.shape[1], -1)
+'''
+
+
+def test_a_run_on_the_cpu_opens_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> None:
+        raise AssertionError("CUDA was opened")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", opened)
+    train.run(small(tmp_path / "run", train__epochs=1, device="cpu"))
+
+
+def test_the_weights_are_those_of_the_cpu_on_every_device() -> None:
+    for name in ("lstm", "s6"):
+        model = models.build_model(ModelConfig(name), device="meta")
+        assert {p.device.type for p in model.parameters()} == {"meta"}
+        assert model(torch.rand(3, 20, 2, device="meta")).shape == (3, 1)
+
+
+def test_a_users_model_is_tried_where_it_will_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ELSEWHERE)
+    model = models.build_model(ModelConfig(f"{tmp_path / 'mine.py'}:StateOfItsOwn"), device="meta")
+    assert isinstance(model, OwnModel)
+    assert model.readout is not None
+    assert model(torch.rand(3, 20, 2, device="meta")).shape == (3, 1)
+
+
+def test_runs_that_share_a_gpu_go_one_at_a_time_unless_the_user_says_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "sweep.yaml").write_text("threads: 1\ngrid: {seed: [0, 1]}\n")
+    runs = plan.read(tmp_path / "sweep.yaml")
+    for there, workers in ((False, usable_cores()), (True, 1)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert isinstance(engine := engines.build(engines.Choice("local"), runs), LocalEngine)
+        assert engine.workers == workers
+    assert isinstance(engine := engines.build(engines.Choice("local", workers=usable_cores()), runs), LocalEngine)
+    assert engine.workers == usable_cores()
+
+
+def test_lengths_scores_here_what_was_trained_on_a_gpu(tmp_path: Path, command: Command) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train.run(small(folder.path, train__epochs=1))
+    folder.config_copy.write_text(folder.config_copy.read_text().replace("device: auto", "device: cuda"))
+    folder.result.write_text(json.dumps(json.loads(folder.result.read_text()) | {"device": "cuda"}))
+    done = command("lengths", "run", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
+    assert done.returncode == 0, done.stderr
