@@ -11,7 +11,7 @@ Contenders: the recipe `fast` on the native kernels and on torch; the original's
 
 A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below
 `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
-lengths above 30,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
+lengths above 100,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
 and ranges over the solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
 second call leaves out the runs that the file holds with the same settings, and adds those of other settings to it.
 """
@@ -98,7 +98,7 @@ def _folder(arguments: argparse.Namespace, method: str, run: config.RunConfig) -
 
 def _tested(length: int, arguments: argparse.Namespace) -> int:
     """How many new sequences decide whether a fast run has solved it."""
-    return int(min(arguments.sequences, max(256, 3 * 10**8 // length)))
+    return int(min(arguments.sequences, max(256, 10**9 // length)))
 
 
 def experiment(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=10.0, help="budget of one fast run")
     parser.add_argument("--sequences", type=int, default=10_000, help="new sequences that decide whether a fast run has solved it; "
-                        "at lengths above 30,000 at most 300 million steps together")
+                        "at lengths above 100,000 a billion steps together")
     parser.add_argument("--set", type=lambda text: text.split("=", 1), nargs="+", default=[], metavar="KEY=VALUE",
                         help="configuration keys of the fast runs to change")
     parser.add_argument("--keep", help="folder for the run folders; a cut run there is resumed")
