@@ -297,6 +297,12 @@ def test_the_command_models(capsys: pytest.CaptureFixture[str]) -> None:
     for name in zoo.FAMILIES:
         assert name in out
     assert "41,301" in out
+    assert cli.main(["models", "s6", "gru"]) == 0
+    out = capsys.readouterr().out
+    assert "Mamba" in out
+    assert "Hochreiter" not in out
+    assert cli.main(["models", "grue"]) == 2
+    assert "did you mean 'gru'" in capsys.readouterr().err
 
 
 def test_the_learning_rates_are_those_that_the_league_found() -> None:

@@ -190,11 +190,12 @@ def _lengths(parser: ArgumentParser) -> None:
     parser.add_argument("--lengths", type=Length, nargs="+", default=[150, 500, 1000, 2000, 5000, 10000], help="lengths to test at")
     parser.add_argument("--sequences", type=PositiveInt, default=1000, help="new sequences for each")
     parser.add_argument("--out", type=str, default="lengths.png", help="picture to write: .png, .pdf or .svg")
+    parser.add_argument("--threads", type=PositiveInt, help="CPU threads (default: those of each run)")
     _add_trust(parser)
 
 
 def _models(parser: ArgumentParser) -> None:
-    """Nothing."""
+    parser.add_argument("names", type=str, nargs="*", help="models to tell about (default: all)")
 
 
 def _compare(parser: ArgumentParser) -> None:
@@ -264,7 +265,7 @@ COMMANDS = {
         "Score trained models at other lengths than their own: a table and a heatmap.", _lengths, tables.lengths),
     "models": Command(
         "list the models of the zoo",
-        "List the models of the zoo. Your own is named --model package.module.Class or --model path/to/file.py:Class.",
+        "List the models of the zoo: paper, parameters, cost, defaults and where these come from. Your own is named --model package.module.Class or --model path/to/file.py:Class.",
         _models, tables.models),
     "compare": Command(
         "draw several runs in one picture",

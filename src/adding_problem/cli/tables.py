@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config
-from adding_problem.errors import ConfigError
+from adding_problem import config, zoo
+from adding_problem.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from adding_problem.groups import Group
+    from adding_problem.zoo import Family
 
 __all__ = ["compare", "lengths", "models", "report"]
 
@@ -37,7 +40,9 @@ def lengths(arguments: Namespace) -> None:
     rows: list[tuple[str, list[float]]] = []
     for path in arguments.folders:
         # Where it was trained, a GPU for example, need not be here.
-        run_config = dataclasses.replace(RunFolder(path).read_config(), artifacts=path, device="auto", backend="auto")
+        read = RunFolder(path).read_config()
+        run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
+                                         threads=arguments.get("threads") or read.threads)
         with display.counting(escape(path), console) as counter:
             found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
         rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [score["mse"] for score in found]))
@@ -63,20 +68,37 @@ def _picture(arguments: Namespace, usual: str) -> Path:
 
 
 def models(arguments: Namespace) -> None:
-    """Print the zoo."""
+    """Print the zoo, or the models of it that were named, and the names of installed plug-ins."""
+    names = arguments.get("names") or list(zoo.FAMILIES)
+    for name in names:
+        if name not in zoo.FAMILIES:
+            raise ConfigError("models", "models of the zoo", repr(name), nearest(name, list(zoo.FAMILIES)), config.COMMAND_LINE)
     from rich.console import Console
     from rich.table import Column, Table
 
-    from adding_problem import models
+    table = Table(Column(no_wrap=True, style="bold"), "", box=None, show_header=False, padding=(0, 2, 1, 0))
+    for name in names:
+        table.add_row(name, _about(name, zoo.FAMILIES[name]))
+    Console(highlight=False).print(table)
+    if plugins := sorted(metadata.entry_points(group=zoo.PLUGINS).names):
+        print(f"installed plug-ins: {', '.join(plugins)}")
 
-    table = Table(Column("name", no_wrap=True), Column("parameters", justify="right"), "paper", "cost of a step", "defaults, and where from",
-                  show_lines=True)
-    for name, family in models.FAMILIES.items():
-        size = models.describe(models.build_model(config.ModelConfig(name)))["parameters"]
-        defaults = ", ".join(f"{key} {'-' if value is None else value}" for key, value in family.defaults.items())
-        parallel = "; steps in parallel" if family.parallel else "; step after step"
-        table.add_row(name, f"{size:,}", family.paper, family.cost + parallel, f"{defaults}; from {family.source}")
-    Console().print(table)
+
+def _about(name: str, family: Family) -> str:
+    """What there is to know of a model, a line each."""
+    from adding_problem.models import build_model, describe
+
+    size = describe(build_model(config.ModelConfig(name)))["parameters"]
+    order = "parallel over T" if family.parallel else "sequential"
+    lines = [family.paper, f"{size:,} parameters; {order}; a step costs {family.cost}",
+             f"{_listed(family.defaults)} ({family.source})"]
+    if family.fast:
+        lines.append(f"with recipe fast: {_listed(family.fast)}")
+    return "\n".join(lines)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.removeprefix('model.')} {'-' if value is None else value}" for key, value in values.items())
 
 
 def compare(arguments: Namespace) -> None:
