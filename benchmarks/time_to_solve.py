@@ -11,9 +11,10 @@ Contenders: the recipe `fast` on the native kernels and on torch; the original's
 
 A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below
 `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
-lengths above 100,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians
-and ranges over the solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
-second call leaves out the runs that the file holds with the same settings, and adds those of other settings to it.
+lengths above 100,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The
+original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians and ranges over the
+solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a second call leaves out the
+runs that the file holds with the same settings, and adds those of other settings to it.
 """
 
 from __future__ import annotations
