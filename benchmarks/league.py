@@ -24,7 +24,6 @@ import json
 import math
 import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import origin
 import torch
 from torch import nn
 
@@ -183,7 +183,7 @@ def draw(league: dict[str, Any], path: Path) -> None:
 
 def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[], None]) -> None:
     """Tune and climb what the league lacks, several at a time; then time every model, alone."""
-    origin = _origin()
+    program = _origin()
     entries = {entrant: league["models"].setdefault(entrant, {"climbs": {}}) for entrant in arguments.models}
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
         trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
@@ -195,7 +195,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             for seed in range(arguments.seeds) for entrant, entry in entries.items() if str(seed) not in entry["climbs"]}
         for done in as_completed(climbs):
             entrant, seed = climbs[done]
-            found = entries[entrant]["climbs"][str(seed)] = done.result() | origin
+            found = entries[entrant]["climbs"][str(seed)] = done.result() | program
             save()
             print(f"{entrant} seed {seed}: horizon {found['horizon']:,}", flush=True)
     for entrant, entry in entries.items():
@@ -207,8 +207,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
 
 def _origin() -> dict[str, str]:
     """Which program on which processor: a second call may be another's."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {"commit": commit, "processor": runtime.processor()}
+    return {"commit": origin.commit(), "processor": runtime.processor()}
 
 
 def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -313,11 +313,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         return worker(arguments.worker, arguments.threads)
+    import origin
+
     from adding_problem import runtime
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     machine = {"processor": runtime.processor(), "cores": len(os.sched_getaffinity(0)), "versions": runtime.versions(),
-               "commit": commit.strip(), "peers": PEERS_PYTHON.exists()}
+               "commit": origin.commit(), "peers": PEERS_PYTHON.exists()}
     print(json.dumps(machine), flush=True)
     sizes = [(64, 1000), (16, 150)] if arguments.quick else [(b, t) for t in (150, 1000, 10_000) for b in (16, 64, 256)]
     rounds = 3 if arguments.quick else arguments.rounds

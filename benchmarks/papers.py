@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import origin
+
 from adding_problem import runtime
 from adding_problem.groups import THRESHOLDS, Group, collect
 
@@ -39,13 +41,12 @@ def _row(group: Group) -> str:
 def record(paper: str, folder: Path, out: Path) -> None:
     """Keep every finished run of a paper's sweep as JSON, beside those of the other papers."""
     document = json.loads(out.read_text()) if out.exists() else {}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     runs = [{"method": group.method, "variant": group.variant, "t": group.t, "seed": seed.seed, "mse": seed.mse,
              "lowest_val_loss": seed.lowest, "stop_reason": seed.stop_reason,
              "sequences": seed.rows[-1].sequences, "sequence_steps": seed.rows[-1].sequence_steps, "seconds": seed.rows[-1].seconds,
              "sequences_to": {name: (row := seed.first_below(value)) and row.sequences for name, value in THRESHOLDS.items()}}
             for group in collect([result.parent for result in folder.glob("*/result.json")]) for seed in group.seeds]
-    document[paper] = {"commit": commit, "processor": runtime.processor(), "versions": runtime.versions(), "runs": runs}
+    document[paper] = {"commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions(), "runs": runs}
     out.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import origin
+
 from adding_problem import runtime
 from adding_problem.sweep import driver, plan
 from adding_problem.sweep.cluster import RayEngine
@@ -67,8 +69,7 @@ def main() -> None:
     if arguments.alone:
         print(json.dumps(measure(arguments.engines[0], arguments.runs, arguments.workers)))
         return
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": commit,
+    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": origin.commit(),
                                 "workers": arguments.workers, "engines": {}}
     for engine in arguments.engines:
         one, many = (measured(engine, n, arguments.workers) for n in (1, arguments.runs))

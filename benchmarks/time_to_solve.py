@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import origin
 from scipy.stats import binomtest
 
 from adding_problem import config, runtime, train, validate
@@ -204,7 +205,7 @@ def main() -> None:
     lengths = sorted(arguments.config) or arguments.lengths
     out = Path(f"{arguments.out}.json")
     runs: list[dict[str, Any]] = json.loads(out.read_text())["runs"] if out.exists() else []
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = origin.commit()
     machine = {"processor": runtime.processor(), "versions": runtime.versions()}
     print(json.dumps(machine | {"commit": commit}), flush=True)
     for length in lengths:

@@ -43,7 +43,7 @@ def test_a_run_on_the_cpu_opens_no_gpu(tmp_path: Path, monkeypatch: pytest.Monke
     train.run(small(tmp_path / "run", train__epochs=1, device="cpu"))
 
 
-def test_the_weights_are_those_of_the_cpu_on_every_device() -> None:
+def test_models_of_the_zoo_are_built_for_another_device() -> None:
     for name in ("lstm", "s6"):
         model = models.build_model(ModelConfig(name), device="meta")
         assert {p.device.type for p in model.parameters()} == {"meta"}

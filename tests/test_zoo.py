@@ -260,6 +260,7 @@ def test_attention_sees_no_order() -> None:
     ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
     ({"model.name": "gru", "model.init": "latch"}, "one of torch, chrono, found 'latch'"),
     ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
+    ({"model.name": "lstm", "model.memory": 10**12 + 1}, r"model\.memory: expected a whole number"),
     ({"model.name": "grue"}, r"model\.name: expected one of lstm.*\n.*did you mean 'gru'"),
     ({"model.name": "gru", "model.layout": "tbc"}, r"model\.layout: expected btc"),
 ])

@@ -165,6 +165,11 @@ def _ratio(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
+def in_one_line(error: BaseException) -> str:
+    """The kind and the message of an exception, without line breaks, the message cut to 300 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def shown(value: object) -> str:
     """A value in a message, cut to 60 characters."""
     try:

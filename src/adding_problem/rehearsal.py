@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adding_problem import descent, models, runtime
 from adding_problem.config import MIN_LENGTH, RunConfig
-from adding_problem.errors import ModelError
+from adding_problem.errors import ModelError, in_one_line
 from adding_problem.models import OwnModel
 from adding_problem.task import sample_batch
 
@@ -129,8 +129,7 @@ class _Trial:
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if runtime.out_of_memory(error):
                 raise
-            told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise self._error(x, "a step of training, and a state_dict of tensors to keep", told,
+            raise self._error(x, "a step of training, and a state_dict of tensors to keep", in_one_line(error),
                               "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
                               "gives") from error
 

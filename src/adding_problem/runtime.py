@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adding_problem.config import Backend, Device
-from adding_problem.errors import BackendError
+from adding_problem.errors import BackendError, in_one_line
 
 __all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "memory_bytes", "out_of_memory", "processor",
            "require_memory", "resolve_backend", "resolve_device", "tune_allocator", "versions"]
@@ -145,7 +145,7 @@ def enough_memory() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise BackendError(f"memory: there is not enough ({' '.join(str(error).split())[:200]})",
+        raise BackendError(f"memory: there is not enough ({in_one_line(error)})",
                            "take a smaller train.batch, shorter sequences or a smaller model") from None
 
 

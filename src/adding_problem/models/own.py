@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import runtime
-from adding_problem.errors import ConfigError, ModelError, nearest
+from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
 from adding_problem.zoo import PLUGINS
 
 __all__ = ["OwnModel", "accepted", "names_a_module", "source_digest"]
@@ -203,7 +203,7 @@ def _told(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen")) and "site-packages" not in frame.filename]
     where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+    return f"{in_one_line(error)}{where}"
 
 
 # --- finding and building --------------------------------------------------------------------------------------------

@@ -68,8 +68,9 @@ def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[
 
 def _local_workers(choice: Choice, runs: Sequence[PlannedRun]) -> int:
     """As many as the cores can serve; one where runs share a device that is no CPU, unless the user says how many it holds."""
-    on_a_device = any(resolve_device(run.config.device).type != "cpu" for run in runs)
-    return 1 if on_a_device and choice.workers is None else _workers(choice.workers, _threads(runs))
+    if choice.workers is None and any(resolve_device(device).type != "cpu" for device in {run.config.device for run in runs}):
+        return 1
+    return _workers(choice.workers, _threads(runs))
 
 
 def _threads(runs: Sequence[PlannedRun]) -> int:
