@@ -140,11 +140,15 @@ def test_through_a_storage(tmp_path: Path, cluster: Any) -> None:
         Sweep(failing, broken, cluster.address).end()
 
 
-def test_a_cluster_that_goes_away(tmp_path: Path, cluster: Any) -> None:
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["all of it", "its head's server alone"])
+def test_a_cluster_that_goes_away(tmp_path: Path, cluster: Any, all_of_it: bool) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(SLOW)
     sweep = Sweep(path, tmp_path / "out", cluster.address)
     wait_for(sweep.under_way)
-    cluster.shutdown()
+    if all_of_it:
+        cluster.shutdown()
+    else:  # no run is lost by that, but the driver's own process would be after a minute
+        cluster.head_node.kill_gcs_server()
     with pytest.raises(AssertionError, match=r"(?s)the Ray cluster was lost.*remedy: start it again"):
         sweep.end()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -29,6 +30,8 @@ __all__ = ["RayEngine"]
 _SYNC_SECONDS = 5.0  # between looks at a run's files; after a slow transfer ten times as long as that took
 _MOST_SYNC_SECONDS = 60.0
 _ASK_SECONDS = 0.5
+_TRY_SECONDS = 5.0  # between looks at the head, and the most that one takes
+_SILENCE_SECONDS = 30.0  # of the head; after 60 Ray ends the driver's process, without a word of the remedy
 _log = logging.getLogger(__name__)
 _ENDED_AT_ONCE = 256  # outcomes that one call fetches
 
@@ -71,8 +74,11 @@ class RayEngine:
         self._pending: dict[Any, Job] = {}
         self._begun: set[str] = set()
         self._asked = 0.0
+        self._question: Any = None
         self._ray: Any = None
         self._desk: Any = None
+        self._head = ""
+        self._tried = self._heard = 0.0
 
     def __enter__(self) -> RayEngine:
         try:
@@ -86,6 +92,8 @@ class RayEngine:
             raise BackendError(f"engine: the Ray cluster {self._address or 'of this machine'} does not answer ({error})",
                                "check --address; ray status shows a running cluster") from None
         self._ray = ray
+        self._head = ray.get_runtime_context().gcs_address
+        self._heard = time.monotonic()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -113,18 +121,42 @@ class RayEngine:
         Raises:
             BackendError: when the cluster is gone.
         """
-        if self._desk is not None and time.monotonic() - self._asked > _ASK_SECONDS:
-            self._asked = time.monotonic()
-            try:
-                begun = self._ray.get(self._desk.begun.remote())
-            except self._ray.exceptions.RayError as error:
-                raise BackendError(f"engine: the Ray cluster was lost ({type(error).__name__})",
-                                   "start it again; then the same command goes on where each run stood") from None
-            self._begun |= begun & {job.name for job in self._pending.values()}
+        if self._question is None and self._desk is not None and time.monotonic() - self._asked > _ASK_SECONDS:
+            self._question, self._asked = self._desk.begun.remote(), time.monotonic()
+        if self._question is not None:
+            self._listen()
+        if time.monotonic() - self._tried > _TRY_SECONDS:
+            self._tried = time.monotonic()
+            if not self._head_answers() and self._tried - self._heard > _SILENCE_SECONDS:
+                raise _lost(f"no answer from {self._head}")
         return self._begun
 
+    def _listen(self) -> None:
+        """Take the desk's answer if there is one by now: to wait for it would be for ever where the cluster is gone."""
+        answered, _ = self._ray.wait([self._question], timeout=0)
+        if answered:
+            try:
+                begun = self._ray.get(self._question)
+            except self._ray.exceptions.RayError as error:
+                raise _lost(type(error).__name__) from None
+            self._begun |= begun & {job.name for job in self._pending.values()}
+            self._question = None
+
+    def _head_answers(self) -> bool:
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _TRY_SECONDS).close()
+        except OSError:
+            return False
+        self._heard = time.monotonic()
+        return True
+
     def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
-        """Jobs that ended, as soon as there is one, at most after so many seconds."""
+        """Jobs that ended, as soon as there is one, at most after so many seconds.
+
+        Raises:
+            BackendError: when the cluster is gone.
+        """
         waiting = list(self._pending)
         ended, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ended:  # then whatever else has ended too
@@ -139,6 +171,9 @@ class RayEngine:
         except self._ray.exceptions.RayTaskError as error:
             return job.name, Outcome("failed", str(error.cause), str(error))
         except self._ray.exceptions.RayError as error:
+            # The driver's own node is gone, or the head: nothing can be begun again.
+            if isinstance(error, self._ray.exceptions.LocalRayletDiedError) or not self._head_answers():
+                raise _lost(type(error).__name__) from None
             return job.name, Outcome("died", f"its worker or node was lost ({type(error).__name__})")
         if self._storage and outcome.state == "done":
             RunFolder(job.config.artifacts).restore(_Files(self._storage).load(job.name))
@@ -161,6 +196,11 @@ class RayEngine:
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
         return self._ray.remote(_Desk).options(
             num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote(str(folder.resolve()))
+
+
+def _lost(why: str) -> BackendError:
+    return BackendError(f"engine: the Ray cluster was lost ({why})",
+                        "start it again; then the same command goes on where each run stood")
 
 
 class _Desk:
