@@ -1,8 +1,11 @@
 """The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as Markdown.
 
-    python benchmarks/papers.py --out docs/papers                   every paper, resumable: hours on two cores
+    python benchmarks/papers.py --out docs/papers                   every paper: hours on two cores
     python benchmarks/papers.py tallec2018 le2015 --out docs/papers these
-    python benchmarks/papers.py --table                             only print what is there
+    python benchmarks/papers.py --out docs/papers --table           only print what the record holds
+
+Every run is recorded as it ends, in one JSON for all papers. A second call, on another machine too, leaves out what is recorded
+and goes on from the run folders in `--keep` with what is not.
 
 Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own length). Costs are those at which the
 validation error first was below a threshold: median and range, Kaplan and Meier's where not every seed got there.
@@ -12,23 +15,66 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import math
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import origin
+from rich.console import Console
 
 from adding_problem import runtime
-from adding_problem.groups import THRESHOLDS, Group, collect
+from adding_problem.artifacts import EpochRow
+from adding_problem.groups import THRESHOLDS, Group, Seed, collect
+from adding_problem.sweep import driver, plan
+from adding_problem.sweep.local import LocalEngine, usable_cores
+from adding_problem.sweep.watch import SweepDisplay
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
+Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
 
-def table(folder: Path) -> str:
-    """A row for each method and length among a sweep's finished runs."""
+def hold(paper: str, records: Records, arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
+    """Do the runs of a paper's sweep that the record lacks; the names of those that failed."""
+    runs = {run.name: run for run in plan.read(CONFIGS / f"{paper}.yaml", out=str(arguments.keep / paper))}
+    left = [run for name, run in runs.items() if name not in records]
+    if not left:
+        return []
+    with SweepDisplay(Console()) as display:
+        def follow(board: driver.Board) -> None:
+            for name in {entry.name for entry in board.entries.values() if entry.state == "done"} - records.keys():
+                records[name] = record(runs[name])
+                save()
+            display.follow(board)
+
+        board = driver.run(left, LocalEngine(arguments.workers), follow=follow)
+    return [f"{paper}/{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state == "failed"]
+
+
+def record(run: plan.PlannedRun) -> dict[str, Any]:
+    """What a table asks of a finished run: its score, and the epochs in which it was first below a threshold, best, and last."""
+    (group,) = collect([run.config.artifacts])
+    (seed,) = group.seeds
+    best = min(seed.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf)
+    rows = {row.epoch: row for row in (*map(seed.first_below, THRESHOLDS.values()), best, seed.rows[-1]) if row}
+    method = [str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
+              for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
+    return {"method": ", ".join(method) or run.config.model.name, "variant": group.variant, "t": group.t, "seed": seed.seed,
+            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
+            "commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
+
+
+def table(records: Records) -> str:
+    """A row for each method and length."""
+    members: dict[tuple[str, int, str], list[Seed]] = {}
+    for run in sorted(records.values(), key=lambda run: (run["variant"], run["t"], run["method"], run["seed"])):
+        members.setdefault((run["variant"], run["t"], run["method"]), []).append(
+            Seed(run["seed"], tuple(EpochRow(**row) for row in run["rows"]), run["mse"], run["stop_reason"]))
     rows = ["| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
             "|---|---|---|---|---|---|---|"]
-    return "\n".join(rows + [_row(group) for group in collect([result.parent for result in folder.glob("*/result.json")])])
+    return "\n".join(rows + [_row(Group(method, variant, t, tuple(seeds))) for (variant, t, method), seeds in members.items()])
 
 
 def _row(group: Group) -> str:
@@ -38,36 +84,29 @@ def _row(group: Group) -> str:
             f"| {group.cost('1e-2', 'sequences')} | {group.cost('1e-3', 'sequences')} | {most:,} |")
 
 
-def record(paper: str, folder: Path, out: Path) -> None:
-    """Keep every finished run of a paper's sweep as JSON, beside those of the other papers."""
-    document = json.loads(out.read_text()) if out.exists() else {}
-    runs = [{"method": group.method, "variant": group.variant, "t": group.t, "seed": seed.seed, "mse": seed.mse,
-             "lowest_val_loss": seed.lowest, "stop_reason": seed.stop_reason,
-             "sequences": seed.rows[-1].sequences, "sequence_steps": seed.rows[-1].sequence_steps, "seconds": seed.rows[-1].seconds,
-             "sequences_to": {name: (row := seed.first_below(value)) and row.sequences for name, value in THRESHOLDS.items()}}
-            for group in collect([result.parent for result in folder.glob("*/result.json")]) for seed in group.seeds]
-    document[paper] = {"commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions(), "runs": runs}
-    out.write_text(json.dumps(document, indent=1) + "\n")
-
-
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the sweeps' folders")
     parser.add_argument("--out", default="papers", help="JSON of every run: this name with .json")
-    parser.add_argument("--table", action="store_true", help="train nothing, only print what is there")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="runs at the same time, of a thread each")
+    parser.add_argument("--table", action="store_true", help="train nothing, only print what the record holds")
     arguments = parser.parse_args()
+    out = Path(f"{arguments.out}.json")
+    document: dict[str, Records] = json.loads(out.read_text()) if out.exists() else {}
+
+    def save() -> None:
+        out.write_text(json.dumps(document, indent=1) + "\n")
+
     failed = []
     for paper in arguments.papers:
+        records = document.setdefault(paper, {})
         if not arguments.table:
-            done = subprocess.run([sys.executable, "-m", "adding_problem", "sweep", "--config", str(CONFIGS / f"{paper}.yaml"),
-                                   "--out", str(arguments.keep / paper)], check=False)
-            failed += [f"{paper} (exit code {done.returncode})"] if done.returncode else []
-            record(paper, arguments.keep / paper, Path(f"{arguments.out}.json"))
-        print(f"\n{paper}\n\n{table(arguments.keep / paper)}", flush=True)
+            failed += hold(paper, records, arguments, save)
+        print(f"\n{paper}\n\n{table(records)}", flush=True)
     if failed:
-        sys.exit(f"failed, at least in part: {', '.join(failed)}; what the sweeps said stands above")
+        sys.exit("failed:\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":
