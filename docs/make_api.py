@@ -19,12 +19,14 @@ GROUPS = {
     "Runs": ["config.load", "config.RunConfig", "train.run", "validate.run"],
     "Models": ["models.build_model", "validate.load_model"],
     "Errors": ["errors.AddingProblemError", "errors.ConfigError", "errors.RunFolderError", "errors.BackendError",
-               "errors.InteropError"],
+               "errors.ModelError", "errors.InteropError"],
 }
 STYLE = griffe2md.ConfigDict(
     heading_level=3, show_root_full_path=False, show_signature_annotations=False, summary=False, members=False,
     docstring_section_style="list", show_bases=False, signature_crossrefs=False, line_length=100,
 )
+# A key's default is the first argument of its `option(...)`; the bounds and the comment behind it do not belong into a signature.
+OPTION = re.compile(r"option\(((?:'[^']*'|\([^()]*\)|[^,()])+)(?:,(?:[^()]|\([^()]*\))*)?\)")
 HEADER = """# The Python API
 
 Made from the docstrings by `make docs`. All names can be imported from `adding_problem`; `train` and `validate` are modules there.
@@ -41,6 +43,7 @@ def main() -> None:
         print(f"## {title}\n")
         for name in names:
             text = griffe2md.render_object_docs(package[name], STYLE, format_md=False).strip().replace("### `run`", f"### `{name}`")
+            text = OPTION.sub(r"\1", text)
             print(re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n")  # links to pages that are not there
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +180,24 @@ def test_a_module_by_its_import_path(file: Path, monkeypatch: pytest.MonkeyPatch
         assert type(build(name).inner).__name__ == "Last"
 
 
-def test_an_instance_that_was_imported_is_copied(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(file.parent)
-    first, second = build("mine.instance"), build("mine.instance")
+def test_every_build_has_an_instance_of_its_own(file: Path) -> None:
+    first, second = build(f"{file}:instance"), build(f"{file}:instance")
     with torch.no_grad():
         next(first.parameters()).zero_()
     assert next(second.parameters()).any()
+
+
+def test_an_instance_of_another_module_would_not_come_from_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package_of_mine"
+    package.mkdir()
+    (package / "net.py").write_text("from torch import nn\n\ninstance = nn.GRU(2, 3, batch_first=True)\n")
+    (package / "__init__.py").write_text("from .net import instance\n")
+    (tmp_path / "beside_of_mine.py").write_text("from package_of_mine.net import instance\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("package_of_mine.instance", f"{tmp_path / 'beside_of_mine.py'}:instance"):
+        with pytest.raises(ConfigError, match=r"(?s)an instance that .* makes, found instance, which it takes from another.*the seed"):
+            build(name)
+    assert build("package_of_mine.net.instance").inner.hidden_size == 3
 
 
 def test_an_instance_that_was_imported_depends_on_the_seed_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +218,17 @@ def test_files_import_the_modules_beside_them(tmp_path: Path) -> None:
         assert build(f"{tmp_path / folder / 'mine.py'}:gru").inner.hidden_size == widths[folder]
 
 
+def test_imports_inside_of_a_factory_and_files_of_names_that_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "late_of_mine.py").write_text("UNITS = 7\n")
+    for taken in ("__main__", "adding_problem", "json"):
+        (tmp_path / f"{taken}.py").write_text("raise SystemExit('not asked for')\n")
+    (tmp_path / "mine.py").write_text("def gru():\n    from late_of_mine import UNITS\n    from torch import nn\n\n"
+                                      "    return nn.GRU(2, UNITS, batch_first=True)\n")
+    before = {name: sys.modules[name] for name in ("__main__", "adding_problem", "json")}
+    assert build(f"{tmp_path / 'mine.py'}:gru").inner.hidden_size == 7
+    assert before == {name: sys.modules.get(name) for name in before}
+
+
 def test_a_plug_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = file.parent / "plugged-1.0.dist-info"
     package.mkdir()
@@ -213,6 +238,7 @@ def test_a_plug_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.invalidate_caches()
     run = config.load(None, {"model.name": "mymodel", "model.units": 5})
     assert models.build_model(run.model).inner.rnn.hidden_size == 5  # type: ignore[union-attr]
+    assert models.source_digest("mymodel") == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 KERAS_MODEL = """

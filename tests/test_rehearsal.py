@@ -72,6 +72,16 @@ class ZeroReadout(Base):
     def __init__(self):
         super().__init__()
         nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+class Skipping(Base):
+    """A layer that is left out in some steps of training, at random."""
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(2, 2)
+    def forward(self, x):
+        return super().forward(x if self.training and torch.rand(()) < 0.5 else self.more(x))
+class BlindDropout(Base):
+    def forward(self, x): return nn.functional.dropout(super().forward(torch.ones_like(x)), 0.5, self.training)
 class Sparse(Base):
     def __init__(self):
         super().__init__()
@@ -98,6 +108,7 @@ MISTAKES = {
     "Nan": (ModelError, "finite predictions, found NaN"),
     "InPlace": (ModelError, "an input left as it is, found one changed in place"),
     "Blind": (ModelError, "predictions that depend on the input"),
+    "BlindDropout": (ModelError, "predictions that depend on the input"),
     "Limited": (ModelError, r"expected an output for sequences \(2, 120, 2\), found .*line \d+"),
     "Leaky": (ModelError, "do not depend on the others in its batch"),
     "lstm_time_first": (ModelError, r"(?s)do not depend on the others.*model\.layout: tbc"),
@@ -129,7 +140,7 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
 
 
-@pytest.mark.parametrize("name", ["Base", "ZeroReadout"])
+@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping"])
 def test_models_that_are_right_pass(name: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     rehearsal.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
@@ -151,7 +162,8 @@ def test_the_note_about_the_readout(file: Path, caplog: pytest.LogCaptureFixture
     assert "gives a sequence of 4 units: a linear readout of its last step was added (5 parameters)" in caplog.text
 
 
-def test_a_model_of_one_length_only(file: Path) -> None:
-    rehearsal.check_model(run_of(file.parent, f"{file}:Fixed"))
+@pytest.mark.parametrize("t", [30, 120])
+def test_a_model_of_one_length_only(t: int, file: Path) -> None:
+    rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", dataset__t=t))
     with pytest.raises(ModelError, match="an output for sequences"):
         rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", recipe="fast"))

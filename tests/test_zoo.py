@@ -28,7 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
     "indrnn": {"hidden": 6, "layers": 2}, "exprnn": {"hidden": 6}, "cornn": {"hidden": 5, "gamma": 2.0, "epsilon": 3.0, "dt": 0.1},
     "lem": {"hidden": 5, "dt": 0.5}, "mingru": {"hidden": 5, "layers": 2}, "minlstm": {"hidden": 5, "layers": 2},
     "lru": {"hidden": 6, "states": 4, "layers": 2, "max_phase": 3.0}, "s6": {"hidden": 4, "states": 3, "layers": 2},
-    "slstm": {"hidden": 6, "heads": 2}, "tcn": {"hidden": 4, "levels": 3, "kernel": 3},
+    "slstm": {"hidden": 6, "heads": 2}, "tcn": {"hidden": 4, "levels": 2, "kernel": 3},
     "transformer": {"hidden": 8, "layers": 2, "heads": 2}, "attention": {"hidden": 5},
 }
 
@@ -213,6 +213,15 @@ def test_irnn_begins_as_the_paper_says() -> None:
     assert stats.kstest(state["rnn.weight_ih_l0"].ravel().numpy(), stats.norm(scale=1e-3).cdf).pvalue > 1e-4
 
 
+def test_exprnn_begins_with_rotations_of_planes() -> None:
+    q = build("exprnn", hidden=800).recurrent.weight.detach().double()  # type: ignore[union-attr, operator]
+    cos, sin = q[::2, ::2].diagonal(), q[1::2, ::2].diagonal()
+    expected = torch.block_diag(*torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2))  # type: ignore[no-untyped-call]
+    assert torch.allclose(q, expected, atol=1e-6)
+    angles = torch.atan2(sin, cos).numpy()
+    assert stats.kstest(angles, stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-4
+
+
 def test_exprnn_stays_orthogonal() -> None:
     model = build("exprnn", hidden=12)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -232,6 +241,7 @@ def test_indrnn_is_bounded_and_can_come_back() -> None:
         beyond = model(x)
         model.recurrent[0].fill_(2 ** (1 / 50))  # type: ignore[index, operator, union-attr]
         assert torch.allclose(beyond, model(x))
+        model.recurrent[0].fill_(3.0)  # type: ignore[index, operator, union-attr]
     assert (torch.autograd.grad(model(x).sum(), model.recurrent[0])[0] != 0).any()  # type: ignore[index, call-overload]
 
 

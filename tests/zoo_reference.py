@@ -74,7 +74,7 @@ def indrnn(w: Weights, x: Tensor, model: Any) -> Tensor:
 
 def exprnn(w: Weights, x: Tensor, model: Any) -> Tensor:
     lower = w["recurrent.parametrizations.weight.original"].tril(-1)
-    q = w["recurrent.parametrizations.weight.0.base"] @ torch.matrix_exp(lower - lower.T)
+    q = torch.matrix_exp(lower - lower.T)
     h = torch.zeros(len(x), model.hidden, dtype=x.dtype)
     for t in range(x.shape[1]):
         z = x[:, t] @ w["input.weight"].T + h @ q.T

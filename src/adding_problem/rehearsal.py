@@ -1,7 +1,7 @@
 """The rehearsal: what would spoil a run is found on two short lengths before it begins.
 
-A second model is built as the run will build its own, takes a few random sequences in evaluation mode and one step of
-training, and is thrown away.
+A second model is built as the run will build its own, takes a few random sequences and one step of training, and is thrown
+away.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_model(config: RunConfig) -> None:
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_settings(config.threads), models.seeded(config.seed):
+    with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
         with runtime.building_a_model():
             model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t, device=device)
         if isinstance(model, OwnModel) and model.readout is not None:
@@ -51,7 +51,7 @@ def check_model(config: RunConfig) -> None:
         for length in lengths:
             trial.evaluate(length)
             trial.differentiate(length)
-        trial.lengthen()
+        trial.lengthen(lengths[-1])
         trial.train(lengths[0])
 
 
@@ -106,10 +106,10 @@ class _Trial:
         self._require(not same, x, "predictions that depend on the input", "the same predictions and gradients for other "
                       "values and marks", "use x in forward")
 
-    def lengthen(self) -> None:
-        """Longer and longer sequences, up to dataset.t, as far as the time reaches."""
+    def lengthen(self, length: int) -> None:
+        """Longer and longer sequences than this, up to dataset.t, as far as the time reaches."""
         self._model.eval()
-        begin, length, longest = time.perf_counter(), _SHORT_LENGTHS[-1], self._config.dataset.t
+        begin, longest = time.perf_counter(), self._config.dataset.t
         with torch.no_grad():
             while length < longest and time.perf_counter() - begin < _LONG_SECONDS:
                 length = min(2 * length, longest)
@@ -142,15 +142,16 @@ class _Trial:
         return True
 
     def _gradients(self, x: Tensor) -> list[Tensor]:
-        """The predictions, and the gradient of their sum by every parameter."""
+        """The predictions, and the gradient of their sum by every parameter; what the model draws is the same each time."""
         trained = [p for p in self._model.parameters() if p.requires_grad]
-        y = self._predict(x)
+        with runtime.seeded(self._config.seed):
+            y = self._predict(x)
         try:
-            grads = torch.autograd.grad(y.square().sum(), trained, allow_unused=True)
+            grads = torch.autograd.grad(y.sum(), trained, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
             raise self._error(x, "predictions that can be differentiated", f"RuntimeError: {error}",
                               "compute with torch operations, without detach() and without changing tensors in place") from error
-        return [y.detach(), *(g.to_dense() for g in grads if g is not None)]
+        return [y.detach(), *(g.to_dense() for g in grads)]
 
     def _predict(self, x: Tensor) -> Tensor:
         y = self._model(x)

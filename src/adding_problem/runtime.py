@@ -9,20 +9,22 @@ import importlib.util
 import math
 import os
 import platform
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError, in_one_line
 
-__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "memory_bytes", "out_of_memory", "processor",
-           "require_memory", "resolve_backend", "resolve_device", "tune_allocator", "versions"]
+__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "finest_float", "memory_bytes", "out_of_memory", "processor",
+           "require_memory", "resolve_backend", "resolve_device", "seeded", "tune_allocator", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
 
@@ -42,6 +44,11 @@ def resolve_device(device: Device) -> torch.device:
     if not present[device]:
         raise BackendError(f"device: PyTorch finds no {device!r} device on this machine", "use --device auto or cpu")
     return torch.device(device)
+
+
+def finest_float(device: torch.device) -> torch.dtype:
+    """float64, or on MPS, which has none, float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def resolve_backend(backend: Backend, device: torch.device) -> str:
@@ -214,3 +221,23 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global random states of torch, NumPy and Python set to a seed inside the block.
+
+    After it those of NumPy, Python, torch on the CPU and the CUDA device in use are as they were. Torch alone serves the zoo;
+    Keras draws its seeds from Python's.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        # A run on the CPU must not open the GPU; a seed set before that is opened holds from its first number on.
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):  # type: ignore[no-untyped-call]
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -261,7 +261,7 @@ def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManag
     """Random numbers of a user's own model (dropout) depend on the seed and the step alone; the zoo draws none."""
     if not isinstance(state.model, models.OwnModel):
         return nullcontext()
-    return models.seeded(stream_seed(config.seed, "model") + state.schedule.step)
+    return runtime.seeded(stream_seed(config.seed, "model") + state.schedule.step)
 
 
 def _fixed_data(config: RunConfig) -> AddingDataset:

@@ -30,7 +30,7 @@ def write_data(
     path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, variant: Variant = "any",
     on_progress: Progress | None = None,
 ) -> None:
-    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what training sees.
+    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: seed` trains on.
 
     `.npz`: arrays x, float32 (n, W, 2), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
     `.parquet`: a row for every sequence with the columns value and mark, lists of W float32, and target, float32; the

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from adding_problem import zoo
+from adding_problem import runtime, zoo
 from adding_problem.config import LONGEST_MEMORY, ModelConfig
 from adding_problem.errors import ConfigError
 from adding_problem.models.lstm import AddingLSTM
@@ -20,7 +17,7 @@ from adding_problem.models.own import OwnModel, accepted, names_a_module, source
 from adding_problem.zoo import FAMILIES
 
 __all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "describe", "from_description", "named_in", "names_a_module",
-           "seeded", "source_digest"]
+           "source_digest"]
 
 _LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
 
@@ -51,7 +48,7 @@ def build_model(
         >>> model(x).shape
         torch.Size([8, 1])
     """
-    with seeded(seed):
+    with runtime.seeded(seed):
         if config.name not in FAMILIES:
             return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length, device=device)
         return _of_family(config.name, config.given, seed=seed, backend=backend, length=length).to(device)
@@ -70,25 +67,6 @@ def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Mo
 def _class_of(name: str) -> type[nn.Module]:
     module, _, attribute = FAMILIES[name].home.partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """The global random states of torch, NumPy and Python set to a seed inside the block, and as they were after it.
-
-    Torch alone serves the zoo; Keras draws its seeds from Python's.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        # A run on the CPU must not open the GPU; a seed set before that is opened holds from its first number on.
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):  # type: ignore[no-untyped-call]
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -131,14 +109,14 @@ def from_description(
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
-        with seeded(0):
+        with runtime.seeded(0):
             return OwnModel.described({**description, "arguments": arguments}, backend=backend, device=device)
     limits = {"memory": LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
     for name, value in arguments.items():
         if isinstance(value, int) and value > (most := limits.get(name, _LARGEST)):
             raise ValueError(f"{name}: expected at most {most}, found {value}")
     try:
-        with seeded(0):
+        with runtime.seeded(0):
             return _of_family(family, arguments, seed=0, backend=backend, length=1000).to(device)
     except ConfigError as error:
         raise ValueError(str(error)) from None

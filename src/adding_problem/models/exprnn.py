@@ -4,8 +4,9 @@
     modrelu(z) = sign(z) relu(|z| + b)                      (Arjovsky, Shah & Bengio 2016, for real z)
     y   = v . h_T + d
 
-Q is kept orthogonal by `torch.nn.utils.parametrizations.orthogonal` with the matrix exponential. It begins with rotations
-of the plane by angles U(-pi, pi) (Henaff, Szlam & LeCun 2016), as the paper's memory tasks do.
+A is a parameter, and Q its exponential, by `torch.nn.utils.parametrizations.orthogonal`. Q begins with rotations of the plane
+by angles U(-pi, pi) (Henaff, Szlam & LeCun 2016), as the paper's memory tasks do. Unlike in the authors' code b begins at 0,
+and A has the learning rate of all other weights.
 
 Parameters: 2 H + H^2 (of which the parametrisation uses H (H - 1) / 2) + H + H + 1.
 """
@@ -38,8 +39,9 @@ class AddingExpRNN(nn.Module):
             raise ValueError(f"hidden {hidden} is odd; the rotations need pairs")
         self.hidden = hidden
         self.input = nn.Linear(2, hidden, bias=False)
-        self.recurrent = parametrizations.orthogonal(nn.Linear(hidden, hidden, bias=False), orthogonal_map="matrix_exp")
-        self.recurrent.weight = _rotations(hidden)  # the parametrisation takes it as its starting point
+        self.recurrent = parametrizations.orthogonal(
+            nn.Linear(hidden, hidden, bias=False), orthogonal_map="matrix_exp", use_trivialization=False)
+        _rotate(self.recurrent.get_parameter("parametrizations.weight.original"))
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.readout = nn.Linear(hidden, 1)
         nn.init.kaiming_normal_(self.input.weight)
@@ -54,8 +56,7 @@ class AddingExpRNN(nn.Module):
         return self.readout(h)  # type: ignore[no-any-return]
 
 
-def _rotations(size: int) -> Tensor:
-    """Orthogonal (size, size): planes turned by angles U(-pi, pi)."""
-    angles = torch.empty(size // 2).uniform_(-math.pi, math.pi)
-    blocks = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], dim=1).view(-1, 2, 2)
-    return torch.block_diag(*blocks)  # type: ignore[no-untyped-call, no-any-return]
+@torch.no_grad()
+def _rotate(lower: Tensor) -> None:
+    """The matrix whose lower triangle is A's: planes turned by angles U(-pi, pi)."""
+    lower.zero_().diagonal(-1)[::2].uniform_(-math.pi, math.pi)

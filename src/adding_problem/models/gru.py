@@ -10,8 +10,9 @@ Parameters: 3 H (H + 4) + H + 1.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from adding_problem.models.chrono import time_scales_
 
 __all__ = ["AddingGRU"]
 
@@ -33,9 +34,7 @@ class AddingGRU(nn.Module):
         self.gru = nn.GRU(2, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
-            with torch.no_grad():
-                keep = self.gru.get_parameter("bias_hh_l0")[hidden : 2 * hidden]
-                keep.uniform_(1, max(2, (memory or length) - 1)).log_()
+            time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""

@@ -44,7 +44,8 @@ class AddingLEM(nn.Module):
         hidden = self.hidden
         y = z = x.new_zeros(len(x), hidden)
         recurrent, transform = self.recurrent.weight.T, self.transform.weight.T
-        drives = self.input(x) + torch.cat([self.recurrent.bias, self.transform.bias])
+        bias = self.input.bias + torch.cat([self.recurrent.bias, self.transform.bias])
+        drives = nn.functional.linear(x, self.input.weight, bias)
         for drive_t in drives.unbind(1):
             drive, last_drive = drive_t[:, : 3 * hidden], drive_t[:, 3 * hidden :]
             step_z, step_y, candidate = torch.addmm(drive, y, recurrent).chunk(3, dim=1)

@@ -1,10 +1,11 @@
 """Linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349): complex diagonal recurrences between pointwise layers.
 
-    s_t = lambda * s_{t-1} + gamma * (B x_t)         lambda = exp(-exp(nu) + i exp(theta)), gamma = sqrt(1 - |lambda|^2)
+    s_t = lambda * s_{t-1} + gamma * (B x_t)         lambda = exp(-exp(nu) + i exp(theta))
     y_t = Re(C s_t) + D * x_t
 
 A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
-them. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3.
+them. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3;
+gamma is a parameter that begins at sqrt(1 - |lambda|^2).
 
 With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
 for real numbers serves for both parts of g.
@@ -19,6 +20,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from adding_problem import runtime
 from adding_problem.models.scan import scan_of
 
 __all__ = ["LRU", "AddingLRU"]
@@ -54,8 +56,7 @@ class LRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of all steps."""
         drive = nn.functional.linear(x, self.input) * self.gamma.exp().repeat(2)
-        # Phases in float64, which MPS has not: at a million steps float32 leaves them too few digits.
-        fine = torch.float32 if x.device.type == "mps" else torch.float64
+        fine = runtime.finest_float(x.device)  # at a million steps float32 leaves phases too few digits
         steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=fine)
         phase = torch.outer(steps, self.theta.to(fine).exp()).remainder(2 * math.pi).to(x.dtype)
         cos, sin = phase.cos(), phase.sin()

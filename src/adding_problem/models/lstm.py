@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.chrono import time_scales_
+
 __all__ = ["AddingLSTM"]
 
 
@@ -56,6 +58,8 @@ class AddingLSTM(nn.Module):
                 _long_init(self, generator, longest)
             case "latch":
                 _latch_init(self, generator, longest)
+            case _:
+                raise ValueError(f"init {init!r} is none of keras, torch, chrono, long and latch")
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
@@ -109,7 +113,7 @@ def _chrono_init(model: AddingLSTM, generator: torch.Generator, length: int) -> 
     """
     _keras_init(model, generator)
     hidden, (_, _, bias, _) = model.hidden, model.lstm.parameters()
-    bias[hidden : 2 * hidden].uniform_(1, max(2, length - 1), generator=generator).log_()
+    time_scales_(bias[hidden : 2 * hidden], length, generator)
     bias[:hidden] = -bias[hidden : 2 * hidden]
 
 
@@ -128,7 +132,7 @@ def _long_init(model: AddingLSTM, generator: torch.Generator, length: int) -> No
     hidden = model.hidden
     kernel.uniform_(-_LONG_INPUT_LIMIT, _LONG_INPUT_LIMIT, generator=generator)
     nn.init.orthogonal_(recurrent_kernel, gain=_LONG_RECURRENT_SCALE, generator=generator)
-    bias.zero_()[hidden : 2 * hidden].uniform_(1, max(2, length - 1), generator=generator).log_()
+    time_scales_(bias.zero_()[hidden : 2 * hidden], length, generator)
     second_bias.zero_().requires_grad_(False)
     limit = 1 / math.sqrt(hidden)
     model.readout.weight.uniform_(-limit, limit, generator=generator)

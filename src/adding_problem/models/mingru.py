@@ -13,9 +13,9 @@ Parameters: minGRU 2 H (2 + 1) + (L - 1) 2 H (H + 1) + H + 1; minLSTM 3 instead 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from adding_problem.models.chrono import time_scales_
 from adding_problem.models.scan import scan_of
 
 __all__ = ["AddingMinGRU", "AddingMinLSTM"]
@@ -32,14 +32,9 @@ class _Minimal(nn.Module):
         self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, self.products * hidden) for layer in range(layers))
         self.readout = nn.Linear(hidden, 1)
         self._scan = scan_of(backend)
-        if init == "chrono":
+        if init == "chrono":  # the first gate writes: its bias is the negative of one that keeps
             for linear in self.inputs:
-                self._remember(linear.get_parameter("bias"), max(2, (memory or length) - 1))
-
-    @torch.no_grad()
-    def _remember(self, bias: Tensor, longest: int) -> None:
-        """The gate's bias is -log U(1, T - 1), so that time scales reach from 1 to T (after Tallec & Ollivier 2018)."""
-        bias[: self.hidden].uniform_(1, longest).log_().neg_()
+                time_scales_(linear.get_parameter("bias").detach()[:hidden], memory or length).neg_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
@@ -58,7 +53,8 @@ class AddingMinGRU(_Minimal):
     Args:
         hidden: number of units H of a layer.
         layers: number of layers L.
-        init: `torch`, PyTorch's default; or `chrono`, gates for every time scale up to `memory`.
+        init: `torch`, PyTorch's default; or `chrono`, gates for every time scale up to `memory` (of minLSTM, whose other gate
+            begins half open, up to half of it).
         memory: in steps; None is `length`.
         length: T.
         backend: `native` or `torch`, for the scan.

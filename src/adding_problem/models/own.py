@@ -6,7 +6,6 @@ Any `nn.Module` serves (Keras 3 models on the torch backend are such modules) th
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import importlib
@@ -33,6 +32,7 @@ __all__ = ["OwnModel", "accepted", "names_a_module", "source_digest"]
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
 _PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE_NAME = __name__.partition(".")[0]
 
 
 class OwnModel(nn.Module):
@@ -154,12 +154,15 @@ def names_a_module(name: str, device: torch.device) -> bool:
 
 
 def source_digest(name: str) -> str | None:
-    """SHA-256 of the file that holds a model, which may have changed since a run; None where there is no such file."""
-    path, _, _ = name.rpartition(":")
+    """SHA-256 of the file that a model's name leads to, which may have changed since a run; None where there is no such file.
+
+    Files that this one imports are not looked at.
+    """
+    path, _ = _place(name)
     try:
         if not path.endswith(".py"):
             with _importable(Path.cwd()):
-                spec = importlib.util.find_spec(path or name.rpartition(".")[0])
+                spec = importlib.util.find_spec(path)
             path = (spec and spec.origin) or ""
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except (ImportError, OSError, ValueError):
@@ -210,7 +213,7 @@ def _told(error: Exception) -> str:
 
 
 def _make(name: str, device: torch.device, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> nn.Module:
-    """The user's module: a copy of an instance, or what a class or factory gives.
+    """The user's module: an instance, made for this call, or what a class or factory gives.
 
     Raises:
         ConfigError: when there is no such thing or it does not take these arguments.
@@ -222,14 +225,15 @@ def _make(name: str, device: torch.device, arguments: Mapping[str, Any], context
         if arguments:
             raise ConfigError(f"model.{next(iter(arguments))}", "no arguments for an instance", f"{name}, which is one",
                               "name the class or a factory, or leave the arguments out")
-        return copy.deepcopy(target)
+        return target
     if not callable(target):
         raise ConfigError("model.name", "a class, a factory or an instance of nn.Module", f"{name}, a {type(target).__name__}",
                           "name something that gives a module")
     _check_arguments(name, target, arguments)
     try:
         _forget_keras_names()
-        module = target(**{**accepted(target, context), **arguments})
+        with _importable(_folder(name)):
+            module = target(**{**accepted(target, context), **arguments})
     except Exception as error:
         raise ModelError(name, "a module from its constructor", _told(error), "mend the constructor, or its arguments under "
                                                                              "model:") from error
@@ -269,35 +273,56 @@ def _found(name: str, device: torch.device) -> Any:
     """
     # Keras settles on a device when it is imported, and moves every input there.
     os.environ.setdefault("KERAS_TORCH_DEVICE", device.type)
+    path, attribute = _place(name)
     try:
-        path, _, attribute = name.rpartition(":")
-        for plugin in metadata.entry_points(group=PLUGINS, name=name):
-            path, attribute = plugin.module, plugin.attr
         if name.endswith(".py") or (path.endswith(".py") and not Path(path).is_file()):
             raise FileNotFoundError(f"no class is named in it: write {name}:Class" if name.endswith(".py") else f"there is no file {path}")
-        if path.endswith(".py"):
-            home = _module_of_file(Path(path))
-        else:
-            path, attribute = (path, attribute) if path else name.rpartition(".")[::2]
-            with _importable(Path.cwd()):
-                home = importlib.import_module(path)
+        with runtime.seeded(0):  # what a first import draws must not shift what comes after it
+            home = _module(path)
     except Exception as error:
         raise ConfigError("model.name", "a model that can be imported", f"{name}: {_told(error)}",
                           "write package.module.Class or path/to/file.py:Class, and check the path and the file") from error
     try:
         found = functools.reduce(getattr, attribute.split("."), home)
-        if isinstance(found, nn.Module) and not path.endswith(".py"):  # made when somebody first imported it: now from the seed
-            with _importable(Path.cwd()):
-                found = functools.reduce(getattr, attribute.split("."), importlib.reload(home))
-        return found
+        if not isinstance(found, nn.Module):
+            return found
+        # That one was made when somebody first imported it; this one is made from the seed.
+        anew = functools.reduce(getattr, attribute.split("."), _module(path, afresh=True))
     except AttributeError:
         known = [key for key, value in vars(home).items() if callable(value) or isinstance(value, nn.Module)]
         raise ConfigError("model.name", f"a class, a factory or an instance in {path}", repr(attribute),
                           nearest(attribute, known)) from None
+    if anew is found:
+        raise ConfigError("model.name", f"an instance that {path} makes", f"{attribute}, which it takes from another module",
+                          "name the module that makes it, or a class or a factory: its weights have to come from the seed")
+    return anew
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The module or file of a name, and what to take from there."""
+    for plugin in metadata.entry_points(group=PLUGINS, name=name):
+        return plugin.module, plugin.attr
+    path, _, attribute = name.rpartition(":" if ":" in name else ".")
+    return path, attribute
+
+
+def _folder(name: str) -> Path:
+    """Where a model's imports are found beside Python's own path: its file's folder, or the one that the command runs in."""
+    path, _ = _place(name)
+    return Path(path).resolve().parent if path.endswith(".py") else Path.cwd()
+
+
+def _module(path: str, *, afresh: bool = False) -> Any:
+    """A module by its dotted name, or that of a file, which is always run afresh."""
+    if path.endswith(".py"):
+        return _module_of_file(Path(path))
+    with _importable(Path.cwd()):
+        module = importlib.import_module(path)
+        return importlib.reload(module) if afresh else module
 
 
 def _module_of_file(path: Path) -> Any:
-    """The file run afresh, so that an instance in it starts from the seed like any other model."""
+    """The file run afresh, so that what it makes starts from the seed."""
     name = f"_adding_problem_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -315,7 +340,8 @@ def _forget_namesakes(folder: Path) -> None:
     """Let a file import the modules beside it, and not those of the same names that stand beside another model's file."""
     for beside in folder.glob("*.py"):
         imported = getattr(sys.modules.get(beside.stem), "__file__", None) or str(beside)
-        if imported != str(beside) and beside.stem not in sys.stdlib_module_names and "site-packages" not in imported:
+        kept = beside.stem in sys.stdlib_module_names | {"__main__", _PACKAGE_NAME} or "site-packages" in imported
+        if imported != str(beside) and not kept:
             del sys.modules[beside.stem]
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from adding_problem import runtime
+
 __all__ = ["AddingTransformer"]
 
 _BASE = 10_000.0
@@ -65,7 +67,7 @@ class _Layer(nn.Module):
 def _turned(z: Tensor) -> Tensor:
     """(B, heads, T, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t."""
     half = z.shape[-1] // 2
-    fine = torch.float32 if z.device.type == "mps" else torch.float64  # which MPS has not
+    fine = runtime.finest_float(z.device)
     rates = _BASE ** (-torch.arange(half, device=z.device, dtype=fine) / half)
     angles = torch.outer(torch.arange(z.shape[-2], device=z.device, dtype=fine), rates)
     cos, sin = angles.cos().to(z.dtype), angles.sin().to(z.dtype)
