@@ -26,10 +26,10 @@ import origin
 from rich.console import Console
 
 from adding_problem import runtime
-from adding_problem.artifacts import EpochRow
-from adding_problem.groups import THRESHOLDS, Group, Seed, collect
+from adding_problem.artifacts import THRESHOLDS, EpochRow
+from adding_problem.groups import Group, Seed, collect
 from adding_problem.sweep import driver, plan
-from adding_problem.sweep.local import LocalEngine, usable_cores
+from adding_problem.sweep.local import LocalEngine
 from adding_problem.sweep.watch import SweepDisplay
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the sweeps' folders")
     parser.add_argument("--out", default="papers", help="JSON of every run: this name with .json")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="runs at the same time, of a thread each")
+    parser.add_argument("--workers", type=int, default=runtime.usable_cores(), help="runs at the same time, of a thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only print what the record holds")
     arguments = parser.parse_args()
     out = Path(f"{arguments.out}.json")

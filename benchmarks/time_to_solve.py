@@ -36,6 +36,7 @@ import origin
 from scipy.stats import binomtest
 
 from adding_problem import config, runtime, train, validate
+from adding_problem.artifacts import THRESHOLDS
 from adding_problem.task import sample_batch_numpy
 
 SOLVED = 1e-3
@@ -83,7 +84,7 @@ def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dic
                                capture_output=True, text=True, check=True).stdout.splitlines()
     epochs = [json.loads(line) | {"sequence_steps": json.loads(line)["sequences"] * length} for line in lines]
     reached = {name: next((epoch for epoch in epochs if epoch["val_loss"] < value), None)
-               for name, value in train.THRESHOLDS.items()}
+               for name, value in THRESHOLDS.items()}
     return {"stop_reason": "solved" if reached["1e-3"] else "epochs", "solved": reached["1e-3"] is not None, "reached": reached,
             **{key: epochs[-1][key] for key in ("sequences", "sequence_steps", "seconds")},
             "lowest_val_loss": min(epoch["val_loss"] for epoch in epochs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from adding_problem import config, plots
 from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.errors import RunFolderError
 from adding_problem.groups import collect, comparisons
 from tests.conftest import Command
 from tests.test_commands import PNG
@@ -133,6 +135,32 @@ def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) ->
         for part in parts | {"diverged", "always the mean (0.167)"}:
             assert part in text, (name, part)
         assert ">19.5<" not in text  # a tick between the lengths; the digits may stand in coordinates and in the date
+
+
+def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
+    """The variance of a sum of two U(0, 1) is 1/6, and that of 0.5 + (X1 + X2) / 4 of two U(-1, 1) is 1/24."""
+    ours = made(tmp_path / "ours", [0.01], dataset__variant="hs1997", dataset__t=100)
+    (tmp_path / "original.json").write_text('{"100": {"loss": [0.2], "val_loss": [0.2]}}')
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        for original, means in ((None, {"0.042"}), (tmp_path / "original.json", {"0.042", "0.167"})):
+            plots.draw_comparison(tmp_path / "compare.svg", [ours], original)
+            assert set(re.findall(r"always the mean \((.*?)\)", (tmp_path / "compare.svg").read_text())) == means
+
+
+def test_curves_of_the_original_of_two_lengths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "original.json").write_text('{"100": {"loss": [0.2, 0.1], "val_loss": [0.2]}}')
+    with pytest.raises(RunFolderError, match="holds no loss curves by length"):
+        plots.draw_comparison(tmp_path / "compare.svg", [made(tmp_path / "ours", [0.01])], tmp_path / "original.json")
+
+
+def test_what_a_model_cost_that_was_trained_elsewhere_is_unknown(tmp_path: Path) -> None:
+    imported = made(tmp_path / "imported", [1e-4], seed=7)
+    RunFolder(imported).write_history([EpochRow(0, 1e-4, 1e-4, 0, 0, float("nan"))])
+    (alone,) = collect([imported])
+    assert [str(alone.cost("1e-3", unit)) for unit in ("sequence_steps", "seconds")] == ["unknown", "unknown"]
+    (both,) = collect([imported, made(tmp_path / "trained", [0.1, 5e-4], seed=8)])
+    assert str(both.cost("1e-3", "sequence_steps")) == "400 (400 to 400)"
+    assert (both.solved.successes, both.solved.n) == (2, 2)
 
 
 def rung(t: int, seconds: float, *, solved: bool, **values: Any) -> dict[str, Any]:

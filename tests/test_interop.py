@@ -120,6 +120,17 @@ def test_a_keras_file_of_another_architecture_is_refused(tmp_path: Path, old: by
     assert not (tmp_path / "run").exists()
 
 
+def test_a_keras_file_whose_compressed_members_are_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{" + " " * 5000 + "}")
+    whole = bytearray(path.read_bytes())
+    for place in range(30 + len("config.json"), 30 + len("config.json") + 8):
+        path.write_bytes(whole[:place] + b"\xff" + whole[place + 1:])
+        with pytest.raises(InteropError, match=r"is no \.keras file"):
+            interop.import_model(path, tmp_path / "run")
+
+
 @needs("h5py")
 def test_a_keras_file_that_leads_elsewhere_or_promises_what_it_has_not_is_refused(tmp_path: Path) -> None:
     import h5py
@@ -243,6 +254,14 @@ def test_plain_pickles_are_read_as_pickle_reads_them(tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("pickle") / "value.pkl"
     path.write_bytes(pickle.dumps(value, protocol))
     assert plain_pickle.read(path) == value
+
+
+def test_a_pickle_of_many_marks_takes_no_time(tmp_path: Path) -> None:
+    """A million numbers, then a million empty tuples: each mark is looked for from the top, not through a copy of all."""
+    path = tmp_path / "marks.pkl"
+    path.write_bytes(b"K\x01" * 1_000_000 + b"(t" * 1_000_000 + b".")
+    with pytest.raises(InteropError, match="is no pickle of"):  # more than one value is left
+        plain_pickle.read(path)
 
 
 class Evil:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import importlib.util
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from adding_problem import loggers, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import BackendError
 from adding_problem.train import StepEvent
+from tests.test_reliability import Stop
 from tests.test_train import Interrupt, small
 
 needs_tensorboard = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="the extra tensorboard is not installed")
@@ -63,12 +66,17 @@ def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         pass
 
 
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @needs_tensorboard
-def test_tensorboard_of_a_resumed_run_holds_every_epoch_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [Interrupt(3), Stop(3, 3, interrupt), Stop(1, 3, interrupt)], ids=["killed", "Ctrl-C", "Ctrl-C at the start"])
+def test_tensorboard_of_a_resumed_run_holds_every_event_once(cut: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = small(tmp_path, logger="tensorboard")
-    with pytest.raises(KeyboardInterrupt), loggers.attached(run, Interrupt(3)) as listener:
+    with pytest.raises(KeyboardInterrupt), loggers.attached(run, cut) as listener:
         train.run(run, listener=listener)
     with loggers.attached(run) as listener:
         train.run(run, resume=True, listener=listener)
@@ -81,6 +89,7 @@ def test_tensorboard_of_a_resumed_run_holds_every_epoch_once(tmp_path: Path) -> 
         assert logged == [(row.sequences, pytest.approx(getattr(row, name), rel=1e-6)) for row in rows]
     steps = [scalar.step for scalar in found.Scalars("step/loss")]
     assert steps == sorted(set(steps))
+    assert len(steps) == len(rows) * 7
     assert steps[-1] == rows[-1].sequences
     train.run(run, overwrite=True)
     assert not list(RunFolder(tmp_path).tensorboard.glob("events*"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from adding_problem import checkpoint, interruption, lock, train
+from adding_problem import checkpoint, interruption, lock, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, LockError, RunFolderError, StorageError
@@ -279,6 +279,26 @@ def test_a_process_id_that_was_given_again_is_no_owner(tmp_path: Path) -> None:
     leave_lock(tmp_path, started="1")
     with lock.FolderLock(tmp_path):
         pass
+
+
+def test_an_owner_whose_process_the_system_hides_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with other users' processes where /proc is mounted with hidepid."""
+    leave_lock(tmp_path)
+    monkeypatch.setattr(lock, "_started", lambda pid: None)
+    with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path):
+        pass
+
+
+def test_a_score_keeps_other_processes_out(tmp_path: Path) -> None:
+    run = small(tmp_path)
+    train.run(run)
+    leave_lock(tmp_path, machine="another", host="far")
+    with pytest.raises(LockError, match="works in it"):
+        validate.run(run)
+    assert not RunFolder(tmp_path).validation.exists()
+    shutil.rmtree(tmp_path / ".lock")
+    validate.run(run)
+    assert not list(tmp_path.glob(".lock*"))
 
 
 def test_an_owner_notices_that_its_lock_was_taken(tmp_path: Path) -> None:

@@ -310,29 +310,56 @@ def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) 
 def made(best: float, reached: float | None, spent: int, t: int = 10, seed: int = 0, stop_reason: str = "epochs", **values: Any) -> runs.Run:
     """A run that was never trained."""
     cost = None if reached is None else dict.fromkeys(runs.UNITS, reached)
-    rows = [EpochRow(1, best, best, spent, spent, spent)]
+    rows = [EpochRow(1, 1e-4, 1e-4, int(reached), int(reached), reached)] if reached is not None else []
+    rows += [EpochRow(2, best, best, spent, spent, spent)]
     run_config = config.load(None, {"dataset.t": t, "seed": seed} | values)
     return runs.Run("r", Path("r"), run_config, rows, True, stop_reason, best, {"1e-2": cost, "1e-3": cost}, {}, "", "m")
+
+
+def grouped(*seeds: runs.Run) -> summary.Group:
+    return summary.Group("m", "any", 10, tuple(run.as_seed for run in seeds), 0, seeds)
 
 
 def test_survival_is_kaplan_and_meiers() -> None:
     # Solved at 10 and 30 of four; one given up at 20, one at 40: shares 1/4, then 1 - 3/4 * 1/2.
     seeds = [made(1e-4, 10, 50), made(0.1, None, 20), made(1e-4, 30, 50), made(0.1, None, 40)]
-    steps = summary.survival(seeds, "1e-3", "sequence_steps")
-    assert [cost for cost, _ in steps] == [10, 30]
-    assert [share for _, share in steps] == pytest.approx([1 / 4, 1 - 3 / 4 / 2])
-    group = summary.Group("m", 10, seeds)
-    assert group.median_cost("1e-3", "seconds") == 30
-    assert summary.survival(seeds[1:2], "1e-3", "seconds") == []
+    steps = grouped(*seeds).cost("1e-3", "sequence_steps")
+    assert steps.costs == (10, 30)
+    assert steps.share == pytest.approx([1 / 4, 1 - 3 / 4 / 2])
+    assert grouped(*seeds).cost("1e-3", "seconds").median == 30
+    assert grouped(seeds[1]).cost("1e-3", "seconds").costs == ()
+
+
+def test_a_seed_counts_once(folder: Path, tmp_path: Path) -> None:
+    there = tmp_path / "runs"
+    shutil.copytree(folder / "a", there / "a")
+    shutil.copytree(folder / "a", there / "again")
+    found = runs.collect([there, there / "a", f"{there}/../runs"])
+    (group,) = summary.together(found.runs)
+    assert len(found.runs) == 2
+    assert (len(group.runs), len(group.seeds), group.repeated) == (1, 1, 1)
+
+
+def test_a_logger_makes_no_other_method_and_a_climb_takes_its_own_runs_alone(tmp_path: Path) -> None:
+    for name, values in (("a", {}), ("b", {"logger": "tensorboard", "seed": 1}), ("t12", {"dataset.t": 12}),
+                         ("deep/t12", {"dataset.t": 12, "train.learning_rate": 0.5})):
+        RunFolder(tmp_path / name).open(config.load(None, SMALL | {"dataset.t": 9} | values | {"artifacts": str(tmp_path / name)}))
+    (tmp_path / "horizon.json").write_text("{}")
+    methods = {run.name: run.method for run in runs.collect([tmp_path]).runs}
+    assert methods["a"] == methods["b"]
+    assert "climbing" in methods["t12"]
+    assert methods["deep/t12"].endswith("learning_rate 0.5")
 
 
 def test_intervals() -> None:
-    group = summary.Group("m", 10, [made(1e-4, 1, 1)] * 4 + [made(0.1, None, 1)])
+    group = grouped(*[made(1e-4, 1, 1)] * 4, made(0.1, None, 1))
     z, p, n = 1.959964, 0.8, 5
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert group.solved_interval == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
-    assert summary.Group("m", 10, [made(0.5, None, 1)] * 6).loss_interval == (0.5, 0.5)
-    assert summary.Group("m", 10, [made(0.5, None, 1)] * 5).loss_interval is None
+    share = group.solved
+    assert [share.low, share.high] == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
+    assert grouped(*[made(0.5, None, 1)] * 6).interval == (0.5, 0.5)
+    assert grouped(*[made(0.5, None, 1)] * 5).interval is None
+    assert grouped(*[made(math.nan, None, 1)] * 6).interval is None
 
 
 def test_runs_that_went_badly_are_not_left_out() -> None:
@@ -340,10 +367,10 @@ def test_runs_that_went_badly_are_not_left_out() -> None:
     solved, diverged = made(1e-4, 10, 10), made(math.nan, None, 5)
     stuck = made(0.16, None, 5, stop_reason="early_stopping")
     for bad in (diverged, stuck):
-        group = summary.Group("m", 10, [solved] * 2 + [bad] * 3)
-        assert group.median_cost("1e-3", "sequences") is None
-        assert summary.survival(group.runs, "1e-3", "sequences") == [(10, pytest.approx(2 / 5))]
-    assert summary.Group("m", 10, [solved] * 2 + [diverged] * 3).median_loss == math.inf
+        cost = grouped(*[solved] * 2, *[bad] * 3).cost("1e-3", "sequences")
+        assert cost.median is None
+        assert (cost.costs, cost.share) == ((10,), (pytest.approx(2 / 5),))
+    assert grouped(*[solved] * 2, *[diverged] * 3).losses.median == math.inf
 
 
 def test_methods_are_told_by_what_differs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,7 +181,7 @@ def test_a_cut_run_remembers_what_it_started_from(tmp_path: Path) -> None:
         assert torch.equal(value, weights(tmp_path / "gone")[key])
 
 
-@pytest.mark.parametrize(("start", "factor"), [(30, 1.02), (2, 1.4)])
+@pytest.mark.parametrize(("start", "factor"), [(30, 1.02), (2, 1.4), (30, math.inf)])
 def test_a_curriculum_of_small_steps_arrives(start: int, factor: float) -> None:
     run = fast(dataset__t=60, curriculum__start=start, curriculum__factor=factor)
     schedule = Schedule.first(run)

@@ -51,7 +51,8 @@ def test_unsolved_runs_move_the_median_instead_of_vanishing() -> None:
     nobody = survival([5.0, 6.0], [False, False])
     assert (nobody.n, nobody.events, nobody.median, nobody.least, nobody.costs) == (2, 0, None, None, ())
     with pytest.raises(ValueError, match="at least one"):
-        survival([], [])
+        survival([1.0], [])
+    assert str(survival([], [])) == "unknown"
 
 
 def test_the_interval_holds_the_median_as_often_as_it_says() -> None:

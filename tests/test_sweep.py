@@ -23,6 +23,7 @@ from adding_problem.sweep import driver, engines, plan, watch
 from adding_problem.sweep.job import Job, Outcome, finished, perform
 from adding_problem.sweep.local import LocalEngine
 from tests.conftest import REPOSITORY, Command
+from tests.test_reliability import leave_lock
 
 TINY = """
 dataset: {dt_length: 400}
@@ -301,6 +302,22 @@ def test_most_sequence_steps_counts_the_steps_that_a_variant_adds(tmp_path: Path
     text = TINY.replace("dt_length: 400", "dt_length: 400, variant: hs1997").replace("[10, 20]", "[25, 40]")
     runs = plan.read(write(tmp_path, text))
     assert [plan.most_sequence_steps(run.config) for run in runs[::2]] == [280 * 12 * 27, 280 * 12 * 44]
+
+
+def test_a_budget_ends_with_an_epoch(tmp_path: Path) -> None:
+    """Of 280 sequences of 10 steps, 2800 sequence-steps, two are begun within 3000."""
+    (run,) = plan.read(write(tmp_path, "dataset: {dt_length: 400, t: 10}\ntrain: {budget_steps: 3000}\ngrid: {seed: [0]}\n"))
+    assert plan.most_sequence_steps(run.config) == 5600
+
+
+def test_a_lock_from_before_a_restart_is_taken_over_when_told(tmp_path: Path) -> None:
+    text = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0]}\n"
+    (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
+    folder = Path(run.config.artifacts)
+    folder.mkdir(parents=True)
+    leave_lock(folder, age=1000, machine="this one, before its restart")
+    assert "give --takeover" in perform(Job(run.name, run.config, score=False)).message
+    assert perform(Job(run.name, run.config, score=False, takeover=True)).state == "done"
 
 
 def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:

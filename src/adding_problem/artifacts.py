@@ -25,6 +25,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +48,10 @@ from adding_problem.files import write_json
 from adding_problem.lock import FolderLock
 from adding_problem.predictions import PredictionWriter
 
-__all__ = ["EpochRow", "RunFolder", "write_json", "write_page", "write_picture"]
+__all__ = ["THRESHOLDS", "EpochRow", "RunFolder", "first_below", "lowest_val_loss", "write_json", "write_page"]
+
+THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
+"""Validation losses of which runs tell when they first were below."""
 
 _EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.onnx", "torch-export": "model.pt2"}
 _MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
@@ -66,6 +70,21 @@ class EpochRow:
     sequences: int
     sequence_steps: int
     seconds: float
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What training had taken by its end."""
+        return {"epoch": self.epoch, "sequences": self.sequences, "sequence_steps": self.sequence_steps, "seconds": self.seconds}
+
+
+def first_below(rows: Sequence[EpochRow], threshold: float) -> EpochRow | None:
+    """The first epoch of training whose validation loss is below; epoch 0 is a model that was trained elsewhere."""
+    return next((row for row in rows if row.epoch and row.val_loss < threshold), None)
+
+
+def lowest_val_loss(rows: Sequence[EpochRow]) -> float:
+    """The lowest one that is a number; infinite where there is none."""
+    return min((row.val_loss for row in rows if math.isfinite(row.val_loss)), default=math.inf)
 
 
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
@@ -252,13 +271,13 @@ class RunFolder:
             stream.write(data)
 
     def _write_json(self, file: Path, document: Mapping[str, Any]) -> None:
-        self._write(file, (json.dumps(document, indent=2) + "\n").encode())
+        self._write(file, files.json_text(document))
 
     # --- reading ---
 
     def read_config(self) -> RunConfig:
         """The configuration that the folder was made with."""
-        if not self.config_copy.is_file():
+        if not files.is_regular(self.config_copy):
             raise RunFolderError(self.path, "is no run folder: it has no config_copy.yaml",
                                  "train first: adding-problem train --config FILE")
         self._inside(self.config_copy)
@@ -406,11 +425,6 @@ def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
         digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_picture(path: Path, data: bytes) -> None:
-    """Write an image, like every file here, in one piece."""
-    files.write(path, data)
 
 
 def write_page(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from adding_problem.artifacts import EpochRow
 from adding_problem.config import RunConfig
@@ -56,7 +56,7 @@ class TrainingDisplay:
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
         note = f"{self._length(event)}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}"
         if self._console.is_terminal:
-            self._progress.update(self._steps, completed=event.step, total=event.steps, note=note)
+            _move(self._progress, self._steps, event.step, event.steps, note=note)
             self._progress.update(self._epochs, completed=event.epoch - 1)
         else:
             print(f"epoch {event.epoch}/{self._config.train.epochs}   step {event.step:,} of {event.steps:,}   {note}", flush=True)
@@ -83,7 +83,14 @@ class TrainingDisplay:
 @contextmanager
 def counting(label: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A single bar, moved by calling what this gives with the number done and the number of all."""
-    with Progress(TextColumn(label), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
+    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
                   console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda done, total: _move(progress, task, done, total)
+
+
+def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: str) -> None:
+    """Move a bar, which begins anew after its end: else it would go on to say that no time remains."""
+    if done < total and progress.tasks[task].finished:
+        progress.reset(task)
+    progress.update(task, completed=done, total=total, **fields)

@@ -21,6 +21,7 @@ from adding_problem.errors import StorageError
 __all__ = [
     "DRAFTS",
     "is_regular",
+    "json_text",
     "leads_out",
     "make_folder",
     "place",
@@ -84,7 +85,12 @@ def write(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON document in one piece; see `replacing`."""
-    write(path, (json.dumps(document, indent=2) + "\n").encode())
+    write(path, json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> bytes:
+    """A JSON document as this package writes it."""
+    return (json.dumps(document, indent=2) + "\n").encode()
 
 
 def make_folder(path: Path) -> None:

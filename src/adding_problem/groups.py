@@ -7,21 +7,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 
-__all__ = ["THRESHOLDS", "Group", "Seed", "collect", "comparisons"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "collect", "comparisons", "once"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
-THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 
 # How long a run may go on.
 _ENDINGS = {"train.epochs", "train.stop_val_loss", "train.budget_steps", "train.budget_minutes", "train.glimpse"}
-# Which seed, where and how the work is done and scored: runs that differ in these alone are of one group.
-_NOT_THE_METHOD = (*WITHOUT_EFFECT, "seed", "threads", "device", "backend", "validate.seed", "validate.dt_length")
+NOT_THE_METHOD = (*WITHOUT_EFFECT, "seed", "threads", "device", "backend", "validate.seed", "validate.dt_length")
+"""Which seed, where and how the work is done and scored: runs that differ in these alone are of one method."""
 _COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
 
 
@@ -44,7 +43,7 @@ class Seed:
     @property
     def lowest(self) -> float:
         """Lowest validation loss; infinite where there is none."""
-        return min((row.val_loss for row in self.rows if math.isfinite(row.val_loss)), default=math.inf)
+        return lowest_val_loss(self.rows)
 
     @property
     def failed(self) -> bool:
@@ -53,7 +52,14 @@ class Seed:
 
     def first_below(self, threshold: float) -> EpochRow | None:
         """The first epoch whose validation loss is below."""
-        return next((row for row in self.rows if row.val_loss < threshold), None)
+        return first_below(self.rows, threshold)
+
+    def spent(self, unit: Unit) -> float | None:
+        """What the whole run took; None where nobody knows, since the model was trained elsewhere."""
+        if not self.rows:
+            return 0.0
+        last = float(getattr(self.rows[-1], unit))
+        return last if self.rows[-1].epoch and math.isfinite(last) else None
 
 
 @dataclass(frozen=True)
@@ -109,12 +115,14 @@ class Group:
         """What it took until the validation loss first was below a threshold.
 
         A run that never was below is censored where it ended; one that ended because it went badly, at the end of the longest
-        run: censored where it gave up, it would count as one that might have been about to get there.
+        run: censored where it gave up, it would count as one that might have been about to get there. A run of which
+        nobody knows what it took is left out.
         """
-        first = [seed.first_below(THRESHOLDS[threshold]) for seed in self.seeds]
-        ends = [float(getattr(seed.rows[-1], unit)) if seed.rows else 0.0 for seed in self.seeds]
-        costs = [float(getattr(row, unit)) if row else max(ends) if seed.failed else end
-                 for seed, row, end in zip(self.seeds, first, ends, strict=True)]
+        known = [(seed, end) for seed in self.seeds if (end := seed.spent(unit)) is not None]
+        longest = max((end for _, end in known), default=0.0)
+        first = [seed.first_below(THRESHOLDS[threshold]) for seed, _ in known]
+        costs = [float(getattr(row, unit)) if row else longest if seed.failed else end
+                 for (seed, end), row in zip(known, first, strict=True)]
         return statistics.survival(costs, [row is not None for row in first])
 
 
@@ -136,10 +144,24 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         values = dict(key)
         rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
                 for name, value in values.items() if name in varying and value is not None]
-        once = {seed.seed: seed for seed in reversed(seeds)}  # of several runs of a seed, as on other threads, the first
+        each = once(seeds)
         groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
-                            values["dataset.t"], tuple(once[seed] for seed in sorted(once)), len(seeds) - len(once)))
+                            values["dataset.t"], tuple(each), len(seeds) - len(each)))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
+
+
+class _Seeded(Protocol):
+    @property
+    def seed(self) -> int: ...
+
+
+_S = TypeVar("_S", bound=_Seeded)
+
+
+def once(runs: Sequence[_S]) -> list[_S]:
+    """By seed; of several runs of a seed, as on other threads, the first."""
+    found = {run.seed: run for run in reversed(runs)}
+    return [found[seed] for seed in sorted(found)]
 
 
 def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
@@ -167,7 +189,7 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
 def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     """Every value that makes the method, by dotted key."""
     return tuple((key, value if isinstance(value, int | float | str | None) else repr(value))
-                 for key, value in config.flat().items() if key not in _NOT_THE_METHOD)
+                 for key, value in config.flat().items() if key not in NOT_THE_METHOD)
 
 
 def _stop_reason(folder: RunFolder) -> str | None:

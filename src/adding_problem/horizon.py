@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import plots, train, validate
-from adding_problem.artifacts import RunFolder, write_json
+from adding_problem.artifacts import THRESHOLDS, RunFolder, write_json
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
-from adding_problem.train import THRESHOLDS, Listener
+from adding_problem.train import Listener
 
 __all__ = ["LENGTHS", "Rung", "climb"]
 
@@ -129,7 +129,9 @@ def _outgrown(run: RunConfig) -> bool:
     if not folder.result.is_file():
         return False
     had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
-    return folder.read_result()["stop_reason"] == "budget" and has > 1.01 * had
+    score = validate.kept_score(run)
+    solved = score is not None and score["mse"] < SOLVED  # a run without `stop_val_loss` uses up its budget either way
+    return folder.read_result()["stop_reason"] == "budget" and has > 1.01 * had and not solved
 
 
 def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:

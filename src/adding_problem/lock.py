@@ -149,10 +149,10 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine was started, in ticks; None when the system does not say, or it is gone."""
+    """When a process of this machine was started, in ticks; nothing when it has ended, None when the system does not say."""
     with suppress(OSError, IndexError):
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else rest[18]
+        return "" if state in "ZX" else rest[18]
     return None
 
 
@@ -161,8 +161,9 @@ def _dead(owner: dict[str, Any]) -> bool:
     pid, machine = owner.get("pid"), _machine()
     if not isinstance(pid, int) or not 0 < pid < 1 << 31 or machine is None or owner.get("machine") != machine:
         return False
-    if owner.get("started") is not None:
-        return bool(_started(pid) != owner["started"])
+    started = _started(pid)  # which some systems hide of other users' processes
+    if started is not None and owner.get("started") is not None:
+        return bool(started != owner["started"])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -47,8 +47,8 @@ class TensorBoard:
     """Event files in the run folder's `tensorboard/`, against the number of sequences: show with `tensorboard --logdir`.
 
     Args:
-        folder: of the run. Where it holds one that was cut, events after its last epoch are marked as void, since the
-            resumed run gives them again.
+        folder: of the run. Where it holds event files, those of a run that was cut, events from the first new one on are
+            marked as void, since the resumed run gives them again.
 
     Raises:
         BackendError: when the package is not installed.
@@ -60,20 +60,19 @@ class TensorBoard:
         except ImportError:
             raise BackendError("logger: TensorBoard is not installed", "pip install 'adding-problem[tensorboard]', or set logger to "
                                "null") from None
-        rows = folder.read_history() if folder.metrics.is_file() else []
-        self._folder, self._purge = folder, rows[-1].sequences + 1 if rows else None
+        self._folder = folder
         self._open: Any = SummaryWriter
         self._writer: Any = None
 
     def on_step(self, event: StepEvent) -> None:
         """Loss of the step's batch, and the length that the curriculum is at."""
-        writer = self._running()
+        writer = self._running(event.sequences)
         writer.add_scalar("step/loss", event.loss, event.sequences)
         writer.add_scalar("step/length", event.stage, event.sequences)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Both losses, and the sequence-steps and seconds so far."""
-        writer = self._running()
+        writer = self._running(row.sequences + 1)  # the last step's event is there, and is not given again
         for name in ("loss", "val_loss", "sequence_steps", "seconds"):
             writer.add_scalar(f"epoch/{name}", getattr(row, name), row.sequences)
 
@@ -82,8 +81,9 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
 
-    def _running(self) -> Any:
+    def _running(self, since: int) -> Any:
         """The writer, which makes its file when something is written: a finished run that is met again gets none."""
         if self._writer is None:
-            self._writer = self._open(str(self._folder.tensorboard), purge_step=self._purge)
+            there = any(self._folder.tensorboard.glob("events.out.tfevents.*"))
+            self._writer = self._open(str(self._folder.tensorboard), purge_step=since if there else None)
         return self._writer

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adding_problem import files, groups
-from adding_problem.artifacts import EpochRow, RunFolder, write_picture
+from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
+from adding_problem.task import constant_predictor_mse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,9 +222,10 @@ def _original_curves(path: Path) -> list[_Curves]:
     """Loss curves by length from a JSON file; see `draw_comparison`."""
     try:
         document = json.loads(files.read_bounded(path, _MAX_CURVES_BYTES))
-        return [_Curves(path.stem, int(t), [_ORIGINAL_EPOCH * (e + 1) for e in range(len(curves["loss"]))],
-                        [float(v) for v in curves["loss"]], [float(v) for v in curves["val_loss"]])
-                for t, curves in document.items()]
+        return [_Curves(path.stem, int(t), *zip(*[
+            (_ORIGINAL_EPOCH * epoch, float(loss), float(val_loss))
+            for epoch, (loss, val_loss) in enumerate(zip(curves["loss"], curves["val_loss"], strict=True), 1)], strict=True))
+            for t, curves in document.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunFolderError(path, f"holds no loss curves by length ({error})",
                              'expected JSON such as {"150": {"loss": [...], "val_loss": [...]}}') from None
@@ -270,7 +272,7 @@ def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], co
     if theirs:
         ordered = sorted(theirs, key=lambda curves: curves.t)
         axes.plot([c.t for c in ordered], [c.best for c in ordered], "s-", color=_ORIGINAL, label="the original")
-    _constant_line(axes, 1 / 6, "always the mean")
+    _constant_lines(axes, found, theirs, "always the mean")
     if not all(math.isfinite(row.val_loss) for group in found for seed in group.seeds for row in seed.rows):
         axes.plot([], [], "x", color=_CONSTANT, label="diverged")
     axes.set(xlabel="sequence length T", ylabel="mean squared error", yscale="log")
@@ -313,13 +315,20 @@ def _plot_panel(
         single = sum(map(math.isfinite, losses)) == 1  # which has no line
         axes.plot(sequences, losses, color=color, linewidth=1.2, marker="o" if single else None, markersize=4)
         _mark_diverged(axes, sequences, losses, color)
-    _constant_line(axes, 1 / 6, "")
+    _constant_lines(axes, [group for group in found if group.t == t], [curves for curves in theirs if curves.t == t], "")
     axes.set(xscale="log", yscale="log")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 10 * low else (1,), numticks=9))
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"T = {t:,}", fontsize=11)
+
+
+def _constant_lines(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], label: str) -> None:
+    """One for every error that always answering the mean scores; three digits of it do not depend on T."""
+    errors = [constant_predictor_mse(group.variant, group.t) for group in found] + [curves.constant_mse for curves in theirs]
+    for error in {f"{error:.3f}": error for error in errors}.values():
+        _constant_line(axes, error, label)
 
 
 def _constant_line(axes: Axes, mse: float, label: str) -> None:
@@ -387,4 +396,4 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         yield figure
         buffer = io.BytesIO()
         figure.savefig(buffer, format=path.suffix.lstrip(".") or "png")
-    write_picture(path, buffer.getvalue())
+    files.write(path, buffer.getvalue())

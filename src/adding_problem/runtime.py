@@ -24,7 +24,7 @@ from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError, in_one_line
 
 __all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "finest_float", "memory_bytes", "out_of_memory", "processor",
-           "require_memory", "resolve_backend", "resolve_device", "seeded", "tune_allocator", "versions"]
+           "require_memory", "resolve_backend", "resolve_device", "seeded", "tune_allocator", "usable_cores", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
 
@@ -83,6 +83,11 @@ def _native_problem() -> str | None:
     return None
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def cpu_settings(threads: int | None) -> Iterator[int]:
     """Let torch compute with this many CPU threads inside the block, None being one per usable core, and without denormals.
@@ -92,9 +97,8 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
     own that exist before the block, and this one after it, are as they were.
     """
     threads_before, flushed_before = torch.get_num_threads(), _flushes_denormals()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_flush_denormal(True)  # first: the threads that torch starts have the setting of the one that starts them
-    torch.set_num_threads(threads or usable)
+    torch.set_num_threads(threads or usable_cores())
     try:
         yield torch.get_num_threads()
     finally:

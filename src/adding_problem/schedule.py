@@ -100,7 +100,7 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
         return replace(schedule, step=step, smoothed=smoothed)
     full = schedule.length == config.dataset.t
     if not full and smoothed < curriculum.threshold:
-        length = min(config.dataset.t, max(schedule.length + 1, int(schedule.length * curriculum.factor)))
+        length = max(schedule.length + 1, int(min(config.dataset.t, schedule.length * curriculum.factor)))
         return replace(schedule, step=step, smoothed=_nothing_learned(config), length=length)
     if full and config.train.decay_steps is not None and smoothed < config.train.decay_below:
         return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=config.train.decay_steps)

@@ -81,6 +81,8 @@ class Survival:
     high: tuple[float, ...]
 
     def __str__(self) -> str:
+        if not self.n:
+            return "unknown"
         if self.least is None or self.most is None:
             return f"never, in {self.n}"
         middle = "most never" if self.median is None else short_count(self.median)
@@ -106,10 +108,10 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
         came: whether the event came.
 
     Raises:
-        ValueError: when there is no run, or the two differ in length.
+        ValueError: when the two differ in length.
     """
-    if len(costs) != len(came) or not costs:
-        raise ValueError(f"expected one cost for each of at least one run, found {len(costs)} and {len(came)}")
+    if len(costs) != len(came):
+        raise ValueError(f"expected a cost of each run, found {len(costs)} of {len(came)}")
     events = [float(cost) for cost, event in zip(costs, came, strict=True) if event]
     censored = [float(cost) for cost, event in zip(costs, came, strict=True) if not event]
     if not events:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, RunFolderError
@@ -31,7 +31,6 @@ __all__ = ["Listener", "StepEvent", "run"]
 
 StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
 
-THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation errors whose cost a result records."""
 
 _log = logging.getLogger(__name__)
@@ -362,18 +361,9 @@ def _result(config: RunConfig, state: TrainingState, reason: str) -> dict[str, A
         "best_epoch": best.epoch,
         "best_loss": best.loss,
         "best_val_loss": best.val_loss,
-        "lowest_val_loss": min((row.val_loss for row in state.rows if math.isfinite(row.val_loss)), default=None),
-        "reached": {name: _first_below(state.rows, value) for name, value in THRESHOLDS.items()},
+        "lowest_val_loss": lowest if math.isfinite(lowest := lowest_val_loss(state.rows)) else None,
+        "reached": {name: (row := first_below(state.rows, value)) and row.cost for name, value in THRESHOLDS.items()},
         "sequences": last.sequences,
         "sequence_steps": last.sequence_steps,
         "seconds": last.seconds,
     }
-
-
-def _first_below(rows: list[EpochRow], threshold: float) -> dict[str, Any] | None:
-    """Cost until the validation loss, taken at the ends of epochs, first was below the threshold."""
-    for row in rows:
-        if row.val_loss < threshold:
-            return {"epoch": row.epoch, "sequences": row.sequences, "sequence_steps": row.sequence_steps,
-                    "seconds": row.seconds}
-    return None

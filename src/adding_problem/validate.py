@@ -107,12 +107,14 @@ def run(
     """
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length
-    with _model_of(config, trust, config.model.name) as model, folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
-        for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
-            writer.add(x, y, y_hat)
-    result = _score(config, data.t, writer.y, writer.y_hat) | {"model": folder.read_result()["digest"]}
-    plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, result)
-    folder.write_validation(result)
+    with _model_of(config, trust, config.model.name) as model, folder.locked():
+        digest = folder.read_result()["digest"]
+        with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
+            for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
+                writer.add(x, y, y_hat)
+        result = _score(config, data.t, writer.y, writer.y_hat) | {"model": digest}
+        plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, result)
+        folder.write_validation(result)
     return result
 
 

@@ -36,9 +36,13 @@ def import_(arguments: Namespace) -> None:
     if found.logged is not None:
         print(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
         print("the model matches its log" if found.agrees else
-              f"WARNING: the model does NOT match its log: its error is {found.mse / found.logged:,.3g} times the logged one.\n"
+              f"WARNING: the model does NOT match its log: its error is {_ratio(found.mse, found.logged)} times the logged one.\n"
               "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.")
     print(f"run:     {found.folder}   (next: adding-problem validate --config {found.folder / 'config_copy.yaml'})")
+
+
+def _ratio(error: float, logged: float) -> str:
+    return f"{error / logged:,.3g}" if logged else "infinitely many"
 
 
 def data(arguments: Namespace) -> None:

@@ -137,7 +137,7 @@ def _add_train_flags(parser: ArgumentParser) -> None:
 
 def _add_takeover(parser: ArgumentParser) -> None:
     parser.add_argument("--takeover", action="store_true",
-                        help="take the folder from a process that gives no sign of life; be sure that it has ended")
+                        help="take a run folder from a process that gives no sign of life; be sure that it has ended")
 
 
 def _add_trust(parser: ArgumentParser) -> None:
@@ -176,6 +176,7 @@ def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--retries", type=int, help="how often a run is begun again after its process or node was lost (default: 3)")
     parser.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
+    _add_takeover(parser)
     _add_trust(parser)
     _add_run_options(parser, "the sweep file: YAML; the options below are stronger, and the same for all runs")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, zoo
+from adding_problem import config, files, zoo
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError
 
@@ -35,7 +35,7 @@ def train(arguments: Namespace) -> None:
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, result)
         return
-    if arguments.get("resume") and not (folder.checkpoint.exists() or folder.previous_checkpoint.exists()):
+    if arguments.get("resume") and not (files.is_regular(folder.checkpoint) or files.is_regular(folder.previous_checkpoint)):
         print(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
@@ -73,7 +73,7 @@ def validate(arguments: Namespace) -> None:
     from adding_problem.artifacts import RunFolder
 
     folder = RunFolder(arguments.get("artifacts") or RunConfig().artifacts)
-    if arguments.get("config") is None and folder.config_copy.exists():
+    if arguments.get("config") is None and files.is_regular(folder.config_copy):
         folder.read_config()  # refuses links that lead elsewhere
         arguments.config = str(folder.config_copy)
     run_config = _run_config(arguments)
@@ -105,7 +105,7 @@ def _require_same_model(run_config: RunConfig) -> None:
     from adding_problem.artifacts import RunFolder
 
     folder, asked = RunFolder(run_config.artifacts), run_config.model.name
-    trained = folder.read_config().model.name if folder.config_copy.exists() else asked
+    trained = folder.read_config().model.name if files.is_regular(folder.config_copy) else asked
     if trained != asked and {trained, asked} & set(zoo.FAMILIES):
         raise ConfigError("model.name", f"{trained!r}, which {folder.path} holds", repr(asked), "leave it out, or give --artifacts "
                           "the folder of another run")
@@ -175,7 +175,8 @@ def sweep(arguments: Namespace) -> None:
         return
     with watch.SweepDisplay(console) as display:
         board = driver.run(runs, engines.build(chosen, runs), score=not arguments.get("no_score"),
-                           retries=3 if arguments.get("retries") is None else arguments.retries, follow=display.follow)
+                           retries=3 if arguments.get("retries") is None else arguments.retries,
+                           takeover=bool(arguments.get("takeover")), follow=display.follow)
     console.print(watch.render(str(board.folder), watch.look(board.folder)))
     driver.raise_failures(board)
 

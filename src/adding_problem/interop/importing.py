@@ -22,7 +22,7 @@ from torch import nn
 
 from adding_problem import config as configuration
 from adding_problem import models, plots, runtime
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
 from adding_problem.interop import keras_file, plain_pickle, tensor_bundle
@@ -256,8 +256,8 @@ def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[Ep
         "constant_predictor_mse": summary.constant,
         "stop_reason": "epochs" if len(log) >= config.train.epochs else "early_stopping" if log else "imported",
         "epochs": len(log), "best_epoch": kept.epoch, "best_loss": kept.loss, "best_val_loss": kept.val_loss,
-        "lowest_val_loss": min((row.val_loss for row in rows if math.isfinite(row.val_loss)), default=None),
-        "reached": {"1e-2": _first_below(log, 1e-2), "1e-3": _first_below(log, 1e-3)},
+        "lowest_val_loss": lowest if math.isfinite(lowest := lowest_val_loss(rows)) else None,
+        "reached": {name: (row := first_below(rows, value)) and row.cost for name, value in THRESHOLDS.items()},
         "sequences": rows[-1].sequences, "sequence_steps": rows[-1].sequence_steps, "seconds": math.nan,
         "parameters": description["parameters"], "device": "unknown", "backend": "unknown", "threads": 0, "started_from": None,
         "imported": {"from": summary.kind, "mse": summary.mse, "mse_standard_error": summary.standard_error,
@@ -268,10 +268,3 @@ def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[Ep
     folder.write_model(model.state_dict(), description)
     plots.draw_loss(folder.loss_plot, rows, result)
     folder.write_result(result)
-
-
-def _first_below(rows: list[EpochRow], threshold: float) -> dict[str, Any] | None:
-    for row in rows:
-        if row.val_loss < threshold:
-            return {"epoch": row.epoch, "sequences": row.sequences, "sequence_steps": row.sequence_steps, "seconds": math.nan}
-    return None

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def read(path: Path) -> tuple[LstmWeights, int | None]:
         units, length = _architecture(config)
         return LstmWeights.checked(path, **_arrays(weights, units)), length
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, zipfile.BadZipFile,
-            NotImplementedError, RuntimeError) as error:
+            NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InteropError(f"{path}: is no .keras file of an LSTM and Dense(1) ({error})",
                            "save such a model with model.save('NAME.keras') in Keras 3") from None
 

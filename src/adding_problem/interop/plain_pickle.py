@@ -73,7 +73,7 @@ def _collect(name: str, stack: list[Any]) -> None:
     counted = {"APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}.get(name)
     if counted is None and name not in ("APPENDS", "SETITEMS", "TUPLE", "LIST", "DICT"):
         raise ValueError(f"the instruction {name} is refused")
-    first = len(stack) - counted if counted else len(stack) - 1 - stack[::-1].index(_MARK) + 1
+    first = len(stack) - counted if counted else _after_mark(stack)
     items = stack[first:]
     del stack[first if counted else first - 1 :]
     if name.startswith("APPEND"):
@@ -84,6 +84,14 @@ def _collect(name: str, stack: list[Any]) -> None:
         stack.append(_pairs(items))
     else:
         stack.append(items if name == "LIST" else tuple(items))
+
+
+def _after_mark(stack: list[Any]) -> int:
+    """Where the values behind the last mark begin; what is looked through here is taken off the stack then."""
+    for place in range(len(stack), 0, -1):
+        if stack[place - 1] is _MARK:
+            return place
+    raise ValueError("a mark is missing")
 
 
 def _pairs(items: list[Any]) -> dict[str, Any]:

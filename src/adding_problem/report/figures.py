@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from adding_problem.artifacts import THRESHOLDS
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
-from adding_problem.report.summary import Group, survival
+from adding_problem.report.summary import Group
 from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
 
 __all__ = ["alternatives", "count", "data", "headline", "loss", "number", "played", "shade", "state"]
@@ -59,7 +60,7 @@ def state(run: Run) -> str:
     return "solved" if run.solved else "not solved"
 
 
-def headline(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> list[dict[str, str]]:
+def headline(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> list[dict[str, str]]:
     """The figures at the top: value, what it is, a remark."""
     runs, solved = found.runs, [run for run in found.runs if run.solved]
     longest = max((run.t for run in solved), default=None)
@@ -70,11 +71,11 @@ def headline(found: Collection, together: Sequence[Group], measured: Sequence[Me
         {"value": loss(best.best if best else None), "what": "best validation MSE",
          "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.dataset.variant, best.t):.3f}" if best else ""},
     ]
-    at_longest = [group for group in together if group.t == longest and group.median_cost("1e-3", "seconds") is not None]
+    at_longest = [group for group in groups if group.t == longest and group.cost("1e-3", "seconds").median is not None]
     if at_longest:
-        group = min(at_longest, key=lambda group: group.median_cost("1e-3", "sequence_steps") or math.inf)
-        tiles.append({"value": f"{number(group.median_cost('1e-3', 'seconds'))} s", "what": "to solve the longest",
-                      "note": f"{number(group.median_cost('1e-3', 'sequence_steps'))} sequence-steps"
+        group = min(at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf)
+        tiles.append({"value": f"{number(group.cost('1e-3', 'seconds').median)} s", "what": "to solve the longest",
+                      "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
                               + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
     horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
     if horizons:
@@ -87,14 +88,15 @@ def headline(found: Collection, together: Sequence[Group], measured: Sequence[Me
     return tiles
 
 
-def alternatives(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> dict[str, str]:
+def alternatives(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> dict[str, str]:
     """What the charts show, for who cannot see them."""
     solved = sum(run.solved for run in found.runs)
-    best = "; ".join(f"{group.method} at T = {group.t:,}: median {loss(group.median_loss)}, {group.solved} of {len(group.runs)} solved"
-                     for group in together[:12])
+    best = "; ".join(f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, {group.solved.successes} of "
+                     f"{len(group.runs)} solved" for group in groups[:12])
+    mean = _constant(found)
     return {
         "curves": f"Line chart of the validation error of {len(found.runs)} runs during training, on a log scale. {solved} end "
-                  "below 0.001; a dashed line marks 0.167, the error of always answering the mean.",
+                  f"below 0.001; a dashed line marks {mean:.3f}, the error of always answering the mean.",
         "best": f"Best validation error against the sequence length. {best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
@@ -110,15 +112,15 @@ def alternatives(found: Collection, together: Sequence[Group], measured: Sequenc
 # --- in numbers ------------------------------------------------------------------------------------------------------
 
 
-def data(found: Collection, together: Sequence[Group], measured: Sequence[Measured]) -> dict[str, Any]:
+def data(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> dict[str, Any]:
     """All that the charts draw. No NaN and no infinity: JSON has none."""
     points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
     return {
         "methods": found.methods,
-        "constant": constant_predictor_mse(found.runs[0].config.dataset.variant, found.runs[0].t),
+        "constant": _constant(found),
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
-        "groups": [_group(group) for group in together],
+        "groups": [_group(group) for group in groups],
         "horizons": [_horizon(name, document) for name, document in found.horizons.items()],
         "models": [_model(one) for one in measured if not one.problem],
     }
@@ -144,11 +146,18 @@ def _curve(run: Run, points: int) -> dict[str, Any]:
     }
 
 
+def _constant(found: Collection) -> float:
+    """What always answering the mean scores, of the first run's variant, which is most often that of all."""
+    return constant_predictor_mse(found.runs[0].config.dataset.variant, found.runs[0].t)
+
+
 def _group(group: Group) -> dict[str, Any]:
+    solved = group.solved
     return {
-        "method": group.method, "t": group.t, "n": len(group.runs), "solved": group.solved, "share": group.solved_interval,
-        "median": _finite(group.median_loss), "interval": group.loss_interval, "losses": [v for v in group.losses if math.isfinite(v)],
-        "survival": {threshold: {unit: survival(group.runs, threshold, unit) for unit in UNITS} for threshold in ("1e-2", "1e-3")},
+        "method": group.method, "t": group.t, "n": len(group.runs), "solved": solved.successes, "share": (solved.low, solved.high),
+        "median": _finite(group.losses.median), "interval": group.interval, "losses": [v for v in group.values if math.isfinite(v)],
+        "survival": {threshold: {unit: list(zip(found.costs, found.share, strict=True)) for unit in UNITS
+                                 for found in [group.cost(threshold, unit)]} for threshold in THRESHOLDS},
         "spent": {unit: _finite(max(run.spent(unit) for run in group.runs)) for unit in UNITS},
     }
 

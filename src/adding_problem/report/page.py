@@ -24,7 +24,7 @@ from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import Group, groups, representatives
+from adding_problem.report.summary import Group, representatives, together
 
 __all__ = ["Table", "write"]
 
@@ -82,7 +82,7 @@ def write(
         RunFolderError: when there is no run.
     """
     found = collect(folders)
-    shown = representatives(groups(found.runs), models)
+    shown = representatives(together(found.runs), models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
     write_page(out, render(found, measured, tested, sequences, title))
@@ -93,7 +93,7 @@ def write(
 
 def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], sequences: int, title: str) -> str:
     """The page as text."""
-    together = groups(found.runs)
+    groups = together(found.runs)
     scripts = [Markup(_resource(name)) for name in _SCRIPTS]
     return _environment().get_template("report.html.j2").render(
         title=title,
@@ -103,19 +103,19 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         scripts=scripts,
         script_hashes=[_script_hash(str(script)) for script in scripts],
         found=found,
-        groups=together,
-        headline=figures.headline(found, together, measured),
-        alt=figures.alternatives(found, together, measured),
-        data=figures.data(found, together, measured),
+        groups=groups,
+        headline=figures.headline(found, groups, measured),
+        alt=figures.alternatives(found, groups, measured),
+        data=figures.data(found, groups, measured),
         measured=[one for one in measured if not one.problem],
         problems=[one for one in measured if one.problem],
         played=figures.played(measured),
         tested=tested,
         sequences=sequences,
         epochs=sum(len(run.rows) for run in found.runs),
-        tables=_tables(found, together, measured, tested),
-        several=any(len(group.runs) > 1 for group in together),
-        configurations=[(group, configuration.to_yaml(group.runs[0].config)) for group in together],
+        tables=_tables(found, groups, measured, tested),
+        several=any(len(group.runs) > 1 for group in groups),
+        configurations=[(group, configuration.to_yaml(group.runs[0].config)) for group in groups],
     )
 
 
@@ -123,13 +123,13 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
 
 
 def _tables(
-    found: Collection, together: Sequence[Group], measured: Sequence[Measured], tested: Sequence[int]
+    found: Collection, groups: Sequence[Group], measured: Sequence[Measured], tested: Sequence[int]
 ) -> dict[str, Table]:
     tables = [
         Table("runs", ["run", "method", "T", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
                        "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3"], [_run_row(run) for run in found.runs]),
         Table("groups", ["method", "T", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
-                         "median_sequence_steps_to_1e-3", "median_seconds_to_1e-3"], [_group_row(group) for group in together]),
+                         "median_sequence_steps_to_1e-3", "median_seconds_to_1e-3"], [_group_row(group) for group in groups]),
         _curves_table(found.runs),
         Table("lengths", ["run", "method", "trained_T", *(f"T={t}" for t in tested)],
               [[one.run.name, one.run.method, one.run.t, *(one.mse.get(t) for t in tested)] for one in measured if not one.problem]),
@@ -153,8 +153,9 @@ def _run_row(run: Run) -> list[Any]:
 
 
 def _group_row(group: Group) -> list[Any]:
-    return [group.method, group.t, len(group.runs), group.solved, *group.solved_interval, group.median_loss,
-            *(group.loss_interval or (None, None)), *(group.median_cost("1e-3", unit) for unit in ("sequence_steps", "seconds"))]
+    solved = group.solved
+    return [group.method, group.t, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
+            *(group.interval or (None, None)), group.cost("1e-3", "sequence_steps").median, group.cost("1e-3", "seconds").median]
 
 
 def _curves_table(runs: Sequence[Run]) -> Table:

@@ -39,7 +39,8 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        plots.draw_comparison(file("comparison"), [run.path for run in found.runs if run.rows])
+        if drawn := [run.path for run in found.runs if run.rows]:
+            plots.draw_comparison(file("comparison"), drawn)
         if scored:
             plots.draw_lengths(file("lengths"), [f"{one.run.t:,} ({one.run.path.name})" for one in scored], tested,
                                [[one.mse.get(t, np.nan) for t in tested] for one in scored])

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adding_problem import config as configuration
-from adding_problem import documents
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem import documents, files, groups
+from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError
-from adding_problem.groups import Seed
+from adding_problem.groups import Seed, Unit
 
 __all__ = ["UNITS", "Collection", "Run", "collect"]
 
-UNITS = ("sequence_steps", "sequences", "seconds")
+UNITS: tuple[Unit, ...] = ("sequence_steps", "sequences", "seconds")
 """What a cost can be counted in."""
 
 _HORIZON = "horizon.json"
 _MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
 
-# Keys that say where and for how long to compute, not what: two runs that differ in these alone are of one method.
-_NOT_METHOD = ("recipe", "seed", "artifacts", "threads", "device", "backend", "dataset.t", "validate.seed", "validate.dt_length")
+# What a method's name need not tell: the recipe is told otherwise, and T beside it.
+_NOT_TOLD = (*groups.NOT_THE_METHOD, "recipe", "dataset.t")
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,14 @@ class Run:
         return self.best < 1e-3
 
     @property
-    def failed(self) -> bool:
-        """Whether it ended because it went badly, not because its time was over: see `groups.Seed`."""
-        return Seed(self.config.seed, tuple(self.rows), None, self.stop_reason).failed
+    def seed(self) -> int:
+        """Its root seed."""
+        return self.config.seed
+
+    @property
+    def as_seed(self) -> Seed:
+        """What statistics over seeds ask of it."""
+        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None)
 
     def spent(self, unit: str) -> float:
         """Training that the whole run took, in a unit of `UNITS`."""
@@ -104,9 +109,9 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     for folder in folders:
         if not Path(folder).is_dir():
             raise RunFolderError(folder, "is no folder", "give run folders, or folders of run folders such as a sweep's")
-    found = list(dict.fromkeys(path for folder in folders for path in _walk(Path(folder))))
+    found = list({path.resolve(): path for folder in folders for path in _walk(Path(folder))}.values())
     runs, horizons, left_out = [], {}, []
-    paths = [path for path in found if RunFolder(path).config_copy.is_file()]
+    paths = [path for path in found if files.is_regular(RunFolder(path).config_copy)]
     names = _names(found)
     for path in paths:
         try:
@@ -114,7 +119,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         except AddingProblemError as error:
             left_out.append(str(error).partition("\n")[0])
     for path in found:
-        if (path / _HORIZON).is_file():
+        if files.is_regular(path / _HORIZON):
             try:
                 horizons[names[path]] = _read_horizon(path / _HORIZON)
             except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -122,8 +127,8 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     if not runs:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
                              "; ".join(left_out) or "train first: adding-problem train --config FILE")
-    runs = _with_methods(runs, {path for path in found if (path / _HORIZON).is_file()})
-    return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.config.seed, run.name)), horizons, left_out)
+    runs = _with_methods(runs, {path.resolve(): names[path] for path in found if files.is_regular(path / _HORIZON)})
+    return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.seed, run.name)), horizons, left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -144,13 +149,13 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 def _read(path: Path, name: str) -> Run:
     folder = RunFolder(path)
     config = folder.read_config()
-    rows = folder.read_history() if folder.metrics.is_file() else []
-    finished = folder.result.is_file()
+    rows = folder.read_history() if files.is_regular(folder.metrics) else []
+    finished = files.is_regular(folder.result)
     result = folder.read_result() if finished else {}
     try:
-        best = float(result["best_val_loss"]) if finished else min(
-            (row.val_loss for row in rows if math.isfinite(row.val_loss)), default=math.nan)
-        reached = {threshold: _reached(result, rows, threshold) for threshold in ("1e-2", "1e-3")}
+        lowest = lowest_val_loss(rows)
+        best = float(result["best_val_loss"]) if finished else lowest if math.isfinite(lowest) else math.nan
+        reached = {threshold: _reached(result, rows, threshold) for threshold in THRESHOLDS}
         versions = {str(key): str(value) for key, value in dict(result.get("versions", {})).items()}
         machine = ", ".join(str(result[key]) for key in ("processor", "device", "backend") if result.get(key))
     except (KeyError, TypeError, ValueError) as error:
@@ -162,24 +167,20 @@ def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -
     if result:
         cost = result["reached"][threshold]
         return {unit: float(cost[unit]) for unit in UNITS} if cost is not None else None
-    first = next((row for row in rows if row.val_loss < float(threshold)), None)
+    first = first_below(rows, THRESHOLDS[threshold])
     return {unit: float(getattr(first, unit)) for unit in UNITS} if first else None
 
 
 def _read_horizon(path: Path) -> dict[str, Any]:
     """`horizon.json`, cut down to numbers and words that the page shows."""
-    with path.open("rb") as stream:
-        text = stream.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
-        raise ValueError("larger than 8 MiB")
-    document = documents.parsed(text, documents.HORIZON)
+    document = documents.parsed(files.read_bounded(path, _MOST_BYTES), documents.HORIZON)
     return {"horizon": document["horizon"], "minutes": float(document["minutes"]), "variant": document["variant"],
             "seed": int(document["seed"]), "rungs": [_rung(rung) for rung in document["rungs"]]}
 
 
 def _rung(document: object) -> dict[str, Any]:
     rung = documents.check(document, documents.RUNG)
-    reached = {threshold: rung["reached"][threshold] for threshold in ("1e-2", "1e-3")}
+    reached = {threshold: rung["reached"][threshold] for threshold in THRESHOLDS}
     return {"t": rung["t"], "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
             "reached": {threshold: cost and _climbs_cost(cost) for threshold, cost in reached.items()}}
 
@@ -191,9 +192,12 @@ def _climbs_cost(values: dict[str, Any]) -> dict[str, float]:
 # --- what tells methods apart ----------------------------------------------------------------------------------------
 
 
-def _with_methods(runs: Sequence[Run], climbs: set[Path]) -> list[Run]:
-    """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all."""
-    climbing = {id(run): next((path for path in run.path.parents if path in climbs), None) for run in runs}
+def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
+    """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all.
+
+    The runs of a climb, whose deviations come from the climbing, are one method.
+    """
+    climbing = {id(run): climbs.get(run.path.resolve().parent) if run.path.name == f"t{run.t}" else None for run in runs}
     deviations = {id(run): {} if climbing[id(run)] else _deviations(run.config) for run in runs}
     common = set.intersection(*({(k, repr(v)) for k, v in deviation.items()} for deviation in deviations.values()))
     recipes = {run.config.recipe for run in runs}
@@ -203,7 +207,7 @@ def _with_methods(runs: Sequence[Run], climbs: set[Path]) -> list[Run]:
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in deviations[id(run)].items()
                   if (key, repr(value)) not in common and key not in ("model.name", "model.hidden")]
         if climb := climbing[id(run)]:
-            parts.append(f"climbing ({climb.name})")
+            parts.append(f"climbing ({climb})")
         named.append(Run(**{**run.__dict__, "method": ", ".join(parts)}))
     return named
 
@@ -212,7 +216,7 @@ def _deviations(config: RunConfig) -> dict[str, Any]:
     """Values that are not the recipe's own."""
     usual = _recipe(config.recipe, config.model.name)
     return {key: value for key, value in config.flat().items()
-            if key not in _NOT_METHOD and value != usual.get(key)}
+            if key not in _NOT_TOLD and value != usual.get(key)}
 
 
 @cache

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from adding_problem import files
 from adding_problem.artifacts import write_json
 from adding_problem.errors import AddingProblemError
 from adding_problem.sweep.job import Job, Outcome, finished
@@ -142,6 +143,7 @@ def run(
     *,
     score: bool = True,
     retries: int = 3,
+    takeover: bool = False,
     follow: Callable[[Board], None] = lambda board: None,
 ) -> Board:
     """Do all runs, each in its folder.
@@ -151,15 +153,16 @@ def run(
         engine: where; it is entered when there is something to do.
         score: whether trained models are scored on new data, into `validation.json`.
         retries: how often a run is begun again, from its checkpoint, after the process or node that had it was lost.
+        takeover: take the runs' folders from processes that give no sign of life, as after a restart of the machine.
         follow: is told of every change, and of time passing.
 
     Returns:
         The final state; failed runs are in it.
     """
     folder = Path(runs[0].config.artifacts).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     board = Board(folder, {r.name: Entry(r.name, r.config.digest, r.varies, most_sequence_steps(r.config)) for r in runs})
-    jobs = {r.name: Job(r.name, r.config, score) for r in runs}
+    jobs = {r.name: Job(r.name, r.config, score, takeover) for r in runs}
     for name, job in jobs.items():
         if outcome := finished(job):
             board.close(board.entries[name], outcome)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import ConfigError
-from adding_problem.runtime import resolve_device
+from adding_problem.runtime import resolve_device, usable_cores
 from adding_problem.sweep.driver import Engine
-from adding_problem.sweep.local import LocalEngine, usable_cores
+from adding_problem.sweep.local import LocalEngine
 from adding_problem.sweep.plan import PlannedRun
 
 __all__ = ["Choice", "build"]
@@ -39,6 +39,8 @@ class Choice:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ConfigError("--workers", "a whole number of at least 1", str(self.workers), "change it", COMMAND_LINE)
+        if self.gpus is not None and not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
+            raise ConfigError("--gpus", "a share of one from 0 to 1, or a whole number", f"{self.gpus:g}", "change it", COMMAND_LINE)
         for name in ("address", "gpus", "storage"):
             if self.engine == "local" and getattr(self, name) is not None:
                 raise ConfigError(f"--{name}", "--engine ray beside it", "the engine local", "add --engine ray", COMMAND_LINE)

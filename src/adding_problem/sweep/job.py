@@ -24,11 +24,13 @@ class Job:
         name: of its folder.
         config: whole; `artifacts` is where the driver wants the folder.
         score: whether the trained model is scored on new data.
+        takeover: take its folder from a process that gives no sign of life.
     """
 
     name: str
     config: RunConfig
     score: bool
+    takeover: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
     try:
         with loggers.attached(job.config) as listener:
-            train.run(job.config, resume=True, listener=listener)
+            train.run(job.config, resume=True, takeover=job.takeover, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)

@@ -15,14 +15,9 @@ from typing import Any
 from adding_problem.errors import Interrupted
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
-__all__ = ["LocalEngine", "usable_cores"]
+__all__ = ["LocalEngine"]
 
 _GRACE_SECONDS = 5.0
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,11 +75,11 @@ def read(path: str | Path, overrides: Mapping[str, Any] | None = None, out: str 
 
 
 def most_sequence_steps(config: RunConfig) -> int:
-    """Upper bound of a run's training: it ends earlier where it is solved or stops early."""
+    """Upper bound of a run's training: it ends earlier where it is solved or stops early. A budget ends with an epoch."""
     data, train = config.dataset, config.train
-    sequences = train.epochs * (train.epoch_steps * train.batch if data.stream else data.n_train)
-    steps = sequences * sequence_width(data.t, data.variant)
-    return min(steps, train.budget_steps or steps)
+    sequences = train.epoch_steps * train.batch if data.stream else data.n_train
+    epoch = sequences * sequence_width(data.t, data.variant)
+    return epoch * min(train.epochs, math.ceil(train.budget_steps / epoch) if train.budget_steps else train.epochs)
 
 
 # --- sections --------------------------------------------------------------------------------------------------------

@@ -94,11 +94,14 @@ def look(folder: Path) -> list[Line]:
     Raises:
         RunFolderError: when there is none, or `sweep.json` is damaged.
     """
-    if (folder / SWEEP_FILE).is_file():
+    if files.is_regular(folder / SWEEP_FILE):
         driven = _driven(folder)
         return [_line_of(folder, entry, driven=driven) for entry in _entries(folder)]
-    paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
-    lines = [_on_disk(path, path.name, under_way=lock.held(path)) for path in paths if RunFolder(path).config_copy.is_file()]
+    try:
+        paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+    except OSError as error:
+        raise RunFolderError(folder, f"cannot be read ({error.strerror})", "mend its permissions, or give another folder") from None
+    lines = [_on_disk(path, path.name, under_way=lock.held(path)) for path in paths if files.is_regular(RunFolder(path).config_copy)]
     if not lines:
         raise RunFolderError(folder, "holds neither a sweep nor a run", "give the folder of a sweep, of runs, or of one run")
     return lines
