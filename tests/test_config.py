@@ -65,7 +65,7 @@ def test_scientific_notation_without_a_dot(tmp_path: Path) -> None:
     assert config.load(write(tmp_path, "train: {learning_rate: 2e-3}")).train.learning_rate == 2e-3
 
 
-@settings(deadline=None)  # a machine that is busy is no failure
+@settings(deadline=None, max_examples=40)  # a machine that is busy is no failure
 @given(
     st.builds(
         RunConfig,

@@ -257,9 +257,9 @@ def test_plain_pickles_are_read_as_pickle_reads_them(tmp_path_factory: pytest.Te
 
 
 def test_a_pickle_of_many_marks_takes_no_time(tmp_path: Path) -> None:
-    """A million numbers, then a million empty tuples: each mark is looked for from the top, not through a copy of all."""
+    """Many numbers, then many empty tuples: each mark is looked for from the top, not through a copy of all (which took minutes)."""
     path = tmp_path / "marks.pkl"
-    path.write_bytes(b"K\x01" * 1_000_000 + b"(t" * 1_000_000 + b".")
+    path.write_bytes(b"K\x01" * 200_000 + b"(t" * 200_000 + b".")
     with pytest.raises(InteropError, match="is no pickle of"):  # more than one value is left
         plain_pickle.read(path)
 

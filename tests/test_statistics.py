@@ -50,7 +50,7 @@ def test_unsolved_runs_move_the_median_instead_of_vanishing() -> None:
     assert survival([1.0, 5.0, 9.0], [True, True, False]).median == 5
     nobody = survival([5.0, 6.0], [False, False])
     assert (nobody.n, nobody.events, nobody.median, nobody.least, nobody.costs) == (2, 0, None, None, ())
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="a cost of each run"):
         survival([1.0], [])
     assert str(survival([], [])) == "unknown"
 

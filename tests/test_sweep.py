@@ -218,11 +218,11 @@ def test_a_run_that_always_kills_its_process_fails_in_the_end(tmp_path: Path) ->
     board = driver.run(runs, LocalEngine(2, dies_once), score=False)
     assert [(entry.state, entry.deaths) for entry in board.entries.values()] == [("done", 1), ("done", 1)]
     runs = plan.read(write(tmp_path, "grid: {seed: [0]}"), out=str(tmp_path / "b"))
-    board = driver.run(runs, LocalEngine(1, always_dies), score=False, retries=1)
+    board = driver.run(runs, LocalEngine(1, always_dies), score=False, retries=0)
     (entry,) = board.entries.values()
     assert entry.state == "failed"
-    assert "lost 2 times, last because its process ended with exit code 3" in entry.message
-    with pytest.raises(driver.SweepError, match="lost 2 times"):
+    assert "lost 1 times, last because its process ended with exit code 3" in entry.message
+    with pytest.raises(driver.SweepError, match="lost 1 times"):
         driver.raise_failures(board)
 
 

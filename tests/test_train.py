@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from adding_problem import config, models, schedule, train
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.artifacts import EpochRow, RunFolder, first_below
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
 from adding_problem.schedule import EarlyStopping
@@ -209,9 +209,10 @@ def test_a_diverged_run_ends_and_says_so(tmp_path: Path) -> None:
 def test_cost_to_the_thresholds() -> None:
     rows = [EpochRow(epoch, 0.1, value, 10 * epoch, 100 * epoch, float(epoch))
             for epoch, value in enumerate([0.2, 0.009, 0.02, 0.0009], start=1)]
-    assert train._first_below(rows, 1e-2) == {"epoch": 2, "sequences": 20, "sequence_steps": 200, "seconds": 2.0}
-    assert train._first_below(rows, 1e-3) == {"epoch": 4, "sequences": 40, "sequence_steps": 400, "seconds": 4.0}
-    assert train._first_below(rows, 1e-4) is None
+    found = [first_below(rows, threshold) for threshold in (1e-2, 1e-3, 1e-4)]
+    assert [row and row.cost for row in found] == [
+        {"epoch": 2, "sequences": 20, "sequence_steps": 200, "seconds": 2.0},
+        {"epoch": 4, "sequences": 40, "sequence_steps": 400, "seconds": 4.0}, None]
 
 
 def test_the_task_is_learned(tmp_path: Path) -> None:

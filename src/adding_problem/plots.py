@@ -325,8 +325,9 @@ def _plot_panel(
 
 
 def _constant_lines(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], label: str) -> None:
-    """One for every error that always answering the mean scores; three digits of it do not depend on T."""
-    errors = [constant_predictor_mse(group.variant, group.t) for group in found] + [curves.constant_mse for curves in theirs]
+    """What always answering the mean scores: a line for each variant, at its longest T, on which it hardly depends."""
+    longest = {group.variant: constant_predictor_mse(group.variant, group.t) for group in sorted(found, key=lambda group: group.t)}
+    errors = [*longest.values(), *(curves.constant_mse for curves in theirs)]
     for error in {f"{error:.3f}": error for error in errors}.values():
         _constant_line(axes, error, label)
 
