@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from adding_problem import train
 from adding_problem.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -19,7 +21,19 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def loss_plots() -> None:
+    """Asks for the pictures of runs."""
+
+
+@pytest.fixture(autouse=True)
+def no_loss_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of tiny runs would spend most of their time on a picture: they leave an empty file where nobody asks for it."""
+    if "loss_plots" not in request.fixturenames:
+        monkeypatch.setattr(train, "plots", SimpleNamespace(draw_loss=lambda path, rows, result: path.touch()))
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_plots: None) -> Command:
     """Run `adding-problem` as a user would, in an empty folder, but in this process, which has torch loaded.
 
     With program=, as Python's arguments name it, in a process of its own.
