@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -89,7 +90,7 @@ def counting(label: str, console: Console) -> Iterator[Callable[[int, int], None
         yield lambda done, total: _move(progress, task, done, total)
 
 
-def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: str) -> None:
+def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: Any) -> None:
     """Move a bar, which begins anew after its end: else it would go on to say that no time remains."""
     if done < total and progress.tasks[task].finished:
         progress.reset(task)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics
 from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
-from adding_problem.config import WITHOUT_EFFECT, RunConfig
+from adding_problem.config import WITHOUT_EFFECT, RunConfig, Variant
 
 __all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "collect", "comparisons", "once"]
 
@@ -74,7 +74,7 @@ class Group:
     """
 
     method: str
-    variant: str
+    variant: Variant
     t: int
     seeds: tuple[Seed, ...]
     repeated: int = 0

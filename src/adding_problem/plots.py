@@ -222,13 +222,17 @@ def _original_curves(path: Path) -> list[_Curves]:
     """Loss curves by length from a JSON file; see `draw_comparison`."""
     try:
         document = json.loads(files.read_bounded(path, _MAX_CURVES_BYTES))
-        return [_Curves(path.stem, int(t), *zip(*[
-            (_ORIGINAL_EPOCH * epoch, float(loss), float(val_loss))
-            for epoch, (loss, val_loss) in enumerate(zip(curves["loss"], curves["val_loss"], strict=True), 1)], strict=True))
-            for t, curves in document.items()]
+        return [_original_curve(path.stem, int(t), *([float(v) for v in curves[name]] for name in ("loss", "val_loss")))
+                for t, curves in document.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunFolderError(path, f"holds no loss curves by length ({error})",
                              'expected JSON such as {"150": {"loss": [...], "val_loss": [...]}}') from None
+
+
+def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float]) -> _Curves:
+    if len(loss) != len(val_loss):
+        raise ValueError(f"at T = {t} {len(loss)} values of loss and {len(val_loss)} of val_loss")
+    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss)
 
 
 def _curves_of(folder: RunFolder) -> _Curves:

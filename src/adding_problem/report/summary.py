@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adding_problem import groups
+from adding_problem.config import Variant
 from adding_problem.report.runs import Run
 
 __all__ = ["Group", "representatives", "together"]
@@ -38,7 +39,7 @@ class Group(groups.Group):
 
 def together(runs: Sequence[Run]) -> list[Group]:
     """The runs by method and length, in their order."""
-    members: dict[tuple[str, str, int], list[Run]] = {}
+    members: dict[tuple[str, Variant, int], list[Run]] = {}
     for run in runs:
         members.setdefault((run.method, run.config.dataset.variant, run.t), []).append(run)
     return [Group(method, variant, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
