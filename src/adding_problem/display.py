@@ -35,7 +35,9 @@ class TrainingDisplay:
             TextColumn("{task.description:<6}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal,
         )
-        self._epochs = self._progress.add_task("epoch", total=config.train.epochs, note=self._losses)
+        most = config.train.epochs if config.train.budget_minutes is None else None  # of a budget nobody knows how many it holds
+        self._of = f"/{most}" if most else ""
+        self._epochs = self._progress.add_task("epoch", total=most, note=self._losses)
         self._steps = self._progress.add_task("step", total=None, note="")
 
     def __enter__(self) -> TrainingDisplay:
@@ -60,7 +62,7 @@ class TrainingDisplay:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
             self._progress.update(self._epochs, completed=event.epoch - 1)
         else:
-            print(f"epoch {event.epoch}/{self._config.train.epochs}   step {event.step:,} of {event.steps:,}   {note}", flush=True)
+            print(f"epoch {event.epoch}{self._of}   step {event.step:,} of {event.steps:,}   {note}", flush=True)
 
     def _length(self, event: StepEvent) -> str:
         """How far the curriculum is, where there is one."""
@@ -77,7 +79,7 @@ class TrainingDisplay:
         else:
             self._last_draw = time.perf_counter()
             rate = row.sequences / max(row.seconds, 1e-9)
-            print(f"epoch {row.epoch}/{self._config.train.epochs}   {self._length_text}{self._losses}   "
+            print(f"epoch {row.epoch}{self._of}   {self._length_text}{self._losses}   "
                   f"{rate:,.0f} sequences/s   {row.seconds:.0f} s", flush=True)
 
 

@@ -26,6 +26,7 @@ LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SOLVED = THRESHOLDS["1e-3"]
 """Mean squared error on new sequences below which a length is solved."""
 
+_NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 5 * 10**7, 64
 _TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 10**8, 256, 10_000
@@ -111,15 +112,15 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below and config.dataset.stream else config.curriculum.start),
-        train=replace(config.train, budget_minutes=minutes),
+        train=replace(config.train, budget_minutes=minutes, epochs=_NO_END if config.dataset.stream else config.train.epochs),
         validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _FEWEST_TESTED,
                                                                 config.validate.dt_length or _MOST_TESTED)),
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
         # Of another call, with another budget: what it has solved or begun is not lost.
-        budget = folder.read_config().train.budget_minutes
-        return replace(run, train=replace(run.train, budget_minutes=budget))
+        there = folder.read_config().train
+        return replace(run, train=replace(run.train, budget_minutes=there.budget_minutes, epochs=there.epochs))
     return run
 
 
