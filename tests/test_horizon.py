@@ -88,6 +88,13 @@ def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
     assert rungs[0].solved
 
 
+def test_the_minutes_alone_end_a_climb_on_fresh_sequences(tmp_path: Path) -> None:
+    run = config.load(None, EASY | {"train.epochs": 1, "artifacts": str(tmp_path)})
+    (rung,) = horizon.climb(run, minutes=2, lengths=[10], following=lambda run: nullcontext())
+    assert rung.solved
+    assert rows_of(rung)[-1].epoch > 1
+
+
 def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
     (rung,) = climb(tmp_path, [10, 20], minutes=1e-4)
     assert (rung.solved, rung.stop_reason, rung.reached["1e-3"]) == (False, "budget", None)
