@@ -96,6 +96,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
+        fast={"train.learning_rate": 5e-3},
     ),
     "cornn": Family(
         home="cornn:AddingCoRNN",
@@ -149,7 +150,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 32, "states": 8, "layers": 2},
         source="time steps and A as Mamba's; sizes our choice",
-        fast={"train.learning_rate": 1e-3},
+        fast={"train.learning_rate": 5e-3},
     ),
     "slstm": Family(
         home="slstm:AddingSLSTM",
@@ -166,7 +167,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 30, "levels": 8, "kernel": 7},
         source="the authors' code for this problem",
-        fast={"train.learning_rate": 5e-3},
+        fast={"train.learning_rate": 1e-3},
     ),
     "transformer": Family(
         home="transformer:AddingTransformer",
