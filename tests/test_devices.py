@@ -17,6 +17,13 @@ from adding_problem.sweep.local import LocalEngine
 from tests.conftest import Command
 from tests.test_train import small
 
+
+@pytest.fixture(autouse=True)
+def keras_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first model that is looked up says where Keras computes, for the whole process: here for a test alone."""
+    monkeypatch.setenv("KERAS_TORCH_DEVICE", "cpu")
+
+
 ELSEWHERE = '''
 import torch
 from torch import nn
