@@ -160,7 +160,6 @@ class RunFolder:
                 names that are no run's.
         """
         self._make_writable()
-        has_checkpoint = files.is_regular(self.checkpoint) or files.is_regular(self.previous_checkpoint)
         if not self.config_copy.exists() and (foreign := next((file for file in self._own_files() if file.exists()), None)):
             raise RunFolderError(self.path, f"is no run folder, yet holds a file {foreign.name}, which a run would replace",
                                  "give --artifacts another folder")
@@ -172,13 +171,18 @@ class RunFolder:
                                      "give --artifacts another folder, or delete that run (train --overwrite does)")
             if self.holds_finished(config):
                 return "finished"
-            if resume and has_checkpoint:
+            if resume and self.has_checkpoint:
                 return "resumed"
-            if has_checkpoint:
+            if self.has_checkpoint:
                 raise RunFolderError(self.path, "holds an unfinished run of this configuration",
                                      "give --resume to continue it, or --overwrite to start again")
         self._write(self.config_copy, configuration.to_yaml(config).encode())
         return "fresh"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from."""
+        return files.is_regular(self.checkpoint) or files.is_regular(self.previous_checkpoint)
 
     def holds_finished(self, config: RunConfig) -> bool:
         """Whether the folder holds a complete run of this very configuration."""

@@ -130,9 +130,10 @@ def _outgrown(run: RunConfig) -> bool:
     if not folder.result.is_file():
         return False
     had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
-    score = validate.kept_score(run)
-    solved = score is not None and score["mse"] < SOLVED  # a run without `stop_val_loss` uses up its budget either way
-    return folder.read_result()["stop_reason"] == "budget" and has > 1.01 * had and not solved
+    if folder.read_result()["stop_reason"] != "budget" or has <= 1.01 * had:
+        return False
+    score = validate.kept_score(run)  # a run without `stop_val_loss` uses up its budget also where it solves its length
+    return not (score and score["mse"] < SOLVED)
 
 
 def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:

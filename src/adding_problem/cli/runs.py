@@ -35,7 +35,7 @@ def train(arguments: Namespace) -> None:
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, result)
         return
-    if arguments.get("resume") and not (files.is_regular(folder.checkpoint) or files.is_regular(folder.previous_checkpoint)):
+    if arguments.get("resume") and not folder.has_checkpoint:
         print(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
