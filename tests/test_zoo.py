@@ -18,7 +18,7 @@ from adding_problem import cli, config, models, train, validate, zoo
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError
-from adding_problem.models.scan import chunked_scan, scan_of
+from adding_problem.models.scan import chunked_scan, relu_scan_of, scan_of
 from adding_problem.task import sample_batch
 from tests import zoo_reference
 from tests.conftest import REPOSITORY
@@ -144,18 +144,20 @@ def test_families_learn(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 101])
-def test_scans_equal_the_loop(backend: str, length: int) -> None:
+@pytest.mark.parametrize("relu", [False, True])
+def test_scans_equal_the_loop(backend: str, length: int, relu: bool) -> None:
     if backend == "native":
         pytest.importorskip("adding_problem_native")
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(3, length, 5, generator=generator).requires_grad_() for _ in range(2))
+    a, b = ((torch.rand(3, length, 5, generator=generator) - least).requires_grad_() for least in (0.0, 0.3))
     h = torch.zeros(3, 5)
     steps = []
     for t in range(length):
         h = a[:, t] * h + b[:, t]
+        h = h.clamp(min=0) if relu else h
         steps.append(h)
     expected = torch.stack(steps, dim=1)
-    actual = scan_of(backend)(a, b)
+    actual = (relu_scan_of if relu else scan_of)(backend)(a, b)
     weight = torch.rand(expected.shape, generator=generator)
     assert torch.allclose(actual, expected, atol=1e-6)
     for x, y in zip(torch.autograd.grad((weight * actual).sum(), [a, b]), torch.autograd.grad((weight * expected).sum(), [a, b]),
@@ -163,7 +165,7 @@ def test_scans_equal_the_loop(backend: str, length: int) -> None:
         assert torch.allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mingru", "minlstm", "lru", "s6"])
+@pytest.mark.parametrize("name", ["mingru", "minlstm", "lru", "s6", "indrnn"])
 def test_native_and_torch_backends_agree(name: str) -> None:
     pytest.importorskip("adding_problem_native")
     x = sample_batch(3, 150, seed=0)[0]

@@ -1,4 +1,4 @@
-"""The linear recurrence h_t = a_t h_{t-1} + b_t, element by element."""
+"""The recurrences h_t = a_t h_{t-1} + b_t and h_t = max(0, a_t h_{t-1} + b_t), element by element."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adding_problem_native._library import ScanCall, check, library, transformed
 
-__all__ = ["linear_scan", "linear_scan_reference"]
+__all__ = ["linear_scan", "linear_scan_reference", "relu_scan", "relu_scan_reference"]
 
 
 def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -28,21 +28,40 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: for wrong shapes, or types or devices that differ.
     """
-    _check(a, b, h0)
-    if a.dtype != torch.float32 or a.device.type != "cpu" or transformed():
-        return linear_scan_reference(a, b, h0)
-    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
-    a, b, h0 = a.contiguous(), b.contiguous(), None if h0 is None else h0.contiguous()
-    return _Scan.apply(a, b, h0)  # type: ignore[no-any-return, no-untyped-call]
+    return _scan(a, b, h0, relu=False)
+
+
+def relu_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    """h_t = max(0, a_t * h_{t-1} + b_t), as IndRNN has it; everything else as of `linear_scan`."""
+    return _scan(a, b, h0, relu=True)
 
 
 def linear_scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     """`linear_scan` as a plain loop in PyTorch, for any type and device."""
+    return _reference(a, b, h0, relu=False)
+
+
+def relu_scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    """`relu_scan` as a plain loop in PyTorch, for any type and device."""
+    return _reference(a, b, h0, relu=True)
+
+
+def _scan(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
+    _check(a, b, h0)
+    if a.dtype != torch.float32 or a.device.type != "cpu" or transformed():
+        return _reference(a, b, h0, relu=relu)
+    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
+    a, b, h0 = a.contiguous(), b.contiguous(), None if h0 is None else h0.contiguous()
+    return _Scan.apply(a, b, h0, relu)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _reference(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
     _check(a, b, h0)
     h = torch.zeros_like(a[:, 0]) if h0 is None else h0
     steps = []
     for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
         h = a_t * h + b_t
+        h = h.relu() if relu else h
         steps.append(h)
     return torch.stack(steps, dim=1)
 
@@ -51,10 +70,11 @@ class _Scan(torch.autograd.Function):
     """Forward and backward; all tensors float32 on the CPU, already checked and contiguous."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
         h = torch.empty_like(a)
-        check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h))))
+        check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h, relu))))
         ctx.save_for_backward(a, b, h0, h)
+        ctx.relu = relu
         return h
 
     @staticmethod
@@ -63,24 +83,24 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
             # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
             a, b, h0 = a.view_as(a), b.view_as(b), None if h0 is None else h0.view_as(h0)
-            inputs = [t for t, needed in zip((a, b, h0), ctx.needs_input_grad, strict=True) if needed]
-            found = iter(torch.autograd.grad(linear_scan_reference(a, b, h0), inputs, dh, create_graph=True))
+            inputs = [t for t, needed in zip((a, b, h0), ctx.needs_input_grad[:3], strict=True) if needed]
+            found = iter(torch.autograd.grad(_reference(a, b, h0, relu=ctx.relu), inputs, dh, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         dh = dh.contiguous()
         da, db = torch.empty_like(a), torch.empty_like(a)
         dh0 = torch.empty_like(h0) if ctx.needs_input_grad[2] else None
-        call = _describe(a, b, h0, h)
+        call = _describe(a, b, h0, h, ctx.relu)
         call.dh, call.da, call.db = dh.data_ptr(), da.data_ptr(), db.data_ptr()
         call.dh0 = None if dh0 is None else dh0.data_ptr()
         check(library().scan_backward(ctypes.byref(call)))
-        return da, db, dh0
+        return da, db, dh0, None
 
 
-def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor) -> ScanCall:
+def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool) -> ScanCall:
     batch, steps, features = a.shape
     return ScanCall(
-        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), a=a.data_ptr(), b=b.data_ptr(),
-        h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
+        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), relu=relu, a=a.data_ptr(),
+        b=b.data_ptr(), h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
     )
 
 

@@ -35,9 +35,9 @@ EXPORT int64_t lstm_saved_floats(const LstmCall* call);
 EXPORT int lstm_forward(const LstmCall* call);
 EXPORT int lstm_backward(const LstmCall* call);
 
-// The linear recurrence h_t = a_t h_{t-1} + b_t. All arrays are float32 and contiguous.
+// The recurrence h_t = f(a_t h_{t-1} + b_t), f the identity or max(0, .). All arrays are float32 and contiguous.
 struct ScanCall {
-  int64_t batch, steps, features, threads;
+  int64_t batch, steps, features, threads, relu;
   const float *a, *b;  // (B, T, H)
   const float *h0;     // (B, H); null is zero
   float *h;            // (B, T, H)

@@ -1,4 +1,5 @@
-// The linear recurrence h_t = a_t h_{t-1} + b_t over (B, T, H), forward and backward: as fast as the memory delivers.
+// The recurrence h_t = f(a_t h_{t-1} + b_t) over (B, T, H), f the identity or ReLU, forward and backward: as fast as the memory
+// delivers.
 
 #include <cstdint>
 
@@ -10,8 +11,19 @@ namespace {
 
 constexpr int64_t kChunk = 4 * kLanes;  // features that a task carries in registers
 
+// A NaN passes through both: the comparisons are false.
+template <bool Relu, class Value>
+INLINE Value activated(Value x) {
+  return Relu ? (x < Value{} ? Value{} : x) : x;
+}
+
+template <bool Relu, class Value>
+INLINE Value passed_back(Value gradient, Value h) {
+  return Relu ? (h <= Value{} ? Value{} : gradient) : gradient;
+}
+
 // Features [first, first + Vecs * kLanes) of one sequence.
-template <int Vecs>
+template <bool Relu, int Vecs>
 INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
   const int64_t begin = sequence * call.steps * call.features + first, row = call.features;
   Vec state[Vecs];
@@ -20,13 +32,13 @@ INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t t = 0; t < call.steps; ++t)
     for (int v = 0; v < Vecs; ++v) {
       const int64_t at = begin + t * row + v * kLanes;
-      state[v] = load(call.a + at) * state[v] + load(call.b + at);
+      state[v] = activated<Relu>(load(call.a + at) * state[v] + load(call.b + at));
       store(call.h + at, state[v]);
     }
 }
 
-// db_t = dh_t + a_{t+1} db_{t+1};  da_t = db_t h_{t-1};  dh0 = a_1 db_1
-template <int Vecs>
+// db_t = f'_t (dh_t + a_{t+1} db_{t+1});  da_t = db_t h_{t-1};  dh0 = a_1 db_1
+template <bool Relu, int Vecs>
 INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
   const int64_t begin = sequence * call.steps * call.features + first, row = call.features;
   const int64_t start = sequence * call.features + first;
@@ -34,7 +46,7 @@ INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t t = call.steps - 1; t >= 0; --t)
     for (int v = 0; v < Vecs; ++v) {
       const int64_t at = begin + t * row + v * kLanes;
-      const Vec gradient = load(call.dh + at) + carry[v];
+      const Vec gradient = passed_back<Relu>(load(call.dh + at) + carry[v], load(call.h + at));
       const Vec before = t > 0 ? load(call.h + at - row) : call.h0 ? load(call.h0 + start + v * kLanes) : Vec{};
       store(call.db + at, gradient);
       store(call.da + at, gradient * before);
@@ -45,22 +57,24 @@ INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
 }
 
 // Features that fill no vector, one by one.
+template <bool Relu>
 void forward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t u = first; u < call.features; ++u) {
     float state = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
     for (int64_t t = 0; t < call.steps; ++t) {
       const int64_t at = (sequence * call.steps + t) * call.features + u;
-      call.h[at] = state = call.a[at] * state + call.b[at];
+      call.h[at] = state = activated<Relu>(call.a[at] * state + call.b[at]);
     }
   }
 }
 
+template <bool Relu>
 void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t u = first; u < call.features; ++u) {
     float carry = 0.0f;
     for (int64_t t = call.steps - 1; t >= 0; --t) {
       const int64_t at = (sequence * call.steps + t) * call.features + u;
-      const float gradient = call.dh[at] + carry;
+      const float gradient = passed_back<Relu>(call.dh[at] + carry, call.h[at]);
       const float h0 = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
       call.db[at] = gradient;
       call.da[at] = gradient * (t > 0 ? call.h[at - call.features] : h0);
@@ -84,18 +98,24 @@ int run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
   return 0;
 }
 
+template <bool Relu>
+int forward(const ScanCall& call) {
+  return run(
+      call, [&](int64_t s, int64_t first) { forward<Relu, 4>(call, s, first); },
+      [&](int64_t s, int64_t first) { forward<Relu, 1>(call, s, first); },
+      [&](int64_t s, int64_t first) { forward_rest<Relu>(call, s, first); });
+}
+
+template <bool Relu>
+int backward(const ScanCall& call) {
+  return run(
+      call, [&](int64_t s, int64_t first) { backward<Relu, 4>(call, s, first); },
+      [&](int64_t s, int64_t first) { backward<Relu, 1>(call, s, first); },
+      [&](int64_t s, int64_t first) { backward_rest<Relu>(call, s, first); });
+}
+
 }  // namespace
 
-int scan_forward(const ScanCall* call) {
-  return run(
-      *call, [&](int64_t s, int64_t first) { forward<4>(*call, s, first); },
-      [&](int64_t s, int64_t first) { forward<1>(*call, s, first); },
-      [&](int64_t s, int64_t first) { forward_rest(*call, s, first); });
-}
+int scan_forward(const ScanCall* call) { return call->relu ? forward<true>(*call) : forward<false>(*call); }
 
-int scan_backward(const ScanCall* call) {
-  return run(
-      *call, [&](int64_t s, int64_t first) { backward<4>(*call, s, first); },
-      [&](int64_t s, int64_t first) { backward<1>(*call, s, first); },
-      [&](int64_t s, int64_t first) { backward_rest(*call, s, first); });
-}
+int scan_backward(const ScanCall* call) { return call->relu ? backward<true>(*call) : backward<false>(*call); }

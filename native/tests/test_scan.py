@@ -1,4 +1,4 @@
-"""The linear scan against float64, finite differences and its own reference."""
+"""Both scans against float64, finite differences and its own reference."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from typing import Any
 
 import pytest
 import torch
-from adding_problem_native import available_isas, linear_scan, linear_scan_reference
+from adding_problem_native import available_isas, linear_scan, linear_scan_reference, relu_scan, relu_scan_reference
 from torch import Tensor
+
+Scan = Callable[..., Tensor]
 
 
 @pytest.fixture(params=available_isas())
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("ADDING_PROBLEM_NATIVE_ISA", request.param)
     return str(request.param)
+
+
+SCANS = {"linear": (linear_scan, linear_scan_reference), "relu": (relu_scan, relu_scan_reference)}
+
+
+@pytest.fixture(params=SCANS)
+def scans(request: pytest.FixtureRequest) -> tuple[Scan, Scan]:
+    """A scan and its reference."""
+    return SCANS[request.param]
 
 
 def case(batch: int, steps: int, features: int, *, state: bool) -> list[Tensor]:
@@ -31,18 +42,24 @@ def gradients(scan: Any, tensors: list[Tensor], weight: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("state", [True, False])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 50, 64), (5, 300, 67), (33, 20, 130), (2, 1000, 16)], ids=str)
-def test_values_and_gradients_against_float64(sizes: tuple[int, int, int], state: bool, isa: str) -> None:
+def test_values_and_gradients_against_float64(sizes: tuple[int, int, int], state: bool, scans: tuple[Scan, Scan], isa: str) -> None:
+    scan, reference = scans
     tensors = case(*sizes, state=state)
     weight = torch.randn(sizes)
-    actual = gradients(linear_scan, tensors, weight)
-    expected = gradients(linear_scan_reference, [t.double() for t in tensors], weight.double())
+    actual = gradients(scan, tensors, weight)
+    expected = gradients(reference, [t.double() for t in tensors], weight.double())
     for ours, right in zip(actual, expected, strict=True):
         assert (ours - right).norm() <= 2e-6 * right.norm()
 
 
-def test_the_reference_by_finite_differences() -> None:
+def test_the_reference_by_finite_differences(scans: tuple[Scan, Scan]) -> None:
     tensors = [t.double().requires_grad_() for t in case(2, 6, 3, state=True)]
-    assert torch.autograd.gradcheck(linear_scan_reference, tensors)
+    assert torch.autograd.gradcheck(scans[1], tensors)
+
+
+def test_relu_cuts_what_is_below_zero() -> None:
+    a, b = torch.full((1, 3, 1), 2.0), torch.tensor([1.0, -5.0, 3.0]).view(1, 3, 1)
+    assert relu_scan(a, b).flatten().tolist() == [1, 0, 3]
 
 
 def test_bits_do_not_depend_on_the_threads() -> None:
@@ -67,10 +84,11 @@ def test_float64_runs_the_reference() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_nan_and_infinity(bad: float) -> None:
+def test_nan_and_infinity(bad: float, scans: tuple[Scan, Scan]) -> None:
+    scan, reference = scans
     a, b = case(2, 30, 40, state=False)
     b[1, 3, 7] = bad
-    assert torch.allclose(linear_scan(a, b), linear_scan_reference(a, b), atol=1e-5, equal_nan=True)
+    assert torch.allclose(scan(a, b), reference(a, b), atol=1e-5, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +102,7 @@ def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
         linear_scan(a, b, h0)
 
 
-def penalty(scan: Callable[..., Tensor], made: Callable[..., list[Tensor]], *leaves: Tensor) -> list[Tensor]:
+def penalty(scan: Scan, made: Callable[..., list[Tensor]], *leaves: Tensor) -> list[Tensor]:
     """The first gradient of a loss, and that of its norm, of leaves from which the scan's inputs are made."""
     leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
     (gradient,) = torch.autograd.grad(scan(*made(*leaves)).square().sum(), leaves[0], create_graph=True)
@@ -98,10 +116,11 @@ def penalty(scan: Callable[..., Tensor], made: Callable[..., list[Tensor]], *lea
     lambda a, b: [gate := a.sigmoid(), (1 - gate) * b],
     lambda a, b: [a, a, b[:, 0]],
 ], ids=["plain", "expanded", "transposed", "one of the other", "the same"])
-def test_second_derivatives(made: Callable[..., list[Tensor]]) -> None:
+def test_second_derivatives(made: Callable[..., list[Tensor]], scans: tuple[Scan, Scan]) -> None:
+    scan, reference = scans
     leaves = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
-    expected = penalty(linear_scan_reference, made, *(leaf.double() for leaf in leaves))
-    for actual, right in zip(penalty(linear_scan, made, *leaves), expected, strict=True):
+    expected = penalty(reference, made, *(leaf.double() for leaf in leaves))
+    for actual, right in zip(penalty(scan, made, *leaves), expected, strict=True):
         torch.testing.assert_close(actual.double(), right, rtol=1e-5, atol=1e-5)
 
 

@@ -226,7 +226,7 @@ class RunConfig:
     seed: int = option(0, "root seed: data, initialisation and order of the sequences all come from it", least=0)
     threads: int | None = option(None, "CPU threads; null: one per core", least=1, below=1025)
     device: Device = option("auto", "where to compute; auto: cuda where there is one, else cpu")
-    backend: Backend = option("auto", "LSTM on the CPU: native kernels or torch; auto: native where installed")
+    backend: Backend = option("auto", "on the CPU, of the families that have them: native kernels or torch; auto: native where installed")
     logger: Literal["tensorboard"] | None = option(None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not")
     model_formats: tuple[ModelFormat, ...] = option(
         ("safetensors",), "the trained model's formats; others than safetensors need an extra: see adding-problem export --help")

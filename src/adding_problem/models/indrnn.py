@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.scan import relu_scan_of
+
 __all__ = ["AddingIndRNN"]
 
 
@@ -24,14 +26,16 @@ class AddingIndRNN(nn.Module):
         hidden: number of units H of a layer.
         layers: number of layers L.
         length: T, for the initialisation; the bound is that of the sequences at hand.
+        backend: `native` or `torch`, for the scan.
     """
 
-    def __init__(self, hidden: int, *, layers: int, length: int) -> None:
+    def __init__(self, hidden: int, *, layers: int, length: int, backend: str) -> None:
         super().__init__()
-        self.hidden, self.layers = hidden, layers
+        self.hidden, self.layers, self.backend = hidden, layers, backend
         self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, hidden) for layer in range(layers))
         self.recurrent = nn.ParameterList(torch.empty(hidden) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
+        self._scan = relu_scan_of(backend)
         bound = 2 ** (1 / length)
         for u in self.recurrent:
             nn.init.uniform_(u, 0 if u is not self.recurrent[-1] else 1 / bound, bound)
@@ -42,15 +46,6 @@ class AddingIndRNN(nn.Module):
         for linear, u in zip(self.inputs, self.recurrent, strict=True):
             # The clamp passes gradients on as if it were not there: u can come back from beyond the bound.
             bounded = u + (u.clamp(-bound, bound) - u).detach()
-            x = _recurrence(linear(x), bounded)
+            drive = linear(x)
+            x = self._scan(bounded.expand_as(drive), drive)
         return self.readout(x[:, -1])  # type: ignore[no-any-return]
-
-
-def _recurrence(drive: Tensor, u: Tensor) -> Tensor:
-    """h_t = relu(drive_t + u * h_{t-1}), (B, T, H)."""
-    h = torch.zeros_like(drive[:, 0])
-    steps = []
-    for drive_t in drive.unbind(1):
-        h = torch.addcmul(drive_t, u, h).relu()
-        steps.append(h)
-    return torch.stack(steps, dim=1)

@@ -4,7 +4,7 @@
     y_t = Re(C s_t) + D * x_t
 
 A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
-them. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3;
+them, so that of the last block only that step is computed once the states are. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3;
 gamma is a parameter that begins at sqrt(1 - |lambda|^2).
 
 With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
@@ -29,7 +29,7 @@ _LEAST_PHASE = 1e-6  # of an eigenvalue at the start, for its logarithm
 
 
 class LRU(nn.Module):
-    """One layer of complex diagonal recurrences, (B, T, H) -> (B, T, H).
+    """One layer of complex diagonal recurrences, (B, T, H) -> (B, steps, H).
 
     Args:
         hidden: number of inputs and outputs H.
@@ -53,8 +53,8 @@ class LRU(nn.Module):
         self.skip = nn.Parameter(torch.randn(hidden))
         self._scan = scan_of(backend)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of all steps."""
+    def forward(self, x: Tensor, begin: int) -> Tensor:
+        """Outputs of the steps from `begin` on."""
         drive = nn.functional.linear(x, self.input) * self.gamma.exp().repeat(2)
         fine = runtime.finest_float(x.device)  # at a million steps float32 leaves phases too few digits
         steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=fine)
@@ -62,8 +62,8 @@ class LRU(nn.Module):
         cos, sin = phase.cos(), phase.sin()
         turned = _turn(drive, cos, -sin)
         magnitude = torch.exp(-self.nu.exp()).repeat(2).expand_as(turned)
-        state = _turn(self._scan(magnitude, turned), cos, sin)
-        return _real_product(state, self.output) + self.skip * x
+        state = _turn(self._scan(magnitude, turned)[:, begin:], cos[begin:], sin[begin:])
+        return _real_product(state, self.output) + self.skip * x[:, begin:]
 
 
 def _turn(z: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -83,9 +83,9 @@ class _Block(nn.Module):
         super().__init__()
         self.norm, self.layer, self.gated = nn.LayerNorm(hidden), layer, nn.Linear(hidden, 2 * hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = nn.functional.gelu(self.layer(self.norm(x)))
-        return x + nn.functional.glu(self.gated(h), dim=-1)
+    def forward(self, x: Tensor, begin: int) -> Tensor:
+        h = nn.functional.gelu(self.layer(self.norm(x), begin))
+        return x[:, begin:] + nn.functional.glu(self.gated(h), dim=-1)
 
 
 class AddingLRU(nn.Module):
@@ -104,11 +104,14 @@ class AddingLRU(nn.Module):
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         self.encoder = nn.Linear(2, hidden)
-        self.blocks = nn.Sequential(*(
+        self.blocks = nn.ModuleList(
             _Block(LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend), hidden)
-            for _ in range(layers)))
+            for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.blocks(self.encoder(x))[:, -1])  # type: ignore[no-any-return]
+        h = self.encoder(x)
+        for block in self.blocks:
+            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
+        return self.readout(h[:, -1])  # type: ignore[no-any-return]

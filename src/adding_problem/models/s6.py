@@ -6,7 +6,7 @@
     y_t      = s_t C_t + E * x_t
 
 A block is x + W (S6(z) * silu(g)) with z, g = products of RMSNorm(x); blocks follow an input product, and a linear readout of
-the last step follows them. A starts at -1, ..., -N and the steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short
+the last step follows them, so that of the last block only that step is computed once the states are. A starts at -1, ..., -N and the steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short
 convolution and its low-rank P are left out, so that the recurrence alone carries the memory.
 
 Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the rest 3 H + H + 1.
@@ -27,7 +27,7 @@ _SHORTEST, _LONGEST = 1e-3, 1e-1  # steps of time at the start
 
 
 class S6(nn.Module):
-    """One selective state-space layer, (B, T, H) -> (B, T, H).
+    """One selective state-space layer, (B, T, H) -> (B, steps, H).
 
     Args:
         hidden: number of channels H.
@@ -46,14 +46,15 @@ class S6(nn.Module):
             start = torch.empty(hidden).uniform_(math.log(_SHORTEST), math.log(_LONGEST)).exp()
             self.time_step.bias.copy_(start.expm1().log())  # the inverse of softplus
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of all steps."""
+    def forward(self, x: Tensor, begin: int) -> Tensor:
+        """Outputs of the steps from `begin` on."""
         step = nn.functional.softplus(self.time_step(x))[..., None]
-        write, read = self.select(x).chunk(2, dim=-1)
+        to_write, to_read = self.select.weight.chunk(2)
+        write, read = nn.functional.linear(x, to_write), nn.functional.linear(x[:, begin:], to_read)
         decay = torch.exp(-step * self.log_decay.exp())
         drive = step * x[..., None] * write[:, :, None]
-        state = self._scan(decay.flatten(2), drive.flatten(2)).view_as(drive)
-        return torch.einsum("bthn,btn->bth", state, read) + self.skip * x
+        state = self._scan(decay.flatten(2), drive.flatten(2)).view_as(drive)[:, begin:]
+        return torch.einsum("bthn,btn->bth", state, read) + self.skip * x[:, begin:]
 
 
 class _Block(nn.Module):
@@ -64,9 +65,11 @@ class _Block(nn.Module):
         self.layer = S6(hidden, states, backend=backend)
         self.output = nn.Linear(hidden, hidden, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        z, gate = self.inputs(self.norm(x)).chunk(2, dim=-1)
-        return x + self.output(self.layer(z) * nn.functional.silu(gate))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, begin: int) -> Tensor:
+        h = self.norm(x)
+        to_layer, to_gate = self.inputs.weight.chunk(2)
+        z, gate = nn.functional.linear(h, to_layer), nn.functional.linear(h[:, begin:], to_gate)
+        return x[:, begin:] + self.output(self.layer(z, begin) * nn.functional.silu(gate))  # type: ignore[no-any-return]
 
 
 class AddingS6(nn.Module):
@@ -83,9 +86,12 @@ class AddingS6(nn.Module):
         super().__init__()
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
         self.encoder = nn.Linear(2, hidden)
-        self.blocks = nn.Sequential(*(_Block(hidden, states, backend) for _ in range(layers)))
+        self.blocks = nn.ModuleList(_Block(hidden, states, backend) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.blocks(self.encoder(x))[:, -1])  # type: ignore[no-any-return]
+        h = self.encoder(x)
+        for block in self.blocks:
+            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
+        return self.readout(h[:, -1])  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""The linear recurrence h_t = a_t * h_{t-1} + b_t, (B, T, H), for the families whose state obeys it.
+"""The recurrences h_t = a_t * h_{t-1} + b_t and h_t = max(0, a_t * h_{t-1} + b_t), (B, T, H), for the families whose state obeys one.
 
-On the CPU the native kernel computes it; elsewhere, and for other types than float32, `chunked_scan`, in some 2 sqrt(T)
-operations instead of T.
+On the CPU the native kernels compute them; elsewhere, and for other types than float32, `chunked_scan`, in some 2 sqrt(T)
+operations instead of T, and `stepwise_relu_scan`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Scan", "chunked_scan", "scan_of"]
+__all__ = ["Scan", "chunked_scan", "relu_scan_of", "scan_of", "stepwise_relu_scan"]
 
 Scan = Callable[[Tensor, Tensor], Tensor]
 """(a, b) -> h, all (B, T, H); h_0 is zero."""
 
 
 def scan_of(backend: str) -> Scan:
-    """The scan of a backend: `native` or `torch`."""
+    """The linear scan of a backend: `native` or `torch`."""
+    return _of(backend, "linear_scan", chunked_scan)
+
+
+def relu_scan_of(backend: str) -> Scan:
+    """The scan with max(0, .) of a backend: `native` or `torch`."""
+    return _of(backend, "relu_scan", stepwise_relu_scan)
+
+
+def _of(backend: str, kernel: str, plain: Scan) -> Scan:
     if backend == "torch":
-        return chunked_scan
-    native = importlib.import_module("adding_problem_native").linear_scan
+        return plain
+    native = getattr(importlib.import_module("adding_problem_native"), kernel)
 
     def scan(a: Tensor, b: Tensor) -> Tensor:
         served = a.device.type == "cpu" and a.dtype == torch.float32
-        return native(a, b) if served else chunked_scan(a, b)
+        return native(a, b) if served else plain(a, b)
 
     return scan
 
 
 def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
-    """The recurrence in plain torch: in all chunks of about sqrt(T) steps at once, then from chunk to chunk.
+    """The linear recurrence in plain torch: in all chunks of about sqrt(T) steps at once, then from chunk to chunk.
 
     Within a chunk that begins from h the state is local_t + product_t * h, with local_t from zero and product_t the product of
     the chunk's a up to t. Nothing is divided, so that a of any size, zero too, keeps its accuracy.
@@ -55,3 +64,13 @@ def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
     begun = torch.stack(starts, dim=1)[:, :, None]
     h = torch.addcmul(torch.stack(local, dim=2), torch.stack(product, dim=2), begun)
     return h.view(batch, chunks * size, width)[:, :length]
+
+
+def stepwise_relu_scan(a: Tensor, b: Tensor) -> Tensor:
+    """The recurrence with max(0, .) in plain torch, step by step."""
+    h = torch.zeros_like(b[:, 0])
+    steps = []
+    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+        h = torch.addcmul(b_t, a_t, h).relu()
+        steps.append(h)
+    return torch.stack(steps, dim=1)

@@ -1,7 +1,8 @@
 """Causal Transformer (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions (Su et al. 2021, arXiv:2104.09864).
 
 A layer is x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)) with 4 H GELU units. Queries and keys are turned by angles
-that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step follows.
+that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step follows, so that of the last layer
+that step alone is computed.
 
 Parameters of a layer: 12 H^2 + 13 H; with the rest 3 H + 2 H + H + 1.
 """
@@ -36,13 +37,16 @@ class AddingTransformer(nn.Module):
             raise ValueError(f"hidden {hidden} is no multiple of 2 x {heads} heads")
         self.hidden, self.layers, self.heads = hidden, layers, heads
         self.encoder = nn.Linear(2, hidden)
-        self.blocks = nn.Sequential(*(_Layer(hidden, heads) for _ in range(layers)))
+        self.blocks = nn.ModuleList(_Layer(hidden, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.norm(self.blocks(self.encoder(x))[:, -1]))  # type: ignore[no-any-return]
+        h = self.encoder(x)
+        for block in self.blocks:
+            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
+        return self.readout(self.norm(h[:, -1]))  # type: ignore[no-any-return]
 
 
 class _Layer(nn.Module):
@@ -53,23 +57,26 @@ class _Layer(nn.Module):
         self.inputs, self.output = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
         self.mlp = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attention(self.attention_norm(x))
+    def forward(self, x: Tensor, begin: int) -> Tensor:
+        """Outputs of the steps from `begin` on, which is 0 or the last."""
+        x = x[:, begin:] + self._attention(self.attention_norm(x), begin)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
-    def _attention(self, x: Tensor) -> Tensor:
-        batch, length, _ = x.shape
-        query, key, value = self.inputs(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = nn.functional.scaled_dot_product_attention(_turned(query), _turned(key), value, is_causal=True)
+    def _attention(self, x: Tensor, begin: int) -> Tensor:
+        weight, bias = (parameter.tensor_split(3) for parameter in (self.inputs.weight, self.inputs.bias))
+        query, key, value = (nn.functional.linear(z, weight[k], bias[k]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                             for k, z in enumerate((x[:, begin:], x, x)))
+        query, key = _turned(query, x.shape[1] - query.shape[2]), _turned(key, 0)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=begin == 0)  # the last step sees all
         return self.output(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def _turned(z: Tensor) -> Tensor:
-    """(B, heads, T, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t."""
+def _turned(z: Tensor, begin: int) -> Tensor:
+    """(B, heads, steps, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t, from `begin` on."""
     half = z.shape[-1] // 2
     fine = runtime.finest_float(z.device)
     rates = _BASE ** (-torch.arange(half, device=z.device, dtype=fine) / half)
-    angles = torch.outer(torch.arange(z.shape[-2], device=z.device, dtype=fine), rates)
+    angles = torch.outer(begin + torch.arange(z.shape[-2], device=z.device, dtype=fine), rates)
     cos, sin = angles.cos().to(z.dtype), angles.sin().to(z.dtype)
     first, second = z.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
