@@ -16,11 +16,11 @@ _NAMES = {"x86-64-v4": "kernels_v4", "x86-64-v3": "kernels_v3", "generic": "kern
 _P, _N = ctypes.c_void_p, ctypes.c_int64
 
 
-class LstmCall(ctypes.Structure):
-    """Mirror of `struct LstmCall` in src/kernels.h."""
+class LayerCall(ctypes.Structure):
+    """Mirror of `struct LayerCall` in src/kernels.h."""
 
     _fields_ = [
-        ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
+        ("cell", _N), ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
         ("x", _P), ("x_batch_stride", _N), ("x_step_stride", _N),
         ("h0", _P), ("c0", _P), ("w_ih", _P), ("w_hh", _P), ("bias", _P),
         ("y", _P), ("y_batch_stride", _N), ("y_step_stride", _N),
@@ -83,7 +83,7 @@ def _open(isa: str) -> ctypes.CDLL:
     if path is None:
         raise ImportError(f"adding_problem_native has no compiled kernels ({_NAMES[isa]}): install it with pip")
     opened = ctypes.CDLL(str(path))
-    opened.lstm_saved_floats.restype = ctypes.c_int64
+    opened.layer_saved_floats.restype = ctypes.c_int64
     opened.memory_acquire.restype = ctypes.c_void_p
     opened.memory_acquire.argtypes = [ctypes.c_int64]
     opened.use_parallel_region.argtypes = [ctypes.c_void_p]
@@ -114,7 +114,7 @@ def workspace(floats: int) -> torch.Tensor:
     kernels = library()
     pointer = kernels.memory_acquire(floats)
     if not pointer:
-        raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the LSTM: give it checkpoint_every")
+        raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the layer: give it checkpoint_every")
     memory = (ctypes.c_char * (4 * floats)).from_address(pointer)
     weakref.finalize(memory, kernels.memory_release, pointer).atexit = False
     return torch.frombuffer(memory, dtype=torch.float32)

@@ -7,20 +7,26 @@
 
 extern "C" {
 
-// One layer of LSTM. All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
-struct LstmCall {
+// The cells of cells.h; the last two are plain ones.
+enum CellKind : int64_t { kLstm, kGru, kTanh, kRelu };
+
+// One recurrent layer. All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
+// R: the cell's gates times H, less H for the weights of a split cell, whose gates x or h has no part in have no weights of it.
+// The cell states c0, cn, dcn and dc0 are an LSTM's alone.
+struct LayerCall {
+  int64_t cell;            // CellKind
   int64_t batch, steps, inputs, hidden;
   int64_t segment;         // steps between checkpoints; `steps` or more keeps every step instead
   int64_t threads;
   const float *x;          // (B, T, I) by strides
   int64_t x_batch_stride, x_step_stride;
   const float *h0, *c0;    // (B, H); null is zero
-  const float *w_ih, *w_hh;  // (4H, I), (4H, H)
-  const float *bias;       // (4H); null is zero
+  const float *w_ih, *w_hh;  // (R, I), (R, H)
+  const float *bias;       // (gates x H); null is zero
   float *y;                // (B, T, H) by strides; null: not wanted
   int64_t y_batch_stride, y_step_stride;
   float *hn, *cn;          // (B, H)
-  float *saved;            // lstm_saved_floats() of them, for the backward pass; null: no gradients wanted
+  float *saved;            // layer_saved_floats() of them, for the backward pass; null: no gradients wanted
   // backward only
   const float *dy;         // (B, T, H) by strides; null is zero
   int64_t dy_batch_stride, dy_step_stride;
@@ -31,9 +37,9 @@ struct LstmCall {
 };
 
 // Each returns 0, or 1 when there is no memory for scratch space.
-EXPORT int64_t lstm_saved_floats(const LstmCall* call);
-EXPORT int lstm_forward(const LstmCall* call);
-EXPORT int lstm_backward(const LstmCall* call);
+EXPORT int64_t layer_saved_floats(const LayerCall* call);
+EXPORT int layer_forward(const LayerCall* call);
+EXPORT int layer_backward(const LayerCall* call);
 
 // The recurrence h_t = f(a_t h_{t-1} + b_t), f the identity or max(0, .). All arrays are float32 and contiguous.
 struct ScanCall {

@@ -11,17 +11,6 @@ namespace {
 
 constexpr int64_t kChunk = 4 * kLanes;  // features that a task carries in registers
 
-// A NaN passes through both: the comparisons are false.
-template <bool Relu, class Value>
-INLINE Value activated(Value x) {
-  return Relu ? (x < Value{} ? Value{} : x) : x;
-}
-
-template <bool Relu, class Value>
-INLINE Value passed_back(Value gradient, Value h) {
-  return Relu ? (h <= Value{} ? Value{} : gradient) : gradient;
-}
-
 // Features [first, first + Vecs * kLanes) of one sequence.
 template <bool Relu, int Vecs>
 INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
@@ -32,7 +21,8 @@ INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t t = 0; t < call.steps; ++t)
     for (int v = 0; v < Vecs; ++v) {
       const int64_t at = begin + t * row + v * kLanes;
-      state[v] = activated<Relu>(load(call.a + at) * state[v] + load(call.b + at));
+      const Vec next = load(call.a + at) * state[v] + load(call.b + at);
+      state[v] = Relu ? rectified(next) : next;
       store(call.h + at, state[v]);
     }
 }
@@ -46,7 +36,8 @@ INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
   for (int64_t t = call.steps - 1; t >= 0; --t)
     for (int v = 0; v < Vecs; ++v) {
       const int64_t at = begin + t * row + v * kLanes;
-      const Vec gradient = passed_back<Relu>(load(call.dh + at) + carry[v], load(call.h + at));
+      const Vec arriving = load(call.dh + at) + carry[v];
+      const Vec gradient = Relu ? where_positive(load(call.h + at), arriving) : arriving;
       const Vec before = t > 0 ? load(call.h + at - row) : call.h0 ? load(call.h0 + start + v * kLanes) : Vec{};
       store(call.db + at, gradient);
       store(call.da + at, gradient * before);
@@ -63,7 +54,8 @@ void forward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
     float state = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
     for (int64_t t = 0; t < call.steps; ++t) {
       const int64_t at = (sequence * call.steps + t) * call.features + u;
-      call.h[at] = state = activated<Relu>(call.a[at] * state + call.b[at]);
+      state = call.a[at] * state + call.b[at];
+      call.h[at] = state = Relu ? rectified(state) : state;
     }
   }
 }
@@ -74,7 +66,8 @@ void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
     float carry = 0.0f;
     for (int64_t t = call.steps - 1; t >= 0; --t) {
       const int64_t at = (sequence * call.steps + t) * call.features + u;
-      const float gradient = passed_back<Relu>(call.dh[at] + carry, call.h[at]);
+      const float arriving = call.dh[at] + carry;
+      const float gradient = Relu ? where_positive(call.h[at], arriving) : arriving;
       const float h0 = call.h0 ? call.h0[sequence * call.features + u] : 0.0f;
       call.db[at] = gradient;
       call.da[at] = gradient * (t > 0 ? call.h[at - call.features] : h0);

@@ -1,4 +1,4 @@
-// Portable SIMD: one vector of floats as wide as the target's registers, loads, stores and the activations of an LSTM.
+// Portable SIMD: one vector of floats as wide as the target's registers, loads, stores and the activations of recurrent cells.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,17 @@ static INLINE Vec clamp(Vec x, float low, float high) {
   x = x < splat(low) ? splat(low) : x;
   return x > splat(high) ? splat(high) : x;
 #endif
+}
+
+// ReLU and its derivative, for vectors and for single numbers. A NaN passes through both: the comparisons are false.
+template <class Value>
+INLINE Value rectified(Value x) {
+  return x < Value{} ? Value{} : x;
+}
+
+template <class Value>
+INLINE Value where_positive(Value h, Value gradient) {
+  return h <= Value{} ? Value{} : gradient;
 }
 
 // Store to an aligned place that is not read again soon: past the caches, where the processor can.
@@ -110,4 +121,10 @@ static INLINE void activations(Vec w, Vec x, Vec y, Vec& sigmoid_w, Vec& sigmoid
   sigmoid_w = d * rest;
   sigmoid_x = c * rest;
   tanh_y = -e * (both * reciprocal);
+}
+
+static INLINE void sigmoids(Vec x, Vec y, Vec& sigmoid_x, Vec& sigmoid_y) {
+  const Vec d = sigmoid_denominator(x), e = sigmoid_denominator(y), reciprocal = 1.0f / (d * e);
+  sigmoid_x = e * reciprocal;
+  sigmoid_y = d * reciprocal;
 }

@@ -1,6 +1,7 @@
 // The kernels against plain float64 loops, small and odd sizes, to be run under sanitizers and emulators.
 // Every array ends exactly where it should, so that a read or write beyond it is caught.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -29,7 +30,7 @@ static void expect_close(const char* what, const Floats& actual, const Doubles& 
     error += (actual[i] - expected[i]) * (actual[i] - expected[i]);
     norm += expected[i] * expected[i];
   }
-  if (!(std::sqrt(error) <= 2e-6 * std::sqrt(norm) + 1e-12)) {
+  if (!(std::sqrt(error) <= 2e-6 * std::sqrt(norm) + 1e-7)) {  // the rest: small results are differences of larger numbers
     std::printf("FAILED %s at B=%d T=%d I=%d H=%d: relative error %.2e of a norm of %.2e\n", what, int(current[0]), int(current[1]),
                 int(current[2]), int(current[3]), std::sqrt(error / norm), std::sqrt(norm));
     std::exit(1);
@@ -38,14 +39,17 @@ static void expect_close(const char* what, const Floats& actual, const Doubles& 
 
 static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-struct Lstm {
+struct Layer {
+  CellKind kind;
   int64_t B, T, I, H;
+  int64_t gates, rows;  // a row of all gates; rows of the weights
   Floats x, h0, c0, w_ih, w_hh, bias, dy, dhn, dcn;
 
-  Lstm(int64_t B, int64_t T, int64_t I, int64_t H)
-      : B(B), T(T), I(I), H(H), x(random_floats(B * T * I)), h0(random_floats(B * H)), c0(random_floats(B * H)),
+  Layer(CellKind kind, int64_t B, int64_t T, int64_t I, int64_t H)
+      : kind(kind), B(B), T(T), I(I), H(H), gates(kind == kLstm || kind == kGru ? 4 * H : H),
+        rows(kind == kGru ? 3 * H : gates), x(random_floats(B * T * I)), h0(random_floats(B * H)), c0(random_floats(B * H)),
         // recurrent weights as PyTorch starts them: larger ones make chaos, which no two roundings follow alike
-        w_ih(random_floats(4 * H * I)), w_hh(random_floats(4 * H * H, 1 / std::sqrt(float(H)))), bias(random_floats(4 * H)),
+        w_ih(random_floats(rows * I)), w_hh(random_floats(rows * H, 1 / std::sqrt(float(H)))), bias(random_floats(gates)),
         dy(random_floats(B * T * H)), dhn(random_floats(B * H)), dcn(random_floats(B * H)) {}
 
   struct Results {
@@ -53,71 +57,160 @@ struct Lstm {
   };
 
   Results reference() const {
-    Results r{Doubles(B * T * H), Doubles(B * T * I), Doubles(B * H), Doubles(B * H),
-              Doubles(4 * H * I), Doubles(4 * H * H), Doubles(4 * H)};
-    for (int64_t b = 0; b < B; ++b) {
-      std::vector<Doubles> gates(T, Doubles(4 * H)), cells(T + 1, Doubles(H)), outs(T + 1, Doubles(H));
-      for (int64_t u = 0; u < H; ++u) cells[0][u] = c0[b * H + u], outs[0][u] = h0[b * H + u];
-      for (int64_t t = 0; t < T; ++t) {
-        for (int64_t g = 0; g < 4 * H; ++g) {
-          double z = bias[g];
-          for (int64_t i = 0; i < I; ++i) z += double(w_ih[g * I + i]) * x[(b * T + t) * I + i];
-          for (int64_t k = 0; k < H; ++k) z += w_hh[g * H + k] * outs[t][k];
-          gates[t][g] = g / H == 2 ? std::tanh(z) : sigmoid(z);
-        }
-        for (int64_t u = 0; u < H; ++u) {
-          cells[t + 1][u] = gates[t][H + u] * cells[t][u] + gates[t][u] * gates[t][2 * H + u];
-          outs[t + 1][u] = gates[t][3 * H + u] * std::tanh(cells[t + 1][u]);
-          r.y[(b * T + t) * H + u] = outs[t + 1][u];
-        }
-      }
-      Doubles dh(H), dc(H), dz(4 * H);
-      for (int64_t u = 0; u < H; ++u) dh[u] = dhn[b * H + u], dc[u] = dcn[b * H + u];
-      for (int64_t t = T - 1; t >= 0; --t) {
-        for (int64_t u = 0; u < H; ++u) {
-          const double i = gates[t][u], f = gates[t][H + u], g = gates[t][2 * H + u], o = gates[t][3 * H + u];
-          const double tc = std::tanh(cells[t + 1][u]), d = dh[u] + dy[(b * T + t) * H + u];
-          dc[u] += d * o * (1 - tc * tc);
-          dz[u] = dc[u] * g * i * (1 - i);
-          dz[H + u] = dc[u] * cells[t][u] * f * (1 - f);
-          dz[2 * H + u] = dc[u] * i * (1 - g * g);
-          dz[3 * H + u] = d * tc * o * (1 - o);
-          dc[u] *= f;
-        }
-        std::fill(dh.begin(), dh.end(), 0.0);
-        for (int64_t g = 0; g < 4 * H; ++g) {
-          r.dbias[g] += dz[g];
-          for (int64_t i = 0; i < I; ++i) {
-            r.dw_ih[g * I + i] += dz[g] * x[(b * T + t) * I + i];
-            r.dx[(b * T + t) * I + i] += dz[g] * w_ih[g * I + i];
-          }
-          for (int64_t k = 0; k < H; ++k) {
-            r.dw_hh[g * H + k] += dz[g] * outs[t][k];
-            dh[k] += dz[g] * w_hh[g * H + k];
-          }
-        }
-      }
-      for (int64_t u = 0; u < H; ++u) r.dh0[b * H + u] = dh[u], r.dc0[b * H + u] = dc[u];
-    }
+    Results r{Doubles(B * T * H), Doubles(B * T * I), Doubles(B * H), Doubles(kind == kLstm ? B * H : 0),
+              Doubles(rows * I), Doubles(rows * H), Doubles(gates)};
+    for (int64_t b = 0; b < B; ++b) kind == kLstm ? lstm(b, r) : kind == kGru ? gru(b, r) : plain(b, r);
     return r;
   }
 
+  // Sequence b of an LSTM, added to the results.
+  void lstm(int64_t b, Results& r) const {
+    std::vector<Doubles> gate(T, Doubles(4 * H)), cells(T + 1, Doubles(H)), outs(T + 1, Doubles(H));
+    for (int64_t u = 0; u < H; ++u) cells[0][u] = c0[b * H + u], outs[0][u] = h0[b * H + u];
+    for (int64_t t = 0; t < T; ++t) {
+      for (int64_t g = 0; g < 4 * H; ++g) {
+        double z = bias[g];
+        for (int64_t i = 0; i < I; ++i) z += double(w_ih[g * I + i]) * x[(b * T + t) * I + i];
+        for (int64_t k = 0; k < H; ++k) z += w_hh[g * H + k] * outs[t][k];
+        gate[t][g] = g / H == 2 ? std::tanh(z) : sigmoid(z);
+      }
+      for (int64_t u = 0; u < H; ++u) {
+        cells[t + 1][u] = gate[t][H + u] * cells[t][u] + gate[t][u] * gate[t][2 * H + u];
+        outs[t + 1][u] = gate[t][3 * H + u] * std::tanh(cells[t + 1][u]);
+        r.y[(b * T + t) * H + u] = outs[t + 1][u];
+      }
+    }
+    Doubles dh(H), dc(H), dz(4 * H);
+    for (int64_t u = 0; u < H; ++u) dh[u] = dhn[b * H + u], dc[u] = dcn[b * H + u];
+    for (int64_t t = T - 1; t >= 0; --t) {
+      for (int64_t u = 0; u < H; ++u) {
+        const double i = gate[t][u], f = gate[t][H + u], g = gate[t][2 * H + u], o = gate[t][3 * H + u];
+        const double tc = std::tanh(cells[t + 1][u]), d = dh[u] + dy[(b * T + t) * H + u];
+        dc[u] += d * o * (1 - tc * tc);
+        dz[u] = dc[u] * g * i * (1 - i);
+        dz[H + u] = dc[u] * cells[t][u] * f * (1 - f);
+        dz[2 * H + u] = dc[u] * i * (1 - g * g);
+        dz[3 * H + u] = d * tc * o * (1 - o);
+        dc[u] *= f;
+      }
+      std::fill(dh.begin(), dh.end(), 0.0);
+      for (int64_t g = 0; g < 4 * H; ++g) {
+        r.dbias[g] += dz[g];
+        for (int64_t i = 0; i < I; ++i) {
+          r.dw_ih[g * I + i] += dz[g] * x[(b * T + t) * I + i];
+          r.dx[(b * T + t) * I + i] += dz[g] * w_ih[g * I + i];
+        }
+        for (int64_t k = 0; k < H; ++k) {
+          r.dw_hh[g * H + k] += dz[g] * outs[t][k];
+          dh[k] += dz[g] * w_hh[g * H + k];
+        }
+      }
+    }
+    for (int64_t u = 0; u < H; ++u) r.dh0[b * H + u] = dh[u], r.dc0[b * H + u] = dc[u];
+  }
+
+  // W_ih x_t and W_hh h of one row of the weights.
+  double of_x(int64_t row, int64_t b, int64_t t) const {
+    double sum = 0;
+    for (int64_t i = 0; i < I; ++i) sum += double(w_ih[row * I + i]) * x[(b * T + t) * I + i];
+    return sum;
+  }
+
+  double of_h(int64_t row, const Doubles& h) const {
+    double sum = 0;
+    for (int64_t k = 0; k < H; ++k) sum += w_hh[row * H + k] * h[k];
+    return sum;
+  }
+
+  void back_to_x(int64_t row, double dz, int64_t b, int64_t t, Results& r) const {
+    for (int64_t i = 0; i < I; ++i) {
+      r.dw_ih[row * I + i] += dz * x[(b * T + t) * I + i];
+      r.dx[(b * T + t) * I + i] += dz * w_ih[row * I + i];
+    }
+  }
+
+  void back_to_h(int64_t row, double dz, const Doubles& h, Doubles& dh, Results& r) const {
+    for (int64_t k = 0; k < H; ++k) {
+      r.dw_hh[row * H + k] += dz * h[k];
+      dh[k] += dz * w_hh[row * H + k];
+    }
+  }
+
+  void gru(int64_t b, Results& r) const {
+    std::vector<Doubles> gate(T, Doubles(4 * H)), outs(T + 1, Doubles(H));  // n, r, u and the part of h in n
+    for (int64_t u = 0; u < H; ++u) outs[0][u] = h0[b * H + u];
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t u = 0; u < H; ++u) {
+        const double reset = sigmoid(bias[H + u] + of_x(H + u, b, t) + of_h(u, outs[t]));
+        const double update = sigmoid(bias[2 * H + u] + of_x(2 * H + u, b, t) + of_h(H + u, outs[t]));
+        const double part = bias[3 * H + u] + of_h(2 * H + u, outs[t]);
+        const double n = std::tanh(bias[u] + of_x(u, b, t) + reset * part);
+        gate[t][u] = n, gate[t][H + u] = reset, gate[t][2 * H + u] = update, gate[t][3 * H + u] = part;
+        outs[t + 1][u] = (1 - update) * n + update * outs[t][u];
+        r.y[(b * T + t) * H + u] = outs[t + 1][u];
+      }
+    Doubles dh(H);
+    for (int64_t u = 0; u < H; ++u) dh[u] = dhn[b * H + u];
+    for (int64_t t = T - 1; t >= 0; --t) {
+      Doubles before(H);
+      for (int64_t u = 0; u < H; ++u) {
+        const double n = gate[t][u], reset = gate[t][H + u], update = gate[t][2 * H + u], part = gate[t][3 * H + u];
+        const double d = dh[u] + dy[(b * T + t) * H + u], dn = d * (1 - update) * (1 - n * n);
+        const double dr = dn * part * reset * (1 - reset), du = d * (outs[t][u] - n) * update * (1 - update);
+        before[u] += d * update;
+        r.dbias[u] += dn, r.dbias[H + u] += dr, r.dbias[2 * H + u] += du, r.dbias[3 * H + u] += dn * reset;
+        back_to_x(u, dn, b, t, r), back_to_x(H + u, dr, b, t, r), back_to_x(2 * H + u, du, b, t, r);
+        back_to_h(u, dr, outs[t], before, r), back_to_h(H + u, du, outs[t], before, r);
+        back_to_h(2 * H + u, dn * reset, outs[t], before, r);
+      }
+      dh = before;
+    }
+    for (int64_t u = 0; u < H; ++u) r.dh0[b * H + u] = dh[u];
+  }
+
+  void plain(int64_t b, Results& r) const {
+    std::vector<Doubles> outs(T + 1, Doubles(H));
+    for (int64_t u = 0; u < H; ++u) outs[0][u] = h0[b * H + u];
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t u = 0; u < H; ++u) {
+        const double z = bias[u] + of_x(u, b, t) + of_h(u, outs[t]);
+        outs[t + 1][u] = kind == kTanh ? std::tanh(z) : std::max(0.0, z);
+        r.y[(b * T + t) * H + u] = outs[t + 1][u];
+      }
+    Doubles dh(H);
+    for (int64_t u = 0; u < H; ++u) dh[u] = dhn[b * H + u];
+    for (int64_t t = T - 1; t >= 0; --t) {
+      Doubles before(H);
+      for (int64_t u = 0; u < H; ++u) {
+        const double h = outs[t + 1][u], d = dh[u] + dy[(b * T + t) * H + u];
+        const double dz = kind == kTanh ? d * (1 - h * h) : h > 0 ? d : 0;
+        r.dbias[u] += dz;
+        back_to_x(u, dz, b, t, r);
+        back_to_h(u, dz, outs[t], before, r);
+      }
+      dh = before;
+    }
+    for (int64_t u = 0; u < H; ++u) r.dh0[b * H + u] = dh[u];
+  }
+
   void check(int64_t segment, int64_t threads) const {
-    Floats y(B * T * H), hn(B * H), cn(B * H), dx(B * T * I), dh0(B * H), dc0(B * H), dw_ih(4 * H * I),
-        dw_hh(4 * H * H), dbias(4 * H);
-    LstmCall call{};
+    Floats y(B * T * H), hn(B * H), cn(B * H), dx(B * T * I), dh0(B * H), dc0(B * H), dw_ih(rows * I),
+        dw_hh(rows * H), dbias(gates);
+    LayerCall call{};
+    call.cell = kind;
     call.batch = B, call.steps = T, call.inputs = I, call.hidden = H, call.segment = segment, call.threads = threads;
     call.x = x.data(), call.x_batch_stride = T * I, call.x_step_stride = I;
-    call.h0 = h0.data(), call.c0 = c0.data(), call.w_ih = w_ih.data(), call.w_hh = w_hh.data();
+    call.h0 = h0.data(), call.c0 = kind == kLstm ? c0.data() : nullptr, call.w_ih = w_ih.data(), call.w_hh = w_hh.data();
     call.bias = bias.data(), call.y = y.data(), call.y_batch_stride = T * H, call.y_step_stride = H;
-    call.hn = hn.data(), call.cn = cn.data();
-    Floats saved(lstm_saved_floats(&call) + 16);  // aligned by hand: it is a buffer of memory_acquire in use
+    call.hn = hn.data(), call.cn = kind == kLstm ? cn.data() : nullptr;
+    Floats saved(layer_saved_floats(&call) + 16);  // aligned by hand: it is a buffer of memory_acquire in use
     call.saved = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(saved.data()) + 63) / 64 * 64);
-    if (lstm_forward(&call)) std::exit(1);
+    if (layer_forward(&call)) std::exit(1);
     call.dy = dy.data(), call.dy_batch_stride = T * H, call.dy_step_stride = H;
-    call.dhn = dhn.data(), call.dcn = dcn.data(), call.dx = dx.data(), call.dh0 = dh0.data(), call.dc0 = dc0.data();
+    call.dhn = dhn.data(), call.dx = dx.data(), call.dh0 = dh0.data();
+    if (kind == kLstm) call.dcn = dcn.data(), call.dc0 = dc0.data();
     call.dw_ih = dw_ih.data(), call.dw_hh = dw_hh.data(), call.dbias = dbias.data();
-    if (lstm_backward(&call)) std::exit(1);
+    if (layer_backward(&call)) std::exit(1);
     const Results right = reference();
     expect_close("y", y, right.y);
     expect_close("dx", dx, right.dx);
@@ -164,7 +257,8 @@ int main() {
   for (const auto& s : sizes) {
     current = s;
     for (int64_t segment : {s[1], int64_t{1}, int64_t{3}})
-      for (int64_t threads : {1, 2, 3}) Lstm(s[0], s[1], s[2], s[3]).check(segment, threads), ++cases;
+      for (int64_t threads : {1, 2, 3})
+        for (CellKind kind : {kLstm, kGru, kTanh, kRelu}) Layer(kind, s[0], s[1], s[2], s[3]).check(segment, threads), ++cases;
     for (bool relu : {false, true}) check_scan(s[0], s[1], s[3] * 3, relu), ++cases;
   }
   std::printf("%d passed, 0 failed\n", cases);

@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from adding_problem.models.chrono import time_scales_
+from adding_problem.models.layers import last_output, layer_class
 
 __all__ = ["AddingGRU"]
 
@@ -26,16 +27,17 @@ class AddingGRU(nn.Module):
             forget biases of an LSTM, for z is what a GRU keeps.
         memory: the longest time scale that `chrono` prepares for, in steps; None is `length`.
         length: T.
+        backend: `torch` or `native`, see `layers`.
     """
 
-    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int) -> None:
+    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int, backend: str) -> None:
         super().__init__()
-        self.hidden, self.init, self.memory = hidden, init, memory
-        self.gru = nn.GRU(2, hidden, batch_first=True)
+        self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
+        self.gru = layer_class(nn.GRU, backend)(2, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
             time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.gru(x)[1][-1])  # type: ignore[no-any-return]
+        return self.readout(last_output(self.gru, x))  # type: ignore[no-any-return]

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Literal
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.models.chrono import time_scales_
+from adding_problem.models.layers import last_output, layer_class
 
 __all__ = ["AddingLSTM"]
 
@@ -32,7 +32,7 @@ class AddingLSTM(nn.Module):
         init: `keras` or `torch`, the defaults of that framework; else see `_chrono_init`, `_long_init` and `_latch_init`.
         memory: the longest time scale that these three prepare for, in steps; None is `length`.
         seed: of the initial weights.
-        backend: `torch` (`torch.nn.LSTM`) or `native` (`adding_problem_native.LSTM`, the same on a CPU, faster).
+        backend: `torch` or `native`, see `layers`.
         length: T.
     """
 
@@ -44,7 +44,7 @@ class AddingLSTM(nn.Module):
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
         longest = memory or length
         with torch.random.fork_rng(devices=[]):  # the layers draw initial weights from the global state: shield it
-            self.lstm = _lstm_class(backend)(input_size=2, hidden_size=hidden, batch_first=True)
+            self.lstm = layer_class(nn.LSTM, backend)(input_size=2, hidden_size=hidden, batch_first=True)
             self.readout = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         match init:
@@ -63,16 +63,7 @@ class AddingLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        # The native layer can leave out the outputs of all steps but the last.
-        last_state = getattr(self.lstm, "final_state", None)
-        h, _ = last_state(x) if last_state else self.lstm(x)[1]
-        return self.readout(h[-1])  # type: ignore[no-any-return]
-
-
-def _lstm_class(backend: str) -> type[nn.LSTM]:
-    if backend == "torch":
-        return nn.LSTM
-    return importlib.import_module("adding_problem_native").LSTM  # type: ignore[no-any-return]
+        return self.readout(last_output(self.lstm, x))  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from adding_problem.models.layers import last_output, layer_class
+
 __all__ = ["AddingIRNN", "AddingRNN"]
 
 _IRNN_INPUT_SCALE = 1e-3  # the paper's standard deviation of the non-recurrent weights
@@ -22,17 +24,18 @@ class AddingRNN(nn.Module):
 
     Args:
         hidden: number of units H.
+        backend: `torch` or `native`, see `layers`.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, backend: str) -> None:
         super().__init__()
-        self.hidden = hidden
-        self.rnn = nn.RNN(2, hidden, batch_first=True)
+        self.hidden, self.backend = hidden, backend
+        self.rnn = layer_class(nn.RNN, backend)(2, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.rnn(x)[1][-1])  # type: ignore[no-any-return]
+        return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]
 
 
 class AddingIRNN(nn.Module):
@@ -40,12 +43,13 @@ class AddingIRNN(nn.Module):
 
     Args:
         hidden: number of units H.
+        backend: `torch` or `native`, see `layers`.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, backend: str) -> None:
         super().__init__()
-        self.hidden = hidden
-        self.rnn = nn.RNN(2, hidden, nonlinearity="relu", batch_first=True)
+        self.hidden, self.backend = hidden, backend
+        self.rnn = layer_class(nn.RNN, backend)(2, hidden, nonlinearity="relu", batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         kernel, recurrent, *biases = self.rnn.parameters()
         nn.init.eye_(recurrent)
@@ -56,4 +60,4 @@ class AddingIRNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(self.rnn(x)[1][-1])  # type: ignore[no-any-return]
+        return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]

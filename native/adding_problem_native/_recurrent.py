@@ -1,4 +1,4 @@
-"""A drop-in for `torch.nn.LSTM` that trains several times faster on a CPU, and in little memory on long sequences.
+"""Drop-ins for `torch.nn.LSTM`, `GRU` and `RNN` that train several times faster on a CPU, and in little memory on long sequences.
 
 Letters: B batch, T steps, I inputs, H hidden, L layers.
 """
@@ -12,14 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adding_problem_native._library import LstmCall, check, library, transformed, workspace
+from adding_problem_native._library import LayerCall, check, library, transformed, workspace
 
-__all__ = ["LSTM", "lstm"]
+__all__ = ["GRU", "LSTM", "RNN", "lstm"]
 
 MEMORY_BUDGET = 1 << 30
 """Bytes of states that a layer keeps for its backward pass before it sets checkpoints by itself."""
 
 State = tuple[Tensor, Tensor]
+
+_KINDS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 2, "RNN_RELU": 3}
+"""By PyTorch's name of a cell, `mode`, the kernels': `enum CellKind` in src/kernels.h."""
+
+_GATES = {"LSTM": 4, "GRU": 4, "RNN_TANH": 1, "RNN_RELU": 1}
+"""`kGates` of src/cells.h."""
 
 
 def lstm(
@@ -51,53 +57,54 @@ def lstm(
     """
     _check_layer(x, w_ih, w_hh, bias, state)
     _check_interval(checkpoint_every)
-    h0, c0 = state or (None, None)
+    y, hn, cn = _layer("LSTM", x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    return y, (hn, cn)
+
+
+def _layer(
+    mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: tuple[Tensor, ...], checkpoint_every: int | None,
+    *, outputs: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """One layer of a cell, arguments as of `lstm`: outputs or None, the last output and, of an LSTM, the cell's state."""
+    h0, c0 = (*state, None, None)[:2]
     # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
     x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
     w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()
     bias, h0, c0 = (None if t is None else t.contiguous() for t in (bias, h0, c0))
     # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
-    y, hn, cn = _Layer.apply(x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)  # type: ignore[no-untyped-call]
-    return y, (hn, cn)
+    return _Layer.apply(  # type: ignore[no-any-return, no-untyped-call]
+        mode, x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)
 
 
-class LSTM(nn.LSTM):
-    """`torch.nn.LSTM` with the same arguments, parameters and state_dict; float32 on a CPU runs on the native kernels.
-
-    What they do not do (other types, devices, packed sequences, bidirectional, projections, dropout between layers in
-    training, autocast, `torch.func` transforms, second derivatives) goes to PyTorch's own implementation, with its results.
-
-    Args:
-        checkpoint_every: see `lstm`; all other arguments as for `torch.nn.LSTM`.
-    """
+class _Native(nn.RNNBase):
+    """What the drop-ins share: one of PyTorch's recurrent modules whose layers run on the kernels where these serve."""
 
     def __init__(self, *args: Any, checkpoint_every: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _check_interval(checkpoint_every)
         self.checkpoint_every = checkpoint_every
 
-    def forward(self, input: Any, hx: State | None = None) -> Any:
-        """As `torch.nn.LSTM`: output and (h_n, c_n).
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As PyTorch's module: output and last state.
 
-        Where only the last output is wanted, use h_n, whose gradient costs nothing at the other steps, or
+        Where only the last output is wanted, use the state, whose gradient costs nothing at the other steps, or
         `final_state`, which does not even compute the others' array.
         """
         if not self._runs_natively(input, hx):
             return super().forward(input, hx)
-        output, state = self._run(input, hx, outputs=True)
-        return output, state
+        return self._run(input, hx, outputs=True)
 
-    def final_state(self, input: Tensor, hx: State | None = None) -> State:
-        """(h_n, c_n) alone, shaped as `forward` gives them, without the outputs of all steps."""
+    def final_state(self, input: Tensor, hx: Any = None) -> Any:
+        """The last state alone, shaped as `forward` gives it, without the outputs of all steps."""
         if not self._runs_natively(input, hx):
             return super().forward(input, hx)[1]
         return self._run(input, hx, outputs=False)[1]
 
-    def _runs_natively(self, x: Any, hx: State | None) -> bool:
+    def _runs_natively(self, x: Any, hx: Any) -> bool:
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.numel() == 0:
             return False
-        tensors = [x, *(hx or ()), *self._flat_weights]
+        tensors: list[Any] = [x, *_parts(hx), *self._flat_weights]
         return (
             not self.bidirectional
             and self.proj_size == 0
@@ -110,33 +117,68 @@ class LSTM(nn.LSTM):
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
-    def _run(self, x: Tensor, hx: State | None, *, outputs: bool) -> tuple[Tensor | None, State]:
+    def _run(self, x: Tensor, hx: Any, *, outputs: bool) -> tuple[Tensor | None, Any]:
         batched = x.dim() == 3
         # PyTorch's own checks name the sizes of a wrong input or state.
         self.check_forward_args(x, hx if hx is not None else self._zero_state(x), None) if batched else None
+        whole, states = (x, _parts(hx)) if batched else (x[None], [part[:, None] for part in _parts(hx)])
+        y, states = self._run_batched(whole if self.batch_first or not batched else whole.transpose(0, 1), states, outputs)
         if not batched:
-            y, (h, c) = self._run_batched(x[None], hx and (hx[0][:, None], hx[1][:, None]), outputs)
-            return None if y is None else y[0], (h[:, 0], c[:, 0])
-        y, state = self._run_batched(x if self.batch_first else x.transpose(0, 1), hx, outputs)
-        return (y if y is None or self.batch_first else y.transpose(0, 1)), state
+            y, states = None if y is None else y[0], [part[:, 0] for part in states]
+        elif y is not None and not self.batch_first:
+            y = y.transpose(0, 1)
+        return y, tuple(states) if self.mode == "LSTM" else states[0]
 
-    def _run_batched(self, x: Tensor, hx: State | None, outputs: bool) -> tuple[Tensor | None, State]:
-        h: list[Tensor] = []
-        c: list[Tensor] = []
+    def _run_batched(self, x: Tensor, states: list[Tensor], outputs: bool) -> tuple[Tensor | None, list[Tensor]]:
+        """Batch first; the parts of the state, before and after, are (L, B, H)."""
+        finals: list[tuple[Tensor, ...]] = []
         y: Tensor | None = x
         for layer in range(self.num_layers):
-            w_ih, w_hh, *biases = (getattr(self, name) for name in self._all_weights[layer])
-            state = None if hx is None else (hx[0][layer], hx[1][layer])
+            weights = [getattr(self, name) for name in self._all_weights[layer]]
             last = layer == self.num_layers - 1
-            y, (hn, cn) = lstm(y, w_ih, w_hh, biases[0] + biases[1] if biases else None, state,  # type: ignore[arg-type]
-                               checkpoint_every=self.checkpoint_every, outputs=outputs or not last)
-            h.append(hn)
-            c.append(cn)
-        return y, (torch.stack(h), torch.stack(c))
+            y, *final = _layer(self.mode, y, *self._kernel_weights(*weights), tuple(part[layer] for part in states),  # type: ignore[arg-type]
+                               self.checkpoint_every, outputs=outputs or not last)
+            finals.append(tuple(final))
+        return y, [torch.stack(parts) for parts in zip(*finals, strict=True) if parts[0] is not None]
 
-    def _zero_state(self, x: Tensor) -> State:
+    def _kernel_weights(self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A layer's weights and bias as the kernels have them, from PyTorch's."""
+        return w_ih, w_hh, biases[0] + biases[1] if biases else None
+
+    def _zero_state(self, x: Tensor) -> Any:
         zero = x.new_zeros(()).expand(self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size)
-        return zero, zero
+        return (zero, zero) if self.mode == "LSTM" else zero
+
+
+class LSTM(_Native, nn.LSTM):
+    """`torch.nn.LSTM` with the same arguments, parameters and state_dict; float32 on a CPU runs on the native kernels.
+
+    What they do not do (other types, devices, packed sequences, bidirectional, projections, dropout between layers in
+    training, autocast, `torch.func` transforms, second derivatives) goes to PyTorch's own implementation, with its results.
+
+    Args:
+        checkpoint_every: see `lstm`; all other arguments as for `torch.nn.LSTM`.
+    """
+
+
+class GRU(_Native, nn.GRU):
+    """`torch.nn.GRU` likewise, see `LSTM`."""
+
+    def _kernel_weights(self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        # PyTorch's order is r, z, n. The kernels sum up what n has of x and what it has of h apart: n of x, r, z, n of h.
+        if not biases:
+            return w_ih.roll(self.hidden_size, 0), w_hh, None
+        (r, z, n), (r_h, z_h, n_h) = (bias.chunk(3) for bias in biases)
+        return w_ih.roll(self.hidden_size, 0), w_hh, torch.cat([n, r + r_h, z + z_h, n_h])
+
+
+class RNN(_Native, nn.RNN):
+    """`torch.nn.RNN`, of tanh or ReLU, likewise, see `LSTM`."""
+
+
+def _parts(hx: Any) -> list[Tensor]:
+    """The tensors of a state: none, one, or an LSTM's two."""
+    return [] if hx is None else list(hx) if isinstance(hx, tuple | list) else [hx]
 
 
 class _Layer(torch.autograd.Function):
@@ -144,72 +186,92 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
+        ctx: Any, mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
         checkpoint_every: int | None, outputs: bool, trained: bool,
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
+        ctx.mode = mode
         batch, hidden = x.shape[0], w_hh.shape[1]
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
-        hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden)
-        call = _describe(x, w_ih, w_hh, bias, h0, c0)
-        call.hn, call.cn = hn.data_ptr(), cn.data_ptr()
+        hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden) if mode == "LSTM" else None
+        call = _describe(mode, x, w_ih, w_hh, bias, h0, c0)
+        call.hn, call.cn = hn.data_ptr(), _pointer(cn)
         if y is not None:
             call.y, call.y_batch_stride, call.y_step_stride = y.data_ptr(), y.stride(0), y.stride(1)
         if trained and any(ctx.needs_input_grad):
             call.segment = ctx.segment = checkpoint_every or _automatic_segment(call)
-            saved = workspace(library().lstm_saved_floats(ctypes.byref(call)))
+            saved = workspace(library().layer_saved_floats(ctypes.byref(call)))
             call.saved = saved.data_ptr()
             ctx.save_for_backward(x, w_ih, w_hh, bias, h0, c0, saved)
-        check(library().lstm_forward(ctypes.byref(call)))
+        check(library().layer_forward(ctypes.byref(call)))
         return y, hn, cn
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dhn: Tensor | None, dcn: Tensor | None) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, bias, h0, c0, saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad
+        needs = ctx.needs_input_grad[1:7]
         if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
-            return *_differentiable_gradients((x, w_ih, w_hh, bias, h0, c0), (dy, dhn, dcn), needs), None, None, None
-        call = _describe(x, w_ih, w_hh, bias, h0, c0)
+            return None, *_differentiable_gradients(ctx.mode, (x, w_ih, w_hh, bias, h0, c0), (dy, dhn, dcn), needs), None, None, None
+        call = _describe(ctx.mode, x, w_ih, w_hh, bias, h0, c0)
         call.segment, call.saved = ctx.segment, saved.data_ptr()
         if dy is not None:
             dy = dy if dy.stride(2) == 1 or dy.shape[2] == 1 else dy.contiguous()
             call.dy, call.dy_batch_stride, call.dy_step_stride = dy.data_ptr(), dy.stride(0), dy.stride(1)
         dhn, dcn = (None if t is None else t.contiguous() for t in (dhn, dcn))
         call.dhn, call.dcn = _pointer(dhn), _pointer(dcn)
-        dw_ih, dw_hh, dbias = torch.empty_like(w_ih), torch.empty_like(w_hh), w_hh.new_empty(w_hh.shape[0])
+        dw_ih, dw_hh = torch.empty_like(w_ih), torch.empty_like(w_hh)
+        dbias = w_hh.new_empty(_GATES[ctx.mode] * w_hh.shape[1])
         dx = x.new_empty(x.shape) if needs[0] else None
         dh0 = torch.empty_like(h0) if needs[4] else None
         dc0 = torch.empty_like(c0) if needs[5] else None
         call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), dbias.data_ptr()
         call.dx, call.dh0, call.dc0 = _pointer(dx), _pointer(dh0), _pointer(dc0)
-        check(library().lstm_backward(ctypes.byref(call)))
-        return dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None, None
+        check(library().layer_backward(ctypes.byref(call)))
+        return None, dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None, None
 
 
 def _differentiable_gradients(
-    inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
+    mode: str, inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The gradients of `_Layer`'s six tensor inputs as a graph of PyTorch's own operations, for second derivatives."""
     # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
     inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
     x, w_ih, w_hh, bias, h0, c0 = inputs
     assert x is not None and w_ih is not None and w_hh is not None
-    zero = x.new_zeros(1, x.shape[0], w_hh.shape[1])
-    state = [zero if s is None else s[None] for s in (h0, c0)]
-    weights = [w_ih, w_hh] if bias is None else [w_ih, w_hh, bias, torch.zeros_like(bias)]
-    y, hn, cn = torch.lstm(x, state, weights, bias is not None, 1, 0.0, False, False, True)
-    outputs = [(out, grad) for out, grad in zip((y, hn[0], cn[0]), gradients, strict=True) if grad is not None]
+    results = _plain_layer(mode, x, w_ih, w_hh, bias, h0, c0)
+    outputs = [(out, grad) for out, grad in zip(results, gradients, strict=False) if grad is not None]
     wanted = [t for t, needed in zip(inputs, needs, strict=False) if needed and t is not None]
     found = iter(torch.autograd.grad([out for out, _ in outputs], wanted, [grad for _, grad in outputs], create_graph=True))
     return [next(found) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=False)]
 
 
+def _plain_layer(
+    mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
+) -> tuple[Tensor, ...]:
+    """`_layer` on PyTorch's own operations: y, hn and, of an LSTM, cn."""
+    hidden = w_hh.shape[1]
+    h, c = (x.new_zeros(1, x.shape[0], hidden) if s is None else s[None] for s in (h0, c0))
+    biases = [] if bias is None else [bias, torch.zeros_like(bias)]
+    if mode == "GRU":
+        w_ih = w_ih.roll(-hidden, 0)
+        if bias is not None:
+            n, r, z, n_h = bias.chunk(4)
+            biases = [torch.cat([r, z, n]), torch.cat([torch.zeros_like(r), torch.zeros_like(z), n_h])]
+    options = (bias is not None, 1, 0.0, False, False, True)
+    if mode == "LSTM":
+        y, hn, cn = torch.lstm(x, [h, c], [w_ih, w_hh, *biases], *options)
+        return y, hn[0], cn[0]
+    plain = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}[mode]
+    y, hn = plain(x, h, [w_ih, w_hh, *biases], *options)
+    return y, hn[0]
+
+
 def _describe(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
-) -> LstmCall:
+    mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
+) -> LayerCall:
     """A call that keeps every step, without outputs or gradients: those are its caller's to add."""
-    return LstmCall(
-        batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=x.shape[1],
+    return LayerCall(
+        cell=_KINDS[mode], batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=x.shape[1],
         threads=torch.get_num_threads(), x=x.data_ptr(), x_batch_stride=x.stride(0), x_step_stride=x.stride(1),
         h0=_pointer(h0), c0=_pointer(c0), w_ih=w_ih.data_ptr(), w_hh=w_hh.data_ptr(), bias=_pointer(bias),
     )
@@ -219,9 +281,9 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _automatic_segment(call: LstmCall) -> int:
+def _automatic_segment(call: LayerCall) -> int:
     """All steps while their states fit the budget; else about the square root of T, which keeps both parts small."""
-    if 4 * library().lstm_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
+    if 4 * library().layer_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
         return call.steps  # type: ignore[no-any-return]
     return min(512, max(16, math.isqrt(call.steps)))
 

@@ -1,4 +1,4 @@
-"""The native LSTM against float64 `torch.nn.LSTM`, in every build, with and without checkpoints, on one and two threads."""
+"""The native layers against PyTorch's in float64, in every build, with and without checkpoints, on one and two threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from adding_problem_native import LSTM, available_isas, lstm
+from adding_problem_native import GRU, LSTM, RNN, available_isas, lstm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -35,31 +35,52 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return float((actual.double() - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
-def pair(*sizes: int, forget_bias: float = 0.0, **options: Any) -> tuple[LSTM, nn.LSTM]:
-    """A native LSTM and the same in float64 torch."""
-    ours = LSTM(*sizes, batch_first=True, **options)
-    with torch.no_grad():
-        for layer in range(ours.num_layers if ours.bias else 0):
-            getattr(ours, f"bias_ih_l{layer}")[ours.hidden_size : 2 * ours.hidden_size] += forget_bias
-    theirs = nn.LSTM(*sizes, batch_first=True, **{k: v for k, v in options.items() if k != "checkpoint_every"}).double()
+# Ours, PyTorch's, and the arguments of both, by name.
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "lstm": (LSTM, nn.LSTM, {}), "gru": (GRU, nn.GRU, {}), "tanh": (RNN, nn.RNN, {}), "relu": (RNN, nn.RNN, {"nonlinearity": "relu"}),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def both(kind: str, *sizes: int, **options: Any) -> tuple[Any, Any]:
+    """A native layer and the same in PyTorch."""
+    our_class, their_class, arguments = KINDS[kind]
+    ours = our_class(*sizes, **arguments, **options)
+    theirs = their_class(*sizes, **arguments, **{k: v for k, v in options.items() if k != "checkpoint_every"})
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
 
-def everything(module: nn.Module, x: Tensor, state: tuple[Tensor, Tensor], weights: list[Tensor]) -> list[Tensor]:
-    """Outputs and all gradients of a loss on every output and both final states."""
+def pair(kind: str, *sizes: int, **options: Any) -> tuple[Any, Any]:
+    """A native layer and the same in float64 PyTorch, batch first."""
+    ours, theirs = both(kind, *sizes, batch_first=True, **options)
+    return ours, theirs.double()
+
+
+def parts(state: Any) -> tuple[Tensor, ...]:
+    """The tensors of a state: an LSTM's two, or one."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def joined(kind: str, states: list[Tensor]) -> Any:
+    """The tensors of a state as a layer takes them."""
+    return tuple(states) if kind == "lstm" else states[0]
+
+
+def everything(module: nn.Module, x: Tensor, state: Any, weights: list[Tensor]) -> list[Tensor]:
+    """Outputs and all gradients of a loss on every output and the final states."""
     dtype = next(module.parameters()).dtype
-    x, h0, c0 = (t.detach().to(dtype).clone().requires_grad_() for t in (x, *state))
-    y, (h, c) = module(x, (h0, c0))
-    loss = sum((out * w.to(dtype)).sum() for out, w in zip((y, h, c), weights, strict=True))
-    gradients = torch.autograd.grad(loss, [x, h0, c0, *module.parameters()])
-    return [y.detach(), h.detach(), c.detach(), *gradients]
+    x, *states = (t.detach().to(dtype).clone().requires_grad_() for t in (x, *parts(state)))
+    y, final = module(x, tuple(states) if isinstance(state, tuple) else states[0])
+    outputs = [y, *parts(final)]
+    loss = sum((out * w.to(dtype)).sum() for out, w in zip(outputs, weights, strict=False))
+    gradients = torch.autograd.grad(loss, [x, *states, *module.parameters()])  # type: ignore[arg-type]
+    return [*(out.detach() for out in outputs), *gradients]
 
 
-def inputs(batch: int, steps: int, size: int, hidden: int, layers: int) -> tuple[Tensor, Any, list[Tensor]]:
-    state = tuple(torch.randn(layers, batch, hidden) / 2 for _ in range(2))
-    weights = [torch.randn(batch, steps, hidden) / 10, torch.randn(layers, batch, hidden),
-               torch.randn(layers, batch, hidden)]
+def inputs(kind: str, batch: int, steps: int, size: int, hidden: int, layers: int) -> tuple[Tensor, Any, list[Tensor]]:
+    state = joined(kind, [torch.randn(layers, batch, hidden) / 2 for _ in range(2)])
+    weights = [torch.randn(batch, steps, hidden) / 10, torch.randn(layers, batch, hidden), torch.randn(layers, batch, hidden)]
     return torch.rand(batch, steps, size), state, weights
 
 
@@ -71,12 +92,16 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("forget_bias", [0.0, 1.0])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_outputs_and_gradients(sizes: tuple[Any, ...], forget_bias: float, isa: str) -> None:
+@pytest.mark.parametrize(("kind", "forget_bias"), [("lstm", 0), ("lstm", 1), ("gru", 0), ("tanh", 0), ("relu", 0)])
+def test_outputs_and_gradients(kind: str, forget_bias: int, sizes: tuple[Any, ...], isa: str) -> None:
     steps, hidden, batch, size, layers, every = sizes
-    ours, theirs = pair(size, hidden, layers, forget_bias=forget_bias, checkpoint_every=every)
-    case = inputs(batch, steps, size, hidden, layers)
+    ours, theirs = pair(kind, size, hidden, layers, checkpoint_every=every)
+    with torch.no_grad():
+        for module in (ours, theirs):
+            for layer in range(layers if forget_bias else 0):
+                getattr(module, f"bias_ih_l{layer}")[hidden : 2 * hidden] += forget_bias
+    case = inputs(kind, batch, steps, size, hidden, layers)
     expected = everything(theirs, *case)
     results = []
     for threads in (1, 2):
@@ -87,25 +112,28 @@ def test_outputs_and_gradients(sizes: tuple[Any, ...], forget_bias: float, isa: 
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), "bits depend on the number of threads"
 
 
-def test_lstm_100_over_1000_steps() -> None:
-    ours, theirs = pair(2, 100)
-    case = inputs(16, 1000, 2, 100, 1)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])  # at a kink of ReLU float32 and float64 may go different ways
+def test_100_units_over_1000_steps(kind: str) -> None:
+    ours, theirs = pair(kind, 2, 100)
+    case = inputs(kind, 16, 1000, 2, 100, 1)
     for actual, right in zip(everything(ours, *case), everything(theirs, *case), strict=True):
         assert relative_error(actual, right) <= TOLERANCE
 
 
-def test_checkpoints_change_no_bit() -> None:
-    case = inputs(5, 50, 2, 20, 1)
-    kept, _ = pair(2, 20)
-    checkpointed = LSTM(2, 20, batch_first=True, checkpoint_every=7)
+@every_kind
+def test_checkpoints_change_no_bit(kind: str) -> None:
+    case = inputs(kind, 5, 50, 2, 20, 1)
+    kept, _ = pair(kind, 2, 20)
+    checkpointed, _ = pair(kind, 2, 20, checkpoint_every=7)
     checkpointed.load_state_dict(kept.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(everything(kept, *case), everything(checkpointed, *case), strict=True))
 
 
-def test_a_loss_on_the_last_output() -> None:
-    ours, theirs = pair(2, 30)
+@every_kind
+def test_a_loss_on_the_last_output(kind: str) -> None:
+    ours, theirs = pair(kind, 2, 30)
     x = torch.rand(6, 25, 2)
-    ours.final_state(x)[0].square().sum().backward()
+    parts(ours.final_state(x))[0].square().sum().backward()
     theirs(x.double())[0][:, -1].square().sum().backward()
     for actual, right in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert relative_error(actual.grad, right.grad) <= TOLERANCE  # type: ignore[arg-type]
@@ -125,30 +153,31 @@ def test_final_state_makes_no_array_of_all_outputs(monkeypatch: pytest.MonkeyPat
     assert max(made) <= 4 * 8 * 4
 
 
-def test_final_state_equals_forward() -> None:
-    module = LSTM(3, 7, 2)
+@every_kind
+def test_final_state_equals_forward(kind: str) -> None:
+    module, _ = both(kind, 3, 7, 2)
     x = torch.rand(9, 4, 3)
-    for a, b in zip(module.final_state(x), module(x)[1], strict=True):
+    for a, b in zip(parts(module.final_state(x)), parts(module(x)[1]), strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"num_layers": 2}, {"bias": False}], ids=str)
 @pytest.mark.parametrize("batched", [True, False])
-def test_shapes_are_torchs(options: dict[str, Any], batched: bool) -> None:
-    ours, theirs = LSTM(3, 5, **options), nn.LSTM(3, 5, **options)
-    theirs.load_state_dict(ours.state_dict())
+@every_kind
+def test_shapes_are_torchs(kind: str, options: dict[str, Any], batched: bool) -> None:
+    ours, theirs = both(kind, 3, 5, **options)
     x = torch.rand(6, 4, 3) if batched else torch.rand(6, 3)
-    state = tuple(torch.rand(options.get("num_layers", 1), *([6 if "batch_first" in options else 4] if batched else []), 5)
-                  for _ in range(2))
+    batch = [6 if "batch_first" in options else 4] if batched else []
+    state = joined(kind, [torch.rand(options.get("num_layers", 1), *batch, 5) for _ in range(2)])
     for given in (None, state):
-        (y, (h, c)), (right_y, (right_h, right_c)) = ours(x, given), theirs(x, given)
-        for actual, right in ((y, right_y), (h, right_h), (c, right_c)):
+        (y, final), (right_y, right_final) = ours(x, given), theirs(x, given)
+        for actual, right in zip((y, *parts(final)), (right_y, *parts(right_final)), strict=True):
             assert actual.shape == right.shape
             assert torch.allclose(actual, right, atol=1e-6)
 
 
 def test_non_contiguous_inputs_states_and_gradients() -> None:
-    ours, theirs = pair(2, 6)
+    ours, theirs = pair("lstm", 2, 6)
     wide = torch.rand(4, 10, 4)
     x = wide[:, :, ::2]
     assert not x.is_contiguous()
@@ -164,7 +193,7 @@ def test_non_contiguous_inputs_states_and_gradients() -> None:
 
 
 def test_two_forwards_before_a_backward() -> None:
-    ours, theirs = pair(2, 12)
+    ours, theirs = pair("lstm", 2, 12)
     a, b = torch.rand(3, 20, 2), torch.rand(5, 11, 2)
     for module, dtype in ((ours, torch.float32), (theirs, torch.float64)):
         first, second = module(a.to(dtype))[0], module(b.to(dtype))[0]
@@ -217,7 +246,7 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = LSTM(2, 9)
     x = torch.rand(5, 3, 2)
     trained, _ = module(x)
-    monkeypatch.setattr("adding_problem_native._lstm.workspace", None)  # whoever keeps states fails
+    monkeypatch.setattr("adding_problem_native._recurrent.workspace", None)  # whoever keeps states fails
     with torch.no_grad():
         y, _ = module(x)
     assert y.grad_fn is None
@@ -226,8 +255,9 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         module(x)
 
 
-def test_frozen_parameters_get_no_gradient() -> None:
-    module = LSTM(2, 4)
+@every_kind
+def test_frozen_parameters_get_no_gradient(kind: str) -> None:
+    module, _ = both(kind, 2, 4)
     module.bias_hh_l0.requires_grad_(False)
     module(torch.rand(5, 3, 2))[0].sum().backward()
     assert module.bias_hh_l0.grad is None
@@ -235,22 +265,22 @@ def test_frozen_parameters_get_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_nan_and_infinity_propagate_as_in_torch(bad: float, isa: str) -> None:
-    ours, theirs = LSTM(2, 18, batch_first=True), nn.LSTM(2, 18, batch_first=True)
-    theirs.load_state_dict(ours.state_dict())
+@every_kind
+def test_nan_and_infinity_propagate_as_in_torch(kind: str, bad: float, isa: str) -> None:
+    ours, theirs = both(kind, 2, 18, batch_first=True)
     x = torch.rand(4, 12, 2)
     x[1, 5, 0] = bad
-    y, (h, c) = ours(x)
-    right_y, (right_h, right_c) = theirs(x)
-    for actual, right in ((y, right_y), (h, right_h), (c, right_c)):
+    (y, final), (right_y, right_final) = ours(x), theirs(x)
+    for actual, right in zip((y, *parts(final)), (right_y, *parts(right_final)), strict=True):
         assert torch.equal(actual.isnan(), right.isnan())
         assert torch.allclose(actual.nan_to_num(), right.nan_to_num(), atol=1e-6)
     assert y[1, :5].isfinite().all()
     assert torch.isfinite(y[[0, 2, 3]]).all()
 
 
-def test_large_inputs_saturate_as_in_torch(isa: str) -> None:
-    ours, theirs = pair(2, 10)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
+def test_large_inputs_saturate_as_in_torch(kind: str, isa: str) -> None:
+    ours, theirs = pair(kind, 2, 10)
     x = torch.randn(3, 8, 2) * 1e4
     assert torch.allclose(ours(x)[0].double(), theirs(x.double())[0], atol=1e-6)
 
@@ -266,23 +296,23 @@ def test_denormal_gradients_vanish_without_harm() -> None:
     assert torch.tensor(1e-40).mul(1.0).item() > 0  # the flush-to-zero of the kernels has not leaked out
 
 
-@pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 3}, {"dropout": 0.5, "num_layers": 2}], ids=str)
-def test_what_the_kernels_do_not_do_is_torchs(options: dict[str, Any]) -> None:
-    ours, theirs = LSTM(3, 5, **options), nn.LSTM(3, 5, **options)
-    theirs.load_state_dict(ours.state_dict())
+@pytest.mark.parametrize(("kind", "options"), [
+    ("lstm", {"proj_size": 3}), *((kind, options) for kind in KINDS for options in ({"bidirectional": True}, {"dropout": 0.5, "num_layers": 2})),
+])
+def test_what_the_kernels_do_not_do_is_torchs(kind: str, options: dict[str, Any]) -> None:
+    ours, theirs = both(kind, 3, 5, **options)
     x = torch.rand(6, 4, 3)
     torch.manual_seed(7)
     actual = ours(x)
     torch.manual_seed(7)
     expected = theirs(x)
     assert torch.equal(actual[0], expected[0])
-    assert torch.equal(ours.eval().final_state(x)[0], theirs.eval()(x)[1][0]) or options.get("dropout")
+    assert torch.equal(parts(ours.eval().final_state(x))[0], parts(theirs.eval()(x)[1])[0]) or options.get("dropout")
 
 
-def test_float64_and_packed_sequences_are_torchs() -> None:
-    ours = LSTM(3, 5)
-    theirs = nn.LSTM(3, 5)
-    theirs.load_state_dict(ours.state_dict())
+@every_kind
+def test_float64_and_packed_sequences_are_torchs(kind: str) -> None:
+    ours, theirs = both(kind, 3, 5)
     x = torch.rand(6, 4, 3)
     packed = nn.utils.rnn.pack_padded_sequence(x, [6, 4, 2, 1])
     assert torch.equal(ours(packed)[0].data, theirs(packed)[0].data)
@@ -294,9 +324,10 @@ def test_float64_and_packed_sequences_are_torchs() -> None:
     [(torch.rand(5, 3, 4), None), (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
      (torch.rand(5, 3, 2), (torch.rand(2, 3, 6), torch.rand(2, 3, 6))), (torch.rand(2, 2, 2, 2), None)],
 )
-def test_wrong_shapes_are_errors(x: Tensor, state: Any) -> None:
+@every_kind
+def test_wrong_shapes_are_errors(kind: str, x: Tensor, state: Any) -> None:
     with pytest.raises((ValueError, RuntimeError), match=r"(?i)expect"):
-        LSTM(2, 6)(x, state)
+        both(kind, 2, 6)[0](x, state and joined(kind, list(state)))
 
 
 def test_wrong_arguments_of_the_function() -> None:
@@ -352,9 +383,10 @@ def test_torchs_checkpointing_lets_go_of_the_states() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_second_derivatives(bias: bool) -> None:
+@every_kind
+def test_second_derivatives(kind: str, bias: bool) -> None:
     """The gradient of a gradient's norm, as a gradient penalty takes it, against float64 torch."""
-    ours, theirs = pair(3, 5, bias=bias)
+    ours, theirs = pair(kind, 3, 5, bias=bias)
     x = torch.rand(4, 7, 3)
 
     def penalty(module: nn.Module, x: Tensor) -> list[Tensor]:
@@ -366,13 +398,14 @@ def test_second_derivatives(bias: bool) -> None:
         assert relative_error(actual, expected) < 1e-5
 
 
-def test_second_derivatives_of_strided_inputs_and_of_states_made_from_them() -> None:
-    ours, theirs = pair(2, 4)
+@every_kind
+def test_second_derivatives_of_strided_inputs_and_of_states_made_from_them(kind: str) -> None:
+    ours, theirs = pair(kind, 2, 4)
 
     def penalty(module: nn.Module, x: Tensor) -> list[Tensor]:
         x = x.transpose(1, 2).requires_grad_()
         state = x[None, :, :4, 0]
-        (gradient,) = torch.autograd.grad(module(x, (state, state.tanh()))[0].square().sum(), x, create_graph=True)
+        (gradient,) = torch.autograd.grad(module(x, joined(kind, [state, state.tanh()]))[0].square().sum(), x, create_graph=True)
         return [gradient.detach(), *torch.autograd.grad(gradient.square().sum(), [x, *module.parameters()])]
 
     x = torch.rand(3, 2, 5)
@@ -380,8 +413,9 @@ def test_second_derivatives_of_strided_inputs_and_of_states_made_from_them() -> 
         assert relative_error(actual, expected) < 1e-5
 
 
-def test_function_transforms_are_torchs() -> None:
-    ours, theirs = pair(2, 4)
+@every_kind
+def test_function_transforms_are_torchs(kind: str) -> None:
+    ours, theirs = pair(kind, 2, 4)
     x = torch.rand(5, 6, 2)
     gradient = torch.func.grad(lambda one: ours(one)[0].sum())(x)
     exact = x.double().requires_grad_()
@@ -409,7 +443,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 def test_the_memory_budget_counts_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """One cell of one sequence is kept as whole vectors and blocks, many times its own size."""
-    monkeypatch.setattr("adding_problem_native._lstm.MEMORY_BUDGET", 1 << 20)
+    monkeypatch.setattr("adding_problem_native._recurrent.MEMORY_BUDGET", 1 << 20)
     kept: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
