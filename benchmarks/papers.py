@@ -14,11 +14,11 @@ validation error first was below a threshold: median and range, Kaplan and Meier
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,24 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
 
-def hold(paper: str, records: Records, arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
-    """Do the runs of a paper's sweep that the record lacks; the names of those that failed."""
-    runs = {run.name: run for run in plan.read(CONFIGS / f"{paper}.yaml", out=str(arguments.keep / paper))}
-    left = [run for name, run in runs.items() if name not in records]
-    if not left:
+def hold(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
+    """Do the runs that the record lacks, of all papers in one queue; the names of those that failed."""
+    runs = {f"{paper}/{run.name}": run for paper in arguments.papers
+            for run in plan.read(CONFIGS / f"{paper}.yaml", out=str(arguments.keep / paper)) if run.name not in document[paper]}
+    if not runs:
         return []
     with SweepDisplay(Console()) as display:
         def follow(board: driver.Board) -> None:
-            for name in {entry.name for entry in board.entries.values() if entry.state == "done"} - records.keys():
-                records[name] = record(runs[name])
-                save()
+            for entry in board.entries.values():
+                paper, name = entry.name.split("/")
+                if entry.state == "done" and name not in document[paper]:
+                    document[paper][name] = record(runs[entry.name])
+                    save()
             display.follow(board)
 
-        board = driver.run(left, LocalEngine(arguments.workers), follow=follow)
-    return [f"{paper}/{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state == "failed"]
+        queue = [dataclasses.replace(run, name=name) for name, run in runs.items()]
+        board = driver.run(queue, LocalEngine(arguments.workers), follow=follow)
+    return [f"{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state == "failed"]
 
 
 def record(run: plan.PlannedRun) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
     method = [str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
               for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
     return {"method": ", ".join(method) or run.config.model.name, "variant": group.variant, "t": group.t, "seed": seed.seed,
-            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
+            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [dataclasses.asdict(rows[epoch]) for epoch in sorted(rows)],
             "commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
 
 
@@ -99,12 +102,11 @@ def main() -> None:
     def save() -> None:
         out.write_text(json.dumps(document, indent=1) + "\n")
 
-    failed = []
     for paper in arguments.papers:
-        records = document.setdefault(paper, {})
-        if not arguments.table:
-            failed += hold(paper, records, arguments, save)
-        print(f"\n{paper}\n\n{table(records)}", flush=True)
+        document.setdefault(paper, {})
+    failed = [] if arguments.table else hold(document, arguments, save)
+    for paper in arguments.papers:
+        print(f"\n{paper}\n\n{table(document[paper])}")
     if failed:
         sys.exit("failed:\n" + "\n".join(failed))
 
