@@ -20,6 +20,7 @@ TOLERANCE = 2e-6  # relative, in the 2-norm; float32 torch itself comes to 2e-6
 @pytest.fixture(autouse=True)
 def seeded_and_restored() -> Iterator[None]:
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # PyTorch's own threads meet at every step, which takes long where a core is busy
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
