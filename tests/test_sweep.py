@@ -18,7 +18,7 @@ from rich.console import Console
 
 from adding_problem import config
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.sweep import driver, engines, plan, watch
 from adding_problem.sweep.job import Job, Outcome, finished, perform
 from adding_problem.sweep.local import LocalEngine
@@ -226,18 +226,18 @@ def test_a_run_that_always_kills_its_process_fails_in_the_end(tmp_path: Path) ->
         driver.raise_failures(board)
 
 
-class Interrupted(LocalEngine):
-    """An engine during whose work the user presses Ctrl-C."""
+@pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_says_that_it_can_go_on(signal_number: int, exit_code: int, tmp_path: Path) -> None:
+    class Cut(LocalEngine):
+        """An engine during whose work the signal comes."""
 
-    def wait(self, seconds: float) -> Any:
-        raise KeyboardInterrupt
+        def wait(self, seconds: float) -> Any:
+            raise KeyboardInterrupt if signal_number == signal.SIGINT else Interrupted(signal_number)
 
-
-def test_an_interrupted_sweep_says_that_it_can_go_on(tmp_path: Path) -> None:
     runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
-    with pytest.raises(driver.SweepCutError, match="goes on where each run stood") as caught:
-        driver.run(runs, Interrupted(1, always_dies), score=False)
-    assert caught.value.exit_code == 130
+    with pytest.raises(Interrupted, match="0 of 2 runs are done, the others go on where each stood") as caught:
+        driver.run(runs, Cut(1, always_dies), score=False)
+    assert caught.value.exit_code == exit_code
     assert json.loads((tmp_path / "a" / "sweep.json").read_text())["counts"] == {"queued": 2}
 
 
@@ -264,7 +264,7 @@ def test_an_interrupted_sweep_shows_no_traceback_of_a_worker(tmp_path: Path) -> 
     errors = cut.communicate(timeout=60)[1]
     assert cut.returncode == 130
     assert "Traceback" not in errors
-    assert "interrupted with 0 of 4 runs done" in errors
+    assert "0 of 4 runs are done" in errors
 
 
 def notes_its_process(job: Job) -> Outcome:

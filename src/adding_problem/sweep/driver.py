@@ -6,6 +6,7 @@ runs, resumes cut ones and tries failed ones again.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -16,11 +17,11 @@ from typing import Any, Literal, Protocol
 
 from adding_problem import files
 from adding_problem.artifacts import write_json
-from adding_problem.errors import AddingProblemError
+from adding_problem.errors import AddingProblemError, Interrupted
 from adding_problem.sweep.job import Job, Outcome, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
 
-__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepCutError", "SweepError", "raise_failures", "run"]
+__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepError", "raise_failures", "run"]
 
 SWEEP_FILE = "sweep.json"
 State = Literal["queued", "running", "done", "failed"]
@@ -33,12 +34,6 @@ class SweepError(AddingProblemError):
     """Runs of a sweep failed; everything else of it is done."""
 
     exit_code = 1
-
-
-class SweepCutError(AddingProblemError):
-    """The user ended a sweep before its end."""
-
-    exit_code = 130  # 128 + SIGINT, as shells report it
 
 
 class Engine(Protocol):
@@ -158,6 +153,9 @@ def run(
 
     Returns:
         The final state; failed runs are in it.
+
+    Raises:
+        Interrupted: when a signal ended it.
     """
     folder = Path(runs[0].config.artifacts).parent
     files.make_folder(folder)
@@ -174,9 +172,9 @@ def run(
         if waiting:
             with engine as entered:
                 _drive(board, jobs, waiting, entered, retries, follow)
-    except KeyboardInterrupt:
-        raise SweepCutError(f"interrupted with {board.counts['done']} of {len(runs)} runs done.\n  remedy: the same command "
-                               "goes on where each run stood") from None
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"{board.counts['done']} of {len(runs)} runs are done, the others go on where each stood") from None
     finally:
         for entry in board.entries.values():
             if entry.state == "running":
