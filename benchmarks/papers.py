@@ -38,21 +38,23 @@ Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
 def hold(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
     """Do the runs that the record lacks, of all papers in one queue; the names of those that failed."""
-    runs = {f"{paper}/{run.name}": run for paper in arguments.papers
-            for run in plan.read(CONFIGS / f"{paper}.yaml", out=str(arguments.keep / paper)) if run.name not in document[paper]}
+    runs: dict[str, plan.PlannedRun] = {}
+    records: dict[str, Records] = {}  # of the paper that a run is of
+    for paper in arguments.papers:
+        for run in plan.read(CONFIGS / f"{paper}.yaml", out=str(arguments.keep)):
+            if run.name not in document[paper]:
+                runs[run.name], records[run.name] = run, document[paper]
     if not runs:
         return []
     with SweepDisplay(Console()) as display:
         def follow(board: driver.Board) -> None:
-            for entry in board.entries.values():
-                paper, name = entry.name.split("/")
-                if entry.state == "done" and name not in document[paper]:
-                    document[paper][name] = record(runs[entry.name])
+            for name in (entry.name for entry in board.entries.values() if entry.state == "done"):
+                if name not in records[name]:
+                    records[name][name] = record(runs[name])
                     save()
             display.follow(board)
 
-        queue = [dataclasses.replace(run, name=name) for name, run in runs.items()]
-        board = driver.run(queue, LocalEngine(arguments.workers), follow=follow)
+        board = driver.run(list(runs.values()), LocalEngine(arguments.workers), follow=follow)
     return [f"{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state == "failed"]
 
 
@@ -91,7 +93,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the sweeps' folders")
+    parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the run folders")
     parser.add_argument("--out", default="papers", help="JSON of every run: this name with .json")
     parser.add_argument("--workers", type=int, default=runtime.usable_cores(), help="runs at the same time, of a thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only print what the record holds")
