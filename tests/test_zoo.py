@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import math
 from collections.abc import Callable
@@ -171,6 +172,11 @@ def test_native_and_torch_backends_agree(name: str) -> None:
     x = sample_batch(3, 150, seed=0)[0]
     native, torch_only = (build(name, backend=backend, **TINY[name]) for backend in ("native", "torch"))
     assert native.backend == "native"
+    moved = {key: value + 0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+             for key, value in native.state_dict().items()}
+    for model in (native, torch_only):
+        model.load_state_dict(moved)
+    torch.save(native, io.BytesIO())  # the whole module, which has to be one that can be pickled
     assert torch.allclose(native(x), torch_only(x), rtol=1e-4, atol=1e-5)
 
 
@@ -233,6 +239,12 @@ def test_exprnn_stays_orthogonal() -> None:
         optimizer.step()
     q = model.recurrent.weight  # type: ignore[union-attr]
     assert torch.allclose(q @ q.T, torch.eye(12), atol=1e-5)
+
+
+def test_indrnn_begins_small_at_any_length() -> None:
+    """Its units sum up what comes in for T steps."""
+    with torch.no_grad():
+        assert build("indrnn", length=2000)(sample_batch(8, 2000, seed=0)[0]).abs().max() < 1
 
 
 def test_indrnn_is_bounded_and_can_come_back() -> None:

@@ -6,6 +6,7 @@ Letters: B batch, T steps, I inputs, H hidden, L layers.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from typing import Any
 
@@ -58,13 +59,14 @@ def lstm(
     _check_layer(x, w_ih, w_hh, bias, state)
     _check_interval(checkpoint_every)
     y, hn, cn = _layer("LSTM", x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    assert cn is not None
     return y, (hn, cn)
 
 
 def _layer(
     mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: tuple[Tensor, ...], checkpoint_every: int | None,
     *, outputs: bool,
-) -> tuple[Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """One layer of a cell, arguments as of `lstm`: outputs or None, the last output and, of an LSTM, the cell's state."""
     h0, c0 = (*state, None, None)[:2]
     # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
@@ -91,20 +93,26 @@ class _Native(nn.RNNBase):
         Where only the last output is wanted, use the state, whose gradient costs nothing at the other steps, or
         `final_state`, which does not even compute the others' array.
         """
-        if not self._runs_natively(input, hx):
+        weights = self._weights()
+        if not self._runs_natively(input, hx, weights):
             return super().forward(input, hx)
-        return self._run(input, hx, outputs=True)
+        return self._run(input, hx, weights, outputs=True)
 
     def final_state(self, input: Tensor, hx: Any = None) -> Any:
         """The last state alone, shaped as `forward` gives it, without the outputs of all steps."""
-        if not self._runs_natively(input, hx):
+        weights = self._weights()
+        if not self._runs_natively(input, hx, weights):
             return super().forward(input, hx)[1]
-        return self._run(input, hx, outputs=False)[1]
+        return self._run(input, hx, weights, outputs=False)[1]
 
-    def _runs_natively(self, x: Any, hx: Any) -> bool:
+    def _weights(self) -> list[list[Any]]:
+        """Of every layer, as they are now: `torch.func.functional_call` and parametrisations put others in their places."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    def _runs_natively(self, x: Any, hx: Any, weights: list[list[Any]]) -> bool:
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.numel() == 0:
             return False
-        tensors: list[Any] = [x, *_parts(hx), *self._flat_weights]
+        tensors: list[Any] = [x, *_parts(hx), *itertools.chain(*weights)]
         return (
             not self.bidirectional
             and self.proj_size == 0
@@ -117,37 +125,47 @@ class _Native(nn.RNNBase):
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
-    def _run(self, x: Tensor, hx: Any, *, outputs: bool) -> tuple[Tensor | None, Any]:
+    def _run(self, x: Tensor, hx: Any, weights: list[list[Any]], *, outputs: bool) -> tuple[Tensor | None, Any]:
         batched = x.dim() == 3
-        # PyTorch's own checks name the sizes of a wrong input or state.
-        self.check_forward_args(x, hx if hx is not None else self._zero_state(x), None) if batched else None
-        whole, states = (x, _parts(hx)) if batched else (x[None], [part[:, None] for part in _parts(hx)])
-        y, states = self._run_batched(whole if self.batch_first or not batched else whole.transpose(0, 1), states, outputs)
+        states = _parts(hx)
         if not batched:
-            y, states = None if y is None else y[0], [part[:, 0] for part in states]
-        elif y is not None and not self.batch_first:
-            y = y.transpose(0, 1)
-        return y, tuple(states) if self.mode == "LSTM" else states[0]
+            if any(part.dim() != 2 for part in states):
+                raise RuntimeError(f"for an input of one sequence, (T, I), hx is expected to be 2-D, found {states[0].dim()}-D")
+            x, states = x[None] if self.batch_first else x[:, None], [part[:, None] for part in states]
+        if len(states) not in ((0, 2) if self.mode == "LSTM" else (0, 1)):
+            raise RuntimeError(f"hx: expected {'(h, c)' if self.mode == 'LSTM' else 'one tensor'}, found {len(states)}")
+        # PyTorch's own checks name the sizes of a wrong input or state.
+        self.check_forward_args(x, self._state(states or self._zero_state(x)), None)
+        y, states = self._run_batched(x if self.batch_first else x.transpose(0, 1), states, weights, outputs)
+        y = y if y is None or self.batch_first else y.transpose(0, 1)
+        if not batched:
+            y, states = None if y is None else y.squeeze(0 if self.batch_first else 1), [part[:, 0] for part in states]
+        return y, self._state(states)
 
-    def _run_batched(self, x: Tensor, states: list[Tensor], outputs: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def _run_batched(
+        self, x: Tensor, states: list[Tensor], weights: list[list[Any]], outputs: bool
+    ) -> tuple[Tensor | None, list[Tensor]]:
         """Batch first; the parts of the state, before and after, are (L, B, H)."""
-        finals: list[tuple[Tensor, ...]] = []
+        finals: list[tuple[Tensor | None, ...]] = []
         y: Tensor | None = x
-        for layer in range(self.num_layers):
-            weights = [getattr(self, name) for name in self._all_weights[layer]]
+        for layer, tensors in enumerate(weights):
             last = layer == self.num_layers - 1
-            y, *final = _layer(self.mode, y, *self._kernel_weights(*weights), tuple(part[layer] for part in states),  # type: ignore[arg-type]
+            y, *final = _layer(self.mode, y, *self._kernel_weights(*tensors), tuple(part[layer] for part in states),  # type: ignore[arg-type]
                                self.checkpoint_every, outputs=outputs or not last)
             finals.append(tuple(final))
         return y, [torch.stack(parts) for parts in zip(*finals, strict=True) if parts[0] is not None]
 
+    def _state(self, parts: list[Tensor]) -> Any:
+        """As PyTorch's module takes and gives it."""
+        return tuple(parts) if self.mode == "LSTM" else parts[0]
+
+    def _zero_state(self, x: Tensor) -> list[Tensor]:
+        zero = x.new_zeros(()).expand(self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size)
+        return [zero, zero]
+
     def _kernel_weights(self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """A layer's weights and bias as the kernels have them, from PyTorch's."""
         return w_ih, w_hh, biases[0] + biases[1] if biases else None
-
-    def _zero_state(self, x: Tensor) -> Any:
-        zero = x.new_zeros(()).expand(self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size)
-        return (zero, zero) if self.mode == "LSTM" else zero
 
 
 class LSTM(_Native, nn.LSTM):

@@ -11,7 +11,7 @@ extern "C" {
 enum CellKind : int64_t { kLstm, kGru, kTanh, kRelu };
 
 // One recurrent layer. All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
-// R: the cell's gates times H, less H for the weights of a split cell, whose gates x or h has no part in have no weights of it.
+// R: the cell's gates times H. W: R, but of a split cell less H, for of the gate that x or h has no part in there are no weights.
 // The cell states c0, cn, dcn and dc0 are an LSTM's alone.
 struct LayerCall {
   int64_t cell;            // CellKind
@@ -21,8 +21,8 @@ struct LayerCall {
   const float *x;          // (B, T, I) by strides
   int64_t x_batch_stride, x_step_stride;
   const float *h0, *c0;    // (B, H); null is zero
-  const float *w_ih, *w_hh;  // (R, I), (R, H)
-  const float *bias;       // (gates x H); null is zero
+  const float *w_ih, *w_hh;  // (W, I), (W, H)
+  const float *bias;       // (R); null is zero
   float *y;                // (B, T, H) by strides; null: not wanted
   int64_t y_batch_stride, y_step_stride;
   float *hn, *cn;          // (B, H)

@@ -23,6 +23,8 @@ INLINE void multiply_tile(Vec (&tile)[Rows][Vecs], const float* a, int64_t row, 
   }
 }
 
+constexpr int kMostProducts = 3;  // in a sum
+
 // One factor of a product: rows of `a` times `w`; see multiply_tile. `w` lies in panels of columns: `w_row` floats from
 // row to row of a panel, `w_panel` from panel to panel.
 struct Product {
@@ -81,7 +83,7 @@ void multiply(int64_t rows, int64_t vecs, int64_t panel, const Product* products
   for (int64_t v = 0; v < vecs; v += panel) {
     const int64_t width = std::min(panel, vecs - v);
     for (int64_t r = 0; r < rows; r += kTileRows) {
-      Product part[2];
+      Product part[kMostProducts];
       for (int p = 0; p < count; ++p) {
         part[p] = products[p];
         part[p].a += r * part[p].row;

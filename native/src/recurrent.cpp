@@ -11,7 +11,6 @@
 // cell, where each begins with a whole vector.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <vector>
@@ -99,16 +98,15 @@ struct ForwardWeights {
 
 struct BackwardWeights {
   BackwardWeights(const LayerCall& call, const Sizes& n)
-      : floats(packed_floats(n.W, n.H, n.panel_row) + packed_floats(n.W, n.I, n.panel_row)),
-        memory(static_cast<size_t>(floats)), hidden(memory.data()),
-        input(hidden + packed_floats(n.W, n.H, n.panel_row)) {
+      : depth(n.W / n.gate * n.H), floats(packed_floats(depth, n.H, n.panel_row) + packed_floats(depth, n.I, n.panel_row)),
+        memory(static_cast<size_t>(floats)), hidden(memory.data()), input(hidden + packed_floats(depth, n.H, n.panel_row)) {
     std::fill_n(memory.data(), floats, 0.0f);
-    pack(GateRows(call.w_hh, n.H, n), n.W, n.H, n.panel_row, hidden);
-    pack(GateRows(call.w_ih, n.I, n), n.W, n.I, n.panel_row, input);
+    pack(call.w_hh, depth, n.H, n.panel_row, hidden);
+    pack(call.w_ih, depth, n.I, n.panel_row, input);
   }
-  int64_t floats;
+  int64_t depth, floats;  // depth: rows of PyTorch's weights
   Scratch memory;
-  float *hidden, *input;  // panels of (W, H) and (W, I)
+  float *hidden, *input;  // panels of (depth, H) and (depth, I)
 };
 
 // --- forward ---------------------------------------------------------------------------------------------------------
@@ -124,7 +122,7 @@ INLINE void activate(const float* z, const float* before, float* record, const S
 template <class Cell>
 struct Block {
   Block(const LayerCall& call, const Sizes& n, int64_t index)
-      : call(call), n(n), index(index), first(index * n.block), size(std::min(n.block, call.batch - first)) {}
+      : call(call), n(n), first(index * n.block), size(std::min(n.block, call.batch - first)) {}
 
   const float* x(int64_t t) const { return call.x + first * call.x_batch_stride + t * call.x_step_stride; }
 
@@ -192,7 +190,7 @@ struct Block {
 
   const LayerCall& call;
   const Sizes& n;
-  int64_t index, first, size;
+  int64_t first, size;
 };
 
 // --- backward --------------------------------------------------------------------------------------------------------
@@ -293,8 +291,7 @@ struct BackwardBlock : Block<Cell> {
                             dz + r * n.R_row, n);
         gather_row(t, r, before, s.rows + (s.filled * size + r) * n.K);
       }
-      const Product back = {dz + n.side, n.R_row, 1, n.W, bw.hidden, n.panel_row, n.W * n.panel_row};
-      multiply<Cell::kPassesHidden>(size, n.Hp / kLanes, n.panel, &back, 1, nullptr, s.dh, n.Hp);
+      back<Cell::kPassesHidden>(dz + n.side, bw.hidden, bw.depth, n.Hp, s.dh);
       if (call.dx) input_gradient(bw, t, dz, s.dx);
       if (++s.filled == s.depth_steps || t == 0) {
         add_weight_gradients(s, gradient);
@@ -303,9 +300,21 @@ struct BackwardBlock : Block<Cell> {
     }
   }
 
+  // out (size, columns) = or += dz w, w packed: a product for all gates, or where they are padded one for each, for the padding
+  // may hold what an infinite input has left there.
+  template <bool Add>
+  void back(const float* dz, const float* w, int64_t depth, int64_t columns, float* out) const {
+    constexpr int kParts = Cell::kSplit ? Cell::kGates - 1 : 1;
+    static_assert(kParts <= kMostProducts);
+    Product parts[kParts];
+    for (int g = 0; g < kParts; ++g)
+      parts[g] = {dz + g * n.gate, n.R_row, 1, depth / kParts, w + g * (depth / kParts) * n.panel_row, n.panel_row, depth * n.panel_row};
+    multiply<Add>(size, columns / kLanes, n.panel, parts, kParts, nullptr, out, columns);
+  }
+
   // gradient += rows^T dz of the steps that have gathered.
   void add_weight_gradients(const BackwardScratch& s, float* gradient) const {
-    const int64_t depth = s.filled * size, of_x = Cell::kSplit ? 1 + n.I : n.K;  // rows that have a part in every gate
+    const int64_t depth = s.filled * size, of_x = Cell::kSplit ? 1 + n.I : n.K;  // rows of the bias and of x, at least
     const auto add = [&](int64_t row, int64_t rows, int64_t column, int64_t columns) {
       const int64_t panel = most_vecs(static_cast<int>(rows));
       const Product outer = {s.rows + row, 1, n.K, depth, s.dz + column, n.R_row, panel * kLanes};
@@ -329,8 +338,7 @@ struct BackwardBlock : Block<Cell> {
   }
 
   void input_gradient(const BackwardWeights& bw, int64_t t, const float* dz, float* dx) const {
-    const Product back = {dz, n.R_row, 1, n.W, bw.input, n.panel_row, n.W * n.panel_row};
-    multiply<false>(size, n.Ip / kLanes, n.panel, &back, 1, nullptr, dx, n.Ip);
+    back<false>(dz, bw.input, bw.depth, n.Ip, dx);
     for (int64_t r = 0; r < size; ++r)
       std::copy_n(dx + r * n.Ip, n.I, call.dx + ((first + r) * n.steps + t) * n.I);
   }

@@ -57,17 +57,6 @@ INLINE Value where_positive(Value h, Value gradient) {
   return h <= Value{} ? Value{} : gradient;
 }
 
-// Store to an aligned place that is not read again soon: past the caches, where the processor can.
-static INLINE void store_streaming(float* p, Vec v) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(p, (__m512)v);
-#elif defined(__AVX__)
-  _mm256_stream_ps(p, (__m256)v);
-#else
-  store(p, v);
-#endif
-}
-
 // 2^x - 1 for |x| <= 126, to about an ulp also near 0, where 2^x itself would lose everything to the 1.
 // x = n + r with n whole, |r| <= 1/2; 2^r - 1 = r P(r); then 2^n (2^r - 1) + (2^n - 1).
 // P: the fifth degree with the least relative error, 1.1e-8 (weighted least squares, reweighted until level).

@@ -280,6 +280,18 @@ def test_nan_and_infinity_propagate_as_in_torch(kind: str, bad: float, isa: str)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
+def test_gradients_beyond_an_infinite_input_are_torchs(kind: str, isa: str) -> None:
+    """It saturates the gates: what comes after it, and the other sequences, have gradients."""
+    ours, theirs = both(kind, 2, 18, batch_first=True)
+    x = torch.rand(3, 8, 2)
+    x[1, 2, 0] = float("inf")
+    gradients = [torch.autograd.grad(module(leaf)[0].sum(), leaf)[0] for module, leaf in
+                 ((module, x.clone().requires_grad_()) for module in (ours, theirs))]
+    assert torch.equal(*(gradient.isnan() for gradient in gradients))
+    assert torch.allclose(*(gradient.nan_to_num() for gradient in gradients), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
 def test_large_inputs_saturate_as_in_torch(kind: str, isa: str) -> None:
     ours, theirs = pair(kind, 2, 10)
     x = torch.randn(3, 8, 2) * 1e4
@@ -322,7 +334,9 @@ def test_float64_and_packed_sequences_are_torchs(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("x", "state"),
-    [(torch.rand(5, 3, 4), None), (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
+    [(torch.rand(5, 3, 4), None), (torch.rand(7, 4), None), (torch.rand(7, 2), (torch.rand(1, 3), torch.rand(1, 3))),
+     (torch.rand(7, 2), (torch.rand(1, 3, 6), torch.rand(1, 3, 6))), (torch.rand(7, 2), (torch.rand(2, 6), torch.rand(2, 6))),
+     (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
      (torch.rand(5, 3, 2), (torch.rand(2, 3, 6), torch.rand(2, 3, 6))), (torch.rand(2, 2, 2, 2), None)],
 )
 @every_kind
@@ -422,6 +436,16 @@ def test_function_transforms_are_torchs(kind: str) -> None:
     exact = x.double().requires_grad_()
     (expected,) = torch.autograd.grad(theirs(exact)[0].sum(), exact)
     assert relative_error(gradient, expected) < TOLERANCE
+
+
+@every_kind
+def test_weights_put_in_their_places_for_a_call(kind: str) -> None:
+    ours, theirs = both(kind, 3, 4, 2)
+    x = torch.rand(6, 2, 3)
+    others = {name: torch.rand_like(parameter) for name, parameter in ours.named_parameters()}
+    assert torch.allclose(*(torch.func.functional_call(module, others, (x,))[0] for module in (ours, theirs)), atol=1e-6)
+    with pytest.raises(ValueError, match="dtype"):
+        torch.func.functional_call(ours, {name: tensor.double() for name, tensor in others.items()}, (x,))
 
 
 def test_a_forked_child_computes_too() -> None:

@@ -52,7 +52,7 @@ def finest_float(device: torch.device) -> torch.dtype:
 
 
 def resolve_backend(backend: Backend, device: torch.device) -> str:
-    """`native` or `torch`: which LSTM runs on this device.
+    """`native` or `torch`: whose layers run on this device.
 
     Raises:
         BackendError: when `native` was asked for and is not installed, or the device is not the CPU.

@@ -4,7 +4,8 @@
     y   = v . h_T + d
 
 At the start u ~ U(0, 2^(1/T)), in the last layer U(2^(-1/T), 2^(1/T)), where the long memory is wanted (the paper's section 3
-and the settings of its adding problem). Input weights of the first layer U(-0.001, 0.001) there; here PyTorch's default.
+and the settings of its adding problem); W ~ N(0, 0.001^2) and b = 0, as in the authors' code for this problem, without which the
+sums over T steps begin in the hundreds.
 
 Parameters: 2 H + 2 H + (L - 1) (H H + 2 H) + H + 1.
 """
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from adding_problem.models.scan import relu_scan_of
 
 __all__ = ["AddingIndRNN"]
+
+_INPUT_SCALE = 1e-3  # standard deviation of W
 
 
 class AddingIndRNN(nn.Module):
@@ -39,6 +42,9 @@ class AddingIndRNN(nn.Module):
         bound = 2 ** (1 / length)
         for u in self.recurrent:
             nn.init.uniform_(u, 0 if u is not self.recurrent[-1] else 1 / bound, bound)
+        for linear in self.inputs:
+            nn.init.normal_(linear.get_parameter("weight"), std=_INPUT_SCALE)
+            nn.init.zeros_(linear.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""

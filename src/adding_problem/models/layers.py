@@ -1,4 +1,4 @@
-"""PyTorch's recurrent layers, and on a CPU the native ones in their places: same parameters, same numbers up to rounding, faster."""
+"""What families share: recurrent layers, PyTorch's or native, and stacks of blocks of which only the last step is read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["last_output", "layer_class"]
+__all__ = ["last_output", "last_step", "layer_class"]
 
 Layer = TypeVar("Layer", bound=nn.RNNBase)
 
 
 def layer_class(kind: type[Layer], backend: str) -> type[Layer]:
-    """`nn.LSTM`, `nn.GRU` or `nn.RNN` of a backend: itself for `torch`, for `native` the class of that name there."""
+    """`nn.LSTM`, `nn.GRU` or `nn.RNN` of a backend: itself for `torch`; for `native`, on a CPU, the class of that name there, which
+    has the same parameters and gives the same numbers up to rounding, faster."""
     if backend == "torch":
         return kind
     return getattr(importlib.import_module("adding_problem_native"), kind.__name__)  # type: ignore[no-any-return]
@@ -25,3 +26,16 @@ def last_output(layer: nn.RNNBase, x: Tensor) -> Tensor:
     final_state = getattr(layer, "final_state", None)
     state = final_state(x) if final_state else layer(x)[1]
     return (state[0] if layer.mode == "LSTM" else state)[-1]  # type: ignore[no-any-return]
+
+
+def last_step(blocks: nn.ModuleList, h: Tensor) -> Tensor:
+    """Outputs of the last step, (B, H), of blocks one after the other over (B, T, H).
+
+    Args:
+        blocks: called with their input and `begin`, the first step whose output is wanted.
+        h: input of the first.
+    """
+    *before, last = blocks
+    for block in before:
+        h = block(h, begin=0)
+    return last(h, begin=-1)[:, 0]  # type: ignore[no-any-return]

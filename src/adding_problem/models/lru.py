@@ -4,8 +4,8 @@
     y_t = Re(C s_t) + D * x_t
 
 A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
-them, so that of the last block only that step is computed once the states are. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from 0 to max_phase, as in the paper's section 3;
-gamma is a parameter that begins at sqrt(1 - |lambda|^2).
+them: of the last block only that step is computed, once the states are. |lambda| is drawn evenly over the ring from r_min to
+r_max, the phase from 0 to max_phase, as in the paper's section 3; gamma is a parameter that begins at sqrt(1 - |lambda|^2).
 
 With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
 for real numbers serves for both parts of g.
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import runtime
+from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
 
 __all__ = ["LRU", "AddingLRU"]
@@ -111,7 +112,4 @@ class AddingLRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        h = self.encoder(x)
-        for block in self.blocks:
-            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
-        return self.readout(h[:, -1])  # type: ignore[no-any-return]
+        return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]

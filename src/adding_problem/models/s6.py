@@ -6,8 +6,9 @@
     y_t      = s_t C_t + E * x_t
 
 A block is x + W (S6(z) * silu(g)) with z, g = products of RMSNorm(x); blocks follow an input product, and a linear readout of
-the last step follows them, so that of the last block only that step is computed once the states are. A starts at -1, ..., -N and the steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short
-convolution and its low-rank P are left out, so that the recurrence alone carries the memory.
+the last step follows them: of the last block only that step is computed, once the states are. A starts at -1, ..., -N and the
+steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short convolution and its low-rank P are left out, so that the
+recurrence alone carries the memory.
 
 Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the rest 3 H + H + 1.
 """
@@ -19,6 +20,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
 
 __all__ = ["S6", "AddingS6"]
@@ -91,7 +93,4 @@ class AddingS6(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        h = self.encoder(x)
-        for block in self.blocks:
-            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
-        return self.readout(h[:, -1])  # type: ignore[no-any-return]
+        return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ A level is relu(x + F(x)), F twice a causal dilated convolution with weight norm
     y = v . h_T + d
 
 Only the last output is read. It reaches the outputs of level l at distances from the end that are multiples of 2^(l+1), and no
-others are computed: all levels together cost as much as two that compute every step, instead of L.
+others are computed: all levels together cost as much as one and a half that compute every step, instead of L.
 
 Parameters: a convolution has C (C' K + 1) + C (the norms), the first level a 1 x 1 product 2 C + C besides; C + 1 at the end.
 """
@@ -51,12 +51,13 @@ class AddingTCN(nn.Module):
         """Predictions (B, 1) of sequences (B, T, 2)."""
         h = x[:, -self.field :].flip(1).transpose(1, 2)  # from the last step back; what stands before cannot reach it
         for level in self.network:
-            h = level(h)[:, :, ::2]
+            h = level(h)
         return self.readout(h[:, :, 0])  # type: ignore[no-any-return]
 
 
 class _Level(nn.Module):
-    """A level at the steps that are reached, 2^l apart and the last step first: there its dilation is one."""
+    """A level at the steps that are reached, 2^l apart and the last step first: there its dilation is one. Of its outputs the next
+    level takes every other one."""
 
     def __init__(self, width_in: int, width: int, kernel: int) -> None:
         super().__init__()
@@ -66,15 +67,15 @@ class _Level(nn.Module):
             nn.init.normal_(self.shortcut.weight, std=_WEIGHT_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = _causal(self.second, _causal(self.first, x).relu()).relu()
-        return (h + self.shortcut(x)).relu()  # type: ignore[no-any-return]
+        h = _causal(self.second, _causal(self.first, x, stride=1).relu(), stride=2).relu()
+        return (h + self.shortcut(x[:, :, ::2])).relu()  # type: ignore[no-any-return]
 
 
-def _causal(convolution: nn.Module, x: Tensor) -> Tensor:
+def _causal(convolution: nn.Module, x: Tensor, *, stride: int) -> Tensor:
     """The convolution over a step and the past, which follows it here; the kernel has the oldest tap first."""
     weight, bias = cast(Tensor, convolution.weight), cast(Tensor, convolution.bias)
     padded = nn.functional.pad(x, (0, weight.shape[-1] - 1))
-    return nn.functional.conv1d(padded, weight.flip(-1), bias)
+    return nn.functional.conv1d(padded, weight.flip(-1), bias, stride)
 
 
 def _convolution(width_in: int, width: int, kernel: int) -> nn.Module:

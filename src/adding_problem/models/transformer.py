@@ -1,8 +1,8 @@
 """Causal Transformer (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions (Su et al. 2021, arXiv:2104.09864).
 
 A layer is x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)) with 4 H GELU units. Queries and keys are turned by angles
-that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step follows, so that of the last layer
-that step alone is computed.
+that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step
+follows: of the last layer that step alone is computed.
 
 Parameters of a layer: 12 H^2 + 13 H; with the rest 3 H + 2 H + H + 1.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import runtime
+from adding_problem.models.layers import last_step
 
 __all__ = ["AddingTransformer"]
 
@@ -43,10 +44,7 @@ class AddingTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        h = self.encoder(x)
-        for block in self.blocks:
-            h = block(h, begin=-1 if block is self.blocks[-1] else 0)
-        return self.readout(self.norm(h[:, -1]))  # type: ignore[no-any-return]
+        return self.readout(self.norm(last_step(self.blocks, self.encoder(x))))  # type: ignore[no-any-return]
 
 
 class _Layer(nn.Module):
