@@ -88,6 +88,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128, "layers": 2},
         source="the paper, section 5.1",
+        fast={"train.learning_rate": 1e-3},
     ),
     "exprnn": Family(
         home="exprnn:AddingExpRNN",
@@ -167,7 +168,6 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 30, "levels": 8, "kernel": 7},
         source="the authors' code for this problem",
-        fast={"train.learning_rate": 1e-3},
     ),
     "transformer": Family(
         home="transformer:AddingTransformer",
