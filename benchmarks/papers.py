@@ -14,11 +14,11 @@ validation error first was below a threshold: median and range, Kaplan and Meier
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
     method = [str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
               for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
     return {"method": ", ".join(method) or run.config.model.name, "variant": group.variant, "t": group.t, "seed": seed.seed,
-            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [dataclasses.asdict(rows[epoch]) for epoch in sorted(rows)],
+            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
             "commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
 
 

@@ -25,9 +25,6 @@ State = tuple[Tensor, Tensor]
 _KINDS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 2, "RNN_RELU": 3}
 """By PyTorch's name of a cell, `mode`, the kernels': `enum CellKind` in src/kernels.h."""
 
-_GATES = {"LSTM": 4, "GRU": 4, "RNN_TANH": 1, "RNN_RELU": 1}
-"""`kGates` of src/cells.h."""
-
 
 def lstm(
     x: Tensor,
@@ -238,14 +235,14 @@ class _Layer(torch.autograd.Function):
         dhn, dcn = (None if t is None else t.contiguous() for t in (dhn, dcn))
         call.dhn, call.dcn = _pointer(dhn), _pointer(dcn)
         dw_ih, dw_hh = torch.empty_like(w_ih), torch.empty_like(w_hh)
-        dbias = w_hh.new_empty(_GATES[ctx.mode] * w_hh.shape[1])
+        dbias = None if bias is None else torch.empty_like(bias)
         dx = x.new_empty(x.shape) if needs[0] else None
         dh0 = torch.empty_like(h0) if needs[4] else None
         dc0 = torch.empty_like(c0) if needs[5] else None
-        call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), dbias.data_ptr()
+        call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), _pointer(dbias)
         call.dx, call.dh0, call.dc0 = _pointer(dx), _pointer(dh0), _pointer(dc0)
         check(library().layer_backward(ctypes.byref(call)))
-        return None, dx, dw_ih, dw_hh, dbias if bias is not None else None, dh0, dc0, None, None, None
+        return None, dx, dw_ih, dw_hh, dbias, dh0, dc0, None, None, None
 
 
 def _differentiable_gradients(

@@ -33,7 +33,7 @@ struct LayerCall {
   const float *dhn, *dcn;  // (B, H); null is zero
   float *dx;               // (B, T, I) contiguous; null: not wanted
   float *dh0, *dc0;        // (B, H); null: not wanted
-  float *dw_ih, *dw_hh, *dbias;  // like the weights
+  float *dw_ih, *dw_hh, *dbias;  // like the weights; dbias null: not wanted
 };
 
 // Each returns 0, or 1 when there is no memory for scratch space.

@@ -348,7 +348,7 @@ struct BackwardBlock : Block<Cell> {
 void reduce(const LayerCall& call, const Sizes& n, float* gradients) {
   for (int64_t b = 1; b < n.blocks; ++b)
     for (int64_t i = 0; i < n.K * n.Rp; ++i) gradients[i] += gradients[b * n.K * n.Rp + i];
-  for (int64_t g = 0; g < n.gates; ++g) std::copy_n(gradients + g * n.gate, n.H, call.dbias + g * n.H);
+  for (int64_t g = 0; call.dbias && g < n.gates; ++g) std::copy_n(gradients + g * n.gate, n.H, call.dbias + g * n.H);
   for (int64_t g = 0; g < n.W / n.gate; ++g) {
     transpose(gradients + n.Rp + g * n.gate, n.Rp, n.I, n.H, call.dw_ih + g * n.H * n.I);
     transpose(gradients + (1 + n.I) * n.Rp + n.side + g * n.gate, n.Rp, n.H, n.H, call.dw_hh + g * n.H * n.H);

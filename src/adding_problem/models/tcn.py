@@ -49,10 +49,8 @@ class AddingTCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        h = x[:, -self.field :].flip(1).transpose(1, 2)  # from the last step back; what stands before cannot reach it
-        for level in self.network:
-            h = level(h)
-        return self.readout(h[:, :, 0])  # type: ignore[no-any-return]
+        back = x[:, -self.field :].flip(1).transpose(1, 2)  # from the last step; what stands before its field cannot reach it
+        return self.readout(self.network(back)[:, :, 0])  # type: ignore[no-any-return]
 
 
 class _Level(nn.Module):
