@@ -16,6 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
+# a process for each core, and in each one thread where a test does not ask for more
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: run test test-browser test-cluster test-interop test-packages lint docs install lock peers clean
 
@@ -24,7 +26,7 @@ run: install
 	$(BIN)/adding-problem validate --config $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest tests native/tests --ignore tests/browser --ignore tests/cluster
+	$(PYTEST) tests native/tests --ignore tests/browser --ignore tests/cluster
 
 test-browser: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
@@ -36,7 +38,7 @@ test-cluster: install
 
 test-interop: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet,jax]'
-	$(BIN)/python -m pytest tests/test_interop.py tests/test_own_model.py tests/test_api.py tests/test_documents.py
+	$(PYTEST) tests/test_interop.py tests/test_own_model.py tests/test_api.py tests/test_documents.py
 
 lint: install
 	$(BIN)/ruff check .
