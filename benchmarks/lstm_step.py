@@ -118,13 +118,13 @@ def make_step(order: dict[str, Any]) -> Callable[[], None]:
     if contender.startswith("keras"):
         return keras_step(order["batch"], order["length"])
     if contender == "native-kept":  # every state kept, no checkpoints, whatever the memory
-        from adding_problem_native import _recurrent
+        from adding_problem_native import _layer
 
-        _recurrent.MEMORY_BUDGET = 1 << 60
+        _layer.MEMORY_BUDGET = 1 << 60
     elif contender == "native-checkpointed":
-        from adding_problem_native import _recurrent
+        from adding_problem_native import _layer
 
-        _recurrent.MEMORY_BUDGET = 0
+        _layer.MEMORY_BUDGET = 0
     return torch_step(contender, order["batch"], order["length"])
 
 

@@ -166,7 +166,7 @@ def test_scans_equal_the_loop(backend: str, length: int, relu: bool) -> None:
         assert torch.allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gru", "rnn", "irnn", "mingru", "minlstm", "lru", "s6", "indrnn"])
+@pytest.mark.parametrize("name", ["gru", "rnn", "irnn", "mingru", "minlstm", "lru", "s6", "indrnn", "lem", "cornn", "exprnn", "slstm"])
 def test_native_and_torch_backends_agree(name: str) -> None:
     pytest.importorskip("adding_problem_native")
     x = sample_batch(3, 150, seed=0)[0]

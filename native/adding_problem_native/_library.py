@@ -13,7 +13,7 @@ import torch
 ISA_VARIABLE = "ADDING_PROBLEM_NATIVE_ISA"
 _NAMES = {"x86-64-v4": "kernels_v4", "x86-64-v3": "kernels_v3", "generic": "kernels_generic"}
 
-_P, _N = ctypes.c_void_p, ctypes.c_int64
+_P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class LayerCall(ctypes.Structure):
@@ -23,6 +23,7 @@ class LayerCall(ctypes.Structure):
         ("cell", _N), ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
         ("x", _P), ("x_batch_stride", _N), ("x_step_stride", _N),
         ("h0", _P), ("c0", _P), ("w_ih", _P), ("w_hh", _P), ("bias", _P),
+        ("dt", _F), ("gamma", _F), ("epsilon", _F),
         ("y", _P), ("y_batch_stride", _N), ("y_step_stride", _N),
         ("hn", _P), ("cn", _P), ("saved", _P),
         ("dy", _P), ("dy_batch_stride", _N), ("dy_step_stride", _N),

@@ -7,12 +7,12 @@
 
 extern "C" {
 
-// The cells of cells.h; the last two are plain ones.
-enum CellKind : int64_t { kLstm, kGru, kTanh, kRelu };
+// The cells of cells.h; kTanh and kRelu are plain ones.
+enum CellKind : int64_t { kLstm, kGru, kTanh, kRelu, kModrelu, kSlstm, kLem, kCornn };
 
 // One recurrent layer. All arrays are float32. Null pointers: see each. x and y have any strides but contiguous features.
-// R: the cell's gates times H. W: R, but of a split cell less H, for of the gate that x or h has no part in there are no weights.
-// The cell states c0, cn, dcn and dc0 are an LSTM's alone.
+// R: the cell's gates times H; W: those of them that x has a part in, times H; V: those of each of its sources, times H, one
+// source after the other. c0, cn, dcn and dc0 belong to cells whose second state is a caller's too: kLstm (c), kLem and kCornn (z).
 struct LayerCall {
   int64_t cell;            // CellKind
   int64_t batch, steps, inputs, hidden;
@@ -21,8 +21,9 @@ struct LayerCall {
   const float *x;          // (B, T, I) by strides
   int64_t x_batch_stride, x_step_stride;
   const float *h0, *c0;    // (B, H); null is zero
-  const float *w_ih, *w_hh;  // (W, I), (W, H)
+  const float *w_ih, *w_hh;  // (W, I), (V, H)
   const float *bias;       // (R); null is zero
+  float dt, gamma, epsilon;  // a step of time (kLem, kCornn), the strength of springs and their damping (kCornn)
   float *y;                // (B, T, H) by strides; null: not wanted
   int64_t y_batch_stride, y_step_stride;
   float *hn, *cn;          // (B, H)

@@ -23,7 +23,7 @@ INLINE void multiply_tile(Vec (&tile)[Rows][Vecs], const float* a, int64_t row, 
   }
 }
 
-constexpr int kMostProducts = 3;  // in a sum
+constexpr int kMostProducts = 4;  // in a sum
 
 // One factor of a product: rows of `a` times `w`; see multiply_tile. `w` lies in panels of columns: `w_row` floats from
 // row to row of a panel, `w_panel` from panel to panel.

@@ -1,18 +1,21 @@
 // A recurrent layer, forward and backward through time, in float32.
 //
-//   z_t = b + W_ih x_t + W_hh h_{t-1};  the rest of a step is its cell's, see cells.h
+//   z_t = b + W_ih x_t + W_hh h_{t-1};  the rest of a step is its cell's, and what else W_hh is multiplied by, see cells.h
 //
 // A block of sequences runs alone through all steps: nothing is synchronised, and blocks are what threads share out.
 // Gates lie on the SIMD lanes, sequences in the rows of a register tile: every batch size fills the vectors, all
 // products (forward, backward, weight gradients) are one tile kernel, and nothing is ever transposed on the way.
 //
-// Letters: B batch, T steps, I inputs, H hidden, Hp and Ip = these rounded up to whole vectors, K = 1 + I + H; R = a row of all
-// gates and W = those of them that x, or h, has a part in. The gates of a row follow each other without gaps, but in a split
-// cell, where each begins with a whole vector.
+// Letters: B batch, T steps, I inputs, H hidden, Hp and Ip = these rounded up to whole vectors, S sources, K = 1 + I + S H; R = a
+// row of all gates and X = those of them that x has a part in. A cell is whole where its one source and x have a part in all
+// gates: these follow each other without gaps. Otherwise each gate begins with a whole vector.
 
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <iterator>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "cells.h"
@@ -32,13 +35,25 @@ constexpr int64_t kGradientDepth = 128;  // (step, sequence) rows whose weight g
 // Rows that are an odd number of cache lines apart: at a power of two they would all want the same few cache sets.
 constexpr int64_t odd_lines(int64_t floats) { return (round_up(floats, 16) / 16 | 1) * 16; }
 
+template <class Cell>
+constexpr int kSourceCount = std::size(Cell::kSources);
+
+template <class Cell>
+constexpr bool kWhole = kSourceCount<Cell> == 1 && Cell::kSources[0].gates == Cell::kGates && Cell::kInputGates == Cell::kGates;
+
+constexpr int kMostSources = 2;
+
+template <class Cell>
+constexpr bool kFinishes = Cell::kSources[kSourceCount<Cell> - 1].now;
+
 struct Sizes {
-  // Of a cell with so many gates, rows of its records and rows of its state.
-  Sizes(const LayerCall& call, int gates, bool split, int rows, int state)
-      : I(call.inputs), H(call.hidden), Hp(round_up(H, kLanes)), Ip(round_up(I, kLanes)), K(1 + I + H), gates(gates),
-        gate(split ? Hp : H), side(split ? gate : 0), R(gates * gate), W(R - side), Rp(round_up(R, kLanes)),
-        R_row(odd_lines(Rp)), record(rows * Hp), state((rows - state) * Hp), state_floats(state * Hp), steps(call.steps),
-        segment(std::min(call.segment, call.steps)), segments((steps + segment - 1) / segment) {
+  template <class Cell>
+  Sizes(const LayerCall& call, Cell)
+      : I(call.inputs), H(call.hidden), Hp(round_up(H, kLanes)), Ip(round_up(I, kLanes)), K(1 + I + kSourceCount<Cell> * H),
+        gate(kWhole<Cell> ? H : Hp), R(Cell::kGates * gate), X(Cell::kInputGates * gate), Rp(round_up(R, kLanes)),
+        R_row(odd_lines(Rp)), record(Cell::kRows * Hp), state((Cell::kRows - Cell::kState) * Hp),
+        state_floats(Cell::kState * Hp), carried(Cell::kCarried * Hp), steps(call.steps), segment(std::min(call.segment, call.steps)),
+        segments((steps + segment - 1) / segment) {
     const int64_t few = call.batch <= kBlock ? (call.batch + 1) / 2 : kBlock;  // two threads share a small batch
     block = round_up(std::max({few, (call.batch + kMostBlocks - 1) / kMostBlocks, int64_t{1}}), 4);
     blocks = (call.batch + block - 1) / block;
@@ -50,28 +65,22 @@ struct Sizes {
   int64_t saved_per_block() const { return block * (checkpointed() ? segments * state_floats : steps * record); }
 
   int64_t I, H, Hp, Ip, K;
-  int64_t gates, gate, side;  // their number; from one gate to the next; where the gates that h has a part in begin
-  int64_t R, W, Rp, R_row;    // R_row: from one row of gate gradients to the next
+  int64_t gate, R, X, Rp, R_row;  // gate: from one to the next; R_row: from one row of gate gradients to the next
   int64_t record, state, state_floats;  // floats of a record; where in it the state begins, and how long that is
+  int64_t carried;                      // floats of the gradients of the state's other rows than h
   int64_t steps, segment, segments, block, blocks;
   int64_t panel, panel_row;  // width of a panel of weights, in vectors and in floats
 };
 
-template <class Cell>
-Sizes sizes_of(const LayerCall& call) {
-  return Sizes(call, Cell::kGates, Cell::kSplit, Cell::kRows, Cell::kState);
-}
-
 // --- weights ---------------------------------------------------------------------------------------------------------
 
-// PyTorch's weights (gates x H, columns) with as many rows for each gate as it takes of a row of all gates; new ones are zero.
+// Weights (gates x H, columns) with as many rows for each gate as it takes of a row of all gates; new ones are zero.
 class GateRows {
  public:
-  GateRows(const float* w, int64_t columns, const Sizes& n) : rows_(w) {
+  GateRows(const float* w, int gates, int64_t columns, const Sizes& n) : rows_(w) {
     if (n.gate == n.H) return;
-    padded_.resize(static_cast<size_t>(n.W * columns));
-    for (int64_t g = 0; g < n.W / n.gate; ++g)
-      std::copy_n(w + g * n.H * columns, n.H * columns, padded_.data() + g * n.gate * columns);
+    padded_.resize(static_cast<size_t>(gates * n.gate * columns));
+    for (int64_t g = 0; g < gates; ++g) std::copy_n(w + g * n.H * columns, n.H * columns, padded_.data() + g * n.gate * columns);
     rows_ = padded_.data();
   }
   operator const float*() const { return rows_; }
@@ -82,40 +91,73 @@ class GateRows {
 };
 
 struct ForwardWeights {
-  ForwardWeights(const LayerCall& call, const Sizes& n)
-      : floats(n.Rp + packed_floats(n.I, n.W, n.panel_row) + packed_floats(n.H, n.W, n.panel_row)),
-        memory(static_cast<size_t>(floats)), bias(memory.data()), input(bias + n.Rp),
-        hidden(input + packed_floats(n.I, n.W, n.panel_row)) {
-    std::fill_n(memory.data(), floats, 0.0f);
-    for (int64_t g = 0; call.bias && g < n.gates; ++g) std::copy_n(call.bias + g * n.H, n.H, bias + g * n.gate);
-    pack_transposed(GateRows(call.w_ih, n.I, n), n.I, n.W, n.panel_row, input);
-    pack_transposed(GateRows(call.w_hh, n.H, n), n.H, n.W, n.panel_row, hidden);
+  template <class Cell>
+  ForwardWeights(const LayerCall& call, const Sizes& n, Cell)
+      : memory(static_cast<size_t>(floats<Cell>(n))), bias(memory.data()), input(bias + n.Rp) {
+    std::fill_n(memory.data(), floats<Cell>(n), 0.0f);
+    for (int64_t g = 0; call.bias && g < Cell::kGates; ++g) std::copy_n(call.bias + g * n.H, n.H, bias + g * n.gate);
+    pack_transposed(GateRows(call.w_ih, Cell::kInputGates, n.I, n), n.I, n.X, n.panel_row, input);
+    float* next = input + packed_floats(n.I, n.X, n.panel_row);
+    const float* w_hh = call.w_hh;
+    for (int s = 0; s < kSourceCount<Cell>; ++s) {
+      const int gates = Cell::kSources[s].gates;
+      hidden[s] = next;
+      pack_transposed(GateRows(w_hh, gates, n.H, n), n.H, gates * n.gate, n.panel_row, next);
+      next += packed_floats(n.H, gates * n.gate, n.panel_row), w_hh += gates * n.H * n.H;
+    }
   }
-  int64_t floats;
+
+  template <class Cell>
+  static int64_t floats(const Sizes& n) {
+    int64_t sum = n.Rp + packed_floats(n.I, n.X, n.panel_row);
+    for (const Source& source : Cell::kSources) sum += packed_floats(n.H, source.gates * n.gate, n.panel_row);
+    return sum;
+  }
+
   Scratch memory;
-  float *bias, *input, *hidden;  // (Rp); panels of (I, W) and (H, W)
+  float *bias, *input, *hidden[kMostSources];  // (Rp); panels of (I, X) and, of each source, (H, its gates)
 };
 
 struct BackwardWeights {
-  BackwardWeights(const LayerCall& call, const Sizes& n)
-      : depth(n.W / n.gate * n.H), floats(packed_floats(depth, n.H, n.panel_row) + packed_floats(depth, n.I, n.panel_row)),
-        memory(static_cast<size_t>(floats)), hidden(memory.data()), input(hidden + packed_floats(depth, n.H, n.panel_row)) {
-    std::fill_n(memory.data(), floats, 0.0f);
-    pack(call.w_hh, depth, n.H, n.panel_row, hidden);
+  template <class Cell>
+  BackwardWeights(const LayerCall& call, const Sizes& n, Cell)
+      : memory(static_cast<size_t>(floats<Cell>(n))), input(memory.data()) {
+    std::fill_n(memory.data(), floats<Cell>(n), 0.0f);
+    const int64_t depth = Cell::kInputGates * n.H;
     pack(call.w_ih, depth, n.I, n.panel_row, input);
+    float* next = input + packed_floats(depth, n.I, n.panel_row);
+    const float* w_hh = call.w_hh;
+    for (int s = 0; s < kSourceCount<Cell>; ++s) {
+      const int64_t rows = Cell::kSources[s].gates * n.H;
+      hidden[s] = next;
+      pack(w_hh, rows, n.H, n.panel_row, next);
+      next += packed_floats(rows, n.H, n.panel_row), w_hh += rows * n.H;
+    }
   }
-  int64_t depth, floats;  // depth: rows of PyTorch's weights
+
+  template <class Cell>
+  static int64_t floats(const Sizes& n) {
+    int64_t sum = packed_floats(Cell::kInputGates * n.H, n.I, n.panel_row);
+    for (const Source& source : Cell::kSources) sum += packed_floats(source.gates * n.H, n.H, n.panel_row);
+    return sum;
+  }
+
   Scratch memory;
-  float *hidden, *input;  // panels of (depth, H) and (depth, I)
+  float *input, *hidden[kMostSources];  // panels of (gates of x, I) and, of each source, (its gates, H)
 };
 
 // --- forward ---------------------------------------------------------------------------------------------------------
 
-// The gates of one sequence at one step: z (R, then padding) and the record before -> this step's record. The last
-// vector of a gate reads into the next gate; what that makes lies in the padding of the record and is used by nobody.
+// One sequence at one step. The last vector of a gate that the next one follows without a gap reads into that; what it makes
+// lies in the padding of the record and is used by nobody.
 template <class Cell>
-INLINE void activate(const float* z, const float* before, float* record, const Sizes& n) {
-  for (int64_t u = 0; u < n.Hp; u += kLanes) Cell::activate({z + u, n.gate}, {before + u, n.Hp}, {record + u, n.Hp});
+INLINE void activate(const LayerCall& call, const float* z, const float* before, float* record, const Sizes& n) {
+  for (int64_t u = 0; u < n.Hp; u += kLanes) Cell::activate({z + u, n.gate}, {before + u, n.Hp}, {record + u, n.Hp}, call);
+}
+
+template <class Cell>
+INLINE void finish(const LayerCall& call, const float* z, const float* before, float* record, const Sizes& n) {
+  for (int64_t u = 0; u < n.Hp; u += kLanes) Cell::finish({z + u, n.gate}, {before + u, n.Hp}, {record + u, n.Hp}, call);
 }
 
 // One block of sequences. `state` holds a record per sequence of which the last rows are the state before the first step.
@@ -128,6 +170,9 @@ struct Block {
 
   void start(float* state) const {
     std::fill_n(state, size * n.record, 0.0f);
+    if constexpr (std::is_same_v<Cell, Slstm>)
+      for (int64_t s = 0; s < size; ++s)
+        std::fill_n(state + s * n.record + Cell::kStabiliser * n.Hp, n.Hp, -std::numeric_limits<float>::infinity());
     for (int64_t s = 0; s < size; ++s) {
       if (call.h0) std::copy_n(call.h0 + (first + s) * n.H, n.H, state + s * n.record + Cell::kHidden * n.Hp);
       if (call.c0) std::copy_n(call.c0 + (first + s) * n.H, n.H, state + s * n.record + n.state);
@@ -136,19 +181,37 @@ struct Block {
 
   // Step t: records of the step before -> records of this step.
   void step(const ForwardWeights& w, int64_t t, const float* before, float* records, float* z) const {
-    const Product products[2] = {
-        {x(t), call.x_batch_stride, 1, n.I, w.input, n.panel_row, n.I * n.panel_row},
-        {before + Cell::kHidden * n.Hp, n.record, 1, n.H, w.hidden, n.panel_row, n.H * n.panel_row},
-    };
-    if constexpr (Cell::kSplit) {
-      multiply<false>(size, n.W / kLanes, n.panel, &products[0], 1, w.bias, z, n.Rp);
-      for (int64_t s = 0; s < size; ++s) std::copy_n(w.bias + n.W, n.side, z + s * n.Rp + n.W);
-      multiply<true>(size, n.W / kLanes, n.panel, &products[1], 1, nullptr, z + n.side, n.Rp);
-    } else {
+    const Product of_x = {x(t), call.x_batch_stride, 1, n.I, w.input, n.panel_row, n.I * n.panel_row};
+    if constexpr (kWhole<Cell>) {
+      const Product products[2] = {of_x, of_source(w, 0, before)};
       multiply<false>(size, n.Rp / kLanes, n.panel, products, 2, w.bias, z, n.Rp);
+    } else {
+      multiply<false>(size, n.X / kLanes, n.panel, &of_x, 1, w.bias, z, n.Rp);
+      for (int64_t s = 0; s < size; ++s) std::copy_n(w.bias + n.X, n.R - n.X, z + s * n.Rp + n.X);
+      add_sources<false>(w, before, z);
     }
     for (int64_t s = 0; s < size; ++s)
-      activate<Cell>(z + s * n.Rp, before + s * n.record, records + s * n.record, n);
+      activate<Cell>(call, z + s * n.Rp, before + s * n.record, records + s * n.record, n);
+    if constexpr (kFinishes<Cell>) {
+      add_sources<true>(w, records, z);
+      for (int64_t s = 0; s < size; ++s)
+        finish<Cell>(call, z + s * n.Rp, before + s * n.record, records + s * n.record, n);
+    }
+  }
+
+  Product of_source(const ForwardWeights& w, int s, const float* records) const {
+    return {records + Cell::kSources[s].row * n.Hp, n.record, 1, n.H, w.hidden[s], n.panel_row, n.H * n.panel_row};
+  }
+
+  // z += the products of the sources that are of the step before, or of this one.
+  template <bool Now>
+  void add_sources(const ForwardWeights& w, const float* records, float* z) const {
+    for (int s = 0; s < kSourceCount<Cell>; ++s) {
+      const Source& source = Cell::kSources[s];
+      if (source.now != Now) continue;
+      const Product product = of_source(w, s, records);
+      multiply<true>(size, source.gates * n.gate / kLanes, n.panel, &product, 1, nullptr, z + source.first * n.gate, n.Rp);
+    }
   }
 
   // The row of the records that begins at `from` -> an array of the caller's.
@@ -195,33 +258,52 @@ struct Block {
 
 // --- backward --------------------------------------------------------------------------------------------------------
 
+template <int Gates>
+struct GateGradients {
+  Vec values[Gates];
+  INLINE void set(int gate, Vec value) { values[gate] = value; }
+};
+
 // The gradients of one sequence at one step: dh and dc after it -> dz (R), and what of them passes the gates by.
 template <class Cell>
-INLINE void differentiate(const float* record, const float* before, const float* next, float* dh, float* dc, float* dz,
-                          const Sizes& n) {
-  Vec heads[Cell::kGates] = {};
+INLINE void differentiate(const LayerCall& call, const float* record, const float* before, const float* next, float* dh, float* dc,
+                          float* dz, const Sizes& n) {
+  GateGradients<Cell::kGates> heads = {};
   for (int64_t u = 0; u < n.Hp; u += kLanes) {
     for (int row = 0; row < Cell::kRows; ++row) __builtin_prefetch(next + row * n.Hp + u);
-    Vec dzs[Cell::kGates];
-    Cell::differentiate({record + u, n.Hp}, {before + u, n.Hp}, dh + u, dc + u, dzs);
-    for (int gate = 0; gate < Cell::kGates; ++gate) {
-      store(dz + gate * n.gate + u, dzs[gate]);
-      if (u == 0) heads[gate] = dzs[gate];
+    if constexpr (kWhole<Cell>) {
+      GateGradients<Cell::kGates> gates;
+      Cell::differentiate({record + u, n.Hp}, {before + u, n.Hp}, dh + u, {dc + u, n.Hp}, gates, call);
+      for (int gate = 0; gate < Cell::kGates; ++gate) store(dz + gate * n.gate + u, gates.values[gate]);
+      if (u == 0) heads = gates;
+    } else {
+      OutRows gates = {dz + u, n.gate};
+      Cell::differentiate({record + u, n.Hp}, {before + u, n.Hp}, dh + u, {dc + u, n.Hp}, gates, call);
     }
   }
   // The last vector of a gate has spilled its padding onto the head of the next: write the heads again, in order.
-  for (int gate = 1; gate < Cell::kGates; ++gate) store(dz + gate * n.gate, heads[gate]);
+  if constexpr (kWhole<Cell>)
+    for (int gate = 1; gate < Cell::kGates; ++gate) store(dz + gate * n.gate, heads.values[gate]);
+}
+
+template <class Cell>
+INLINE void differentiate_finish(const LayerCall& call, const float* record, const float* before, float* dh, float* dz,
+                                 const Sizes& n) {
+  for (int64_t u = 0; u < n.Hp; u += kLanes) {
+    OutRows gates = {dz + u, n.gate};
+    Cell::differentiate_finish({record + u, n.Hp}, {before + u, n.Hp}, dh + u, gates, call);
+  }
 }
 
 struct BackwardScratch {
   explicit BackwardScratch(const Sizes& n)
       : depth_steps(std::max<int64_t>(1, kGradientDepth / n.block)),
-        memory(static_cast<size_t>(n.block * (2 * n.Hp + n.record + n.Rp) + kLanes +
+        memory(static_cast<size_t>(n.block * (n.Hp + n.carried + n.record + n.Rp) + kLanes +
                                    depth_steps * n.block * (n.R_row + n.K) + kLanes +
                                    (n.checkpointed() ? n.segment * n.block * n.record : 0) + n.block * n.Ip)) {
     dh = memory.data();
     dc = dh + n.block * n.Hp;
-    state = dc + n.block * n.Hp;
+    state = dc + n.block * n.carried;
     z = state + n.block * n.record;
     dz = z + n.block * n.Rp + kLanes;
     rows = dz + depth_steps * n.block * n.R_row + kLanes;
@@ -243,10 +325,10 @@ struct BackwardBlock : Block<Cell> {
   void backward(const ForwardWeights* fw, const BackwardWeights& bw, float* saved, float* gradient,
                 BackwardScratch& s) const {
     std::fill_n(gradient, n.K * n.Rp, 0.0f);
-    std::fill_n(s.dh, n.block * 2 * n.Hp, 0.0f);
+    std::fill_n(s.dh, n.block * (n.Hp + n.carried), 0.0f);
     for (int64_t r = 0; r < size; ++r) {
       if (call.dhn) std::copy_n(call.dhn + (first + r) * n.H, n.H, s.dh + r * n.Hp);
-      if (call.dcn) std::copy_n(call.dcn + (first + r) * n.H, n.H, s.dc + r * n.Hp);
+      if (call.dcn) std::copy_n(call.dcn + (first + r) * n.H, n.H, s.dc + r * n.carried);
     }
     for (int64_t k = n.segments - 1; k >= 0; --k) {
       const int64_t begin = k * n.segment, end = std::min(n.steps, begin + n.segment);
@@ -262,7 +344,7 @@ struct BackwardBlock : Block<Cell> {
     }
     for (int64_t r = 0; r < size; ++r) {
       if (call.dh0) std::copy_n(s.dh + r * n.Hp, n.H, call.dh0 + (first + r) * n.H);
-      if (call.dc0) std::copy_n(s.dc + r * n.Hp, n.H, call.dc0 + (first + r) * n.H);
+      if (call.dc0) std::copy_n(s.dc + r * n.carried, n.H, call.dc0 + (first + r) * n.H);
     }
   }
 
@@ -286,12 +368,17 @@ struct BackwardBlock : Block<Cell> {
       const float* next = t > begin + 1 ? before - slot : s.state;  // the records after those, on their way to the cache
       float* dz = s.dz + s.filled * size * n.R_row;
       if (call.dy) add_output_gradient(t, s.dh);
-      for (int64_t r = 0; r < size; ++r) {
-        differentiate<Cell>(now + r * n.record, before + r * n.record, next + r * n.record, s.dh + r * n.Hp, s.dc + r * n.Hp,
-                            dz + r * n.R_row, n);
-        gather_row(t, r, before, s.rows + (s.filled * size + r) * n.K);
+      if constexpr (kFinishes<Cell>) {
+        for (int64_t r = 0; r < size; ++r)
+          differentiate_finish<Cell>(call, now + r * n.record, before + r * n.record, s.dh + r * n.Hp, dz + r * n.R_row, n);
+        back_to_sources<true>(bw, dz, s);
       }
-      back<Cell::kPassesHidden>(dz + n.side, bw.hidden, bw.depth, n.Hp, s.dh);
+      for (int64_t r = 0; r < size; ++r) {
+        differentiate<Cell>(call, now + r * n.record, before + r * n.record, next + r * n.record, s.dh + r * n.Hp,
+                            s.dc + r * n.carried, dz + r * n.R_row, n);
+        gather_row(t, r, before, now, s.rows + (s.filled * size + r) * n.K);
+      }
+      back_to_sources<false>(bw, dz, s);
       if (call.dx) input_gradient(bw, t, dz, s.dx);
       if (++s.filled == s.depth_steps || t == 0) {
         add_weight_gradients(s, gradient);
@@ -300,28 +387,47 @@ struct BackwardBlock : Block<Cell> {
     }
   }
 
+  // dh and dc from the gates that the sources have a part in.
+  template <bool Now>
+  void back_to_sources(const BackwardWeights& bw, const float* dz, const BackwardScratch& s) const {
+    for (int k = 0; k < kSourceCount<Cell>; ++k) {
+      const Source& source = Cell::kSources[k];
+      static_assert(Cell::kCarried <= 1 || kWhole<Cell>, "dc of a source is one row");
+      if (source.now != Now) continue;
+      const float* gates = dz + source.first * n.gate;
+      if (source.row != Cell::kHidden) back<true>(gates, bw.hidden[k], source.gates, n.Hp, s.dc);
+      else back<Cell::kPassesHidden>(gates, bw.hidden[k], source.gates, n.Hp, s.dh);
+    }
+  }
+
   // out (size, columns) = or += dz w, w packed: a product for all gates, or where they are padded one for each, for the padding
   // may hold what an infinite input has left there.
   template <bool Add>
-  void back(const float* dz, const float* w, int64_t depth, int64_t columns, float* out) const {
-    constexpr int kParts = Cell::kSplit ? Cell::kGates - 1 : 1;
-    static_assert(kParts <= kMostProducts);
-    Product parts[kParts];
-    for (int g = 0; g < kParts; ++g)
-      parts[g] = {dz + g * n.gate, n.R_row, 1, depth / kParts, w + g * (depth / kParts) * n.panel_row, n.panel_row, depth * n.panel_row};
-    multiply<Add>(size, columns / kLanes, n.panel, parts, kParts, nullptr, out, columns);
+  void back(const float* dz, const float* w, int gates, int64_t columns, float* out) const {
+    static_assert(kWhole<Cell> || Cell::kGates <= kMostProducts);
+    const int parts = kWhole<Cell> ? 1 : gates;
+    const int64_t depth = gates * n.H, each = depth / parts;
+    Product products[kMostProducts];
+    for (int g = 0; g < parts; ++g)
+      products[g] = {dz + g * n.gate, n.R_row, 1, each, w + g * each * n.panel_row, n.panel_row, depth * n.panel_row};
+    multiply<Add>(size, columns / kLanes, n.panel, products, parts, nullptr, out, columns);
   }
 
   // gradient += rows^T dz of the steps that have gathered.
   void add_weight_gradients(const BackwardScratch& s, float* gradient) const {
-    const int64_t depth = s.filled * size, of_x = Cell::kSplit ? 1 + n.I : n.K;  // rows of the bias and of x, at least
+    const int64_t depth = s.filled * size;
     const auto add = [&](int64_t row, int64_t rows, int64_t column, int64_t columns) {
       const int64_t panel = most_vecs(static_cast<int>(rows));
       const Product outer = {s.rows + row, 1, n.K, depth, s.dz + column, n.R_row, panel * kLanes};
       multiply<true>(rows, columns / kLanes, panel, &outer, 1, nullptr, gradient + row * n.Rp + column, n.Rp);
     };
-    add(0, of_x, 0, n.Rp);
-    if constexpr (Cell::kSplit) add(of_x, n.H, n.side, n.W);
+    if constexpr (kWhole<Cell>) {
+      add(0, n.K, 0, n.Rp);
+    } else {
+      add(0, 1 + n.I, 0, n.Rp);
+      for (int k = 0; k < kSourceCount<Cell>; ++k)
+        add(1 + n.I + k * n.H, n.H, Cell::kSources[k].first * n.gate, Cell::kSources[k].gates * n.gate);
+    }
   }
 
   void add_output_gradient(int64_t t, float* dh) const {
@@ -330,29 +436,33 @@ struct BackwardBlock : Block<Cell> {
       for (int64_t u = 0; u < n.H; ++u) dh[r * n.Hp + u] += dy[r * call.dy_batch_stride + u];
   }
 
-  // What the gates of a sequence saw at step t: 1, x_t, h_{t-1}.
-  void gather_row(int64_t t, int64_t r, const float* before, float* row) const {
+  // What the gates of a sequence saw at step t: 1, x_t, the sources.
+  void gather_row(int64_t t, int64_t r, const float* before, const float* now, float* row) const {
     row[0] = 1.0f;
     std::copy_n(this->x(t) + r * call.x_batch_stride, n.I, row + 1);
-    std::copy_n(before + r * n.record + Cell::kHidden * n.Hp, n.H, row + 1 + n.I);
+    for (int k = 0; k < kSourceCount<Cell>; ++k)
+      std::copy_n((Cell::kSources[k].now ? now : before) + r * n.record + Cell::kSources[k].row * n.Hp, n.H, row + 1 + n.I + k * n.H);
   }
 
   void input_gradient(const BackwardWeights& bw, int64_t t, const float* dz, float* dx) const {
-    back<false>(dz, bw.input, bw.depth, n.Ip, dx);
+    back<false>(dz, bw.input, Cell::kInputGates, n.Ip, dx);
     for (int64_t r = 0; r < size; ++r)
       std::copy_n(dx + r * n.Ip, n.I, call.dx + ((first + r) * n.steps + t) * n.I);
   }
 };
 
-// Sum of the blocks' gradients, always in the order of the blocks, into PyTorch's layout.
+// Sum of the blocks' gradients, always in the order of the blocks, into the layout of the weights.
+template <class Cell>
 void reduce(const LayerCall& call, const Sizes& n, float* gradients) {
   for (int64_t b = 1; b < n.blocks; ++b)
     for (int64_t i = 0; i < n.K * n.Rp; ++i) gradients[i] += gradients[b * n.K * n.Rp + i];
-  for (int64_t g = 0; call.dbias && g < n.gates; ++g) std::copy_n(gradients + g * n.gate, n.H, call.dbias + g * n.H);
-  for (int64_t g = 0; g < n.W / n.gate; ++g) {
+  for (int64_t g = 0; call.dbias && g < Cell::kGates; ++g) std::copy_n(gradients + g * n.gate, n.H, call.dbias + g * n.H);
+  for (int64_t g = 0; g < Cell::kInputGates; ++g)
     transpose(gradients + n.Rp + g * n.gate, n.Rp, n.I, n.H, call.dw_ih + g * n.H * n.I);
-    transpose(gradients + (1 + n.I) * n.Rp + n.side + g * n.gate, n.Rp, n.H, n.H, call.dw_hh + g * n.H * n.H);
-  }
+  float* dw_hh = call.dw_hh;
+  for (int k = 0; k < kSourceCount<Cell>; ++k)
+    for (int64_t g = 0; g < Cell::kSources[k].gates; ++g, dw_hh += n.H * n.H)
+      transpose(gradients + (1 + n.I + k * n.H) * n.Rp + (Cell::kSources[k].first + g) * n.gate, n.Rp, n.H, n.H, dw_hh);
 }
 
 // No exception may cross into C.
@@ -368,8 +478,8 @@ int guarded(Work work) {
 
 template <class Cell>
 void forward(const LayerCall& call) {
-  const Sizes n = sizes_of<Cell>(call);
-  const ForwardWeights weights(call, n);
+  const Sizes n(call, Cell());
+  const ForwardWeights weights(call, n, Cell());
   const int64_t each = Block<Cell>::forward_scratch(n);
   const Scratch scratch(static_cast<size_t>(each * n.blocks));
   parallel_for(static_cast<int>(n.blocks), static_cast<int>(call.threads), [&](int b) {
@@ -380,11 +490,11 @@ void forward(const LayerCall& call) {
 
 template <class Cell>
 void backward(const LayerCall& call) {
-  const Sizes n = sizes_of<Cell>(call);
-  const BackwardWeights weights(call, n);
+  const Sizes n(call, Cell());
+  const BackwardWeights weights(call, n, Cell());
   const Scratch gradients(static_cast<size_t>(n.blocks * n.K * n.Rp));
   std::unique_ptr<ForwardWeights> again;
-  if (n.checkpointed()) again = std::make_unique<ForwardWeights>(call, n);
+  if (n.checkpointed()) again = std::make_unique<ForwardWeights>(call, n, Cell());
   std::atomic<bool> exhausted{false};
   parallel_for(static_cast<int>(n.blocks), static_cast<int>(call.threads), [&](int b) {
     try {
@@ -396,7 +506,7 @@ void backward(const LayerCall& call) {
     }
   });
   if (exhausted) throw std::bad_alloc();
-  reduce(call, n, gradients.data());
+  reduce<Cell>(call, n, gradients.data());
 }
 
 // work(cell) for the cell that a call names.
@@ -406,7 +516,11 @@ auto with_cell(const LayerCall& call, Work work) {
     case kLstm: return work(Lstm());
     case kGru: return work(Gru());
     case kTanh: return work(Plain<false>());
-    default: return work(Plain<true>());
+    case kRelu: return work(Plain<true>());
+    case kModrelu: return work(Modrelu());
+    case kSlstm: return work(Slstm());
+    case kLem: return work(Lem());
+    default: return work(Cornn());
   }
 }
 
@@ -414,7 +528,7 @@ auto with_cell(const LayerCall& call, Work work) {
 
 int64_t layer_saved_floats(const LayerCall* call) {
   return with_cell(*call, [&](auto cell) {
-    const Sizes n = sizes_of<decltype(cell)>(*call);
+    const Sizes n(*call, cell);
     return n.blocks * n.saved_per_block();
   });
 }

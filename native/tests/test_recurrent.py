@@ -247,7 +247,7 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = LSTM(2, 9)
     x = torch.rand(5, 3, 2)
     trained, _ = module(x)
-    monkeypatch.setattr("adding_problem_native._recurrent.workspace", None)  # whoever keeps states fails
+    monkeypatch.setattr("adding_problem_native._layer.workspace", None)  # whoever keeps states fails
     with torch.no_grad():
         y, _ = module(x)
     assert y.grad_fn is None
@@ -468,7 +468,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 def test_the_memory_budget_counts_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """One cell of one sequence is kept as whole vectors and blocks, many times its own size."""
-    monkeypatch.setattr("adding_problem_native._recurrent.MEMORY_BUDGET", 1 << 20)
+    monkeypatch.setattr("adding_problem_native._layer.MEMORY_BUDGET", 1 << 20)
     kept: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.layers import recurrence_of
+
 __all__ = ["AddingCoRNN"]
 
 
@@ -24,21 +26,28 @@ class AddingCoRNN(nn.Module):
         dt: step of time.
         gamma: strength of the springs.
         epsilon: damping.
+        backend: `torch` or `native`, see `layers`.
     """
 
-    def __init__(self, hidden: int, *, dt: float, gamma: float, epsilon: float) -> None:
+    def __init__(self, hidden: int, *, dt: float, gamma: float, epsilon: float, backend: str) -> None:
         super().__init__()
-        self.hidden, self.dt, self.gamma, self.epsilon = hidden, dt, gamma, epsilon
+        self.hidden, self.dt, self.gamma, self.epsilon, self.backend = hidden, dt, gamma, epsilon, backend
         self.cell = nn.Linear(2 + hidden + hidden, hidden)  # one layer over x, z, y, and its initialisation, as the authors have it
         self.readout = nn.Linear(hidden, 1)
+        self._last_output = recurrence_of(backend, "cornn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        kernel, recurrent = self.cell.weight[:, :2], self.cell.weight[:, 2:]
-        state = x.new_zeros(len(x), 2 * self.hidden)  # z beside y
-        z, y = state.chunk(2, dim=1)
-        for drive in nn.functional.linear(x, kernel, self.cell.bias).unbind(1):
-            force = torch.addmm(drive, torch.cat([z, y], dim=1), recurrent.T).tanh()
-            z = (1 - self.dt * self.epsilon) * z + self.dt * (force - self.gamma * y)
-            y = y + self.dt * z
+        w_ih, w_hh = self.cell.weight[:, :2], self.cell.weight[:, 2:]
+        y = self._last_output(x, w_ih, w_hh, self.cell.bias, dt=self.dt, gamma=self.gamma, epsilon=self.epsilon)
         return self.readout(y)  # type: ignore[no-any-return]
+
+
+def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float, gamma: float, epsilon: float) -> Tensor:
+    """y_T, (B, H), of weights (H, I) and (H, 2 H), the latter of z beside y."""
+    z = y = x.new_zeros(len(x), len(w_hh))
+    for drive in nn.functional.linear(x, w_ih, bias).unbind(1):
+        force = torch.addmm(drive, torch.cat([z, y], dim=1), w_hh.T).tanh()
+        z = (1 - dt * epsilon) * z + dt * (force - gamma * y)
+        y = y + dt * z
+    return y

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from adding_problem.models.layers import recurrence_of
+
 __all__ = ["AddingExpRNN"]
 
 
@@ -28,16 +30,17 @@ class AddingExpRNN(nn.Module):
 
     Args:
         hidden: number of units H, even.
+        backend: `torch` or `native`, see `layers`.
 
     Raises:
         ValueError: for an odd number of units.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, backend: str) -> None:
         super().__init__()
         if hidden % 2:
             raise ValueError(f"hidden {hidden} is odd; the rotations need pairs")
-        self.hidden = hidden
+        self.hidden, self.backend = hidden, backend
         self.input = nn.Linear(2, hidden, bias=False)
         self.recurrent = parametrizations.orthogonal(
             nn.Linear(hidden, hidden, bias=False), orthogonal_map="matrix_exp", use_trivialization=False)
@@ -45,15 +48,21 @@ class AddingExpRNN(nn.Module):
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.readout = nn.Linear(hidden, 1)
         nn.init.kaiming_normal_(self.input.weight)
+        self._last_output = recurrence_of(backend, "modrelu_rnn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        rotation = cast(Tensor, self.recurrent.weight).T  # one matrix exponential for the whole sequence
-        h = x.new_zeros(len(x), self.hidden)
-        for drive in self.input(x).unbind(1):
-            z = torch.addmm(drive, h, rotation)
-            h = z.sign() * (z.abs() + self.bias).relu()
-        return self.readout(h)  # type: ignore[no-any-return]
+        rotation = cast(Tensor, self.recurrent.weight)  # one matrix exponential for the whole sequence
+        return self.readout(self._last_output(x, self.input.weight, rotation, self.bias))  # type: ignore[no-any-return]
+
+
+def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tensor:
+    """h_T, (B, H), of weights (H, I) and (H, H) and modReLU's b, (H)."""
+    h = x.new_zeros(len(x), len(w_hh))
+    for drive in nn.functional.linear(x, w_ih).unbind(1):
+        z = torch.addmm(drive, h, w_hh.T)
+        h = z.sign() * (z.abs() + offset).relu()
+    return h
 
 
 @torch.no_grad()

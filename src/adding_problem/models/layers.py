@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Callable
 from typing import TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["last_output", "last_step", "layer_class"]
+__all__ = ["Recurrence", "last_output", "last_step", "layer_class", "recurrence_of"]
 
 Layer = TypeVar("Layer", bound=nn.RNNBase)
+
+Recurrence = Callable[..., Tensor]
+"""Batch-first sequences (B, T, I) and the weights of a layer -> its last output, (B, H)."""
 
 
 def layer_class(kind: type[Layer], backend: str) -> type[Layer]:
@@ -18,6 +23,17 @@ def layer_class(kind: type[Layer], backend: str) -> type[Layer]:
     if backend == "torch":
         return kind
     return getattr(importlib.import_module("adding_problem_native"), kind.__name__)  # type: ignore[no-any-return]
+
+
+def recurrence_of(backend: str, kernel: str, plain: Recurrence) -> Recurrence:
+    """A layer that PyTorch has not: `plain`, or for `native`, on a CPU, the function `kernel` there, which takes the same arguments."""
+    if backend == "torch":
+        return plain
+    return functools.partial(_last_output_of, getattr(importlib.import_module("adding_problem_native"), kernel))
+
+
+def _last_output_of(layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *weights: Tensor, **constants: float) -> Tensor:
+    return layer(*weights, **constants, outputs=False)[1][0]
 
 
 def last_output(layer: nn.RNNBase, x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.layers import recurrence_of
+
 __all__ = ["AddingLEM"]
 
 
@@ -24,11 +26,12 @@ class AddingLEM(nn.Module):
     Args:
         hidden: number of units H.
         dt: the largest step of time.
+        backend: `torch` or `native`, see `layers`.
     """
 
-    def __init__(self, hidden: int, *, dt: float) -> None:
+    def __init__(self, hidden: int, *, dt: float, backend: str) -> None:
         super().__init__()
-        self.hidden, self.dt = hidden, dt
+        self.hidden, self.dt, self.backend = hidden, dt, backend
         self.input = nn.Linear(2, 4 * hidden)
         self.recurrent = nn.Linear(hidden, 3 * hidden)  # of y, for both time steps and z
         self.transform = nn.Linear(hidden, hidden)  # of z, for y
@@ -38,18 +41,24 @@ class AddingLEM(nn.Module):
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -limit, limit)
         nn.init.kaiming_normal_(self.readout.weight)
+        self._last_output = recurrence_of(backend, "lem", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        hidden = self.hidden
-        y = z = x.new_zeros(len(x), hidden)
-        recurrent, transform = self.recurrent.weight.T, self.transform.weight.T
+        recurrent = torch.cat([self.recurrent.weight, self.transform.weight])
         bias = self.input.bias + torch.cat([self.recurrent.bias, self.transform.bias])
-        drives = nn.functional.linear(x, self.input.weight, bias)
-        for drive_t in drives.unbind(1):
-            drive, last_drive = drive_t[:, : 3 * hidden], drive_t[:, 3 * hidden :]
-            step_z, step_y, candidate = torch.addmm(drive, y, recurrent).chunk(3, dim=1)
-            a, b = self.dt * step_z.sigmoid(), self.dt * step_y.sigmoid()
-            z = torch.lerp(z, candidate.tanh(), a)
-            y = torch.lerp(y, torch.addmm(last_drive, z, transform).tanh(), b)
-        return self.readout(y)  # type: ignore[no-any-return]
+        return self.readout(self._last_output(x, self.input.weight, recurrent, bias, dt=self.dt))  # type: ignore[no-any-return]
+
+
+def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float) -> Tensor:
+    """y_T, (B, H), of weights (4 H, I) and (4 H, H), a line after the other."""
+    hidden = w_hh.shape[1]
+    y = z = x.new_zeros(len(x), hidden)
+    recurrent, transform = w_hh[: 3 * hidden].T, w_hh[3 * hidden :].T
+    for drive_t in nn.functional.linear(x, w_ih, bias).unbind(1):
+        drive, last_drive = drive_t[:, : 3 * hidden], drive_t[:, 3 * hidden :]
+        step_z, step_y, candidate = torch.addmm(drive, y, recurrent).chunk(3, dim=1)
+        a, b = dt * step_z.sigmoid(), dt * step_y.sigmoid()
+        z = torch.lerp(z, candidate.tanh(), a)
+        y = torch.lerp(y, torch.addmm(last_drive, z, transform).tanh(), b)
+    return y

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.layers import recurrence_of
+
 __all__ = ["AddingSLSTM"]
 
 
@@ -27,19 +29,21 @@ class AddingSLSTM(nn.Module):
     Args:
         hidden: number of cells H.
         heads: groups of cells that see each other; a divisor of H.
+        backend: `torch` or `native`, see `layers`.
 
     Raises:
         ValueError: when the heads do not divide the cells.
     """
 
-    def __init__(self, hidden: int, *, heads: int) -> None:
+    def __init__(self, hidden: int, *, heads: int, backend: str) -> None:
         super().__init__()
         if hidden % heads:
             raise ValueError(f"{heads} heads do not divide hidden {hidden}")
-        self.hidden, self.heads = hidden, heads
+        self.hidden, self.heads, self.backend = hidden, heads, backend
         self.input = nn.Linear(2, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
+        self._last_output = recurrence_of(backend, "slstm", _last_output)
         limit = (hidden // heads) ** -0.5
         nn.init.uniform_(self.recurrent, -limit, limit)
         with torch.no_grad():
@@ -48,15 +52,26 @@ class AddingSLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        h = c = n = x.new_zeros(self.heads, len(x), self.hidden // self.heads)
-        m = torch.full_like(h, -torch.inf)
-        drives = self.input(x).view(len(x), x.shape[1], self.heads, -1)
-        for drive in drives.permute(1, 2, 0, 3).unbind(0):
-            i, f, o, z = torch.baddbmm(drive, h, self.recurrent).chunk(4, dim=-1)
-            kept = nn.functional.logsigmoid(f) + m
-            m = torch.maximum(kept, i)
-            f, i = (kept - m).exp(), (i - m).exp()
-            c = torch.addcmul(i * z.tanh(), f, c)
-            n = torch.addcmul(i, f, n)
-            h = o.sigmoid() * c / n
-        return self.readout(h.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
+        w_ih, bias = (self._gate_by_gate(rows) for rows in (self.input.weight, self.input.bias))
+        blocks = self.recurrent.transpose(1, 2).chunk(4, dim=1)  # of each gate: (heads, H / heads, H / heads)
+        w_hh = torch.cat([torch.block_diag(*block) for block in blocks])  # type: ignore[no-untyped-call]
+        return self.readout(self._last_output(x, w_ih, w_hh, bias))  # type: ignore[no-any-return]
+
+    def _gate_by_gate(self, rows: Tensor) -> Tensor:
+        """Rows of the heads one after the other -> of the gates one after the other."""
+        return rows.view(self.heads, 4, self.hidden // self.heads, -1).transpose(0, 1).reshape(rows.shape)
+
+
+def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
+    """h_T, (B, H), of weights (4 H, I) and (4 H, H), for i, f, o and z."""
+    h = c = n = x.new_zeros(len(x), w_hh.shape[1])
+    m = torch.full_like(h, -torch.inf)
+    for drive in nn.functional.linear(x, w_ih, bias).unbind(1):
+        i, f, o, z = torch.addmm(drive, h, w_hh.T).chunk(4, dim=1)
+        kept = nn.functional.logsigmoid(f) + m
+        m = torch.maximum(kept, i)
+        f, i = (kept - m).exp(), (i - m).exp()
+        c = torch.addcmul(i * z.tanh(), f, c)
+        n = torch.addcmul(i, f, n)
+        h = o.sigmoid() * c / n
+    return h
