@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/config.yaml
-# a process for each core, and in each one thread where a test does not ask for more
+# a process for each core, four at most; torch computes with one thread in each where nothing asks for more
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: run test test-browser test-cluster test-interop test-packages lint docs install lock peers clean

@@ -1,6 +1,6 @@
 """How much faster does every family of the zoo train on the native kernels than on PyTorch alone?
 
-    python benchmarks/families.py                           all that have kernels
+    python benchmarks/families.py                           all of them
     python benchmarks/families.py lem slstm --threads 1
 
 A training step's forward and backward pass of the same model on both backends, at its default size, interleaved in one
@@ -51,6 +51,7 @@ def main() -> None:
         for family in arguments.families or FAMILIES:
             models = [build_model(ModelConfig(family), backend=backend, length=arguments.length) for backend in BACKENDS]
             if not hasattr(models[0], "backend"):
+                print(f"{family:<12} has no kernel")
                 continue
             rounds = [[seconds(model, x, y) for model in models] for _ in range(arguments.rounds + 1)][1:]
             native, torchs = (statistics.median(column) for column in zip(*rounds, strict=True))

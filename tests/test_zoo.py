@@ -180,6 +180,9 @@ def test_native_and_torch_backends_agree(name: str) -> None:
     if not any(map(is_parametrized, native.modules())):  # PyTorch saves the state_dict of these alone
         torch.save(native, io.BytesIO())  # the whole module, which has to be one that can be pickled
     assert torch.allclose(native(x), torch_only(x), rtol=1e-4, atol=1e-5)
+    found = (torch.autograd.grad(model(x).sum(), list(model.parameters())) for model in (native, torch_only))
+    for actual, right in zip(*found, strict=True):
+        assert torch.allclose(actual, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
 
 
 def test_chunked_scan_keeps_zeros() -> None:

@@ -1,7 +1,7 @@
 """Recurrent layers that PyTorch has not: LEM, coRNN, sLSTM and the RNN with modReLU, on the kernels.
 
-Letters: B batch, T steps, I inputs, H hidden. Float32 on the CPU runs on the kernels; other types and devices, `torch.func` transforms
-and second derivatives run on a plain loop of PyTorch's operations.
+Letters: B batch, T steps, I inputs, H hidden. Float32 on the CPU runs on the kernels; other types and devices, autocast, `torch.func`
+transforms and second derivatives run on a plain loop of PyTorch's operations.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor
 from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, served
 
 __all__ = ["cornn", "lem", "modrelu_rnn", "slstm"]
+
+State = tuple[Tensor, ...]
 
 _MODRELU, _SLSTM, _LEM, _CORNN = 4, 5, 6, 7  # `enum CellKind` in src/kernels.h
 
@@ -30,7 +32,7 @@ def lem(
         y_t = (1 - b) y_{t-1} + b tanh(. x_t + . z_t + .)
 
     Args:
-        x: (B, T, I), all sizes at least 1.
+        x: (B, T, I), T and I at least 1.
         w_ih, w_hh: (4H, I) and (4H, H) for a, b, z and y, in this order.
         bias: (4H); None is zero.
         state: y and z before the first step, (B, H); None is zero.
@@ -46,7 +48,7 @@ def lem(
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
     weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = Cell(_LEM, functools.partial(_unrolled, functools.partial(_lem_step, dt), starts=(0.0,)), two_states=True, dt=dt)
+    cell = _cell(_LEM, _lem_step, (0.0,), two_states=True, dt=dt)
     y, yn, zn = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     assert zn is not None
     return y, (yn, zn)
@@ -71,8 +73,7 @@ def cornn(
     hidden, inputs = len(w_ih), x.shape[-1]
     weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, 2 * hidden)), "bias": (bias, (hidden,))}
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    step = functools.partial(_cornn_step, dt, gamma, epsilon)
-    cell = Cell(_CORNN, functools.partial(_unrolled, step, starts=(0.0,)), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon)
+    cell = _cell(_CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon)
     y, yn, zn = _run(cell, x, w_ih, torch.cat(w_hh.chunk(2, dim=1)), bias, state or (), checkpoint_every, outputs)
     assert zn is not None
     return y, (yn, zn)
@@ -97,7 +98,7 @@ def modrelu_rnn(
     weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, hidden)), "offset": (offset, (hidden,))}
     check_shapes(x, hidden, weights, state, ("h0",))
     bias = torch.cat([torch.zeros_like(offset), offset])
-    y, hn, _ = _run(Cell(_MODRELU, functools.partial(_unrolled, _modrelu_step)), x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
+    y, hn, _ = _run(_cell(_MODRELU, _modrelu_step), x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     return y, (hn,)
 
 
@@ -120,9 +121,15 @@ def slstm(
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
     weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
     check_shapes(x, hidden, weights, state, ("h0",))
-    cell = Cell(_SLSTM, functools.partial(_unrolled, _slstm_step, starts=(0.0, 0.0, -torch.inf)))
+    cell = _cell(_SLSTM, _slstm_step, (0.0, 0.0, -torch.inf))
     y, hn, _ = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     return y, (hn,)
+
+
+def _cell(kind: int, step: Callable[..., State], starts: tuple[float, ...] = (), *, two_states: bool = False, **constants: float) -> Cell:
+    """A cell whose plain layer takes the same constants; `starts`: see `_unrolled`."""
+    plain = functools.partial(_unrolled, functools.partial(step, **constants), starts)
+    return Cell(kind, plain, two_states, **constants)
 
 
 def _run(
@@ -130,23 +137,20 @@ def _run(
     outputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     check_interval(checkpoint_every)
-    if served(x, w_ih, w_hh, *([] if bias is None else [bias]), *state):
+    if len(x) and served(x, w_ih, w_hh, *([] if bias is None else [bias]), *state):
         return layer(cell, x, w_ih, w_hh, bias, state, checkpoint_every, outputs=outputs)
-    y, hn, *cn = cell.plain(x, w_ih, w_hh, bias, *(*state, None, None)[:2])
-    return y if outputs else None, hn, cn[0] if cn else None
-
-
-State = tuple[Tensor, ...]
+    y, hn, *rest = cell.plain(x, w_ih, w_hh, bias, *(*state, None, None)[:2])
+    return y if outputs else None, hn, rest[0] if cell.two_states else None
 
 
 def _unrolled(
-    step: Callable[[Tensor, Tensor, Tensor, State], State], x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None,
-    h0: Tensor | None, c0: Tensor | None, *, starts: tuple[float, ...] = (),
+    step: Callable[[Tensor, Tensor, Tensor, State], State], starts: tuple[float, ...], x: Tensor, w_ih: Tensor, w_hh: Tensor,
+    bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
 ) -> State:
     """Outputs and last state of a cell, step by step in plain PyTorch.
 
     Args:
-        step: the products of x, w_hh, the bias of what x has no part in, and the state -> the next state.
+        step: the products of x with their bias, w_hh, the bias of what x has no part in, and the state -> the next state.
         starts: what the parts of the state after the output begin with.
     """
     bias = w_ih.new_zeros(len(w_ih)) if bias is None else bias
@@ -159,15 +163,17 @@ def _unrolled(
     return torch.stack(outputs, dim=1), *state
 
 
-def _lem_step(dt: float, drive: Tensor, w_hh: Tensor, _: Tensor, state: State) -> State:
+def _lem_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float) -> State:
     y, z = state
     hidden = y.shape[1]
     a, b, candidate = torch.addmm(drive[:, : 3 * hidden], y, w_hh[: 3 * hidden].T).chunk(3, dim=1)
-    z = torch.lerp(z, candidate.tanh(), dt * a.sigmoid())
-    return torch.lerp(y, torch.addmm(drive[:, 3 * hidden:], z, w_hh[3 * hidden:].T).tanh(), dt * b.sigmoid()), z
+    z = z + dt * a.sigmoid() * (candidate.tanh() - z)
+    return y + dt * b.sigmoid() * (torch.addmm(drive[:, 3 * hidden:], z, w_hh[3 * hidden:].T).tanh() - y), z
 
 
-def _cornn_step(dt: float, gamma: float, epsilon: float, drive: Tensor, w_hh: Tensor, _: Tensor, state: State) -> State:
+def _cornn_step(
+    drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float, gamma: float, epsilon: float
+) -> State:
     y, z = state
     of_z, of_y = w_hh.chunk(2)
     z = z + dt * ((drive + z @ of_z.T + y @ of_y.T).tanh() - gamma * y - epsilon * z)

@@ -27,9 +27,10 @@ class Cell:
     """What tells one cell from another.
 
     Args:
-        kind: the kernels' number for it, `enum CellKind` in src/kernels.h, whose weights it takes.
-        plain: the layer on PyTorch's own operations: x, w_ih, w_hh, bias, h0 and c0 -> y, hn and, with two states, cn.
-        two_states: whether there is a second state, c, beside the output h.
+        kind: the kernels' number for it, `enum CellKind` in src/kernels.h.
+        plain: the layer on PyTorch's own operations: x, w_ih, w_hh, bias, h0 and c0, the last three perhaps None -> y and the parts of the
+            last state, hn first and then, with two states, cn.
+        two_states: whether a second state, c, goes in and out beside the output h.
         dt, gamma, epsilon: constants of some cells.
     """
 
@@ -49,7 +50,7 @@ def layer(
 
     Args:
         cell: which.
-        x, w_ih, w_hh, bias: float32 on the CPU, already checked; None is zero.
+        x, w_ih, w_hh, bias: float32 on the CPU, already checked, with the rows that src/kernels.h names; no bias is zero.
         state: the first output and second state, (B, H) each; what is left out is zero.
         checkpoint_every: keep the state every so many steps; None chooses.
         outputs: whether those of all steps are wanted.
@@ -177,7 +178,7 @@ def check_shapes(
     """All tensors of a layer by their names.
 
     Args:
-        x: expected to be (B, T, I).
+        x: expected to be (B, T, I), T and I at least 1.
         hidden: H.
         weights: by name, with the shapes that they should have; None may be left out.
         state, names: each (B, H); None may be left out.
@@ -185,8 +186,8 @@ def check_shapes(
     Raises:
         ValueError: for one that has another shape.
     """
-    if x.dim() != 3 or x.numel() == 0:
-        raise ValueError(f"x: expected (B, T, I) with every size at least 1, found {tuple(x.shape)}")
+    if x.dim() != 3 or 0 in x.shape[1:] or not hidden:
+        raise ValueError(f"x: expected (B, T, I) with T, I and H at least 1, found {tuple(x.shape)} and H = {hidden}")
     if state is not None:
         weights = {**weights, **{name: (part, (x.shape[0], hidden)) for name, part in zip(names, state, strict=True)}}
     for name, (tensor, shape) in weights.items():

@@ -18,6 +18,7 @@ __all__ = ["GRU", "LSTM", "RNN", "lstm"]
 
 State = tuple[Tensor, Tensor]
 
+
 def lstm(
     x: Tensor,
     w_ih: Tensor,
@@ -50,6 +51,8 @@ def lstm(
     for name, tensor in check_shapes(x, hidden, weights, state, ("h0", "c0")).items():
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
             raise ValueError(f"{name}: expected float32 on the CPU, found {tensor.dtype} on {tensor.device}")
+    if not len(x):
+        raise ValueError(f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}")
     check_interval(checkpoint_every)
     y, hn, cn = layer(_CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
     assert cn is not None
@@ -193,4 +196,4 @@ def _plain_layer(
 
 _CELLS = {mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM")
           for kind, mode in enumerate(("LSTM", "GRU", "RNN_TANH", "RNN_RELU"))}
-"""By PyTorch's name of a cell, `mode`."""
+"""By PyTorch's name of a cell, `mode`, in the order of `enum CellKind` in src/kernels.h."""

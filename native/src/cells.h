@@ -10,7 +10,7 @@
 //   differentiate   the record, the one before, dh and dc (of the state's other rows, in their order) -> dz, and in dh (where h is
 //                   passed on) and dc what goes past the gates
 //   kCarried        how many of the other rows of the state have a gradient, the first ones
-// and where a source is the state of this very step, for what waits for that,
+// and where the last source is the state of this very step, for what waits for that,
 //   finish, differentiate_finish
 #pragma once
 
@@ -208,7 +208,7 @@ struct Cornn {
 
 //   m_t = max(log sigmoid(z_f) + m_{t-1}, z_i);  i = exp(z_i - m_t), f = exp(log sigmoid(z_f) + m_{t-1} - m_t)
 //   c_t = f c_{t-1} + i tanh(z), n_t = f n_{t-1} + i;  h_t = sigmoid(z_o) c_t / n_t        gate order i, f, o, candidate
-//   m scales c and n alike and leaves h as it is: it has no gradient.
+//   m scales c and n alike and leaves h as it is: it has no gradient. "Shut" is 1 - sigmoid(z_f), of which f's derivative is made.
 struct Slstm {
   enum { kInput, kForget, kForgetShut, kOutput, kCandidate, kCell, kNorm, kStabiliser, kHidden, kRows };
   static constexpr int kGates = 4, kInputGates = 4, kState = 4, kCarried = 2;

@@ -46,6 +46,18 @@ constexpr int kMostSources = 2;
 template <class Cell>
 constexpr bool kFinishes = Cell::kSources[kSourceCount<Cell> - 1].now;
 
+// What is taken for granted below: sources of this step are last, and those that are not h are the one other row of the state.
+template <class Cell>
+constexpr bool sources_in_order() {
+  bool now = false;
+  for (const Source& source : Cell::kSources) {
+    if (now && !source.now) return false;
+    now = source.now;
+    if (source.row != Cell::kHidden && (Cell::kCarried != 1 || source.row != Cell::kRows - Cell::kState)) return false;
+  }
+  return kSourceCount<Cell> <= kMostSources;
+}
+
 struct Sizes {
   template <class Cell>
   Sizes(const LayerCall& call, Cell)
@@ -54,6 +66,7 @@ struct Sizes {
         R_row(odd_lines(Rp)), record(Cell::kRows * Hp), state((Cell::kRows - Cell::kState) * Hp),
         state_floats(Cell::kState * Hp), carried(Cell::kCarried * Hp), steps(call.steps), segment(std::min(call.segment, call.steps)),
         segments((steps + segment - 1) / segment) {
+    static_assert(sources_in_order<Cell>());
     const int64_t few = call.batch <= kBlock ? (call.batch + 1) / 2 : kBlock;  // two threads share a small batch
     block = round_up(std::max({few, (call.batch + kMostBlocks - 1) / kMostBlocks, int64_t{1}}), 4);
     blocks = (call.batch + block - 1) / block;
@@ -321,7 +334,7 @@ struct BackwardBlock : Block<Cell> {
   using Block<Cell>::Block;
   using Block<Cell>::call, Block<Cell>::n, Block<Cell>::first, Block<Cell>::size;
 
-  // gradient: (K, Rp), of this block alone: rows of the bias, the inputs, the hidden state.
+  // gradient: (K, Rp), of this block alone: rows of the bias, the inputs, the sources.
   void backward(const ForwardWeights* fw, const BackwardWeights& bw, float* saved, float* gradient,
                 BackwardScratch& s) const {
     std::fill_n(gradient, n.K * n.Rp, 0.0f);
@@ -392,7 +405,6 @@ struct BackwardBlock : Block<Cell> {
   void back_to_sources(const BackwardWeights& bw, const float* dz, const BackwardScratch& s) const {
     for (int k = 0; k < kSourceCount<Cell>; ++k) {
       const Source& source = Cell::kSources[k];
-      static_assert(Cell::kCarried <= 1 || kWhole<Cell>, "dc of a source is one row");
       if (source.now != Now) continue;
       const float* gates = dz + source.first * n.gate;
       if (source.row != Cell::kHidden) back<true>(gates, bw.hidden[k], source.gates, n.Hp, s.dc);

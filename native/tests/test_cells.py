@@ -218,6 +218,20 @@ def test_nan_and_infinity_stay_in_their_sequence(kind: Kind, bad: float, isa: st
     assert torch.equal(y.isnan(), right.isnan())
 
 
+@pytest.mark.parametrize("kind", [KINDS["lem"], KINDS["cornn"]], ids=["lem", "cornn"])
+def test_gradients_beyond_an_infinite_input(kind: Kind, isa: str) -> None:
+    """It saturates the gates: what comes after it, and the other sequences, have gradients."""
+    tensors = kind.inputs(8, 18, 3, 2)
+    tensors[0][1, 2, 0] = float("inf")
+    found = []
+    for run in (kind.run, kind.exact):
+        given = leaves(tensors, torch.float32)
+        found.append(torch.autograd.grad(run(given)[0].sum(), [given[0], *given[4:]]))
+    for actual, right in zip(*found, strict=True):
+        assert torch.equal(actual.isnan(), right.isnan())
+        assert torch.allclose(actual.nan_to_num(), right.nan_to_num(), atol=1e-5)
+
+
 # --- what they leave to PyTorch ---
 
 
@@ -252,11 +266,27 @@ def test_function_transforms(kind: Kind) -> None:
 
 
 @every_kind
+def test_autocast(kind: Kind) -> None:
+    tensors = kind.inputs(8, 7, 3, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = kind.run(tensors)[0]
+    assert torch.allclose(y.double(), kind.exact([t.double() for t in tensors])[0], atol=0.05)
+
+
+@every_kind
+def test_an_empty_batch(kind: Kind) -> None:
+    x, *rest = kind.inputs(8, 7, 3, 2)[:4]
+    y, (last, *_) = kind.layer(x[:0], *rest, **dict(kind.constants))
+    assert (y.shape, last.shape) == ((0, 8, 7), (0, 7))
+
+
+@every_kind
 def test_wrong_arguments(kind: Kind) -> None:
     x, w_ih, w_hh, bias, *state = kind.inputs(5, 4, 3, 2)
     constants = dict(kind.constants)
-    for arguments, message in [((x[0], w_ih, w_hh, bias), r"x: expected \(B, T, I\)"), ((x, w_ih[1:], w_hh, bias), "expected shape"),
-                               ((x, w_ih, w_hh[:, 1:], bias), "expected shape"), ((x, w_ih, w_hh, bias[1:]), "expected shape"),
+    for arguments, message in [((x[0], w_ih, w_hh, bias), r"x: expected \(B, T, I\)"), ((x[:, :0], w_ih, w_hh, bias), "x: expected"),
+                               ((x, w_ih[:, 1:], w_hh, bias), "w_ih: expected shape"), ((x, w_ih, w_hh[1:], bias), "w_hh: expected shape"),
+                               ((x, w_ih, w_hh, bias[1:]), "(bias|offset): expected shape"),
                                ((x, w_ih, w_hh, bias, tuple(part[:2] for part in state)), r"[yh]0: expected shape \(3, 4\)")]:
         with pytest.raises(ValueError, match=message):
             kind.layer(*arguments, **constants)

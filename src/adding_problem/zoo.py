@@ -97,7 +97,6 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
-        fast={"train.learning_rate": 5e-3},
     ),
     "cornn": Family(
         home="cornn:AddingCoRNN",

@@ -59,11 +59,11 @@ struct Layer {
         dy(random_floats(B * T * H)), dhn(random_floats(B * H)), dcn(random_floats(B * H)) {}
 
   struct Results {
-    Doubles y, dx, dh0, dc0, dw_ih, dw_hh, dbias;
+    Doubles y, cn, dx, dh0, dc0, dw_ih, dw_hh, dbias;
   };
 
   Results reference() const {
-    Results r{Doubles(B * T * H), Doubles(B * T * I), Doubles(B * H), Doubles(two_states ? B * H : 0),
+    Results r{Doubles(B * T * H), Doubles(two_states ? B * H : 0), Doubles(B * T * I), Doubles(B * H), Doubles(two_states ? B * H : 0),
               Doubles(rows * I), Doubles(h_rows * H), Doubles(gates)};
     for (int64_t b = 0; b < B; ++b) switch (kind) {
       case kLstm: lstm(b, r); break;
@@ -143,7 +143,7 @@ struct Layer {
       }
     };
     walk(b, r, step, back);
-    for (int64_t u = 0; u < H; ++u) r.dc0[b * H + u] = dc[u];
+    for (int64_t u = 0; u < H; ++u) r.cn[b * H + u] = cells[T][u], r.dc0[b * H + u] = dc[u];
   }
 
   // Without the stabiliser, which does not change h: in float64 sums of a few steps need none.
@@ -234,7 +234,8 @@ struct Layer {
       retreat(t, states[t], states[t + 1], d, before);
       d = before;
     }
-    for (int64_t u = 0; u < H; ++u) r.dh0[b * H + u] = d.h[u], r.dc0[b * H + u] = d.c[u];
+    for (int64_t u = 0; u < H; ++u)
+      r.cn[b * H + u] = states[T].c[u], r.dh0[b * H + u] = d.h[u], r.dc0[b * H + u] = d.c[u];
   }
 
   void lem(int64_t b, Results& r) const {
@@ -315,6 +316,10 @@ struct Layer {
     // What is small may be the difference of larger numbers.
     const double floor = kind == kLstm ? 1e-8 : 1e-7;
     expect_close("y", y, right.y, floor);
+    Doubles last(B * H);
+    for (int64_t b = 0; b < B; ++b) std::copy_n(right.y.begin() + (b * T + T - 1) * H, H, last.begin() + b * H);
+    expect_close("hn", hn, last, floor);
+    expect_close("cn", cn, right.cn, floor);
     expect_close("dx", dx, right.dx, floor);
     expect_close("dh0", dh0, right.dh0, floor);
     expect_close("dc0", dc0, right.dc0, floor);

@@ -32,8 +32,8 @@ def recurrence_of(backend: str, kernel: str, plain: Recurrence) -> Recurrence:
     return functools.partial(_last_output_of, getattr(importlib.import_module("adding_problem_native"), kernel))
 
 
-def _last_output_of(layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *weights: Tensor, **constants: float) -> Tensor:
-    return layer(*weights, **constants, outputs=False)[1][0]
+def _last_output_of(layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *tensors: Tensor, **constants: float) -> Tensor:
+    return layer(*tensors, **constants, outputs=False)[1][0]
 
 
 def last_output(layer: nn.RNNBase, x: Tensor) -> Tensor:

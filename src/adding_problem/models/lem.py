@@ -58,7 +58,6 @@ def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: flo
     for drive_t in nn.functional.linear(x, w_ih, bias).unbind(1):
         drive, last_drive = drive_t[:, : 3 * hidden], drive_t[:, 3 * hidden :]
         step_z, step_y, candidate = torch.addmm(drive, y, recurrent).chunk(3, dim=1)
-        a, b = dt * step_z.sigmoid(), dt * step_y.sigmoid()
-        z = torch.lerp(z, candidate.tanh(), a)
-        y = torch.lerp(y, torch.addmm(last_drive, z, transform).tanh(), b)
+        z = z + dt * step_z.sigmoid() * (candidate.tanh() - z)
+        y = y + dt * step_y.sigmoid() * (torch.addmm(last_drive, z, transform).tanh() - y)
     return y

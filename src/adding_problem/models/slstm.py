@@ -15,12 +15,16 @@ Parameters: 4 H (2 + H / heads + 1) + H + 1.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
-from adding_problem.models.layers import recurrence_of
+from adding_problem.models.layers import Recurrence, recurrence_of
 
 __all__ = ["AddingSLSTM"]
+
+_MOST_AMONG_ZEROS = 4  # heads
 
 
 class AddingSLSTM(nn.Module):
@@ -43,7 +47,10 @@ class AddingSLSTM(nn.Module):
         self.input = nn.Linear(2, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
-        self._last_output = recurrence_of(backend, "slstm", _last_output)
+        # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
+        self._last_output: Recurrence = _last_output
+        if backend == "native" and heads <= _MOST_AMONG_ZEROS:
+            self._last_output = functools.partial(_of_all_heads, recurrence_of(backend, "slstm", _last_output))
         limit = (hidden // heads) ** -0.5
         nn.init.uniform_(self.recurrent, -limit, limit)
         with torch.no_grad():
@@ -52,26 +59,30 @@ class AddingSLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        w_ih, bias = (self._gate_by_gate(rows) for rows in (self.input.weight, self.input.bias))
-        blocks = self.recurrent.transpose(1, 2).chunk(4, dim=1)  # of each gate: (heads, H / heads, H / heads)
-        w_hh = torch.cat([torch.block_diag(*block) for block in blocks])  # type: ignore[no-untyped-call]
-        return self.readout(self._last_output(x, w_ih, w_hh, bias))  # type: ignore[no-any-return]
-
-    def _gate_by_gate(self, rows: Tensor) -> Tensor:
-        """Rows of the heads one after the other -> of the gates one after the other."""
-        return rows.view(self.heads, 4, self.hidden // self.heads, -1).transpose(0, 1).reshape(rows.shape)
+        return self.readout(self._last_output(x, self.input.weight, self.input.bias, self.recurrent))  # type: ignore[no-any-return]
 
 
-def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
-    """h_T, (B, H), of weights (4 H, I) and (4 H, H), for i, f, o and z."""
-    h = c = n = x.new_zeros(len(x), w_hh.shape[1])
+def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Tensor:
+    """h_T, (B, H), of weights (4 H, I), (4 H) and (heads, H / heads, 4 H / heads), each head's four gates together."""
+    heads, width, _ = recurrent.shape
+    h = c = n = x.new_zeros(heads, len(x), width)
     m = torch.full_like(h, -torch.inf)
-    for drive in nn.functional.linear(x, w_ih, bias).unbind(1):
-        i, f, o, z = torch.addmm(drive, h, w_hh.T).chunk(4, dim=1)
+    drives = nn.functional.linear(x, w_ih, bias).view(len(x), x.shape[1], heads, -1)
+    for drive in drives.permute(1, 2, 0, 3).unbind(0):
+        i, f, o, z = torch.baddbmm(drive, h, recurrent).chunk(4, dim=-1)
         kept = nn.functional.logsigmoid(f) + m
         m = torch.maximum(kept, i)
         f, i = (kept - m).exp(), (i - m).exp()
         c = torch.addcmul(i * z.tanh(), f, c)
         n = torch.addcmul(i, f, n)
         h = o.sigmoid() * c / n
-    return h
+    return h.transpose(0, 1).flatten(1)
+
+
+def _of_all_heads(layer: Recurrence, x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Tensor:
+    """As `_last_output`, of a layer that knows no heads: its gates one after the other, the heads' blocks among zeros."""
+    heads, width, _ = recurrent.shape
+    w_ih, bias = (rows.view(heads, 4, width, -1).transpose(0, 1).reshape(rows.shape) for rows in (w_ih, bias))
+    blocks = recurrent.transpose(1, 2).chunk(4, dim=1)  # of each gate: (heads, H / heads, H / heads)
+    w_hh = torch.cat([torch.block_diag(*block) for block in blocks])  # type: ignore[no-untyped-call]
+    return layer(x, w_ih, w_hh, bias)
