@@ -39,6 +39,10 @@ struct Source {
   bool now;               // the state of this step, not that of the one before
 };
 
+// The row of a cell's state that begins at minus infinity, where one does not begin at zero.
+template <class Cell>
+constexpr int kLowest = -1;
+
 //   i, f, o = sigmoid(z), g = tanh(z);  c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)        gate order i, f, g, o
 struct Lstm {
   enum { kInput, kForget, kCandidate, kOutput, kCell, kHidden, kRows };
@@ -244,3 +248,6 @@ struct Slstm {
     dc.set(1, dnu * f);
   }
 };
+
+template <>
+constexpr int kLowest<Slstm> = Slstm::kStabiliser;

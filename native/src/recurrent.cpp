@@ -15,7 +15,6 @@
 #include <exception>
 #include <iterator>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "cells.h"
@@ -183,10 +182,9 @@ struct Block {
 
   void start(float* state) const {
     std::fill_n(state, size * n.record, 0.0f);
-    if constexpr (std::is_same_v<Cell, Slstm>)
-      for (int64_t s = 0; s < size; ++s)
-        std::fill_n(state + s * n.record + Cell::kStabiliser * n.Hp, n.Hp, -std::numeric_limits<float>::infinity());
     for (int64_t s = 0; s < size; ++s) {
+      if constexpr (kLowest<Cell> >= 0)
+        std::fill_n(state + s * n.record + kLowest<Cell> * n.Hp, n.Hp, -std::numeric_limits<float>::infinity());
       if (call.h0) std::copy_n(call.h0 + (first + s) * n.H, n.H, state + s * n.record + Cell::kHidden * n.Hp);
       if (call.c0) std::copy_n(call.c0 + (first + s) * n.H, n.H, state + s * n.record + n.state);
     }

@@ -5,31 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from adding_problem_native import GRU, LSTM, RNN, available_isas, lstm
+from adding_problem_native import GRU, LSTM, RNN, lstm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 TOLERANCE = 2e-6  # relative, in the 2-norm; float32 torch itself comes to 2e-6
-
-
-@pytest.fixture(autouse=True)
-def seeded_and_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # PyTorch's own threads meet at every step, which takes long where a core is busy
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(params=available_isas())
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("ADDING_PROBLEM_NATIVE_ISA", request.param)
-    return str(request.param)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
