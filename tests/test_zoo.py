@@ -147,15 +147,17 @@ def test_families_learn(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 101])
 @pytest.mark.parametrize("relu", [False, True])
-def test_scans_equal_the_loop(backend: str, length: int, relu: bool) -> None:
+@pytest.mark.parametrize("constant", [False, True])
+def test_scans_equal_the_loop(backend: str, length: int, relu: bool, constant: bool) -> None:
     if backend == "native":
         pytest.importorskip("adding_problem_native")
     generator = torch.Generator().manual_seed(0)
-    a, b = ((torch.rand(3, length, 5, generator=generator) - least).requires_grad_() for least in (0.0, 0.3))
+    shapes = {0.0: (5,) if constant else (3, length, 5), 0.3: (3, length, 5)}
+    a, b = ((torch.rand(shape, generator=generator) - least).requires_grad_() for least, shape in shapes.items())
     h = torch.zeros(3, 5)
     steps = []
     for t in range(length):
-        h = a[:, t] * h + b[:, t]
+        h = (a if constant else a[:, t]) * h + b[:, t]
         h = h.clamp(min=0) if relu else h
         steps.append(h)
     expected = torch.stack(steps, dim=1)

@@ -36,7 +36,7 @@ class ScanCall(ctypes.Structure):
     """Mirror of `struct ScanCall` in src/kernels.h."""
 
     _fields_ = [
-        ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N), ("relu", _N),
+        ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N), ("relu", _N), ("constant", _N),
         ("a", _P), ("b", _P), ("h0", _P), ("h", _P), ("dh", _P), ("da", _P), ("db", _P), ("dh0", _P),
     ]
 

@@ -19,7 +19,8 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     Float32 on the CPU runs on the native kernels, everything else on `linear_scan_reference`.
 
     Args:
-        a, b: (B, T, H), all sizes at least 1.
+        a: (B, T, H), or (H,) where it is the same at every step, which is faster.
+        b: (B, T, H), all sizes at least 1.
         h0: (B, H); None is zero.
 
     Returns:
@@ -57,9 +58,9 @@ def _scan(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
 
 def _reference(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
     _check(a, b, h0)
-    h = torch.zeros_like(a[:, 0]) if h0 is None else h0
+    h = torch.zeros_like(b[:, 0]) if h0 is None else h0
     steps = []
-    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+    for a_t, b_t in zip(a.expand_as(b).unbind(1), b.unbind(1), strict=True):
         h = a_t * h + b_t
         h = h.relu() if relu else h
         steps.append(h)
@@ -71,7 +72,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
-        h = torch.empty_like(a)
+        h = torch.empty_like(b)
         check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h, relu))))
         ctx.save_for_backward(a, b, h0, h)
         ctx.relu = relu
@@ -87,31 +88,32 @@ class _Scan(torch.autograd.Function):
             found = iter(torch.autograd.grad(_reference(a, b, h0, relu=ctx.relu), inputs, dh, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         dh = dh.contiguous()
-        da, db = torch.empty_like(a), torch.empty_like(a)
+        constant = a.dim() == 1
+        da, db = b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a), torch.empty_like(b)
         dh0 = torch.empty_like(h0) if ctx.needs_input_grad[2] else None
         call = _describe(a, b, h0, h, ctx.relu)
         call.dh, call.da, call.db = dh.data_ptr(), da.data_ptr(), db.data_ptr()
         call.dh0 = None if dh0 is None else dh0.data_ptr()
         check(library().scan_backward(ctypes.byref(call)))
-        return da, db, dh0, None
+        return da.sum(0) if constant else da, db, dh0, None
 
 
 def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool) -> ScanCall:
-    batch, steps, features = a.shape
+    batch, steps, features = b.shape
     return ScanCall(
-        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), relu=relu, a=a.data_ptr(),
-        b=b.data_ptr(), h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
+        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), relu=relu,
+        constant=a.dim() == 1, a=a.data_ptr(), b=b.data_ptr(), h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
     )
 
 
 def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
-    if a.dim() != 3 or a.numel() == 0:
-        raise ValueError(f"a: expected (B, T, H) with every size at least 1, found {tuple(a.shape)}")
-    expected = {"b": (b, tuple(a.shape))}
+    if b.dim() != 3 or b.numel() == 0:
+        raise ValueError(f"b: expected (B, T, H) with every size at least 1, found {tuple(b.shape)}")
+    expected = {"a": (a, tuple(b.shape) if a.dim() != 1 else (b.shape[2],))}
     if h0 is not None:
-        expected["h0"] = (h0, (a.shape[0], a.shape[2]))
+        expected["h0"] = (h0, (b.shape[0], b.shape[2]))
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {tuple(tensor.shape)}")
-        if tensor.dtype != a.dtype or tensor.device != a.device:
-            raise ValueError(f"{name}: expected {a.dtype} on {a.device} like a, found {tensor.dtype} on {tensor.device}")
+        if tensor.dtype != b.dtype or tensor.device != b.device:
+            raise ValueError(f"{name}: expected {b.dtype} on {b.device} like b, found {tensor.dtype} on {tensor.device}")

@@ -45,12 +45,13 @@ EXPORT int layer_backward(const LayerCall* call);
 // The recurrence h_t = f(a_t h_{t-1} + b_t), f the identity or max(0, .). All arrays are float32 and contiguous.
 struct ScanCall {
   int64_t batch, steps, features, threads, relu;
+  int64_t constant;    // a is (H), the same at every step of every sequence
   const float *a, *b;  // (B, T, H)
   const float *h0;     // (B, H); null is zero
   float *h;            // (B, T, H)
   // backward only
   const float *dh;     // (B, T, H)
-  float *da, *db;      // (B, T, H)
+  float *da, *db;      // (B, T, H); da of a constant a is (B, H), and is added to
   float *dh0;          // (B, H); null: not wanted
 };
 

@@ -28,9 +28,9 @@ def scans(request: pytest.FixtureRequest) -> tuple[Scan, Scan]:
     return SCANS[request.param]
 
 
-def case(batch: int, steps: int, features: int, *, state: bool) -> list[Tensor]:
+def case(batch: int, steps: int, features: int, *, state: bool, constant: bool = False) -> list[Tensor]:
     torch.manual_seed(0)
-    tensors = [torch.rand(batch, steps, features) * 1.2 - 0.2, torch.randn(batch, steps, features)]
+    tensors = [torch.rand((features,) if constant else (batch, steps, features)) * 1.2 - 0.2, torch.randn(batch, steps, features)]
     return [*tensors, torch.randn(batch, features)] if state else tensors
 
 
@@ -41,10 +41,15 @@ def gradients(scan: Any, tensors: list[Tensor], weight: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 50, 64), (5, 300, 67), (33, 20, 130), (2, 1000, 16)], ids=str)
-def test_values_and_gradients_against_float64(sizes: tuple[int, int, int], state: bool, scans: tuple[Scan, Scan], isa: str) -> None:
+def test_values_and_gradients_against_float64(
+    sizes: tuple[int, int, int], constant: bool, state: bool, scans: tuple[Scan, Scan], isa: str,
+) -> None:
     scan, reference = scans
-    tensors = case(*sizes, state=state)
+    tensors = case(*sizes, state=state, constant=constant)
+    if constant:
+        tensors[0].clamp_(max=0.999)  # else 1000 steps outgrow float32
     weight = torch.randn(sizes)
     actual = gradients(scan, tensors, weight)
     expected = gradients(reference, [t.double() for t in tensors], weight.double())
@@ -52,8 +57,9 @@ def test_values_and_gradients_against_float64(sizes: tuple[int, int, int], state
         assert (ours - right).norm() <= 2e-6 * right.norm()
 
 
-def test_the_reference_by_finite_differences(scans: tuple[Scan, Scan]) -> None:
-    tensors = [t.double().requires_grad_() for t in case(2, 6, 3, state=True)]
+@pytest.mark.parametrize("constant", [True, False])
+def test_the_reference_by_finite_differences(constant: bool, scans: tuple[Scan, Scan]) -> None:
+    tensors = [t.double().requires_grad_() for t in case(2, 6, 3, state=True, constant=constant)]
     assert torch.autograd.gradcheck(scans[1], tensors)
 
 
@@ -94,6 +100,7 @@ def test_nan_and_infinity(bad: float, scans: tuple[Scan, Scan]) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "h0"),
     [(torch.rand(2, 3), torch.rand(2, 3), None), (torch.rand(2, 3, 4), torch.rand(2, 3, 5), None),
+     (torch.rand(3), torch.rand(2, 3, 4), None), (torch.rand(3, 4), torch.rand(2, 3, 4), None),
      (torch.rand(2, 3, 4), torch.rand(2, 3, 4), torch.rand(3, 4)), (torch.rand(0, 3, 4), torch.rand(0, 3, 4), None),
      (torch.rand(2, 3, 4), torch.rand(2, 3, 4).double(), None)],
 )
@@ -115,7 +122,8 @@ def penalty(scan: Scan, made: Callable[..., list[Tensor]], *leaves: Tensor) -> l
     lambda a, b: [a.mT.contiguous().mT, b],
     lambda a, b: [gate := a.sigmoid(), (1 - gate) * b],
     lambda a, b: [a, a, b[:, 0]],
-], ids=["plain", "expanded", "transposed", "one of the other", "the same"])
+    lambda a, b: [a[0, 0], b, b[:, 0]],
+], ids=["plain", "expanded", "transposed", "one of the other", "the same", "constant"])
 def test_second_derivatives(made: Callable[..., list[Tensor]], scans: tuple[Scan, Scan]) -> None:
     scan, reference = scans
     leaves = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
@@ -128,3 +136,5 @@ def test_transforms() -> None:
     stacked = torch.rand(4, 2, 6, 3)
     torch.testing.assert_close(torch.func.vmap(linear_scan)(stacked, stacked),
                                torch.stack([linear_scan(one, one) for one in stacked]))
+    constant = torch.rand(4, 3)
+    torch.testing.assert_close(torch.func.vmap(linear_scan)(constant, stacked), torch.stack(list(map(linear_scan, constant, stacked))))

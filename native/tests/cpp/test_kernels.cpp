@@ -329,25 +329,26 @@ struct Layer {
   }
 };
 
-static void check_scan(int64_t B, int64_t T, int64_t H, bool relu) {
-  const Floats a = random_floats(B * T * H), b = random_floats(B * T * H), h0 = random_floats(B * H),
+static void check_scan(int64_t B, int64_t T, int64_t H, bool relu, bool constant) {
+  const Floats a = random_floats(constant ? H : B * T * H), b = random_floats(B * T * H), h0 = random_floats(B * H),
                dh = random_floats(B * T * H);
-  Floats h(B * T * H), da(B * T * H), db(B * T * H), dh0(B * H);
-  const ScanCall call{B, T, H, 2, relu, a.data(), b.data(), h0.data(), h.data(), dh.data(), da.data(), db.data(), dh0.data()};
+  Floats h(B * T * H), da(constant ? B * H : B * T * H), db(B * T * H), dh0(B * H);
+  const ScanCall call{B, T, H, 2, relu, constant, a.data(), b.data(), h0.data(), h.data(), dh.data(), da.data(), db.data(), dh0.data()};
   scan_forward(&call);
   scan_backward(&call);
-  Doubles right_h(B * T * H), right_da(B * T * H), right_db(B * T * H), right_dh0(B * H);
+  Doubles right_h(B * T * H), right_da(da.size()), right_db(B * T * H), right_dh0(B * H);
+  const auto a_at = [&](int64_t at) { return a[constant ? at % H : at]; };
   for (int64_t s = 0; s < B * H; ++s) {
     const int64_t base = s / H * T * H + s % H;
     for (int64_t t = 0; t < T; ++t) {
-      const double z = a[base + t * H] * (t ? right_h[base + (t - 1) * H] : h0[s]) + b[base + t * H];
+      const double z = a_at(base + t * H) * (t ? right_h[base + (t - 1) * H] : h0[s]) + b[base + t * H];
       right_h[base + t * H] = relu && z < 0 ? 0 : z;
     }
     double carry = 0;
     for (int64_t t = T - 1; t >= 0; --t) {
       right_db[base + t * H] = relu && right_h[base + t * H] == 0 ? 0 : dh[base + t * H] + carry;
-      right_da[base + t * H] = right_db[base + t * H] * (t ? right_h[base + (t - 1) * H] : h0[s]);
-      carry = a[base + t * H] * right_db[base + t * H];
+      right_da[constant ? s : base + t * H] += right_db[base + t * H] * (t ? right_h[base + (t - 1) * H] : h0[s]);
+      carry = a_at(base + t * H) * right_db[base + t * H];
     }
     right_dh0[s] = carry;
   }
@@ -366,7 +367,8 @@ int main() {
     for (int64_t segment : {s[1], int64_t{1}, int64_t{3}})
       for (int64_t threads : {1, 2, 3})
         for (CellKind kind : {kLstm, kGru, kTanh, kRelu, kModrelu, kSlstm, kLem, kCornn}) Layer(kind, s[0], s[1], s[2], s[3]).check(segment, threads), ++cases;
-    for (bool relu : {false, true}) check_scan(s[0], s[1], s[3] * 3, relu), ++cases;
+    for (bool relu : {false, true})
+      for (bool constant : {false, true}) check_scan(s[0], s[1], s[3] * 3, relu, constant), ++cases;
   }
   std::printf("%d passed, 0 failed\n", cases);
 }

@@ -52,6 +52,5 @@ class AddingIndRNN(nn.Module):
         for linear, u in zip(self.inputs, self.recurrent, strict=True):
             # The clamp passes gradients on as if it were not there: u can come back from beyond the bound.
             bounded = u + (u.clamp(-bound, bound) - u).detach()
-            drive = linear(x)
-            x = self._scan(bounded.expand_as(drive), drive)
+            x = self._scan(bounded, linear(x))
         return self.readout(x[:, -1])  # type: ignore[no-any-return]

@@ -4,11 +4,11 @@
     y_t = Re(C s_t) + D * x_t
 
 A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
-them: of the last block only that step is computed, once the states are. |lambda| is drawn evenly over the ring from r_min to
-r_max, the phase from 0 to max_phase, as in the paper's section 3; gamma is a parameter that begins at sqrt(1 - |lambda|^2).
+them: of the last block only that step is computed. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from
+0 to max_phase, as in the paper's section 3; gamma is a parameter that begins at sqrt(1 - |lambda|^2).
 
 With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
-for real numbers serves for both parts of g.
+for real numbers serves for both parts of g. The last state alone, s_T = gamma B (lambda^(T-1) x_1 + ... + x_T), needs none.
 
 Parameters of a block with H inputs and N states: 3 N + 4 N H + H + 2 H (H + 1) + 2 H; with the rest 3 H + H + 1.
 """
@@ -56,27 +56,40 @@ class LRU(nn.Module):
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on."""
-        drive = nn.functional.linear(x, self.input) * self.gamma.exp().repeat(2)
-        fine = runtime.finest_float(x.device)  # at a million steps float32 leaves phases too few digits
-        steps = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=fine)
-        phase = torch.outer(steps, self.theta.to(fine).exp()).remainder(2 * math.pi).to(x.dtype)
-        cos, sin = phase.cos(), phase.sin()
-        turned = _turn(drive, cos, -sin)
-        magnitude = torch.exp(-self.nu.exp()).repeat(2).expand_as(turned)
-        state = _turn(self._scan(magnitude, turned)[:, begin:], cos[begin:], sin[begin:])
-        return _real_product(state, self.output) + self.skip * x[:, begin:]
+        matrix = torch.complex(*self.input.chunk(2)) * self.gamma.exp()[:, None]
+        state = self._last_state(x, matrix) if begin == -1 else self._states(x, matrix)[:, begin:]
+        real, imaginary = self.output.chunk(2, dim=1)
+        return nn.functional.linear(_as_real(state), _as_real(torch.complex(real, -imaginary))) + self.skip * x[:, begin:]
+
+    def _states(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """s_1, ..., s_T, (B, T, N), complex."""
+        turn = self._turn(torch.arange(1, x.shape[1] + 1, device=x.device))
+        drive = _as_complex(nn.functional.linear(x, _as_real(matrix.T).T))
+        magnitude = torch.exp(-self.nu.exp()).repeat_interleave(2)
+        return _as_complex(self._scan(magnitude, _as_real(drive * turn.conj()))) * turn
+
+    def _last_state(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """s_T, (B, 1, N), complex."""
+        ago = torch.arange(x.shape[1] - 1, -1, -1, device=x.device)
+        weights = torch.exp(-self.nu.exp() * ago[:, None]) * self._turn(ago)
+        weighted = _as_complex(x.mT @ _as_real(weights))  # (B, H, N)
+        return (weighted * matrix.T).sum(1, keepdim=True)
+
+    def _turn(self, steps: Tensor) -> Tensor:
+        """exp(i t arg lambda) for every one of the steps t, (T, N), complex."""
+        fine = runtime.finest_float(steps.device)  # at a million steps float32 leaves phases too few digits
+        phase = torch.outer(steps.to(fine), self.theta.to(fine).exp()).remainder(2 * math.pi).to(self.theta.dtype)
+        return torch.complex(phase.cos(), phase.sin())
 
 
-def _turn(z: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Complex numbers, their real parts beside their imaginary ones, turned by an angle."""
-    real, imaginary = z.chunk(2, dim=-1)
-    return torch.cat([real * cos - imaginary * sin, real * sin + imaginary * cos], dim=-1)
+def _as_real(z: Tensor) -> Tensor:
+    """(..., N) complex -> (..., 2 N): every number's real part before its imaginary part."""
+    return torch.view_as_real(z.resolve_conj()).flatten(-2)
 
 
-def _real_product(z: Tensor, matrix: Tensor) -> Tensor:
-    """Re(C z)."""
-    real, imaginary = matrix.chunk(2, dim=1)
-    return nn.functional.linear(z, torch.cat([real, -imaginary], dim=1))
+def _as_complex(x: Tensor) -> Tensor:
+    """The inverse of `_as_real`."""
+    return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
 
 
 class _Block(nn.Module):

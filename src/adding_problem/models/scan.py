@@ -17,7 +17,7 @@ from torch import Tensor
 __all__ = ["Scan", "chunked_scan", "relu_scan_of", "scan_of", "stepwise_relu_scan"]
 
 Scan = Callable[[Tensor, Tensor], Tensor]
-"""(a, b) -> h, all (B, T, H); h_0 is zero."""
+"""(a, b) -> h, all (B, T, H), or a of (H,) where it is the same at every step; h_0 is zero."""
 
 
 def scan_of(backend: str) -> Scan:
@@ -47,11 +47,11 @@ def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
     Within a chunk that begins from h the state is local_t + product_t * h, with local_t from zero and product_t the product of
     the chunk's a up to t. Nothing is divided, so that a of any size, zero too, keeps its accuracy.
     """
-    batch, length, width = a.shape
+    batch, length, width = b.shape
     size = max(1, math.isqrt(length))
     chunks = math.ceil(length / size)
     padding = (0, 0, 0, chunks * size - length)
-    a, b = (torch.nn.functional.pad(tensor, padding).view(batch, chunks, size, width) for tensor in (a, b))
+    a, b = (torch.nn.functional.pad(tensor, padding).view(batch, chunks, size, width) for tensor in (a.expand_as(b), b))
     local, product = [b[:, :, 0]], [a[:, :, 0]]
     for step in range(1, size):
         local.append(torch.addcmul(b[:, :, step], a[:, :, step], local[-1]))
@@ -70,7 +70,7 @@ def stepwise_relu_scan(a: Tensor, b: Tensor) -> Tensor:
     """The recurrence with max(0, .) in plain torch, step by step."""
     h = torch.zeros_like(b[:, 0])
     steps = []
-    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+    for a_t, b_t in zip(a.expand_as(b).unbind(1), b.unbind(1), strict=True):
         h = torch.addcmul(b_t, a_t, h).relu()
         steps.append(h)
     return torch.stack(steps, dim=1)
