@@ -1,7 +1,8 @@
 """The league: how far does every model of the zoo remember, under the same budgets for all?
 
-    python benchmarks/league.py --minutes 5 --seeds 3 --workers 2 --out docs/league     all of it, resumable
-    python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out league
+    python benchmarks/league.py --minutes 5 --seeds 3 --workers 2                       all of it, resumable
+    python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out artifacts/short --keep artifacts/short
+    python benchmarks/league.py --table docs/league.json                                only print and draw these results
 
 A model may carry arguments, as `lstm:init=long,memory=null`. For every one:
 
@@ -15,7 +16,6 @@ A model may carry arguments, as `lstm:init=long,memory=null`. For every one:
 
 `--workers` of these run at the same time, each on `--threads` cores of its own. A second call leaves out what the file holds,
 and must be given the same budgets and threads.
---table FILE prints the results as Markdown and draws the picture.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _median_horizon(entry: dict[str, Any], minutes: float) -> int:
 def _cost(steps: list[int | None]) -> str:
     """The median, an unsolved run counting as more than all."""
     middle = statistics.median_low([math.inf if cost is None else cost for cost in steps])
-    return "-" if middle == math.inf else f"{middle / 1e6:.2g} M"
+    return "-" if middle == math.inf else f"{float(f'{middle / 1e6:.2g}'):g} M"
 
 
 def draw(league: dict[str, Any], path: Path) -> None:
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of every model")
     parser.add_argument("--workers", type=int, default=1, help="models at the same time")
     parser.add_argument("--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders")
-    parser.add_argument("--out", default="league", help="JSON and picture: this name with .json and .png")
+    parser.add_argument("--out", default="artifacts/league", help="JSON and picture: this name with .json and .png")
     parser.add_argument("--table", type=Path, help="only print the results of this JSON as Markdown, and draw them")
     arguments = parser.parse_args()
     if arguments.table:

@@ -1,7 +1,7 @@
 """How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside what?
 
     make peers                                # once: Keras on TensorFlow and on JAX, in an environment of their own
-    python benchmarks/lstm_step.py [--quick] [--out docs/performance]
+    python benchmarks/lstm_step.py [--quick] [--out artifacts/performance]
 
 Every contender runs in a process of its own, because allocator settings and thread pools are per process, and waits
 there for orders: the rounds of all contenders interleave, so that whatever else slows the machine slows all alike. A

@@ -1,9 +1,9 @@
 """How much does it take to solve the adding problem, over many seeds?
 
-    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out docs/time_to_solve/any
-    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 15 --out docs/time_to_solve/precise
+    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out artifacts/time_to_solve/any
+    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 5 --out artifacts/time_to_solve/precise
     python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 --contenders fast-native fast-torch original-native \
-        original-keras --out docs/time_to_solve/original                                              (make peers)
+        original-keras --out artifacts/time_to_solve/original                                         (make peers)
     python benchmarks/time_to_solve.py --table docs/time_to_solve/any.json
 
 Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `seed`, 30,000 training and

@@ -19,7 +19,7 @@ GROUPS = {
     "Runs": ["config.load", "config.RunConfig", "train.run", "validate.run"],
     "Models": ["models.build_model", "validate.load_model"],
     "Errors": ["errors.AddingProblemError", "errors.ConfigError", "errors.RunFolderError", "errors.BackendError",
-               "errors.ModelError", "errors.InteropError"],
+               "errors.ModelError", "errors.InteropError", "errors.StorageError", "errors.Interrupted"],
 }
 STYLE = griffe2md.ConfigDict(
     heading_level=3, show_root_full_path=False, show_signature_annotations=False, summary=False, members=False,

@@ -15,7 +15,8 @@ import adding_problem
 from adding_problem import config, models, task, train, validate
 from tests.conftest import REPOSITORY
 
-WITHOUT_EXAMPLE = {"AddingProblemError", "BackendError", "ConfigError", "InteropError", "ModelError", "RunFolderError"}
+WITHOUT_EXAMPLE = {"AddingProblemError", "BackendError", "ConfigError", "InteropError", "Interrupted", "ModelError", "RunFolderError",
+                   "StorageError"}
 
 
 def test_the_examples_in_the_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

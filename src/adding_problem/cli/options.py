@@ -252,7 +252,8 @@ COMMANDS = {
     "horizon": Command(
         "find the longest T that a model solves",
         "Find the longest T that a model learns to solve within a budget of training time, climbing from length to length. "
-        "A second call goes on where the first one ended. The recipe is fast unless given.", _horizon, runs.horizon),
+        "A second call goes on where the first one ended. Without --recipe and --config the recipe is fast; the defaults below are those of the "
+        "recipe seed.", _horizon, runs.horizon),
     "sweep": Command(
         "many runs: a grid, on this machine or on a Ray cluster",
         "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of its section runs:, "
