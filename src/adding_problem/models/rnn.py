@@ -27,10 +27,12 @@ class AddingRNN(nn.Module):
         backend: `torch` or `native`, see `layers`.
     """
 
+    _nonlinearity = "tanh"
+
     def __init__(self, hidden: int, *, backend: str) -> None:
         super().__init__()
         self.hidden, self.backend = hidden, backend
-        self.rnn = layer_class(nn.RNN, backend)(2, hidden, batch_first=True)
+        self.rnn = layer_class(nn.RNN, backend)(2, hidden, nonlinearity=self._nonlinearity, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,26 +40,16 @@ class AddingRNN(nn.Module):
         return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]
 
 
-class AddingIRNN(nn.Module):
-    """`torch.nn.RNN` with ReLU and identity recurrent weights, and a linear readout of its last output.
+class AddingIRNN(AddingRNN):
+    """The same with ReLU and identity recurrent weights."""
 
-    Args:
-        hidden: number of units H.
-        backend: `torch` or `native`, see `layers`.
-    """
+    _nonlinearity = "relu"
 
     def __init__(self, hidden: int, *, backend: str) -> None:
-        super().__init__()
-        self.hidden, self.backend = hidden, backend
-        self.rnn = layer_class(nn.RNN, backend)(2, hidden, nonlinearity="relu", batch_first=True)
-        self.readout = nn.Linear(hidden, 1)
+        super().__init__(hidden, backend=backend)
         kernel, recurrent, *biases = self.rnn.parameters()
         nn.init.eye_(recurrent)
         for weight in (kernel, self.readout.weight):
             nn.init.normal_(weight, std=_IRNN_INPUT_SCALE)
         for bias in (*biases, self.readout.bias):
             nn.init.zeros_(bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
-        return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]
