@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -244,6 +245,17 @@ def test_how_to_go_on_after_an_interruption(
     done = command(*words)
     assert done.returncode == 130
     assert hint in done.stderr
+
+
+def test_a_reader_that_has_ended() -> None:
+    """As in `adding-problem train --print_config | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "adding_problem", "train", "--print_config"], stdout=writing, stderr=subprocess.PIPE, check=False, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_help_is_short_and_in_words(command: Command) -> None:

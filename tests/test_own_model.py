@@ -6,7 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-from adding_problem import cli, config, models, rehearsal, train, validate
+from adding_problem import cli, config, groups, models, rehearsal, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelConfig, RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.report import runs as report_runs
+from adding_problem.sweep import driver, plan
+from adding_problem.sweep.local import LocalEngine
 from adding_problem.task import sample_batch
 from tests.conftest import REPOSITORY, Command
 
@@ -60,6 +65,15 @@ class Convolution(nn.Module):
 class Dropout(Last):
     def forward(self, x):
         return nn.functional.dropout(super().forward(x), 0.2, self.training)
+
+class Limited(nn.Module):
+    """The answer itself, up to 50 steps."""
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+    def forward(self, x):
+        assert x.shape[1] <= 50
+        return self.scale * x.prod(2).sum(1, keepdim=True)
 
 def lazy():
     return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(3))
@@ -267,7 +281,7 @@ def test_a_keras_model(tmp_path: Path, command: Command) -> None:
 
 
 @pytest.mark.parametrize(("name", "found"), [
-    ("nowhere.py:Model", "there is no file nowhere.py"), ("no_such_package.Model", "No module named"), ("json.Model", "'Model'"),
+    ("nowhere.py:Model", "there is no file nowhere.py.\n  remedy: check the path; it begins from"), ("no_such_package.Model", "No module named"), ("json.Model", "'Model'"),
     ("mine.py", "write mine.py:Class")])
 def test_models_that_are_not_there(name: str, found: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.name") as caught:
@@ -284,6 +298,36 @@ def test_code_that_changed_after_the_run_is_noticed(file: Path, tmp_path: Path, 
     file.write_text(file.read_text() + "\n")
     assert train.run(run) == result
     assert f"the code of {file}:Last has changed since this run" in caplog.text
+    caplog.clear()
+    validate.run(run)
+    assert f"the code of {file}:Last has changed since this run" in caplog.text
+    file.write_text(file.read_text().replace("units=3", "units=5"))
+    with pytest.raises(RunFolderError, match=r"(?s)its weights do not fit .*whose code has changed.*put the code back"):
+        validate.run(run)
+
+
+def test_a_file_that_was_moved_is_named_by_its_new_path(file: Path, tmp_path: Path) -> None:
+    run = run_of(tmp_path, f"{file}:Last")
+    train.run(run)
+    expected = validate.run(run)["mse"]
+    moved = file.rename(tmp_path / "moved.py")
+    assert validate.run(replace(run, model=replace(run.model, name=f"{moved}:Last")))["mse"] == expected
+    with pytest.raises(RunFolderError, match="would be imported and run"):  # another class is not what was trained
+        validate.run(replace(run, model=replace(run.model, name=f"{moved}:Dropout")))
+
+
+def test_runs_of_changed_code_are_not_taken_for_seeds_of_one_method(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [run_of(tmp_path, f"{file}:Last", seed=seed, artifacts=str(tmp_path / f"run{seed}")) for seed in (0, 1, 2)]
+    train.run(runs[0])
+    first = models.source_digest(runs[0].model.name)
+    file.write_text(file.read_text() + "\n")
+    driver.run([plan.PlannedRun(run.artifacts.rpartition("/")[2], {"seed": run.seed}, run) for run in runs], LocalEngine(1), score=False)
+    assert "has changed since finished runs of this sweep" in caplog.text
+    second = models.source_digest(runs[0].model.name)
+    found = {group.method.rpartition("source=")[2]: len(group.seeds) for group in groups.collect([run.artifacts for run in runs])}
+    assert found == {str(first)[:8]: 1, str(second)[:8]: 2}
+    methods = {run.method.rpartition("code ")[2] for run in report_runs.collect([tmp_path]).runs}
+    assert methods == found.keys()
 
 
 # --- runs ---
@@ -387,6 +431,9 @@ def test_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "sequence (units 6) on the adding problem" in out
     assert "a linear readout of its last step was added (7 parameters)" in out
     assert cli.main(["validate", *options]) == 0
+    capsys.readouterr()
+    assert cli.main(["validate", *options, "--model.units", "7"]) == 2
+    assert "model.units: expected 6, with which run was trained, found 7" in capsys.readouterr().err
     assert cli.main(["lengths", "run", "--lengths", "12"]) == 2
     assert "--trust" in capsys.readouterr().err
     assert cli.main(["lengths", "run", "--lengths", "12", "--trust"]) == 0
@@ -394,6 +441,21 @@ def test_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "  units: 6 " in capsys.readouterr().out
     assert cli.main(["train", "--model", "mine.py:sequence", "--model.unit=6"]) == 2
     assert "did you mean 'units'" in capsys.readouterr().err
+
+
+def test_a_limit_on_t_ends_a_climb_and_not_a_table(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(file.parent)
+    train.run(run_of(Path(), "mine.py:Limited", dataset__dt_length=200))
+    assert cli.main(["lengths", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"│ 30 +│ run │ [\d.e+-]+ │ - +│", shown.out)
+    assert "note: run, T = 60: model mine.py:Limited" in shown.err
+    assert cli.main(["horizon", "--model", "mine.py:Limited", "--lengths", "25", "60", "--minutes", "1"]) == 0
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert "the climb ends here: model mine.py:Limited" in shown
+    assert "horizon: T = 25 after" in shown
 
 
 CALLED = "dataset: {t: 12, dt_length: 200}\ntrain: {epochs: 1}\nmodel: {name: subprocess.getoutput, cmd: touch called}\n"

@@ -14,6 +14,7 @@ from tests.test_own_model import file, run_of
 __all__ = ["file"]  # a fixture
 
 BROKEN = '''
+import numpy as np
 import torch
 from torch import nn
 
@@ -90,6 +91,36 @@ class Sparse(Base):
 class ExtraState(Base):
     def get_extra_state(self): return {"calls": 1}
     def set_extra_state(self, state): pass
+class Unregistered(Base):
+    """Its layers are found by nobody: not by the optimizer, nor by state_dict()."""
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(2, 2)]
+    def forward(self, x): return super().forward(self.layers[0](x))
+class Counting(Base):
+    """What training changes is a number in Python."""
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (1 + self.calls)
+class NanBeyond(Base):
+    def forward(self, x): return super().forward(x) * (float("nan") if x.shape[1] > 100 else 1)
+class Frozen(Base):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+class ComplexOutput(Base):
+    def forward(self, x): return super().forward(x) * 1j
+class Turned(Base):
+    def forward(self, x): return self.rnn(x)[0].transpose(0, 1)
+class Normalising(Base):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+    def forward(self, x): return super().forward(x) + self.norm(x[:, -1]).sum(1, keepdim=True)
+class Drawing(Base):
+    def __init__(self, seed):
+        super().__init__()
+        np.random.RandomState(seed)
 def number(): return 3
 def lstm_time_first(): return nn.LSTM(2, 4)
 constant = 5
@@ -109,7 +140,13 @@ MISTAKES = {
     "InPlace": (ModelError, "an input left as it is, found one changed in place"),
     "Blind": (ModelError, "predictions that depend on the input"),
     "BlindDropout": (ModelError, "predictions that depend on the input"),
-    "Limited": (ModelError, r"expected an output for sequences \(2, 120, 2\), found .*line \d+"),
+    "Limited": (ModelError, r"(?s)\(2, 120, 2\) predictions, as for sequences of 60 steps, found .*line \d+.*keep dataset\.t to what it takes"),
+    "Unregistered": (ModelError, r"(?s)given this one's state_dict, found other ones.*nn\.ModuleList"),
+    "Counting": (ModelError, r"(?s)given this one's state_dict, found other ones.*register_buffer"),
+    "NanBeyond": (ModelError, r"\(2, 120, 2\) finite predictions, found NaN or infinity, unlike at shorter lengths"),
+    "Frozen": (ModelError, "parameters to train, found 6 that all have requires_grad=False"),
+    "ComplexOutput": (ModelError, "real numbers, found complex64"),
+    "Turned": (ModelError, r"(?s)found shape \(22, 3, 3\).*turn its first two axes round"),
     "Leaky": (ModelError, "do not depend on the others in its batch"),
     "lstm_time_first": (ModelError, r"(?s)do not depend on the others.*model\.layout: tbc"),
     "Stateful": (ModelError, "the same predictions for the same input"),
@@ -140,7 +177,15 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
 
 
-@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping"])
+def test_a_last_batch_of_one_sequence(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    name = f"{tmp_path / 'broken.py'}:Normalising"
+    rehearsal.check_model(run_of(tmp_path, name))
+    with pytest.raises(ModelError, match=r"(?s)last batch of an epoch is of one sequence.*does not leave one of 70 sequences over"):
+        rehearsal.check_model(run_of(tmp_path, name, train__batch=23))
+
+
+@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping", "Drawing"])
 def test_models_that_are_right_pass(name: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     rehearsal.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.artifacts import EpochRow, RunFolder
-from adding_problem.errors import RunFolderError
+from adding_problem.errors import RunFolderError, in_one_line
 from adding_problem.schedule import EarlyStopping, Schedule
 
 __all__ = ["Checkpoints", "EpochSums", "TrainingState", "own_copy"]
@@ -154,17 +154,28 @@ class Checkpoints:
             RunFolderError: when none is.
         """
         tensors, values = self._folder.read_checkpoint()
+        machine: dict[str, Any] = {}
         try:
-            self._state.unpack(tensors, values)
             machine = dict(values["machine"])
+            self._state.unpack(tensors, values)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunFolderError(self._folder.path, f"its checkpoint is of another version of this program ({error})",
+            if self._code_changed(machine):
+                raise RunFolderError(self._folder.path, f"the model's code has changed since this run began, and does not take its "
+                                     f"checkpoint ({in_one_line(error)})", "put the code back, or give --artifacts another folder") from None
+            raise RunFolderError(self._folder.path, f"its checkpoint is of another version of this program ({in_one_line(error)})",
                                  "continue with the version that began, or train again with --overwrite") from None
+        if self._code_changed(machine):
+            _log.warning("%s: the model's code has changed since this run began: its numbers will be neither the old code's nor the new "
+                         "one's", self._folder.path)
         differing = [f"{key} {machine.get(key)!r}, now {value!r}" for key, value in self._machine.items()
-                     if machine.get(key) != value]
+                     if machine.get(key) != value and key != "model_source"]
         if differing:
             _log.warning("%s: this run began with another machine or version (%s): its numbers may differ in the last digits "
                          "from those of an uncut run", self._folder.path, "; ".join(differing))
+
+
+    def _code_changed(self, machine: dict[str, Any]) -> bool:
+        return machine.get("model_source") != self._machine.get("model_source")
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

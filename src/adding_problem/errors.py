@@ -116,6 +116,7 @@ class ModelError(AddingProblemError):
     """A model that cannot be built, or that does not turn (B, T, 2) into (B, 1) as it must."""
 
     def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
+        self.found = found
         super().__init__(f"model {name}: expected {expected}, found {found}.\n  remedy: {remedy}")
 
 

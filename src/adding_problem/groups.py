@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -13,7 +13,7 @@ from adding_problem import statistics
 from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, Variant
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "collect", "comparisons", "once"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "collect", "comparisons", "once", "source_of", "told_sources"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -133,10 +133,10 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
     members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
-    for path in {Path(folder).resolve(): folder for folder in folders}.values():
-        folder = RunFolder(path)
-        config = folder.read_config()
-        members.setdefault(_method_of(config), []).append(
+    read = [(folder := RunFolder(path), folder.read_config()) for path in {Path(path).resolve(): path for path in folders}.values()]
+    sources = told_sources([_method_of(config) for _, config in read], [source_of(folder.read_result()) if folder.result.is_file() else None for folder, _ in read])
+    for (folder, config), source in zip(read, sources, strict=True):
+        members.setdefault((*_method_of(config), ("source", source)), []).append(
             Seed(config.seed, tuple(folder.read_history()), _score(folder, config), _stop_reason(folder)))
     varying = {key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))} - set(_COLUMNS)
     groups = []
@@ -148,6 +148,22 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
                             values["dataset.t"], tuple(each), len(seeds) - len(each)))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
+
+
+def told_sources(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
+    """What tells runs apart that name the same model of a user's own but trained different code: the beginning of their file's digest.
+
+    Args:
+        methods: of each run, beside its code.
+        digests: of each run's code; None where nobody knows, as before its end.
+
+    Returns:
+        For each run a name of its code; None where all runs of its method had the same.
+    """
+    known: dict[Hashable, set[str]] = {}
+    for method, digest in zip(methods, digests, strict=True):
+        known.setdefault(method, set()).update([digest] if digest else [])
+    return [None if len(known[method]) < 2 else (digest or "unknown")[:8] for method, digest in zip(methods, digests, strict=True)]
 
 
 class _Seeded(Protocol):
@@ -190,6 +206,12 @@ def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     """Every value that makes the method, by dotted key."""
     return tuple((key, value if isinstance(value, int | float | str | None) else repr(value))
                  for key, value in config.flat().items() if key not in NOT_THE_METHOD)
+
+
+def source_of(result: Mapping[str, Any]) -> str | None:
+    """The digest of a user's own model's code, from `result.json`."""
+    digest = result.get("model_source")
+    return digest if isinstance(digest, str) else None
 
 
 def _stop_reason(folder: RunFolder) -> str | None:

@@ -204,14 +204,15 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
     """A heatmap of mean squared errors: one row for each run, by name and trained length, one column for each tested length."""
     from matplotlib.colors import LogNorm
 
-    with _figure(path, (4 + 1.1 * len(tested), 2.2 + 0.6 * len(runs))) as figure:
+    names = 0.08 * max(map(len, runs))  # inches that the longest one takes
+    with _figure(path, (3 + names + 1.1 * len(tested), 2.2 + 0.6 * len(runs))) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
         image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
-            dark = values[row, column] > 1e-3
-            axes.text(column, row, f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
+            dark, missing = values[row, column] > 1e-3, math.isnan(values[row, column])
+            axes.text(column, row, "-" if missing else f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested at T", ylabel="trained at T")

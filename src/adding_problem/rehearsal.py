@@ -37,15 +37,15 @@ def check_model(config: RunConfig) -> None:
         ModelError: saying what was expected of the model, what came and the remedy.
     """
     device = runtime.resolve_device(config.device)
-    backend = runtime.resolve_backend(config.backend, device)
     with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
-        with runtime.building_a_model():
-            model = models.build_model(config.model, seed=config.seed, backend=backend, length=config.dataset.t, device=device)
+        model = _built(config, device, seed=config.seed)
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ModelError(config.model.name, "parameters to train", "none", "register them as nn.Parameter or submodules")
+            frozen = sum(1 for _ in model.parameters())
+            raise ModelError(config.model.name, "parameters to train", f"{frozen} that all have requires_grad=False" if frozen else "none",
+                             "let some of them be trained" if frozen else "register them as nn.Parameter or submodules")
         trial = _Trial(config, model, device)
         lengths = trial.lengths()
         for length in lengths:
@@ -53,6 +53,13 @@ def check_model(config: RunConfig) -> None:
             trial.differentiate(length)
         trial.lengthen(lengths[-1])
         trial.train(lengths[0])
+        trial.keep(lengths[0])
+
+
+def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
+    backend = runtime.resolve_backend(config.backend, device)
+    with runtime.building_a_model():
+        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
 
 
 class _Trial:
@@ -93,7 +100,8 @@ class _Trial:
             self._require(alone[0].shape == (1, 1), x[:1], "shape (1, 1)", f"shape {tuple(alone[0].shape)}",
                           "do not squeeze the batch away when it is of one")
             self._require(_close(torch.cat(alone), y), x, "predictions of a sequence that do not depend on the others in its batch",
-                          "other ones when each is alone", "check which axis is the batch: batch_first=True, or model.layout: tbc")
+                          "other ones when each is alone", "check which axis is the batch (batch_first=True, or model.layout: tbc), and that "
+                          "nothing in evaluation mode depends on the batch or on chance")
 
     def differentiate(self, length: int) -> None:
         """A loss that can be differentiated in training mode, and a model that looks at its input."""
@@ -112,15 +120,28 @@ class _Trial:
         begin, longest = time.perf_counter(), self._config.dataset.t
         with torch.no_grad():
             while length < longest and time.perf_counter() - begin < _LONG_SECONDS:
-                length = min(2 * length, longest)
+                shorter, length = length, min(2 * length, longest)
                 x = self._sequences(length, n=2)
-                self._require(tuple(self._predict(x).shape) == (2, 1), x, "shape (2, 1)", "another at this length",
-                              "let the model take any length")
+                try:
+                    y = self._predict(x)
+                except ModelError as error:
+                    raise self._error(x, f"predictions, as for sequences of {shorter:,} steps", error.found,
+                                      "let the model take any length, or keep dataset.t to what it takes") from error
+                self._require(tuple(y.shape) == (2, 1), x, "shape (2, 1)", "another at this length", "let the model take any length")
+                self._require(bool(torch.isfinite(y).all()), x, "finite predictions", "NaN or infinity, unlike at shorter lengths",
+                              "check what grows with the length")
 
     def train(self, length: int) -> None:
-        """A step as the run will take it, and weights that its files can hold."""
+        """A step as the run will take it, the last batch of an epoch too, and weights that its files can hold."""
         self._model.train()
-        x = self._sequences(length)
+        x, data, batch = self._sequences(length), self._config.dataset, self._config.train.batch
+        if not data.stream and data.n_train % batch == 1:
+            try:
+                self._predict(x[:1])
+            except ModelError as error:
+                raise self._error(x[:1], "predictions in training, for the last batch of an epoch is of one sequence",
+                                  error.found, f"choose a train.batch that does not leave one of {data.n_train:,} "
+                                  "sequences over") from error
         try:
             optimizer = descent.optimizer_for(self._config.train, self._model)
             descent.step(self._config.train, self._model, optimizer, x, torch.zeros(_BATCH, 1, device=self._device))
@@ -132,6 +153,20 @@ class _Trial:
             raise self._error(x, "a step of training, and a state_dict of tensors to keep", in_one_line(error),
                               "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
                               "gives") from error
+
+    def keep(self, length: int) -> None:
+        """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will."""
+        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed + 1)
+        remedy = ("keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
+                  "register_buffer")
+        try:
+            other.load_state_dict(self._model.state_dict())
+        except RuntimeError as error:
+            raise self._error(x, "a state_dict that a second model of these arguments takes", in_one_line(error), remedy) from error
+        self._model.eval(), other.eval()
+        with torch.no_grad():
+            self._require(_close(other(x), self._predict(x)), x, "the same predictions of a second model that is given this one's "
+                          "state_dict", "other ones: something is not in it, and would be lost with the run", remedy)
 
     def _takes(self, length: int) -> bool:
         try:
@@ -170,4 +205,4 @@ class _Trial:
 
 
 def _close(actual: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(actual, expected, rtol=_CLOSE, atol=_CLOSE)
+    return torch.allclose(actual, expected, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)  # a step of training may have blown up

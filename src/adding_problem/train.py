@@ -177,8 +177,7 @@ def _finished(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     if start and start.result.is_file() and result.get("started_from") != start.read_result()["digest"]:
         raise RunFolderError(folder.path, "holds a run that started from another model than model.start_from holds now",
                              "give --artifacts another folder, or --overwrite to train again")
-    source = result.get("model_source")
-    if source is not None and source != models.source_digest(config.model.name):
+    if models.changed_since(config.model.name, result.get("model_source")):
         _log.warning("the code of %s has changed since this run; --overwrite trains the new one", config.model.name)
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +16,7 @@ from torch import nn
 from adding_problem import documents, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import RunFolderError
+from adding_problem.errors import RunFolderError, in_one_line
 from adding_problem.task import (
     HIT_TOLERANCE,
     Float32,
@@ -26,6 +28,8 @@ from adding_problem.task import (
 )
 
 __all__ = ["kept_score", "load_model", "run", "score_once", "scores"]
+
+_log = logging.getLogger(__name__)
 
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
@@ -43,7 +47,7 @@ def load_model(
         backend: `torch`, or `native` for the faster kernels on a CPU.
         device: where the model will compute.
         trust: import whatever model the folder names.
-        own: the name of a model that the caller trusts anyway.
+        own: the name of a model that the caller trusts anyway; it may lead to the class that the folder names by another path.
 
     Raises:
         RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
@@ -64,9 +68,14 @@ def load_model(
         raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
     size = sum(tensor.nbytes for tensor in weights.values())
     named, not_of_the_zoo = models.named_in(description), description.get("family") == models.OwnModel.family
+    if not_of_the_zoo and own is not None and _class_in(own) == _class_in(str(named)):  # its file may have moved
+        named, description = own, {**description, "name": own}
     if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
                              "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
+    changed = not_of_the_zoo and models.changed_since(str(named), RunFolder(path).read_result().get("model_source"))
+    if changed:
+        _note_changed_code(path, str(named))
     try:
         # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
         # more layers than there are tensors, as each layer has at least one. Code that is trusted may take what it takes.
@@ -74,9 +83,22 @@ def load_model(
             model = models.from_description(description, backend=backend, device=device, most_layers=len(weights))
         model.load_state_dict(weights)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
-        raise RunFolderError(path, f"model/ does not hold what model.json describes ({error})",
+        if changed:
+            raise RunFolderError(path, f"its weights do not fit {named}, whose code has changed since this run ({in_one_line(error)})",
+                                 "put the code back, or train it into another folder with --artifacts") from None
+        raise RunFolderError(path, f"model/ does not hold what model.json describes ({in_one_line(error)})",
                              "train again with --overwrite") from None
     return model.eval()
+
+
+def _class_in(name: str) -> str:
+    return name.rpartition(":" if ":" in name else ".")[2]
+
+
+@functools.cache
+def _note_changed_code(path: str, name: str) -> None:
+    """Once, however often the model is loaded."""
+    _log.warning("%s: the code of %s has changed since this run", path, name)
 
 
 def run(

@@ -217,8 +217,9 @@ def check(name: str, arguments: Mapping[str, Any]) -> None:
         ConfigError: naming the key and what was expected.
     """
     if name not in FAMILIES:
-        if not ("." in name or ":" in name or name in metadata.entry_points(group=PLUGINS).names):
-            known = list(FAMILIES)
+        plugins = metadata.entry_points(group=PLUGINS).names
+        if not ("." in name or ":" in name or name in plugins):
+            known = [*FAMILIES, *sorted(plugins)]
             raise ConfigError("model.name", f"one of {', '.join(known)}, package.module.Class or path/to/file.py:Class",
                               repr(name), nearest(name, known))
         return

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -66,6 +67,9 @@ def _guarded(
         _show_notes()
         with interruption.at_once():
             command(arguments)
+    except BrokenPipeError:  # whoever read our output, `head` for example, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written must not complain again
+        return 141  # as shells report SIGPIPE
     except AddingProblemError as error:
         print(f"error: {_printable(str(error))}", file=sys.stderr)
         return error.exit_code

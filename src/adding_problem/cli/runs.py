@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config, files, zoo
 from adding_problem.config import RunConfig
-from adding_problem.errors import ConfigError
+from adding_problem.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -39,8 +40,10 @@ def train(arguments: Namespace) -> None:
         print(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
+    few = run_config.train.glimpse or data.n_held_out
+    looked_at = f" (the first {few:,} alone until the goal is near)" if few < data.n_held_out else ""
     print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
-          f"{training} training and {data.n_held_out:,} held-out sequences, seed {run_config.seed}", flush=True)
+          f"{training} training and {data.n_held_out:,} held-out sequences{looked_at}, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
         result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
                            takeover=bool(arguments.get("takeover")), listener=listener)
@@ -79,7 +82,7 @@ def validate(arguments: Namespace) -> None:
     run_config = _run_config(arguments)
     if run_config is None:
         return
-    _require_same_model(run_config)
+    _require_same_model(run_config, config.overrides_of(arguments))
     from rich.console import Console
 
     from adding_problem import display, validate
@@ -96,19 +99,24 @@ def validate(arguments: Namespace) -> None:
     print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
 
 
-def _require_same_model(run_config: RunConfig) -> None:
-    """Refuse the name of one model for the folder of another, whose score would be taken for it.
+def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
+    """Refuse the name or the arguments of one model for the folder of another, whose score would be taken for it.
 
     Raises:
-        ConfigError: when either is of the zoo and they differ.
+        ConfigError: when either name is of the zoo and they differ, or an argument on the command line does.
     """
     from adding_problem.artifacts import RunFolder
 
-    folder, asked = RunFolder(run_config.artifacts), run_config.model.name
-    trained = folder.read_config().model.name if files.is_regular(folder.config_copy) else asked
-    if trained != asked and {trained, asked} & set(zoo.FAMILIES):
-        raise ConfigError("model.name", f"{trained!r}, which {folder.path} holds", repr(asked), "leave it out, or give --artifacts "
-                          "the folder of another run")
+    folder, name = RunFolder(run_config.artifacts), run_config.model.name
+    if not files.is_regular(folder.config_copy):
+        return
+    trained, remedy = folder.read_config(), "leave it out, or give --artifacts the folder of another run"
+    if trained.model.name != name and {trained.model.name, name} & set(zoo.FAMILIES):
+        raise ConfigError("model.name", f"{trained.model.name!r}, which {folder.path} holds", repr(name), remedy)
+    had = trained.flat()
+    for key in asked:
+        if key.startswith("model.") and key not in ("model.name", "model.start_from") and had.get(key) != (value := run_config.get(key)):
+            raise ConfigError(key, f"{had.get(key)!r}, with which {folder.path} was trained", repr(value), remedy, config.COMMAND_LINE)
 
 
 def horizon(arguments: Namespace) -> None:
@@ -122,6 +130,7 @@ def horizon(arguments: Namespace) -> None:
     if run_config is None:
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from adding_problem import display, horizon
@@ -136,13 +145,18 @@ def horizon(arguments: Namespace) -> None:
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
     lengths = arguments.get("lengths") or horizon.LENGTHS
     farthest: horizon.Rung | None = None
-    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
-                              takeover=bool(arguments.get("takeover"))):
-        cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
-                 for cost in rung.reached.values()]
-        table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
-                      "solved" if rung.solved else f"not solved ({rung.stop_reason})")
-        farthest = rung if rung.solved else farthest
+    try:
+        for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
+                                  takeover=bool(arguments.get("takeover"))):
+            cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
+                     for cost in rung.reached.values()]
+            table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
+                          "solved" if rung.solved else f"not solved ({rung.stop_reason})")
+            farthest = rung if rung.solved else farthest
+    except ModelError as error:
+        if farthest is None:
+            raise
+        console.print(f"note: the climb ends here: {escape(str(error))}")  # some models take sequences up to a length alone
     console.print(table)
     if farthest is None:
         print("horizon: none of the lengths was solved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from adding_problem import config, zoo
-from adding_problem.errors import ConfigError, nearest
+from adding_problem.errors import ConfigError, ModelError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.config import RunConfig
     from adding_problem.groups import Group
     from adding_problem.zoo import Family
 
@@ -31,7 +33,7 @@ def lengths(arguments: Namespace) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from adding_problem import display, plots, validate
+    from adding_problem import display, plots
     from adding_problem.artifacts import RunFolder
 
     out, tested = _picture(arguments, "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
@@ -44,12 +46,24 @@ def lengths(arguments: Namespace) -> None:
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.get("threads") or read.threads)
         with display.counting(escape(path), console) as counter:
-            found = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter)
-        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [score["mse"] for score in found]))
-        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{mse:.1e}" for mse in rows[-1][1]))
+            found = [_mse_at(t, run_config, n, trust=bool(arguments.get("trust")), on_progress=counter) for t in tested]
+        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", found))
+        table.add_row(f"{run_config.dataset.t:,}", escape(path), *("-" if math.isnan(mse) else f"{mse:.1e}" for mse in found))
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
+
+
+def _mse_at(t: int, run_config: RunConfig, n: int, **options: Any) -> float:
+    """The model's error at a length; NaN, and a note, where it does not take that length."""
+    from adding_problem import validate
+
+    try:
+        (score,) = validate.scores(run_config, [t], n, **options)
+    except ModelError as error:
+        print(f"note: {run_config.artifacts}, T = {t:,}: {error}", file=sys.stderr)
+        return math.nan
+    return float(score["mse"])
 
 
 def _picture(arguments: Namespace, usual: str) -> Path:

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,12 +28,14 @@ from adding_problem import runtime
 from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
 from adding_problem.zoo import PLUGINS
 
-__all__ = ["OwnModel", "accepted", "names_a_module", "source_digest"]
+__all__ = ["OwnModel", "accepted", "changed_since", "names_a_module", "source_digest"]
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
+_SEEDS = 2**32  # as many as NumPy's generators take
 _PACKAGE = str(Path(__file__).parents[1])
 _PACKAGE_NAME = __name__.partition(".")[0]
+_NOT_THE_USERS = (_PACKAGE, sysconfig.get_path("stdlib"), "<frozen")  # site-packages lie within or beside
 
 
 class OwnModel(nn.Module):
@@ -43,7 +46,7 @@ class OwnModel(nn.Module):
             an instance.
         arguments: of the constructor.
         layout: order of the axes that the module takes: `btc` is (batch, time, 2).
-        seed, backend, length: passed to the constructor where it has an argument of that name.
+        seed, backend, length: passed to the constructor where it has an argument of that name; of the seed the lower 32 bits.
         device: where it will compute; it is tried there, for it may run nowhere else.
 
     Attributes:
@@ -58,7 +61,7 @@ class OwnModel(nn.Module):
         super().__init__()
         self.name, self.arguments, self.layout, self.length = name, dict(arguments), layout, length
         device = torch.device(device)
-        self.inner = _make(name, device, arguments, {"seed": seed, "backend": backend, "length": length}).to(device)
+        self.inner = _make(name, device, arguments, {"seed": seed % _SEEDS, "backend": backend, "length": length}).to(device)
         self.readout: nn.Linear | None = None
         width = self._probe(device)
         if width is not None:
@@ -105,6 +108,9 @@ class OwnModel(nn.Module):
         if not isinstance(output, Tensor):
             raise ModelError(self.name, "a tensor, or a tuple that begins with one", type(output).__name__,
                              "return the output of every step (B, T, H), or the prediction (B, 1)")
+        if output.is_complex():
+            raise ModelError(self.name, "real numbers", str(output.dtype).removeprefix("torch."), "return their real part, or another "
+                             "real function of them")
         return output
 
     def _last_step(self, output: Tensor) -> Tensor:
@@ -130,7 +136,7 @@ class OwnModel(nn.Module):
             return None
         raise ModelError(
             self.name, f"predictions ({len(x)}, 1) or an output sequence of {x.shape[1]} steps for {_shape(x)}, which is (B, T, 2)",
-            f"shape {_shape(output)}", f"{_shape_hint(output, len(x))}; {_layout_hint(self.layout)}")
+            f"shape {_shape(output)}", f"{_shape_hint(output, *x.shape[:2])}; {_layout_hint(self.layout)}")
 
     @torch.no_grad()
     def _first_output(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -169,6 +175,11 @@ def source_digest(name: str) -> str | None:
         return None
 
 
+def changed_since(name: str, digest: str | None) -> bool:
+    """Whether the file that a model's name leads to is another than the one of this digest, which an older run may lack."""
+    return digest is not None and digest != source_digest(name)
+
+
 def accepted(constructor: Callable[..., Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Those items of the context that the constructor has an argument for."""
     named = _signature(constructor)
@@ -184,14 +195,17 @@ def _signature(constructor: Callable[..., Any]) -> Mapping[str, inspect.Paramete
 
 def _layout_hint(layout: str) -> str:
     return (f"it is given (batch, time, 2), as model.layout: {layout} says; tbc gives (time, batch, 2), as torch.nn.LSTM without "
-            "batch_first takes it, and bct (batch, 2, time)" if layout == "btc" else f"model.layout is {layout}")
+            "batch_first takes it, and bct (batch, 2, time)" if layout == "btc" else f"it is given its axes in the order of model.layout, "
+            f"{layout}: btc, (batch, time, 2), is what it gets without")
 
 
-def _shape_hint(output: Tensor, batch: int) -> str:
+def _shape_hint(output: Tensor, batch: int, steps: int) -> str:
     if output.dim() == 1 and len(output) == batch:
         return "return y[:, None] in place of y"
     if output.dim() == 2 and len(output) == batch:
         return f"end with nn.Linear({output.shape[1]}, 1), or return the output of every step"
+    if output.dim() == 3 and tuple(output.shape[:2]) == (steps, batch):
+        return "this is (time, batch, units): turn its first two axes round"
     if output.dim() == 3 and output.shape[1] == batch:
         return "this looks like the state (layers, B, units) of a recurrent layer: return its output, which comes first"
     return "return one of these"
@@ -204,7 +218,7 @@ def _shape(tensor: Tensor) -> str:
 def _told(error: Exception) -> str:
     """The exception in one line, with the place in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen")) and "site-packages" not in frame.filename]
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS) and "site-packages" not in frame.filename]
     where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
     return f"{in_one_line(error)}{where}"
 
@@ -274,14 +288,16 @@ def _found(name: str, device: torch.device) -> Any:
     # Keras settles on a device when it is imported, and moves every input there.
     os.environ.setdefault("KERAS_TORCH_DEVICE", device.type)
     path, attribute = _place(name)
+    if name.endswith(".py"):
+        raise ConfigError("model.name", "path/to/file.py:Class", f"{name}, in which no class is named", f"write {name}:Class")
+    if path.endswith(".py") and not Path(path).is_file():
+        raise ConfigError("model.name", "a model that can be imported", f"{name}: there is no file {path}",
+                          f"check the path; it begins from {Path.cwd()}")
     try:
-        if name.endswith(".py") or (path.endswith(".py") and not Path(path).is_file()):
-            raise FileNotFoundError(f"no class is named in it: write {name}:Class" if name.endswith(".py") else f"there is no file {path}")
         with runtime.seeded(0):  # what a first import draws must not shift what comes after it
             home = _module(path)
     except Exception as error:
-        raise ConfigError("model.name", "a model that can be imported", f"{name}: {_told(error)}",
-                          "write package.module.Class or path/to/file.py:Class, and check the path and the file") from error
+        raise ConfigError("model.name", "a model that can be imported", f"{name}: {_told(error)}", _import_remedy(path, error)) from error
     try:
         found = functools.reduce(getattr, attribute.split("."), home)
         if not isinstance(found, nn.Module):
@@ -296,6 +312,17 @@ def _found(name: str, device: torch.device) -> Any:
         raise ConfigError("model.name", f"an instance that {path} makes", f"{attribute}, which it takes from another module",
                           "name the module that makes it, or a class or a factory: its weights have to come from the seed")
     return anew
+
+
+def _import_remedy(path: str, error: Exception) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and path.startswith(missing):
+        return "write package.module.Class, from a folder in which the package stands or with PYTHONPATH, or path/to/file.py:Class"
+    if missing is not None:
+        return f"install {missing}, or put it beside the model"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "name it as a part of its package, package.module.Class, from the folder above"
+    return "mend the file"
 
 
 def _place(name: str) -> tuple[str, str]:

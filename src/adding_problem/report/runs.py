@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Run:
         best: validation loss of the weights that were kept; of an unfinished run the lowest so far; NaN without any.
         reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
         versions: of the software, where the result tells.
+        source: digest of the code of a user's own model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
     """
 
@@ -57,6 +58,7 @@ class Run:
     reached: dict[str, dict[str, float] | None]
     versions: dict[str, str]
     machine: str
+    source: str | None
     method: str = ""
 
     @property
@@ -160,7 +162,8 @@ def _read(path: Path, name: str) -> Run:
         machine = ", ".join(str(result[key]) for key in ("processor", "device", "backend") if result.get(key))
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
-    return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine)
+    return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine,
+               groups.source_of(result))
 
 
 def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
@@ -208,8 +211,9 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
                   if (key, repr(value)) not in common and key not in ("model.name", "model.hidden")]
         if climb := climbing[id(run)]:
             parts.append(f"climbing ({climb})")
-        named.append(Run(**{**run.__dict__, "method": ", ".join(parts)}))
-    return named
+        named.append(", ".join(parts))
+    sources = groups.told_sources(named, [run.source for run in runs])
+    return [replace(run, method=f"{name}, code {source}" if source else name) for run, name, source in zip(runs, named, sources, strict=True)]
 
 
 def _deviations(config: RunConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ runs, resumes cut ones and tries failed ones again.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections import Counter, deque
@@ -15,13 +16,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from adding_problem import files
-from adding_problem.artifacts import write_json
+from adding_problem import files, models
+from adding_problem.artifacts import RunFolder, write_json
+from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, Interrupted
+from adding_problem.groups import source_of
 from adding_problem.sweep.job import Job, Outcome, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
+from adding_problem.zoo import FAMILIES
 
 __all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepError", "raise_failures", "run"]
+
+_log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
 State = Literal["queued", "running", "done", "failed"]
@@ -164,6 +170,7 @@ def run(
     for name, job in jobs.items():
         if outcome := finished(job):
             board.close(board.entries[name], outcome)
+    _note_changed_code([jobs[name].config for name, entry in board.entries.items() if entry.state == "done"])
     board.begin_now()
     waiting = deque(job for name, job in jobs.items() if board.entries[name].state == "queued")
     board.write(now=True)
@@ -181,6 +188,15 @@ def run(
                 board.move(entry, "queued")
         board.write(now=True)
     return board
+
+
+def _note_changed_code(done: Sequence[RunConfig]) -> None:
+    """Say which models of the user's own have other code by now than that which finished runs trained."""
+    for name in sorted({config.model.name for config in done} - FAMILIES.keys()):
+        digests = [source_of(RunFolder(config.artifacts).read_result()) for config in done if config.model.name == name]
+        if any(models.changed_since(name, digest) for digest in digests):
+            _log.warning("the code of %s has changed since finished runs of this sweep: those that begin now train the new one; give the "
+                         "sweep another --out, or the new code another name", name)
 
 
 def raise_failures(board: Board) -> None:
