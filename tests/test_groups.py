@@ -97,6 +97,14 @@ def test_a_score_of_another_length_does_not_count(tmp_path: Path) -> None:
     assert "1 seed only" in group.remark
 
 
+def test_all_are_measured_alike(folders: list[Path], tmp_path: Path) -> None:
+    """A score on new data beside another run's lowest validation loss would compare nothing."""
+    unscored = made(tmp_path / "c", [5e-3], seed=0, model__hidden=9)
+    wide, *others = collect([*folders, unscored])
+    assert {group.measure for group in (wide, *others)} == {"lowest validation MSE"}
+    assert wide.values == [9e-4, 8e-4, 9e-3]
+
+
 def test_comparisons(folders: list[Path]) -> None:
     (sentence,) = comparisons(collect(folders))
     assert "lstm, seed, hidden=7 in 2" in sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -127,7 +127,7 @@ class Group:
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
-    """The groups of these run folders, by variant, T and method.
+    """The groups of these run folders, by variant, T and method, all measured alike: by scores on new data where every run has one.
 
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
@@ -138,6 +138,8 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     for (folder, config), source in zip(read, sources, strict=True):
         members.setdefault((*_method_of(config), ("source", source)), []).append(
             Seed(config.seed, tuple(folder.read_history()), _score(folder, config), _stop_reason(folder)))
+    if any(seed.mse is None for seeds in members.values() for seed in seeds):
+        members = {key: [replace(seed, mse=None) for seed in seeds] for key, seeds in members.items()}
     varying = {key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))} - set(_COLUMNS)
     groups = []
     for key, seeds in members.items():
