@@ -36,6 +36,7 @@ _FOLDED = ("run", "why")
 _COLUMNS = ("run", "state", "epoch", "steps", "seconds", "now", "lowest", "new data", "last word", "why")
 # Columns that a narrow terminal goes without, in this order.
 _DISPENSABLE = ("last word", "now", "seconds", "epoch", "steps", "why", "new data", "lowest")
+_LONGEST_WHY = 160  # characters of a message, which ends with what was found
 _FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
 _ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "done": 4, "queued": 5}
 _COLORS = {"running": "cyan", "silent": "yellow", "cut": "yellow", "failed": "red", "done": "green", "queued": "dim"}
@@ -317,7 +318,7 @@ def _score(line: Line) -> float:
 def _cells(line: Line) -> dict[str, str]:
     cells = {"run": line.name, "state": line.state}
     if line.state == "failed":
-        return cells | {"why": "".join(filter(str.isprintable, line.message.strip().partition("\n")[0]))[:60]}
+        return cells | {"why": "".join(filter(str.isprintable, line.message.strip().partition("\n")[0]))[:_LONGEST_WHY]}
     return cells | {
         "epoch": "" if line.epoch is None else f"{line.epoch:,}",
         "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
