@@ -133,11 +133,10 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
     members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
-    read = [(folder := RunFolder(path), folder.read_config()) for path in {Path(path).resolve(): path for path in folders}.values()]
-    sources = told_sources([_method_of(config) for _, config in read], [source_of(folder.read_result()) if folder.result.is_file() else None for folder, _ in read])
-    for (folder, config), source in zip(read, sources, strict=True):
-        members.setdefault((*_method_of(config), ("source", source)), []).append(
-            Seed(config.seed, tuple(folder.read_history()), _score(folder, config), _stop_reason(folder)))
+    read = [_read(RunFolder(path)) for path in {Path(path).resolve(): path for path in folders}.values()]
+    sources = told_sources([method for method, _, _ in read], [digest for _, digest, _ in read])
+    for (method, _, seed), source in zip(read, sources, strict=True):
+        members.setdefault((*method, ("source", source)), []).append(seed)
     if any(seed.mse is None for seeds in members.values() for seed in seeds):
         members = {key: [replace(seed, mse=None) for seed in seeds] for key, seeds in members.items()}
     varying = {key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))} - set(_COLUMNS)
@@ -216,14 +215,19 @@ def source_of(result: Mapping[str, Any]) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def _stop_reason(folder: RunFolder) -> str | None:
-    return str(folder.read_result().get("stop_reason")) if folder.result.is_file() else None
+def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, Seed]:
+    """The method of a run, the digest of its own model's code, and the run."""
+    config = folder.read_config()
+    result = folder.read_result() if folder.result.is_file() else None
+    stop_reason = None if result is None else str(result.get("stop_reason"))
+    score = None if result is None else _score(folder, config, result)
+    return _method_of(config), source_of(result or {}), Seed(config.seed, tuple(folder.read_history()), score, stop_reason)
 
 
-def _score(folder: RunFolder, config: RunConfig) -> float | None:
+def _score(folder: RunFolder, config: RunConfig, result: Mapping[str, Any]) -> float | None:
     """From `validation.json`, unless that is of another length, variant or model."""
-    if not folder.validation.is_file() or not folder.result.is_file():
+    if not folder.validation.is_file():
         return None
     score = folder.read_validation()
-    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "model": folder.read_result().get("digest")}
+    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "model": result.get("digest")}
     return float(score["mse"]) if asked.items() <= score.items() and isinstance(score.get("mse"), int | float) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from torch import nn
 from adding_problem import documents, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import RunFolderError, in_one_line
+from adding_problem.errors import ModelError, RunFolderError, in_one_line
 from adding_problem.task import (
     HIT_TOLERANCE,
     Float32,
@@ -68,14 +67,14 @@ def load_model(
         raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
     size = sum(tensor.nbytes for tensor in weights.values())
     named, not_of_the_zoo = models.named_in(description), description.get("family") == models.OwnModel.family
-    if not_of_the_zoo and own is not None and _class_in(own) == _class_in(str(named)):  # its file may have moved
+    if not_of_the_zoo and own is not None and models.class_in(own) == models.class_in(str(named)):  # its file may have moved
         named, description = own, {**description, "name": own}
     if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
                              "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
     changed = not_of_the_zoo and models.changed_since(str(named), RunFolder(path).read_result().get("model_source"))
     if changed:
-        _note_changed_code(path, str(named))
+        _log.warning("%s: the code of %s has changed since this run", path, named)
     try:
         # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
         # more layers than there are tensors, as each layer has at least one. Code that is trusted may take what it takes.
@@ -89,16 +88,6 @@ def load_model(
         raise RunFolderError(path, f"model/ does not hold what model.json describes ({in_one_line(error)})",
                              "train again with --overwrite") from None
     return model.eval()
-
-
-def _class_in(name: str) -> str:
-    return name.rpartition(":" if ":" in name else ".")[2]
-
-
-@functools.cache
-def _note_changed_code(path: str, name: str) -> None:
-    """Once, however often the model is loaded."""
-    _log.warning("%s: the code of %s has changed since this run", path, name)
 
 
 def run(
@@ -142,20 +131,29 @@ def run(
 
 def scores(
     config: RunConfig, lengths: Sequence[int], n: int, *, trust: bool = False, own: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None, on_refusal: Callable[[int, ModelError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The model in `config.artifacts` scored at other lengths, on n sequences each; nothing is written.
 
-    `trust` and `own` are those of `load_model`.
+    `trust` and `own` are those of `load_model`. `on_refusal` is told of a length that the model does not take, which is then left out.
 
     Returns:
         For each length what `run` returns.
+
+    Raises:
+        ModelError: when the model does not take a length, and nobody is to be told.
     """
     digest = RunFolder(config.artifacts).read_result()["digest"]
     found = []
     with _model_of(config, trust, own) as model:
         for t in lengths:
-            parts = [(y, y_hat) for _, y, y_hat in _predictions(model, config, t, n, on_progress)]
+            try:
+                parts = [(y, y_hat) for _, y, y_hat in _predictions(model, config, t, n, on_progress)]
+            except ModelError as error:
+                if on_refusal is None:
+                    raise
+                on_refusal(t, error)
+                continue
             y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
             found.append(_score(config, t, y, y_hat) | {"model": digest})
     return found

@@ -217,8 +217,7 @@ def check(name: str, arguments: Mapping[str, Any]) -> None:
         ConfigError: naming the key and what was expected.
     """
     if name not in FAMILIES:
-        plugins = metadata.entry_points(group=PLUGINS).names
-        if not ("." in name or ":" in name or name in plugins):
+        if not ("." in name or ":" in name or name in (plugins := metadata.entry_points(group=PLUGINS).names)):
             known = [*FAMILIES, *sorted(plugins)]
             raise ConfigError("model.name", f"one of {', '.join(known)}, package.module.Class or path/to/file.py:Class",
                               repr(name), nearest(name, known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from adding_problem.errors import ConfigError, ModelError, nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adding_problem.config import RunConfig
     from adding_problem.groups import Group
     from adding_problem.zoo import Family
 
@@ -33,7 +33,7 @@ def lengths(arguments: Namespace) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from adding_problem import display, plots
+    from adding_problem import display, plots, validate
     from adding_problem.artifacts import RunFolder
 
     out, tested = _picture(arguments, "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
@@ -46,24 +46,18 @@ def lengths(arguments: Namespace) -> None:
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.get("threads") or read.threads)
         with display.counting(escape(path), console) as counter:
-            found = [_mse_at(t, run_config, n, trust=bool(arguments.get("trust")), on_progress=counter) for t in tested]
-        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", found))
-        table.add_row(f"{run_config.dataset.t:,}", escape(path), *("-" if math.isnan(mse) else f"{mse:.1e}" for mse in found))
+            scores = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter,
+                                     on_refusal=functools.partial(_note_refusal, path))
+        found = {score["t"]: score["mse"] for score in scores}
+        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
+        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
     print(f"picture: {out}")
 
 
-def _mse_at(t: int, run_config: RunConfig, n: int, **options: Any) -> float:
-    """The model's error at a length; NaN, and a note, where it does not take that length."""
-    from adding_problem import validate
-
-    try:
-        (score,) = validate.scores(run_config, [t], n, **options)
-    except ModelError as error:
-        print(f"note: {run_config.artifacts}, T = {t:,}: {error}", file=sys.stderr)
-        return math.nan
-    return float(score["mse"])
+def _note_refusal(path: str, t: int, error: ModelError) -> None:
+    print(f"note: {path}, T = {t:,}: {error}", file=sys.stderr)
 
 
 def _picture(arguments: Namespace, usual: str) -> Path:

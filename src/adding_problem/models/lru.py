@@ -84,7 +84,7 @@ class LRU(nn.Module):
 
 def _as_real(z: Tensor) -> Tensor:
     """(..., N) complex -> (..., 2 N): every number's real part before its imaginary part."""
-    return torch.view_as_real(z.resolve_conj()).flatten(-2)
+    return torch.view_as_real(z).flatten(-2)
 
 
 def _as_complex(x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from adding_problem import runtime
 from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
 from adding_problem.zoo import PLUGINS
 
-__all__ = ["OwnModel", "accepted", "changed_since", "names_a_module", "source_digest"]
+__all__ = ["OwnModel", "accepted", "changed_since", "class_in", "names_a_module", "source_digest"]
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
@@ -173,6 +173,11 @@ def source_digest(name: str) -> str | None:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except (ImportError, OSError, ValueError):
         return None
+
+
+def class_in(name: str) -> str:
+    """What a name takes from its module or file."""
+    return _parts(name)[2]
 
 
 def changed_since(name: str, digest: str | None) -> bool:
@@ -329,8 +334,12 @@ def _place(name: str) -> tuple[str, str]:
     """The module or file of a name, and what to take from there."""
     for plugin in metadata.entry_points(group=PLUGINS, name=name):
         return plugin.module, plugin.attr
-    path, _, attribute = name.rpartition(":" if ":" in name else ".")
+    path, _, attribute = _parts(name)
     return path, attribute
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    return name.rpartition(":" if ":" in name else ".")
 
 
 def _folder(name: str) -> Path:

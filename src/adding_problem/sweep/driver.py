@@ -193,7 +193,7 @@ def run(
 def _note_changed_code(done: Sequence[RunConfig]) -> None:
     """Say which models of the user's own have other code by now than that which finished runs trained."""
     for name in sorted({config.model.name for config in done} - FAMILIES.keys()):
-        digests = [source_of(RunFolder(config.artifacts).read_result()) for config in done if config.model.name == name]
+        digests = {source_of(RunFolder(config.artifacts).read_result()) for config in done if config.model.name == name}
         if any(models.changed_since(name, digest) for digest in digests):
             _log.warning("the code of %s has changed since finished runs of this sweep: those that begin now train the new one; give the "
                          "sweep another --out, or the new code another name", name)
