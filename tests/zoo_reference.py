@@ -73,8 +73,10 @@ def indrnn(w: Weights, x: Tensor, model: Any) -> Tensor:
 
 
 def exprnn(w: Weights, x: Tensor, model: Any) -> Tensor:
-    lower = w["recurrent.parametrizations.weight.original"].tril(-1)
-    q = torch.matrix_exp(lower - lower.T)
+    a = torch.zeros(model.hidden, model.hidden, dtype=x.dtype)
+    for entry, (row, column) in zip(w["skew"], ((i, j) for i in range(model.hidden) for j in range(i)), strict=True):
+        a[row, column], a[column, row] = entry, -entry
+    q = torch.matrix_exp(a)
     h = torch.zeros(len(x), model.hidden, dtype=x.dtype)
     for t in range(x.shape[1]):
         z = x[:, t] @ w["input.weight"].T + h @ q.T

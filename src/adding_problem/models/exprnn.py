@@ -4,21 +4,19 @@
     modrelu(z) = sign(z) relu(|z| + b)                      (Arjovsky, Shah & Bengio 2016, for real z)
     y   = v . h_T + d
 
-A is a parameter, and Q its exponential, by `torch.nn.utils.parametrizations.orthogonal`. Q begins with rotations of the plane
-by angles U(-pi, pi) (Henaff, Szlam & LeCun 2016), as the paper's memory tasks do. Unlike in the authors' code b begins at 0,
-and A has the learning rate of all other weights.
+The entries of A below the diagonal are the parameters. They begin with rotations of the plane by angles U(-pi, pi) (Henaff,
+Szlam & LeCun 2016), as the paper's memory tasks do. Unlike in the authors' code b begins at 0, and A has the learning rate of all
+other weights.
 
-Parameters: 2 H + H^2 (of which the parametrisation uses H (H - 1) / 2) + H + H + 1.
+Parameters: 2 H + H (H - 1) / 2 + H + H + 1.
 """
 
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from adding_problem.models.layers import recurrence_of
 
@@ -42,18 +40,40 @@ class AddingExpRNN(nn.Module):
             raise ValueError(f"hidden {hidden} is odd; the rotations need pairs")
         self.hidden, self.backend = hidden, backend
         self.input = nn.Linear(2, hidden, bias=False)
-        self.recurrent = parametrizations.orthogonal(
-            nn.Linear(hidden, hidden, bias=False), orthogonal_map="matrix_exp", use_trivialization=False)
-        _rotate(self.recurrent.get_parameter("parametrizations.weight.original"))
+        self.skew = nn.Parameter(torch.empty(hidden * (hidden - 1) // 2))  # of A, row by row
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.readout = nn.Linear(hidden, 1)
         nn.init.kaiming_normal_(self.input.weight)
+        _rotate_planes(self.skew, hidden)
         self._last_output = recurrence_of(backend, "modrelu_rnn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, 2)."""
-        rotation = cast(Tensor, self.recurrent.weight)  # one matrix exponential for the whole sequence
-        return self.readout(self._last_output(x, self.input.weight, rotation, self.bias))  # type: ignore[no-any-return]
+        return self.readout(self._last_output(x, self.input.weight, self.rotation(), self.bias))  # type: ignore[no-any-return]
+
+    def rotation(self) -> Tensor:
+        """Q, (H, H)."""
+        row, column = _below_diagonal(self.hidden, self.skew.device)
+        lower = self.skew.new_zeros(self.hidden, self.hidden).index_put((row, column), self.skew)
+        with torch.autocast(self.skew.device.type, enabled=False):  # products in half precision leave nothing orthogonal
+            return _exponential(lower - lower.T)
+
+
+def _exponential(a: Tensor) -> Tensor:
+    """exp of a skew-symmetric matrix: Taylor's series of a / 2^s, squared s times.
+
+    `torch.matrix_exp` takes three times as long with its gradient, which is the exponential of a matrix of twice the size.
+    """
+    entries = a.detach().abs()
+    bound = torch.minimum(entries.sum(0).max(), entries.norm() / math.sqrt(2))  # of eigenvalues, which come in pairs
+    squarings = int(torch.frexp(bound).exponent.clamp(0, 60))  # of NaN and infinities, which lead to NaN, some
+    one = torch.eye(len(a), dtype=a.dtype, device=a.device)
+    a, q = a / 2**squarings, one
+    for k in range(14, 0, -1):  # the norm is at most 1: the next term is below 1e-12
+        q = torch.addmm(one, a, q, alpha=1 / k)
+    for _ in range(squarings):
+        q = q @ q
+    return q
 
 
 def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tensor:
@@ -65,7 +85,14 @@ def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tenso
     return h
 
 
+def _below_diagonal(hidden: int, device: torch.device | None = None) -> Tensor:
+    return torch.tril_indices(hidden, hidden, offset=-1, device=device)
+
+
 @torch.no_grad()
-def _rotate(lower: Tensor) -> None:
-    """The matrix whose lower triangle is A's: planes turned by angles U(-pi, pi)."""
-    lower.zero_().diagonal(-1)[::2].uniform_(-math.pi, math.pi)
+def _rotate_planes(skew: Tensor, hidden: int) -> None:
+    """The planes of units 0 and 1, 2 and 3 and so on turned by angles U(-pi, pi)."""
+    row, column = _below_diagonal(hidden)
+    planes = (column % 2 == 0) & (row == column + 1)
+    skew.zero_()
+    skew[planes] = torch.empty(hidden // 2).uniform_(-math.pi, math.pi)
