@@ -30,8 +30,7 @@ from adding_problem.task import (
 __all__ = ["Listener", "StepEvent", "run"]
 
 StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
-
-"""Validation errors whose cost a result records."""
+"""Why a run ended: the first that holds, in the order of `_stop_reason`."""
 
 _log = logging.getLogger(__name__)
 _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
