@@ -92,7 +92,7 @@ def _below_diagonal(hidden: int, device: torch.device | None = None) -> Tensor:
 @torch.no_grad()
 def _rotate_planes(skew: Tensor, hidden: int) -> None:
     """The planes of units 0 and 1, 2 and 3 and so on turned by angles U(-pi, pi)."""
+    lower = torch.zeros(hidden, hidden)
+    lower.diagonal(-1)[::2].uniform_(-math.pi, math.pi)
     row, column = _below_diagonal(hidden)
-    planes = (column % 2 == 0) & (row == column + 1)
-    skew.zero_()
-    skew[planes] = torch.empty(hidden // 2).uniform_(-math.pi, math.pi)
+    skew.copy_(lower[row, column])
