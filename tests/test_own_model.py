@@ -262,6 +262,8 @@ import keras
 
 def lstm(units=8):
     return keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(units), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+
+instance = lstm()
 """
 
 
@@ -278,6 +280,9 @@ def test_a_keras_model(tmp_path: Path, command: Command) -> None:
     assert first == second
     done = command("validate", *options, "--artifacts", "a", program=["-m", "adding_problem"])
     assert done.returncode == 0, done.stderr
+    for name in ("mine.py:instance", "mine.instance"):  # whose layers are numbered alike whenever it is made
+        done = command("train", "--model", name, *options[4:], "--artifacts", name, program=["-m", "adding_problem"])
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("name", "found"), [
@@ -485,6 +490,12 @@ def test_a_run_folders_own_file_cannot_have_its_model_imported(file: Path, tmp_p
         done = command(*again, *trusting)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "imported").exists()
+    (tmp_path / "imported").unlink()
+    Path(run.artifacts).rename(tmp_path / "sent")  # to somebody else, whose folder is not the one that the file names
+    done = command("train", "--config", "sent/config_copy.yaml")
+    assert done.returncode == 2
+    assert "in a file that came with a run folder" in done.stderr
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_users_file_may_name_a_class(file: Path, tmp_path: Path, command: Command) -> None:

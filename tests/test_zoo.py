@@ -185,6 +185,24 @@ def test_native_and_torch_backends_agree(name: str) -> None:
         assert torch.allclose(actual, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
 
 
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_an_empty_batch_and_autocast(name: str, backend: str) -> None:
+    if backend == "native":
+        pytest.importorskip("adding_problem_native")
+    model, x = build(name, backend=backend, **TINY[name]), sample_batch(3, 30, seed=0)[0]
+    assert model(x[:0]).shape == (0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(x)
+    assert torch.allclose(y.float(), model(x), rtol=0.1, atol=0.1)
+    torch.autograd.grad(y.float().sum(), [parameter for parameter in model.parameters() if parameter.requires_grad])
+
+
+def test_more_heads_than_the_kernels_serve_run_on_torch() -> None:
+    pytest.importorskip("adding_problem_native")
+    assert [build("slstm", hidden=16, heads=heads, backend="native").backend for heads in (4, 8)] == ["native", "torch"]
+
+
 def test_chunked_scan_keeps_zeros() -> None:
     a = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 2.0]).view(1, 6, 1)
     assert chunked_scan(a, torch.ones(1, 6, 1)).flatten().tolist() == [1, 1, 2, 3, 1, 3]
@@ -261,6 +279,13 @@ def test_exprnn_has_the_exponential_of_any_rotation() -> None:
     with torch.no_grad():
         model.skew[0] = math.nan  # type: ignore[operator, index]
     assert model.rotation().isnan().any()  # type: ignore[operator]
+
+
+def test_attention_begins_as_in_the_authors_code() -> None:
+    state = build("attention", hidden=2000).state_dict()
+    for key, std in (("score.weight", 2000**-0.5), ("summary.weight", 2000**-0.5), ("features.weight", 2**-0.5)):
+        assert stats.kstest(state[key].ravel()[:20_000].numpy(), stats.norm(scale=std).cdf).pvalue > 1e-4
+    assert not any(state[f"{layer}.bias"].any() for layer in ("features", "score", "summary", "readout"))
 
 
 def test_indrnn_begins_small_at_any_length() -> None:

@@ -88,6 +88,7 @@ class _Layer(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.cell = cell
+        kernels = ctx.kernels = library()  # the same in both directions: what it saves has the layout of its vectors
         batch, hidden = x.shape[0], w_hh.shape[1]
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
         hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden) if cell.two_states else None
@@ -96,11 +97,11 @@ class _Layer(torch.autograd.Function):
         if y is not None:
             call.y, call.y_batch_stride, call.y_step_stride = y.data_ptr(), y.stride(0), y.stride(1)
         if trained and any(ctx.needs_input_grad):
-            call.segment = ctx.segment = checkpoint_every or _automatic_segment(call)
-            saved = workspace(library().layer_saved_floats(ctypes.byref(call)))
+            call.segment = ctx.segment = checkpoint_every or _automatic_segment(kernels, call)
+            saved = workspace(kernels.layer_saved_floats(ctypes.byref(call)))
             call.saved = saved.data_ptr()
             ctx.save_for_backward(x, w_ih, w_hh, bias, h0, c0, saved)
-        check(library().layer_forward(ctypes.byref(call)))
+        check(kernels.layer_forward(ctypes.byref(call)))
         return y, hn, cn
 
     @staticmethod
@@ -123,7 +124,7 @@ class _Layer(torch.autograd.Function):
         dc0 = torch.empty_like(c0) if needs[5] else None
         call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), _pointer(dbias)
         call.dx, call.dh0, call.dc0 = _pointer(dx), _pointer(dh0), _pointer(dc0)
-        check(library().layer_backward(ctypes.byref(call)))
+        check(ctx.kernels.layer_backward(ctypes.byref(call)))
         return None, dx, dw_ih, dw_hh, dbias, dh0, dc0, None, None, None
 
 
@@ -158,9 +159,9 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _automatic_segment(call: LayerCall) -> int:
+def _automatic_segment(kernels: ctypes.CDLL, call: LayerCall) -> int:
     """All steps while their states fit the budget; else about the square root of T, which keeps both parts small."""
-    if 4 * library().layer_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
+    if 4 * kernels.layer_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
         return call.steps  # type: ignore[no-any-return]
     return min(512, max(16, math.isqrt(call.steps)))
 

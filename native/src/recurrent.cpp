@@ -475,17 +475,6 @@ void reduce(const LayerCall& call, const Sizes& n, float* gradients) {
       transpose(gradients + (1 + n.I + k * n.H) * n.Rp + (Cell::kSources[k].first + g) * n.gate, n.Rp, n.H, n.H, dw_hh);
 }
 
-// No exception may cross into C.
-template <class Work>
-int guarded(Work work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception&) {
-    return 1;  // out of memory is all that can happen
-  }
-}
-
 template <class Cell>
 void forward(const LayerCall& call) {
   const Sizes n(call, Cell());

@@ -9,10 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -22,6 +24,19 @@
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
+
+// --- errors ----------------------------------------------------------------------------------------------------------
+
+// No exception may cross into C: what the kernels export goes through this.
+template <class Work>
+int guarded(Work work) {
+  try {
+    work();
+    return 0;
+  } catch (const std::exception&) {
+    return 1;  // out of memory is all that can happen
+  }
+}
 
 // --- memory ----------------------------------------------------------------------------------------------------------
 
@@ -173,9 +188,12 @@ class Pool {
 
   void start(int helpers, const std::function<void()>& work) {
     std::lock_guard<std::mutex> lock(mutex_);
-    while (static_cast<int>(threads_) < helpers) std::thread(&Pool::loop, this, threads_++).detach();
+    try {
+      for (; threads_ < helpers; ++threads_) std::thread(&Pool::loop, this, threads_).detach();
+    } catch (const std::system_error&) {  // no more threads for this process: those that there are do the work
+    }
     work_ = &work;
-    wanted_ = running_ = helpers;
+    wanted_ = running_ = std::min(helpers, threads_);
     ++round_;
     wake_.notify_all();
   }

@@ -108,7 +108,7 @@ void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
 
 // A task is a chunk of features of one sequence.
 template <class Chunk, class Vector, class Rest>
-int run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
+void run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
   const int64_t chunks = (call.features + kChunk - 1) / kChunk;
   parallel_for(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
     const int64_t sequence = task / chunks;
@@ -117,20 +117,19 @@ int run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
     for (; first + kLanes <= call.features; first += kLanes) vector(sequence, first);
     rest(sequence, first);
   });
-  return 0;
 }
 
 template <bool Relu>
-int forward(const ScanCall& call) {
-  return run(
+void forward(const ScanCall& call) {
+  run(
       call, [&](int64_t s, int64_t first) { forward<Relu, 4>(call, s, first); },
       [&](int64_t s, int64_t first) { forward<Relu, 1>(call, s, first); },
       [&](int64_t s, int64_t first) { forward_rest<Relu>(call, s, first); });
 }
 
 template <bool Relu>
-int backward(const ScanCall& call) {
-  return run(
+void backward(const ScanCall& call) {
+  run(
       call, [&](int64_t s, int64_t first) { backward<Relu, 4>(call, s, first); },
       [&](int64_t s, int64_t first) { backward<Relu, 1>(call, s, first); },
       [&](int64_t s, int64_t first) { backward_rest<Relu>(call, s, first); });
@@ -138,6 +137,10 @@ int backward(const ScanCall& call) {
 
 }  // namespace
 
-int scan_forward(const ScanCall* call) { return call->relu ? forward<true>(*call) : forward<false>(*call); }
+int scan_forward(const ScanCall* call) {
+  return guarded([&] { call->relu ? forward<true>(*call) : forward<false>(*call); });
+}
 
-int scan_backward(const ScanCall* call) { return call->relu ? backward<true>(*call) : backward<false>(*call); }
+int scan_backward(const ScanCall* call) {
+  return guarded([&] { call->relu ? backward<true>(*call) : backward<false>(*call); });
+}

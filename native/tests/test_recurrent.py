@@ -196,8 +196,9 @@ def test_a_graph_kept_for_a_second_backward() -> None:
 
 
 def test_several_threads_at_once() -> None:
+    torch.set_num_threads(2)
     module = LSTM(2, 20, batch_first=True)
-    x = torch.rand(8, 40, 2)
+    x = torch.rand(64, 40, 2)  # blocks for two
 
     def gradients() -> tuple[Tensor, ...]:
         return torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
@@ -304,7 +305,8 @@ def test_what_the_kernels_do_not_do_is_torchs(kind: str, options: dict[str, Any]
     torch.manual_seed(7)
     expected = theirs(x)
     assert torch.equal(actual[0], expected[0])
-    assert torch.equal(parts(ours.eval().final_state(x))[0], parts(theirs.eval()(x)[1])[0]) or options.get("dropout")
+    # Without dropout, in evaluation mode, the kernels do it.
+    torch.testing.assert_close(parts(ours.eval().final_state(x))[0], parts(theirs.eval()(x)[1])[0])
 
 
 @every_kind

@@ -1,5 +1,6 @@
 // The kernels against plain float64 loops, small and odd sizes, to be run under sanitizers and emulators.
-// Every array ends exactly where it should, so that a read or write beyond it is caught.
+// Every array that a caller hands over ends exactly where it should, so that a read or write beyond it is caught; the kernels' own
+// scratch space is whole pages.
 
 #include <algorithm>
 #include <cmath>

@@ -56,6 +56,10 @@ class LRU(nn.Module):
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on."""
+        with torch.autocast(x.device.type, enabled=False):  # there are no complex numbers of half precision
+            return self._outputs(x.to(self.skip.dtype), begin)
+
+    def _outputs(self, x: Tensor, begin: int) -> Tensor:
         matrix = torch.complex(*self.input.chunk(2)) * self.gamma.exp()[:, None]
         state = self._last_state(x, matrix) if begin == -1 else self._states(x, matrix)[:, begin:]
         real, imaginary = self.output.chunk(2, dim=1)
@@ -89,7 +93,7 @@ def _as_real(z: Tensor) -> Tensor:
 
 def _as_complex(x: Tensor) -> Tensor:
     """The inverse of `_as_real`."""
-    return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_complex(x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2))
 
 
 class _Block(nn.Module):

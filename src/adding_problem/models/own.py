@@ -171,7 +171,7 @@ def source_digest(name: str) -> str | None:
                 spec = importlib.util.find_spec(path)
             path = (spec and spec.origin) or ""
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except (ImportError, OSError, ValueError):
+    except Exception:  # to find a module its packages are imported, which may fail in any way
         return None
 
 
@@ -220,10 +220,15 @@ def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
+def _installed(file: str) -> bool:
+    """Whether pip has put a file there; Debian has a name of its own for the folder."""
+    return "site-packages" in file or "dist-packages" in file
+
+
 def _told(error: Exception) -> str:
     """The exception in one line, with the place in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS) and "site-packages" not in frame.filename]
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS) and not _installed(frame.filename)]
     where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
     return f"{in_one_line(error)}{where}"
 
@@ -307,7 +312,8 @@ def _found(name: str, device: torch.device) -> Any:
         found = functools.reduce(getattr, attribute.split("."), home)
         if not isinstance(found, nn.Module):
             return found
-        # That one was made when somebody first imported it; this one is made from the seed.
+        # That one was made when somebody first imported it; this one is made from the seed, its layers numbered from the start.
+        _forget_keras_names()
         anew = functools.reduce(getattr, attribute.split("."), _module(path, afresh=True))
     except AttributeError:
         known = [key for key, value in vars(home).items() if callable(value) or isinstance(value, nn.Module)]
@@ -376,7 +382,7 @@ def _forget_namesakes(folder: Path) -> None:
     """Let a file import the modules beside it, and not those of the same names that stand beside another model's file."""
     for beside in folder.glob("*.py"):
         imported = getattr(sys.modules.get(beside.stem), "__file__", None) or str(beside)
-        kept = beside.stem in sys.stdlib_module_names | {"__main__", _PACKAGE_NAME} or "site-packages" in imported
+        kept = beside.stem in sys.stdlib_module_names | {"__main__", _PACKAGE_NAME} or _installed(imported)
         if imported != str(beside) and not kept:
             del sys.modules[beside.stem]
 

@@ -43,13 +43,13 @@ class AddingSLSTM(nn.Module):
         super().__init__()
         if hidden % heads:
             raise ValueError(f"{heads} heads do not divide hidden {hidden}")
-        self.hidden, self.heads, self.backend = hidden, heads, backend
+        # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
+        self.hidden, self.heads, self.backend = hidden, heads, backend if heads <= _MOST_AMONG_ZEROS else "torch"
         self.input = nn.Linear(2, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
-        # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
         self._last_output: Recurrence = _last_output
-        if backend == "native" and heads <= _MOST_AMONG_ZEROS:
+        if self.backend == "native":
             self._last_output = functools.partial(_of_all_heads, recurrence_of(backend, "slstm", _last_output))
         limit = (hidden // heads) ** -0.5
         nn.init.uniform_(self.recurrent, -limit, limit)
@@ -67,7 +67,7 @@ def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Te
     heads, width, _ = recurrent.shape
     h = c = n = x.new_zeros(heads, len(x), width)
     m = torch.full_like(h, -torch.inf)
-    drives = nn.functional.linear(x, w_ih, bias).view(len(x), x.shape[1], heads, -1)
+    drives = nn.functional.linear(x, w_ih, bias).view(len(x), x.shape[1], heads, 4 * width)
     for drive in drives.permute(1, 2, 0, 3).unbind(0):
         i, f, o, z = torch.baddbmm(drive, h, recurrent).chunk(4, dim=-1)
         kept = nn.functional.logsigmoid(f) + m

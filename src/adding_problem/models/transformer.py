@@ -62,7 +62,7 @@ class _Layer(nn.Module):
 
     def _attention(self, x: Tensor, begin: int) -> Tensor:
         weight, bias = (parameter.tensor_split(3) for parameter in (self.inputs.weight, self.inputs.bias))
-        query, key, value = (nn.functional.linear(z, weight[k], bias[k]).view(*z.shape[:2], self.heads, -1).transpose(1, 2)
+        query, key, value = (nn.functional.linear(z, weight[k], bias[k]).view(*z.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)
                              for k, z in enumerate((x[:, begin:], x, x)))
         query, key = _turned(query, x.shape[1] - query.shape[2]), _turned(key, 0)
         seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=begin == 0)  # the last step sees all
