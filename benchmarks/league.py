@@ -1,10 +1,11 @@
 """The league: how far does every model of the zoo remember, under the same budgets for all?
 
-    python benchmarks/league.py --minutes 5 --seeds 3 --workers 2                       all of it, resumable
+    python benchmarks/league.py                                                         all of it: five hours on two cores, resumable
+    python benchmarks/league.py --models mine.py:Mine                                   your own model: less than half an hour
     python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out artifacts/short --keep artifacts/short
     python benchmarks/league.py --table docs/league.json                                only print and draw these results
 
-A model may carry arguments, as `lstm:init=long,memory=null`. For every one:
+A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:units=32`. For every one:
 
 1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe `fast`, seed 1000). The one that
    solves it soonest is taken; where none does, the one with the lowest validation loss. All that was tried is in the JSON.
@@ -39,6 +40,7 @@ import torch
 from torch import nn
 
 from adding_problem import config, horizon, models, runtime, train, validate, zoo
+from adding_problem.sweep.local import end_with_parent
 from adding_problem.task import sample_batch
 
 ENTRANTS = ["lstm", "lstm:init=long,memory=null", *(name for name in zoo.FAMILIES if name != "lstm")]
@@ -54,14 +56,19 @@ SEQUENCES = 1_000  # new ones for every test, at most
 
 def base(entrant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The configuration that all models share, and what this one sets."""
-    model, _, own = entrant.partition(":")
-    settings = dict(setting.split("=") for setting in own.split(",") if setting)
+    model, settings = _parts(entrant)
     return {"recipe": "fast", "model.name": model, "seed": seed, "validate.seed": seed + 1, "threads": arguments.threads,
             "validate.dt_length": SEQUENCES} | {f"model.{key}": value for key, value in settings.items()}
 
 
+def _parts(entrant: str) -> tuple[str, dict[str, str]]:
+    """The model's name, which may itself have a colon, and the arguments behind it."""
+    model, _, own = entrant.rpartition(":")
+    return (model, dict(setting.split("=", 1) for setting in own.split(","))) if "=" in own else (entrant, {})
+
+
 def _folder(entrant: str, part: str, arguments: argparse.Namespace) -> Path:
-    name = entrant.translate(str.maketrans(":=,", "---"))
+    name = entrant.translate(str.maketrans(dict.fromkeys(":=,/\\", "-")))
     return Path(arguments.keep) / f"{name}-{part}"
 
 
@@ -151,8 +158,8 @@ def table(league: dict[str, Any]) -> str:
 
 
 def _shown(entrant: str) -> str:
-    model, _, own = entrant.partition(":")
-    return f"{model} ({own.split(',')[0].replace('=', ' ')})" if own else model
+    model, settings = _parts(entrant)
+    return f"{model} ({' '.join(next(iter(settings.items())))})" if settings else model
 
 
 def _horizons(entry: dict[str, Any], minutes: float) -> list[int]:
@@ -194,7 +201,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
     """Tune and climb what the league lacks, several at a time; then time every model, alone."""
     program = _origin()
     entries = {entrant: league["models"].setdefault(entrant, {"climbs": {}}) for entrant in arguments.models}
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
         for future in as_completed(trials):
             entries[trials[future]] |= {"tuning": future.result(), "learning_rate": best(future.result())}
@@ -239,7 +246,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of a climb")
     parser.add_argument("--tuning", type=float, default=0.5, help="minutes for each learning rate")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="of every model")
+    parser.add_argument("--threads", type=int, default=2, help="of every model")
     parser.add_argument("--workers", type=int, default=1, help="models at the same time")
     parser.add_argument("--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders")
     parser.add_argument("--out", default="artifacts/league", help="JSON and picture: this name with .json and .png")

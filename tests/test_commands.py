@@ -160,6 +160,15 @@ def test_validate_knows_how_the_folder_was_trained(small_config: Path, command: 
     assert "model.name: expected 'lstm', which" in other.stderr
 
 
+def test_the_training_data_are_not_scored_on(small_config: Path, command: Command) -> None:
+    """A file that names no seed means another one than a run had that was trained with --seed."""
+    command("train", "--config", small_config, "--seed", 43)
+    done = command("validate", "--config", small_config)
+    assert done.returncode == 2
+    assert "validate.seed: expected another seed than that of the training, found 43" in done.stderr
+    assert command("validate", "--config", small_config, "--validate.seed", 44).returncode == 0
+
+
 def test_how_a_run_ended_is_said(small_config: Path, command: Command) -> None:
     blown = command("train", "--config", small_config, "--train.learning_rate", 1e38, "--train.clip_value", "null")
     assert blown.returncode == 0

@@ -27,9 +27,10 @@ EASY = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 64, "validate.
         "train.stop_val_loss": 8e-4}
 
 
-def climb(folder: Path, lengths: list[int], minutes: float = 2.0, following: Any = None) -> list[Rung]:
+def climb(folder: Path, lengths: list[int], minutes: float = 2.0, following: Any = None, overwrite: bool = False) -> list[Rung]:
     run = config.load(None, EASY | {"artifacts": str(folder)})
-    return list(horizon.climb(run, minutes=minutes, lengths=lengths, following=following or (lambda run: nullcontext())))
+    return list(horizon.climb(run, minutes=minutes, lengths=lengths, overwrite=overwrite,
+                              following=following or (lambda run: nullcontext())))
 
 
 def rows_of(rung: Rung) -> list[EpochRow]:
@@ -54,10 +55,11 @@ def test_a_climb(tmp_path: Path) -> None:
     with torch.no_grad():
         assert long.mse == pytest.approx(float((model(x) - y).double().square().mean()), rel=1e-4)
 
-    trained: list[RunConfig] = []
-    again = climb(tmp_path, [10, 20, 40], following=lambda run: (trained.append(run), nullcontext())[1])
+    stamps = [(tmp_path / name / "result.json").stat().st_mtime_ns for name in ("t10", "t20")]
+    again = climb(tmp_path, [10, 20, 40])
     assert again[:2] == [short, long]
     assert again[2].t == 40
+    assert [(tmp_path / name / "result.json").stat().st_mtime_ns for name in ("t10", "t20")] == stamps  # not trained again
 
 
 def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
@@ -78,6 +80,17 @@ def test_a_climb_that_was_cut_under_a_small_budget_goes_on_under_a_larger_one(tm
         climb(tmp_path, [20], minutes=1e-4, following=lambda run: nullcontext(Interrupt(1)))
     (rung,) = climb(tmp_path, [20])
     assert rung.stop_reason == "solved"
+
+
+def test_a_climb_that_is_overwritten_begins_again_and_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    climb(tmp_path, [10, 20])
+    (tmp_path / "t20" / "notes.txt").write_text("mine")
+    first = (tmp_path / "t10" / "result.json").stat().st_mtime_ns
+    (rung,) = climb(tmp_path, [10], overwrite=True)
+    assert rung.solved
+    assert (tmp_path / "t10" / "result.json").stat().st_mtime_ns > first
+    assert json.loads((tmp_path / "horizon.json").read_text())["horizon"] == 10
+    assert [path.name for path in (tmp_path / "t20").rglob("*") if path.is_file()] == ["notes.txt"]
 
 
 def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
@@ -122,6 +135,8 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     done = command("lengths", "climb/t10", "climb/t20", "--lengths", 10, 40, "--sequences", 20, "--out", "heat.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
+    done = command("lengths", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png")  # makes the folder
+    assert done.returncode == 0, done.stderr
     wrong = command("horizon", "--model", "lstn")
     assert wrong.returncode == 2
     assert "model.name: expected one of lstm" in wrong.stderr
@@ -144,3 +159,11 @@ def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
 def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:
     with RunFolder(tmp_path).locked(), pytest.raises(LockError, match="works in it"):
         climb(tmp_path, [10])
+
+
+def test_lengths_that_a_variant_does_not_have_are_told_before_any_is_scored(tmp_path: Path, command: Command) -> None:
+    train.run(config.load(None, {"dataset.variant": "hs1997", "dataset.t": 30, "dataset.dt_length": 200, "train.epochs": 1,
+                                 "model.hidden": 4, "threads": 1, "artifacts": str(tmp_path / "run")}))
+    done = command("lengths", "run", "--lengths", 10, 30)
+    assert done.returncode == 2
+    assert "--lengths: expected at least 22 steps, as the variant 'hs1997' of run has, found 10" in done.stderr

@@ -16,6 +16,7 @@ from adding_problem import loggers, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import BackendError
 from adding_problem.train import StepEvent
+from tests.conftest import Command
 from tests.test_reliability import Stop
 from tests.test_train import Interrupt, small
 
@@ -64,6 +65,18 @@ def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BackendError, match=r"adding-problem\[tensorboard\]"), loggers.attached(small(tmp_path, logger="tensorboard")):
         pass
+
+
+def test_a_climb_has_the_logger_that_it_is_asked_for(tmp_path: Path, command: Command) -> None:
+    words = ["horizon", "--logger", "tensorboard", "--lengths", 10, "--minutes", 1, "--model.hidden", 16, "--dataset.held_out", 64,
+             "--validate.dt_length", 100, "--threads", 1, "--artifacts", "climb"]
+    done = command(*words)
+    if importlib.util.find_spec("tensorboard") is None:
+        assert done.returncode == 2
+        assert "logger: TensorBoard is not installed" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert list(RunFolder(tmp_path / "climb" / "t10").tensorboard.glob("events*"))
 
 
 def interrupt() -> None:

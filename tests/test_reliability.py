@@ -18,6 +18,7 @@ import pytest
 
 from adding_problem import checkpoint, interruption, lock, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.cli.options import command_parser
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, LockError, RunFolderError, StorageError
 from adding_problem.train import StepEvent
@@ -273,6 +274,15 @@ def test_a_lock_from_elsewhere_is_taken_over_only_when_told(tmp_path: Path) -> N
     with pytest.raises(LockError, match=r"no sign of life for 1,0\d\d s.*\n.*--takeover"):
         train.run(small(tmp_path))
     train.run(small(tmp_path), takeover=True)
+    leave_lock(tmp_path, age=1000, machine="another", host="far")
+    with pytest.raises(LockError, match="--takeover"):
+        validate.run(small(tmp_path))
+    assert validate.run(small(tmp_path), takeover=True)["sequences"] > 0
+
+
+@pytest.mark.parametrize("command", ["train", "validate", "horizon", "sweep", "export", "import"])
+def test_commands_that_lock_a_folder_take_the_option_that_their_message_names(command: str) -> None:
+    assert "takeover" in command_parser(command).taken
 
 
 def test_a_process_id_that_was_given_again_is_no_owner(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from adding_problem import config, train
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import RunFolderError
+from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.models import build_model
 from adding_problem.schedule import Schedule, advance, stream_seed
 from adding_problem.task import sample_batch
@@ -195,6 +195,17 @@ def test_a_start_of_another_size_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"first.*does not fit the model"):
         train.run(fast(**{**SMALL, "model__hidden": 13}, model__start_from=str(tmp_path / "first"),
                        artifacts=str(tmp_path / "second")))
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:
+    there = fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "there"))
+    result = train.run(there)
+    with pytest.raises(ConfigError, match=r"model\.start_from: expected another folder than artifacts"):
+        train.run(fast(**SMALL, model__start_from=str(tmp_path / "there"), artifacts=str(tmp_path / "there")), overwrite=True)
+    with pytest.raises(RunFolderError, match="missing"):
+        train.run(fast(**SMALL, model__start_from=str(tmp_path / "missing"), artifacts=str(tmp_path / "there")), overwrite=True)
+    assert train.run(there) == result
 
 
 def test_budgets(tmp_path: Path) -> None:

@@ -148,6 +148,22 @@ def test_control_characters_do_not_reach_the_terminal(finished: Path, command: C
     assert "\x1b" not in done.stderr
 
 
+def test_control_characters_of_a_configuration_and_of_folders_do_not_reach_the_terminal(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    copy = finished / "config_copy.yaml"
+    copy.write_text(copy.read_text().replace("start_from: null", 'start_from: "\\e]0;x\\a[/red]"'))
+    for name in ("a\x1b[2J", "b"):
+        shutil.copytree(finished, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "b" / "config_copy.yaml").write_text(copy.read_text().replace("seed: 0 ", "seed: 1 "))
+    (tmp_path / "runs" / "a\x1b[2J" / "metrics.csv").write_text("rubbish")
+    for words in (["compare", "runs/b", finished, "--out", "new/picture.png"], ["watch", "runs", "--once"],
+                  ["report", "runs", "--out", "page.html"]):
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_folder_names_are_text_not_markup(finished: Path, command: Command, tmp_path: Path) -> None:
     finished.rename(tmp_path / "[red]x[")
     done = command("compare", "[red]x[", "--out", "picture.png")

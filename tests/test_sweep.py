@@ -68,6 +68,21 @@ def test_the_seed_of_the_validation_gives_way_unless_it_was_set(tmp_path: Path) 
         plan.read(write(tmp_path, "validate: {seed: 7}\ngrid: {seed: [6, 7]}"))
 
 
+def test_a_run_takes_one_thread_unless_a_number_is_named(tmp_path: Path) -> None:
+    for text in ("", "threads: null\n"):
+        assert [run.config.threads for run in plan.read(write(tmp_path, text + "grid: {seed: [0, 1]}"))] == [1, 1]
+    assert [run.config.threads for run in plan.read(write(tmp_path, "grid: {threads: [null, 2]}"))] == [1, 2]
+
+
+def test_values_are_read_as_those_of_a_run(tmp_path: Path) -> None:
+    """Of the file once, as YAML: what is quoted there is text."""
+    text = "model: {name: mine.py:Mine, norm: 'off'}\n"
+    (run,) = plan.read(write(tmp_path, text + "grid: {model.kind: ['no']}"), {"model.depth": "3"})
+    assert run.config.model.arguments == {"norm": "off", "kind": "no", "depth": 3}
+    (tmp_path / "run.yaml").write_text(text)
+    assert config.load(tmp_path / "run.yaml").model.arguments == {"norm": "off"}
+
+
 def test_names_are_safe_and_short(tmp_path: Path) -> None:
     hostile = "../../x; rm -rf ~ <b> 'ü' " + "y" * 300
     (run,) = plan.read(write(tmp_path, json.dumps({"grid": {"model.start_from": [hostile]}})), out="out")

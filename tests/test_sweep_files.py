@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_a_cut_run_goes_on_elsewhere_from_what_was_sent(kind: str, tmp_path: Pat
     assert train.run(wanted) == resumed  # complete: not trained again
     if kind == "url":
         fsspec.filesystem("memory").rm(f"{tmp_path}/kept", recursive=True)
+
+
+def test_files_are_listed_while_a_lock_comes_and_goes(tmp_path: Path) -> None:
+    """As that of a run which the driver's display looks at."""
+    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / ".away").mkdir()
+    (tmp_path / ".away" / "owner").touch()
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            (tmp_path / ".away").rename(tmp_path / ".lock")
+            (tmp_path / ".lock").rename(tmp_path / ".away")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert all(list(RunFolder(tmp_path).stamps()) == ["result.json"] for _ in range(500))
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Place:

@@ -164,11 +164,11 @@ class RunFolder:
             raise RunFolderError(self.path, f"is no run folder, yet holds a file {foreign.name}, which a run would replace",
                                  "give --artifacts another folder")
         if overwrite:
-            self._clear()
+            self.clear()
         elif self.config_copy.exists():
             if (there := self.read_config()).digest != config.digest:
                 raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
-                                     "give --artifacts another folder, or delete that run (train --overwrite does)")
+                                     "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)")
             if self.holds_finished(config):
                 return "finished"
             if resume and self.has_checkpoint:
@@ -206,7 +206,7 @@ class RunFolder:
                 self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot,
                 *self.exports.values(), *self.tensorboard.glob("events.out.tfevents.*")]
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
         for file in [*self._own_files(), self.config_copy]:
             self._inside(file.parent)
@@ -375,11 +375,12 @@ class RunFolder:
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Relative name -> (time of change, size) of every file; temporary and hidden ones are left out."""
         found = {}
-        for file in self.path.rglob("*"):
-            name = file.relative_to(self.path)
-            with suppress(FileNotFoundError):  # replaced between listing and looking
-                if file.is_file() and not any(part.startswith(".") for part in name.parts):
-                    found[name.as_posix()] = (file.stat().st_mtime_ns, file.stat().st_size)
+        for folder, below, names in os.walk(self.path):  # which passes over what is gone meanwhile
+            below[:] = [name for name in below if not name.startswith(".")]
+            for file in (Path(folder, name) for name in names if not name.startswith(".")):
+                with suppress(FileNotFoundError):  # replaced between listing and looking
+                    if file.is_file():
+                        found[file.relative_to(self.path).as_posix()] = (file.stat().st_mtime_ns, file.stat().st_size)
         return found
 
     def snapshot(self, names: Iterable[str]) -> dict[str, bytes]:

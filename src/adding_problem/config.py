@@ -16,7 +16,7 @@ from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jsonargparse
 import yaml
@@ -235,6 +235,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         for key, _ in schema.options(RunConfig):
             schema.check_bounds(RunConfig, key, self.get(key))
+        for key, hint in schema.types(RunConfig):
+            if float in (hint, *get_args(hint)) and type(value := self.get(key)) is int:  # as a file's is read: the digest tells 1 from 1.0
+                section, _, name = key.rpartition(".")
+                object.__setattr__(self.get(section) if section else self, name, float(value))
         _check_consistency(self)
 
     def get(self, key: str) -> Any:
@@ -290,21 +294,24 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         >>> config.dataset.t, config.curriculum.start, config.train.batch
         (1000, 30, 16)
     """
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    if path is not None:
-        for key, value in flatten(read_yaml(Path(path)), str(path)):
-            values[key] = _typed(key, value, str(path))
-            sources[key] = str(path)
-    for key, value in (overrides or {}).items():
-        values[key] = _typed(key, value, COMMAND_LINE)
-        sources[key] = COMMAND_LINE
+    document = dict(flatten(read_yaml(Path(path)), str(path))) if path is not None else {}
+    return of_values(document, str(path or COMMAND_LINE), overrides or {})
+
+
+def of_values(document: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a file's values, by dotted key, and of overrides; `source` is the file's name.
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    sources = dict.fromkeys(document, source) | dict.fromkeys(overrides, COMMAND_LINE)
+    values = {key: _typed(key, value, sources[key]) for key, value in {**document, **overrides}.items()}
     try:
         recipe = _recipe(values.get("recipe", "seed"), values.get("model.name", "lstm"))
         return schema.build(RunConfig, {**_other_seed(values), **recipe, **values})
     except ConfigError as error:
         of_the_recipe = error.key not in sources and error.key in RECIPES.get(values.get("recipe", ""), {})
-        usual = f"recipe {values['recipe']}" if of_the_recipe else str(path or COMMAND_LINE)
+        usual = f"recipe {values['recipe']}" if of_the_recipe else source
         raise error.at(sources.get(error.key, usual)) from None
 
 

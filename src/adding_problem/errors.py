@@ -166,6 +166,11 @@ def _ratio(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
+def printable(text: str) -> str:
+    """Without the control characters that a stranger's file or folder may have brought into what a terminal is sent."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def in_one_line(error: BaseException) -> str:
     """The kind and the message of an exception, without line breaks, the message cut to 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

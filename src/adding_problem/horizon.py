@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adding_problem import plots, train, validate
+from adding_problem import files, plots, train, validate
 from adding_problem.artifacts import THRESHOLDS, RunFolder, write_json
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
@@ -26,6 +26,7 @@ LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SOLVED = THRESHOLDS["1e-3"]
 """Mean squared error on new sequences below which a length is solved."""
 
+_DOCUMENT, _PICTURE = "horizon.json", "horizon.png"
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 5 * 10**7, 64
@@ -64,6 +65,7 @@ def climb(
     *,
     minutes: float,
     lengths: Sequence[int] = LENGTHS,
+    overwrite: bool = False,
     takeover: bool = False,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
 ) -> Iterator[Rung]:
@@ -74,9 +76,11 @@ def climb(
     again.
 
     Args:
-        config: of all runs; its `dataset.t`, `curriculum.start`, `train.budget_minutes` and `model.start_from` are set here.
+        config: of all runs. Set here are `dataset.t`, `curriculum.start`, `train.budget_minutes`, `train.epochs`, `model.start_from`,
+            `model.memory` of an LSTM that has none, and, less for long sequences, `dataset.held_out` and `validate.dt_length`.
         minutes: of training, over all lengths together.
         lengths: to try, rising.
+        overwrite: delete the climb that the folder holds, and begin again.
         takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
 
@@ -85,6 +89,8 @@ def climb(
     """
     rungs: list[Rung] = []
     with RunFolder(config.artifacts).locked(takeover=takeover):
+        if overwrite:
+            _forget(Path(config.artifacts), takeover=takeover)
         for t in sorted(set(lengths)):
             spent = rungs[-1].seconds if rungs else 0.0
             if spent >= 60 * minutes:
@@ -100,6 +106,17 @@ def climb(
             yield rungs[-1]
             if not rungs[-1].solved:
                 return
+
+
+def _forget(folder: Path, *, takeover: bool) -> None:
+    """Delete the climb that a folder holds: its summary, and the run of every length."""
+    for name in (_DOCUMENT, _PICTURE):
+        files.remove(folder / name)
+    for path in folder.glob("t[0-9]*"):
+        run = RunFolder(path)
+        if files.is_regular(run.config_copy):
+            with run.locked(takeover=takeover):
+                run.clear()
 
 
 def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) -> RunConfig:
@@ -132,8 +149,8 @@ def _outgrown(run: RunConfig) -> bool:
     had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
     if folder.read_result()["stop_reason"] != "budget" or has <= 1.01 * had:
         return False
-    score = validate.kept_score(run)  # a run without `stop_val_loss` uses up its budget also where it solves its length
-    return not (score and score["mse"] < SOLVED)
+    # A run without `stop_val_loss` uses up its budget also where it solves its length.
+    return not validate.score_once(run)["mse"] < SOLVED
 
 
 def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:
@@ -164,5 +181,5 @@ def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung
         "seed": config.seed,
         "rungs": [asdict(rung) for rung in rungs],
     }
-    write_json(folder / "horizon.json", document)
-    plots.draw_horizon(folder / "horizon.png", document)
+    write_json(folder / _DOCUMENT, document)
+    plots.draw_horizon(folder / _PICTURE, document)

@@ -219,6 +219,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     finite = np.abs(difference[np.isfinite(difference)]).max(initial=1.0)
     ranked = np.clip(difference, -2 * finite, 2 * finite)
     p = 1.0 if not ranked.any() else float(scipy.stats.wilcoxon(ranked).pvalue)
-    ratio = float(np.exp(np.median(difference)))
+    with np.errstate(invalid="ignore"):  # of infinite differences both ways there is no median
+        ratio = float(np.exp(np.median(difference)))
     wins, losses = int((difference < 0).sum()), int((difference > 0).sum())
     return Paired(len(a), wins, losses, ratio if 0 < ratio < math.inf else None, p, min(1.0, 2.0 ** (1 - wins - losses)))

@@ -6,7 +6,7 @@ The target is the sum of the two marked values. Variants:
     any      values U[0, 1), two distinct steps anywhere (Le, Jaitly & Hinton 2015, section 4.1)
     halves   values U[0, 1), one mark in each half (Arjovsky et al. 2016; most of the later literature)
     hs1997   Hochreiter & Schmidhuber 1997, section 5.4, experiment 4: values U[-1, 1); length uniform on
-             T..T + T//10; one mark among the first ten pairs, one among the first T//2 - 1 other pairs; the first and
+             T..T + T//10; one mark among the first ten pairs, another among the first T//2 - 1; the first and
              the last mark are -1, and a marked first pair counts as zero; target 0.5 + (X1 + X2) / 4. The sequences
              stand at the end of T + T//10 steps, zeros before them, so that every one ends at the last step.
 

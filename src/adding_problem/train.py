@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from adding_problem import descent, interop, interruption, models, plots, rehear
 from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
-from adding_problem.errors import Interrupted, RunFolderError
+from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
 from adding_problem.task import (
     AddingDataset,
@@ -101,6 +102,9 @@ def run(
     else:
         with runtime.enough_memory():
             rehearsal.check_model(config)
+            runtime.require_memory(_bytes_of_sequences(config), "the sequences take")
+            if config.model.start_from is not None and not (resume and folder.has_checkpoint):
+                _check_start(config, config.model.start_from, device, backend)
         with folder.locked(takeover=takeover), interruption.deferred() as interrupted:
             status = folder.open(config, resume=resume, overwrite=overwrite)
             if status == "finished":  # by the process that held the folder until now
@@ -108,7 +112,7 @@ def run(
             else:
                 result = _from_start_to_end(config, folder, device, backend, interrupted, listener, resumed=status == "resumed")
             if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
-                raise Interrupted(interrupted.number, f"the run in {folder.path} is complete")
+                raise Interrupted(interrupted.number, f"the training in {folder.path} is complete")
     interop.complete(config)
     return result
 
@@ -118,16 +122,16 @@ def _from_start_to_end(
     listener: Listener | None, *, resumed: bool,
 ) -> dict[str, Any]:
     """Train and write the result into a folder that is open and locked."""
-    if device.type == "cpu" and backend == "torch":
-        runtime.tune_allocator()
     with runtime.cpu_settings(config.threads) as threads:
         machine = {"device": device.type, "backend": backend, "threads": threads}
         if config.model.name not in models.FAMILIES:
             machine["model_source"] = models.source_digest(config.model.name)
         with runtime.enough_memory():
             work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
+            ran_on = getattr(work.state.model, "backend", "torch")
+            if device.type == "cpu" and ran_on == "torch":
+                runtime.tune_allocator()
             reason = _train(work, listener)
-    ran_on = getattr(work.state.model, "backend", "torch")
     return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
@@ -152,7 +156,6 @@ def _begin(
     config: RunConfig, folder: RunFolder, device: torch.device, machine: dict[str, Any],
     interrupted: interruption.Interruption, *, resumed: bool,
 ) -> _Work:
-    runtime.require_memory(_bytes_of_sequences(config), "the sequences take")
     state = _fresh(config, device, machine["backend"], start_from=None if resumed else config.model.start_from)
     machine = machine | {name: runtime.versions().get(name) for name in ("torch", "adding-problem-native")}
     checkpoints = Checkpoints(folder, state, minutes=config.train.checkpoint_minutes, machine=machine)
@@ -179,6 +182,19 @@ def _finished(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     if models.changed_since(config.model.name, result.get("model_source")):
         _log.warning("the code of %s has changed since this run; --overwrite trains the new one", config.model.name)
     return result
+
+
+def _check_start(config: RunConfig, start_from: str, device: torch.device, backend: str) -> None:
+    """Whether the weights to begin with are there and fit: told before the folder is taken, or what it holds deleted.
+
+    Raises:
+        ConfigError: when the run would replace them.
+        RunFolderError: when they are not there, or of another model.
+    """
+    if Path(start_from).resolve() == Path(config.artifacts).resolve():
+        raise ConfigError("model.start_from", "another folder than artifacts", start_from, "give --artifacts another folder: the weights "
+                          "that a run begins with are kept")
+    _fresh(config, device, backend, start_from=start_from)
 
 
 def _load_start(model: nn.Module, path: str) -> str:

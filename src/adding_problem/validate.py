@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from adding_problem import documents, models, plots, runtime
+from adding_problem import documents, files, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import ModelError, RunFolderError, in_one_line
+from adding_problem.errors import ConfigError, ModelError, RunFolderError, in_one_line
 from adding_problem.task import (
     HIT_TOLERANCE,
     Float32,
@@ -91,7 +91,7 @@ def load_model(
 
 
 def run(
-    config: RunConfig, *, trust: bool = False, on_progress: Callable[[int, int], None] | None = None
+    config: RunConfig, *, trust: bool = False, takeover: bool = False, on_progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
     """Score the model in `config.artifacts`; leave `validation.json`, `pred.pkl` and `pred.png` there.
 
@@ -101,12 +101,14 @@ def run(
     Args:
         config: names the run folder and the data; the model that it names may be imported.
         trust: import whatever model the run folder names.
+        takeover: take the folder from a process that gives no sign of life.
         on_progress: is told the number of sequences scored so far, and of all.
 
     Returns:
         The content of `validation.json`.
 
     Raises:
+        ConfigError: when the model was trained on the sequences of `config.validate.seed`.
         RunFolderError, BackendError: see `adding_problem.errors`.
 
     Examples:
@@ -118,7 +120,10 @@ def run(
     """
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length
-    with _model_of(config, trust, config.model.name) as model, folder.locked():
+    if files.is_regular(folder.config_copy) and folder.read_config().seed == config.validate.seed:
+        raise ConfigError("validate.seed", "another seed than that of the training", f"{config.validate.seed}, with which {folder.path} "
+                          "was trained", "change validate.seed: scoring on the training data shows nothing")
+    with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
         digest = folder.read_result()["digest"]
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
             for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):

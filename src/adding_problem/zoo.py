@@ -200,7 +200,10 @@ def takes(name: str, argument: str, value: Any = None) -> bool:
 def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments with the defaults of the family in the places of those that nobody has set."""
     family = FAMILIES.get(name)
-    return {**(family.defaults if family else {}), **arguments}
+    if family is None:
+        return dict(arguments)
+    return {**family.defaults, **{key: float(value) if isinstance(family.defaults.get(key), float) and type(value) is int else value
+                                  for key, value in arguments.items()}}
 
 
 def preferred(name: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config, interruption
 from adding_problem.cli import complaints, options, runs
-from adding_problem.errors import AddingProblemError, Interrupted
+from adding_problem.errors import AddingProblemError, Interrupted, printable
 
 __all__ = ["main", "original_main"]
 
@@ -71,7 +71,7 @@ def _guarded(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written must not complain again
         return 141  # as shells report SIGPIPE
     except AddingProblemError as error:
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
@@ -89,11 +89,6 @@ def _make_plain(arguments: Namespace) -> None:
 def _plain(value: Any) -> Any:
     kind = next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
     return kind(value) if kind else value
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that a stranger's file may have brought into a message."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _continuing(parser: options.CommandParser, given: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ def export(arguments: Namespace) -> None:
 
     out = arguments.get("out")
     done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None,
-                          trust=bool(arguments.get("trust")))
+                          trust=bool(arguments.get("trust")), takeover=bool(arguments.get("takeover")))
     print(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
           f"largest difference {done.difference:.1e}")
     print(f"{arguments.to}: {done.path}")
@@ -30,7 +30,7 @@ def import_(arguments: Namespace) -> None:
     from adding_problem import interop
 
     found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
-                                 overwrite=bool(arguments.get("overwrite")))
+                                 overwrite=bool(arguments.get("overwrite")), takeover=bool(arguments.get("takeover")))
     print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
     print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
     if found.logged is not None:

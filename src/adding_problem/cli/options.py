@@ -130,9 +130,13 @@ def _add_run_options(parser: ArgumentParser, file_help: str = "YAML file; the op
 def _add_train_flags(parser: ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
-    either.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    _add_overwrite(either, "run")
     _add_takeover(parser)
     _add_trust(parser)
+
+
+def _add_overwrite(parser: Any, what: str) -> None:
+    parser.add_argument("--overwrite", action="store_true", help=f"delete the {what} that the folder holds")
 
 
 def _add_takeover(parser: ArgumentParser) -> None:
@@ -154,12 +158,14 @@ def _train(parser: ArgumentParser) -> None:
 
 def _validate(parser: ArgumentParser) -> None:
     _add_run_options(parser)
+    _add_takeover(parser)
     _add_trust(parser)
 
 
 def _horizon(parser: ArgumentParser) -> None:
     parser.add_argument("--minutes", type=PositiveFloat, default=5.0, help="training time for all lengths together")
     parser.add_argument("--lengths", type=Length, nargs="+", help="lengths to try (default: 100, 300, 1000, ... 1000000)")
+    _add_overwrite(parser, "climb")
     _add_takeover(parser)
     _add_trust(parser)
     _add_run_options(parser)
@@ -224,13 +230,15 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=str, help="run folder")
     parser.add_argument("--to", type=Literal["keras", "savedmodel", "onnx", "torch-export"], required=True, help="the format")
     parser.add_argument("--out", type=str, help="file or folder to write (default: in the run folder's model/)")
+    _add_takeover(parser)
     _add_trust(parser)
 
 
 def _import(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="what to import")
     parser.add_argument("--out", type=str, required=True, help="run folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run that the folder holds")
+    _add_overwrite(parser, "run")
+    _add_takeover(parser)
     config.add_options(parser)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from adding_problem.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
+    from adding_problem.train import Listener
 
 __all__ = ["horizon", "sweep", "train", "validate", "watch"]
 
@@ -88,7 +90,8 @@ def validate(arguments: Namespace) -> None:
     from adding_problem import display, validate
 
     with display.counting("scoring", Console()) as counter:
-        score = validate.run(run_config, trust=bool(arguments.get("trust")), on_progress=counter)
+        score = validate.run(run_config, trust=bool(arguments.get("trust")), takeover=bool(arguments.get("takeover")),
+                             on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
     print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
@@ -133,21 +136,23 @@ def horizon(arguments: Namespace) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from adding_problem import display, horizon
+    from adding_problem import display, horizon, loggers
     from adding_problem.statistics import short_count
 
     console, minutes = Console(), arguments.get("minutes") or 5.0
 
-    def following(run: RunConfig) -> display.TrainingDisplay:
+    @contextmanager
+    def following(run: RunConfig) -> Iterator[Listener | None]:
         console.print(f"T = {run.dataset.t:,}", style="bold")
-        return display.TrainingDisplay(run, console)
+        with display.TrainingDisplay(run, console) as shown, loggers.attached(run, shown) as listener:
+            yield listener
 
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
     lengths = arguments.get("lengths") or horizon.LENGTHS
     farthest: horizon.Rung | None = None
     try:
         for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
-                                  takeover=bool(arguments.get("takeover"))):
+                                  overwrite=bool(arguments.get("overwrite")), takeover=bool(arguments.get("takeover"))):
             cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
                      for cost in rung.reached.values()]
             table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
@@ -231,9 +236,16 @@ def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
     from adding_problem.models import names_a_module
 
     remedy = f"if you trust it, give --trust, or name it yourself: --model {name}"
-    if Path(path).resolve().is_relative_to(Path(run_config.artifacts).resolve()):
+    if _in_a_run_folder(Path(path), run_config):
         raise ConfigError("model.name", "a model of the zoo, in a file that came with a run folder", f"{name!r}, which would be "
                           "imported and run", remedy, path)
     if not names_a_module(name, runtime.resolve_device(run_config.device)):
         raise ConfigError("model.name", "a class or an instance of nn.Module, where a file names it", f"{name!r}, a function, which "
                           "would be called", remedy, path)
+
+
+def _in_a_run_folder(path: Path, run_config: RunConfig) -> bool:
+    """Whether a configuration file came with a run, which may have been moved since from the folder that it names."""
+    from adding_problem.artifacts import RunFolder
+
+    return path.resolve().is_relative_to(Path(run_config.artifacts).resolve()) or files.is_regular(RunFolder(path.parent).config_copy)

@@ -6,19 +6,20 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, zoo
-from adding_problem.errors import ConfigError, ModelError, nearest
+from adding_problem import config, files, zoo
+from adding_problem.errors import ConfigError, ModelError, nearest, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.config import RunConfig
     from adding_problem.groups import Group
     from adding_problem.zoo import Family
 
@@ -40,9 +41,10 @@ def lengths(arguments: Namespace) -> None:
     n, console = arguments.get("sequences") or 1000, Console()
     table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
-    for path in arguments.folders:
+    configs = {path: RunFolder(path).read_config() for path in arguments.folders}
+    _check_lengths(tested, configs)
+    for path, read in configs.items():
         # Where it was trained, a GPU for example, need not be here.
-        read = RunFolder(path).read_config()
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.get("threads") or read.threads)
         with display.counting(escape(path), console) as counter:
@@ -51,27 +53,42 @@ def lengths(arguments: Namespace) -> None:
         found = {score["t"]: score["mse"] for score in scores}
         rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
         table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
-    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     console.print(table)
+    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     print(f"picture: {out}")
 
 
+def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
+    """Whether there are sequences of these lengths in the variants of all these runs.
+
+    Raises:
+        ConfigError: when there are none.
+    """
+    for path, run_config in configs.items():
+        variant = run_config.dataset.variant
+        if min(tested) < (least := config.MIN_LENGTH[variant]):
+            raise ConfigError("--lengths", f"at least {least} steps, as the variant {variant!r} of {path} has", str(min(tested)),
+                              "leave out what is shorter", config.COMMAND_LINE)
+
+
 def _note_refusal(path: str, t: int, error: ModelError) -> None:
-    print(f"note: {path}, T = {t:,}: {error}", file=sys.stderr)
+    print(printable(f"note: {path}, T = {t:,}: {error}"), file=sys.stderr)
 
 
 def _picture(arguments: Namespace, usual: str) -> Path:
-    """The file to draw into.
+    """The file to draw into, in a folder that is there.
 
     Raises:
         ConfigError: when its name says no format that pictures can have.
+        StorageError: when its folder cannot be made.
     """
     out = Path(arguments.get("out") or usual)
     if arguments.get("format"):
-        return out.with_suffix(f".{arguments.format}")
-    if out.suffix not in _PICTURES:
+        out = out.with_suffix(f".{arguments.format}")
+    elif out.suffix not in _PICTURES:
         raise ConfigError("--out", f"a file that ends in {', '.join(_PICTURES)}", str(out), "give the picture one of these endings",
                           config.COMMAND_LINE)
+    files.make_folder(out.parent)
     return out
 
 
@@ -121,7 +138,7 @@ def compare(arguments: Namespace) -> None:
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", Column("run", overflow="fold"), "epochs", "best validation MSE")
     for row in curves:
-        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
+        table.add_row(f"{row['t']:,}", escape(printable(row["name"])), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
     Console().print(table)
     _print_groups(groups.collect(arguments.folders), Console())
     print(f"picture: {out}")
@@ -129,6 +146,7 @@ def compare(arguments: Namespace) -> None:
 
 def _print_groups(found: list[Group], console: Console) -> None:
     """What several seeds say together, and two methods on the same seeds."""
+    from rich.markup import escape
     from rich.table import Table
 
     from adding_problem.groups import comparisons
@@ -137,17 +155,17 @@ def _print_groups(found: list[Group], console: Console) -> None:
         table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
         for group in found:
-            table.add_row(f"{group.t:,}", f"{group.method}, {group.variant}", str(group.solved).replace(" (", "\n("),
+            table.add_row(f"{group.t:,}", escape(printable(f"{group.method}, {group.variant}")), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
                               for name in ("1e-2", "1e-3")))
         console.print(table)
     for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
-        print(remark)
+        print(printable(remark))
     sentences = comparisons(found)
     if len(sentences) > 1:
         print(f"{len(sentences)} comparisons, p-values not corrected for their number:")
-    print("\n".join(sentences), end="\n" if sentences else "")
+    print(printable("\n".join(sentences)), end="\n" if sentences else "")
 
 
 def report(arguments: Namespace) -> None:
@@ -163,6 +181,6 @@ def report(arguments: Namespace) -> None:
         found = report.write(arguments.folders, out, pictures=pictures, suffix=arguments.get("format") or "png",
                              on_progress=counter, **options)
     for problem in found.left_out:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(printable(f"left out: {problem}"), file=sys.stderr)
     print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
     print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)" + (f"\npictures: {pictures}" if pictures else ""))

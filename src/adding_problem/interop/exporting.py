@@ -108,7 +108,8 @@ def complete(config: RunConfig) -> list[Exported]:
 
 
 def export(
-    folder: RunFolder, name: ModelFormat, out: Path | None = None, *, trust: bool = False, own: str | None = None
+    folder: RunFolder, name: ModelFormat, out: Path | None = None, *, trust: bool = False, own: str | None = None,
+    takeover: bool = False,
 ) -> Exported:
     """Write the trained model of a run folder in another format, load it back there and compare.
 
@@ -117,6 +118,7 @@ def export(
         name: the format.
         out: file or folder to write; None is the model folder's place for it. A file or a SavedModel there is replaced.
         trust, own: what may be imported to build a model that is not of the zoo; see `validate.load_model`.
+        takeover: take the run folder from a process that gives no sign of life.
 
     Raises:
         ConfigError: when `out` is a folder with something else in it.
@@ -132,7 +134,7 @@ def export(
     model, inputs = load_model(str(folder.path), trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
     place = out or folder.exports[name]
     _check_replaceable(name, place)
-    with nullcontext() if out else folder.locked(), _scratch(place.parent) as scratch:
+    with nullcontext() if out else folder.locked(takeover=takeover), _scratch(place.parent) as scratch:
         draft = scratch / place.name
         difference = _save_and_compare(name, model, draft, inputs)
         if out:

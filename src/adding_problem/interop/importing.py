@@ -79,7 +79,7 @@ class _Foreign:
 
 
 def import_model(
-    path: Path, out: Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False
+    path: Path, out: Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False, takeover: bool = False
 ) -> Imported:
     """Make a run folder of a model trained elsewhere; `validate`, `compare` and the rest then take it as their own.
 
@@ -91,6 +91,7 @@ def import_model(
         out: the run folder to make.
         overrides: configuration by dotted key, such as ``{"dataset.t": 150}``, which a file that does not say its T needs.
         overwrite: replace the run that `out` may hold.
+        takeover: take `out` from a process that gives no sign of life.
 
     Raises:
         InteropError: when `path` holds nothing that can be imported.
@@ -101,7 +102,7 @@ def import_model(
     model = models.build_model(config.model, backend=runtime.resolve_backend("auto", torch.device("cpu")))
     model.load_state_dict(foreign.weights.state_dict())
     folder = RunFolder(out)
-    with folder.locked():
+    with folder.locked(takeover=takeover):
         if folder.open(config, overwrite=overwrite) == "finished":
             raise RunFolderError(out, "holds a finished run of this configuration", "give --out another folder, or --overwrite")
         summary = _compared_with_log(foreign, config, *_score(model, config))

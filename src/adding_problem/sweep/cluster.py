@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -70,7 +71,9 @@ class RayEngine:
             raise ConfigError("--address", "the address of a cluster that this machine is a node of", repr(address),
                               "start the sweep on a node of the cluster, such as by ray job submit", COMMAND_LINE)
         self._workers, self._address, self._cpus, self._gpus = workers, address, cpus, gpus
-        self._storage, self._task = storage, task
+        # Workers have other working directories than the driver.
+        self._storage = storage if storage is None or "://" in storage else str(Path(storage).resolve())
+        self._task = task
         self._pending: dict[Any, Job] = {}
         self._begun: set[str] = set()
         self._asked = 0.0
@@ -86,11 +89,15 @@ class RayEngine:
         except ImportError:
             raise BackendError("engine: Ray is not installed", "pip install 'adding-problem[ray]'") from None
         here: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            # "local", for without an address Ray joins a cluster that it finds.
+            ray.init(address=self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise BackendError(f"engine: the Ray cluster {self._address or 'of this machine'} does not answer ({error})",
                                "check --address; ray status shows a running cluster") from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there
         self._ray = ray
         self._head = ray.get_runtime_context().gcs_address
         self._heard = time.monotonic()
@@ -176,7 +183,11 @@ class RayEngine:
                 raise _lost(type(error).__name__) from None
             return job.name, Outcome("died", f"its worker or node was lost ({type(error).__name__})")
         if self._storage and outcome.state == "done":
-            RunFolder(job.config.artifacts).restore(_Files(self._storage).load(job.name))
+            folder = RunFolder(job.config.artifacts)
+            folder.restore(_Files(self._storage).load(job.name))
+            if not folder.holds_finished(job.config):
+                return job.name, Outcome("failed", f"its files are not in {self._storage}, where its worker wrote them: give --storage a "
+                                                   "place that all nodes reach")
         return job.name, outcome
 
     def _gpus_of(self, job: Job) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from adding_problem.errors import Interrupted
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "end_with_parent"]
 
 _GRACE_SECONDS = 5.0
 
@@ -137,7 +137,7 @@ def _serve(pipe: Any, task: Task) -> None:
     """What a worker process does: jobs, until the pipe is closed."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches the whole group of a terminal; the driver alone answers it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         while True:
             pipe.send(task(pipe.recv()))
@@ -147,9 +147,14 @@ def _serve(pipe: Any, task: Task) -> None:
         sys.exit(stop.exit_code if isinstance(stop, Interrupted) else 128 + signal.SIGINT)
 
 
-def _end_with_parent() -> None:
-    """A worker whose driver was killed must not go on writing where the next driver's workers write."""
+def end_with_parent() -> None:
+    """End this process when its parent is gone: a worker whose driver was killed must not go on writing where the next one's write."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent is None:
+        return
+
+    def watch() -> None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -51,7 +51,7 @@ def read(path: str | Path, overrides: Mapping[str, Any] | None = None, out: str 
           - {model.hidden: 100}
         artifacts: artifacts/wide  # the sweep's folder
 
-    A run takes one thread unless `threads` says otherwise. Where a seed in the grid meets `validate.seed`'s default, that
+    A run takes one thread unless `threads` names a number. Where a seed in the grid meets `validate.seed`'s default, that
     run's validation takes the next seed; where the file has set `validate.seed`, it is an error.
 
     Args:
@@ -67,9 +67,9 @@ def read(path: str | Path, overrides: Mapping[str, Any] | None = None, out: str 
     _check_sections(document, source)
     grid = _grid(document.pop("grid", None), source)
     listed = _listed(document.pop("runs", None), source)
-    fixed = {**dict(configuration.flatten(document, source)), **(overrides or {})}
-    _check_varied({*grid, *itertools.chain(*listed)}, fixed, overrides or {}, grid, listed, source)
-    runs = [_planned(fixed, varies, overrides or {}, out, source) for varies in _points(grid, listed)]
+    fixed, overrides = dict(configuration.flatten(document, source)), overrides or {}
+    _check_varied({*grid, *itertools.chain(*listed)}, {*fixed, *overrides}, overrides, grid, listed, source)
+    runs = [_planned(fixed, varies, overrides, out, source) for varies in _points(grid, listed)]
     _check_distinct(runs, source)
     return runs
 
@@ -119,7 +119,7 @@ def _listed(section: Any, source: str) -> list[dict[str, Any]]:
 
 
 def _check_varied(
-    varied: set[str], fixed: Mapping[str, Any], overrides: Mapping[str, Any], grid: Mapping[str, Any],
+    varied: set[str], fixed: set[str], overrides: Mapping[str, Any], grid: Mapping[str, Any],
     listed: Sequence[Mapping[str, Any]], source: str,
 ) -> None:
     """Every key is set in one place."""
@@ -147,11 +147,8 @@ def _points(grid: Mapping[str, list[Any]], listed: Sequence[Mapping[str, Any]]) 
 def _planned(
     fixed: Mapping[str, Any], varies: Mapping[str, Any], overrides: Mapping[str, Any], out: str | None, source: str
 ) -> PlannedRun:
-    values = {"threads": 1, **fixed, **varies}
-    try:
-        config = configuration.load(None, values)
-    except ConfigError as error:
-        raise error.at(COMMAND_LINE if error.key in overrides else source) from None
+    config = configuration.of_values({**fixed, **varies}, source, overrides)
+    config = dataclasses.replace(config, threads=config.threads or 1)
     typed = {key: config.get(key) for key in varies}
     name = _name(typed, config)
     return PlannedRun(name, typed, dataclasses.replace(config, artifacts=str(Path(out or config.artifacts) / name)))

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from adding_problem import files, lock
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import RunFolderError, shown
+from adding_problem.errors import RunFolderError, printable, shown
 from adding_problem.statistics import short_count
 from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry, State
 from adding_problem.sweep.job import Job, finished
@@ -111,11 +111,11 @@ def look(folder: Path) -> list[Line]:
 def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group:
     """Counts, the best run and a table; of more than `limit` runs those under way, failed and done last."""
     counts = Counter(line.state for line in lines)
-    head = Text(f"{title}: " + ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state]))
+    head = Text(printable(title) + ": " + ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state]))
     scored = [(_score(line), line.name) for line in lines if math.isfinite(_score(line))]
     if scored:
         best, name = min(scored)
-        head.append(f"; best MSE {best:.2e} ({name})")
+        head.append(printable(f"; best MSE {best:.2e} ({name})"))
     ordered = sorted(lines, key=lambda line: _ORDER[line.state])
     shown = ordered[:limit]
     rest = Text(f"and {len(ordered) - len(shown):,} more", style="dim") if len(shown) < len(ordered) else Text()
@@ -316,9 +316,9 @@ def _score(line: Line) -> float:
 
 
 def _cells(line: Line) -> dict[str, str]:
-    cells = {"run": line.name, "state": line.state}
+    cells = {"run": printable(line.name), "state": line.state}
     if line.state == "failed":
-        return cells | {"why": "".join(filter(str.isprintable, line.message.strip().partition("\n")[0]))[:_LONGEST_WHY]}
+        return cells | {"why": printable(line.message.strip().partition("\n")[0])[:_LONGEST_WHY]}
     return cells | {
         "epoch": "" if line.epoch is None else f"{line.epoch:,}",
         "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
