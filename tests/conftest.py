@@ -13,27 +13,39 @@ from types import SimpleNamespace
 
 import pytest
 
-from adding_problem import train
+from adding_problem import horizon, train, validate
 from adding_problem.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+SLOW_FIRST = ("test_sweep", "test_reliability", "test_runtime", "test_own_model", "test_horizon", "test_zoo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests of many seconds come first, or one of these might begin when another core has nothing left to do."""
+    items.sort(key=lambda item: SLOW_FIRST.index(item.path.stem) if item.path.stem in SLOW_FIRST else len(SLOW_FIRST))
+
+
 @pytest.fixture
-def loss_plots() -> None:
-    """Asks for the pictures of runs."""
+def pictures() -> None:
+    """Asks for the pictures that training, scoring and climbing leave."""
 
 
 @pytest.fixture(autouse=True)
-def no_loss_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of tiny runs would spend most of their time on a picture: they leave an empty file where nobody asks for it."""
-    if "loss_plots" not in request.fixturenames:
-        monkeypatch.setattr(train, "plots", SimpleNamespace(draw_loss=lambda path, rows, result: path.touch()))
+    def touch(path: Path, *_: object) -> None:
+        path.touch()
+
+    if "pictures" not in request.fixturenames:
+        for module, name in ((train, "draw_loss"), (validate, "draw_predictions"), (horizon, "draw_horizon")):
+            monkeypatch.setattr(module, "plots", SimpleNamespace(**{name: touch}))
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_plots: None) -> Command:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `adding-problem` as a user would, in an empty folder, but in this process, which has torch loaded.
 
     With program=, as Python's arguments name it, in a process of its own.

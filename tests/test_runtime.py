@@ -80,6 +80,7 @@ def test_memory_that_does_not_suffice_is_told(backend: str, tmp_path: Path) -> N
                "--threads", "1", "--backend", backend, "--artifacts", "run"]
     done = subprocess.run([sys.executable, "-c", program, "train", *options], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "memory: there is not enough" in done.stderr, done.stderr
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
