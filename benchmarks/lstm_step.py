@@ -298,7 +298,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.set_xticks(range(len(sizes)), [f"B={batch}\nT={length:,}" for batch, length in sizes])
         axes.set(ylabel="million sequence-steps/s", title=f"whole training steps, {threads} thread{'s' * (threads > 1)}")
         axes.grid(axis="y", alpha=0.25)
-    figure.axes[0].legend(frameon=False, ncols=len(CONTENDERS))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=len(CONTENDERS))
     figure.savefig(path, dpi=130)
 
 

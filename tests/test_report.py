@@ -316,8 +316,8 @@ def made(best: float, reached: float | None, spent: int, t: int = 10, seed: int 
     return runs.Run("r", Path("r"), run_config, rows, True, stop_reason, best, {"1e-2": cost, "1e-3": cost}, {}, "", "m")
 
 
-def grouped(*seeds: runs.Run) -> summary.Group:
-    return summary.Group("m", "any", 10, tuple(run.as_seed for run in seeds), 0, seeds)
+def grouped(*seeds: runs.Run) -> summary.RunGroup:
+    return summary.RunGroup("m", "any", 10, tuple(run.as_seed for run in seeds), 0, seeds)
 
 
 def test_survival_is_kaplan_and_meiers() -> None:

@@ -120,6 +120,7 @@ def test_weights_with_a_flipped_bit_are_not_used(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"t": "x"}, {"epochs": -1}, {"seconds": None}, {"reached": {"1e-2": 5, "1e-3": None}},
+                                    {"reached": {"1e-2": {"epoch": 1, "sequences": 1, "sequence_steps": float("nan"), "seconds": 1.0}, "1e-3": None}},
                                     {"backend": "\x1b[2J"}, {"sequences": 10**30}])
 def test_results_are_checked(change: dict[str, Any], finished: Path) -> None:
     file = finished / "result.json"

@@ -121,7 +121,8 @@ def test_a_failure_is_worse_than_any_number() -> None:
 def test_ties_cannot_tell_anything() -> None:
     tied = paired([1.0, 1.0, 1.0, 1.0, 1.0, math.inf], [2.0, 3.0, 4.0, 5.0, 6.0, math.inf])
     assert tied.least_p == 2 / 2**5
-    assert "cannot tell" in tied.sentence("A", "B", "loss")
+    assert "So few pairs that are no ties cannot tell" in tied.sentence("A", "B", "loss")
+    assert "All pairs are ties" in paired([math.inf] * 10, [math.inf] * 10).sentence("A", "B", "loss")
 
 
 @pytest.mark.parametrize(("count", "text"), [

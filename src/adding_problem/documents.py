@@ -87,8 +87,8 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_cost(value: object) -> bool:
-    keys = ("epoch", "sequences", "sequence_steps", "seconds")
-    return value is None or (isinstance(value, dict) and all(_is_number(value.get(key)) for key in keys))
+    keys = ("epoch", "sequences", "sequence_steps")  # of an imported model the seconds are NaN
+    return value is None or (isinstance(value, dict) and all(_is_finite(value.get(key)) for key in keys) and _is_number(value.get("seconds")))
 
 
 def _is_climbs_cost(value: object) -> bool:

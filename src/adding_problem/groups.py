@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics
-from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, Variant
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "collect", "comparisons", "once", "source_of", "told_sources"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "source_of"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -98,7 +98,7 @@ class Group:
     @property
     def solved(self) -> statistics.Proportion:
         """How many have a final loss below 1e-3."""
-        return statistics.proportion(sum(value < THRESHOLDS["1e-3"] for value in self.values), len(self.seeds))
+        return statistics.proportion(sum(value < SOLVED for value in self.values), len(self.seeds))
 
     @property
     def losses(self) -> statistics.Losses:
@@ -134,7 +134,7 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     """
     members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
     read = [_read(RunFolder(path)) for path in {Path(path).resolve(): path for path in folders}.values()]
-    sources = told_sources([method for method, _, _ in read], [digest for _, digest, _ in read])
+    sources = code_labels([method for method, _, _ in read], [digest for _, digest, _ in read])
     for (method, _, seed), source in zip(read, sources, strict=True):
         members.setdefault((*method, ("source", source)), []).append(seed)
     if any(seed.mse is None for seeds in members.values() for seed in seeds):
@@ -145,14 +145,14 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         values = dict(key)
         rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
                 for name, value in values.items() if name in varying and value is not None]
-        each = once(seeds)
-        groups.append(Group(", ".join([values["model.name"], values["recipe"], *rest]), values["dataset.variant"],
+        each = one_per_seed(seeds)
+        groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), values["dataset.variant"],
                             values["dataset.t"], tuple(each), len(seeds) - len(each)))
     return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
 
 
-def told_sources(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
-    """What tells runs apart that name the same model of a user's own but trained different code: the beginning of their file's digest.
+def code_labels(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
+    """A label for runs that name the same model of a user's own but trained different code: the first digits of their file's digest.
 
     Args:
         methods: of each run, beside its code.
@@ -175,7 +175,7 @@ class _Seeded(Protocol):
 _S = TypeVar("_S", bound=_Seeded)
 
 
-def once(runs: Sequence[_S]) -> list[_S]:
+def one_per_seed(runs: Sequence[_S]) -> list[_S]:
     """By seed; of several runs of a seed, as on other threads, the first."""
     found = {run.seed: run for run in reversed(runs)}
     return [found[seed] for seed in sorted(found)]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adding_problem import files, groups
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.artifacts import SOLVED, EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
@@ -127,7 +127,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
-        One dict per curve: name, t, epochs, best_val_loss.
+        One dict per curve: name, t, epochs, lowest_val_loss.
 
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
@@ -155,7 +155,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
             _whole_decades(axes, "y")
-    return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "best_val_loss": curves.best}
+    return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "lowest_val_loss": curves.best}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
 
 
@@ -168,9 +168,9 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
         for axes, unit, name, labels in zip(figure.subplots(1, 2), ("sequence_steps", "seconds"),
                                             ("sequence-steps", "seconds of training"),
                                             (EngFormatter(sep=" "), StrMethodFormatter("{x:,g}")), strict=True):
-            for threshold, color, marker in (("1e-2", _TRAIN, "s"), ("1e-3", _VALIDATION, "o")):
+            for threshold, color, marker, size in (("1e-2", _TRAIN, "s", 9), ("1e-3", _VALIDATION, "o", 5)):  # often in the same place
                 points = [(rung["t"], rung["reached"][threshold][unit]) for rung in rungs if rung["reached"][threshold]]
-                axes.plot([t for t, _ in points], [cost for _, cost in points], marker=marker, color=color,
+                axes.plot([t for t, _ in points], [cost for _, cost in points], marker=marker, markersize=size, color=color,
                           label=f"validation MSE below {threshold}")
             for rung in rungs:
                 if not rung["solved"]:
@@ -211,12 +211,12 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
         values = np.clip(np.array(mse), 1e-6, 1)
         image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
-            dark, missing = values[row, column] > 1e-3, math.isnan(values[row, column])
+            dark, missing = values[row, column] > SOLVED, math.isnan(values[row, column])
             axes.text(column, row, "-" if missing else f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested at T", ylabel="trained at T")
-        figure.colorbar(image, label="mean squared error")
+        figure.colorbar(image, label="mean squared error (the scale ends at 1/6)", extend="both")
 
 
 def _original_curves(path: Path) -> list[_Curves]:
@@ -342,7 +342,7 @@ def _constant_line(axes: Axes, mse: float, label: str) -> None:
 
 
 def _whole_decades(axes: Axes, name: str) -> None:
-    """Ticks of a log axis, `x` or `y`, at whole powers of ten alone; of fewer than two decades those around it are its limits."""
+    """Ticks of a log axis, `x` or `y`, at whole powers of ten alone; it begins at one, and where it has fewer than two decades ends at one."""
     from matplotlib.ticker import NullFormatter
 
     axis = getattr(axes, f"{name}axis")
@@ -351,8 +351,7 @@ def _whole_decades(axes: Axes, name: str) -> None:
     if ends[0] <= 0:  # where nothing is drawn
         return
     low, high = np.clip(np.log10(ends), -300, 300)
-    if high - low < 2:
-        axes.set(**{f"{name}lim": (10.0 ** math.floor(low), 10.0 ** math.ceil(high))})
+    axes.set(**{f"{name}lim": (10.0 ** math.floor(low + 0.1), 10.0 ** (math.ceil(high) if high - low < 2 else high))})
 
 
 def _length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
@@ -384,7 +383,7 @@ def _short_length(t: int) -> str:
 
 def _outcome(result: Mapping[str, Any]) -> str:
     best = result["best_val_loss"]
-    if best < 1e-3:
+    if best < SOLVED:
         return f"solved, MSE {best:.1e}"
     if best > 0.9 * result["constant_predictor_mse"] or not math.isfinite(best):
         return "nothing learned"

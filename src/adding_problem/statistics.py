@@ -192,9 +192,12 @@ class Paired:
         seen = f"{first} has the lower {quantity} in {self.wins} of {self.n} seeds, {second} in {self.losses}"
         if self.ratio is not None:
             seen += f" (median ratio {self.ratio:.2g})"
+        if not self.wins + self.losses:
+            return f"{seen}. All pairs are ties: neither is shown to be better."
         if self.least_p > 1 - CONFIDENCE:
             needed = math.ceil(1 - math.log2(1 - CONFIDENCE))
-            return (f"{seen}. So few pairs cannot tell: even if all of them agreed, p would be {self.least_p:.2g}; "
+            pairs = "So few pairs that are no ties" if self.wins + self.losses < self.n else "So few pairs"
+            return (f"{seen}. {pairs} cannot tell: even if all of them agreed, p would be {self.least_p:.2g}; "
                     f"it takes at least {needed} seeds.")
         if self.p <= 1 - CONFIDENCE:
             return f"{seen}. That is more than luck would do (Wilcoxon's p = {self.p:.2g})."

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from adding_problem.artifacts import THRESHOLDS
+from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
-from adding_problem.report.summary import Group
+from adding_problem.report.summary import RunGroup
 from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
 
 __all__ = ["alternatives", "count", "data", "headline", "loss", "number", "played", "shade", "state"]
@@ -29,6 +29,8 @@ def number(value: float | None) -> str:
     """Two or three digits and a word: 1,240; 37.4 thousand; 1.5 million."""
     if value is None or not math.isfinite(value):
         return "–"
+    if abs(value) >= 1e4:
+        value = float(f"{value:.3g}")  # or 999,700 would be 1e+03 thousand
     for size, word in ((1e9, "billion"), (1e6, "million"), (1e4, "thousand")):
         if abs(value) >= size:
             return f"{value / (1e3 if word == 'thousand' else size):.3g} {word}"
@@ -49,7 +51,7 @@ def shade(mse: float | None) -> int:
     """Where an error stands between 1e-5 (0) and the constant predictor's 1/6 (100), on a log scale."""
     if mse is None or not math.isfinite(mse):
         return 100
-    low, high = math.log(1e-5), math.log(1 / 6)
+    low, high = math.log(1e-5), math.log(constant_predictor_mse())
     return round(100 * min(1.0, max(0.0, (math.log(max(mse, 1e-9)) - low) / (high - low))))
 
 
@@ -60,7 +62,7 @@ def state(run: Run) -> str:
     return "solved" if run.solved else "not solved"
 
 
-def headline(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> list[dict[str, str]]:
+def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> list[dict[str, str]]:
     """The figures at the top: value, what it is, a remark."""
     runs, solved = found.runs, [run for run in found.runs if run.solved]
     longest = max((run.t for run in solved), default=None)
@@ -80,15 +82,15 @@ def headline(found: Collection, groups: Sequence[Group], measured: Sequence[Meas
     horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
     if horizons:
         tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
-    held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < 1e-3 and t > one.run.t]
+    held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < SOLVED and t > one.run.t]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append({"value": f"×{t / trained:,.0f}", "what": "held beyond its length",
+        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond its length",
                       "note": f"trained at {trained:,}, below 1e-3 at {t:,}"})
     return tiles
 
 
-def alternatives(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> dict[str, str]:
+def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> dict[str, str]:
     """What the charts show, for who cannot see them."""
     solved = sum(run.solved for run in found.runs)
     best = "; ".join(f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, {group.solved.successes} of "
@@ -103,21 +105,22 @@ def alternatives(found: Collection, groups: Sequence[Group], measured: Sequence[
                    + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
         "errors": "Histogram of prediction minus target. "
-                  + "; ".join(f"{one.run.name}: {one.within_tolerance:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
+                  + "; ".join(f"{one.run.name}: {one.score['within_tolerance']:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
         "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
-                  "A model that remembers rightly has 1 at the marks and 0 elsewhere.",
+                  f"A model that remembers rightly has {_slope(found)} at the marks and 0 elsewhere.",
     }
 
 
 # --- in numbers ------------------------------------------------------------------------------------------------------
 
 
-def data(found: Collection, groups: Sequence[Group], measured: Sequence[Measured]) -> dict[str, Any]:
+def data(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> dict[str, Any]:
     """All that the charts draw. No NaN and no infinity: JSON has none."""
     points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
     return {
         "methods": found.methods,
         "constant": _constant(found),
+        "slope": _slope(found),
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in groups],
@@ -127,11 +130,11 @@ def data(found: Collection, groups: Sequence[Group], measured: Sequence[Measured
 
 
 def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
-    """The model that runs in the page: an LSTM that is solved at its length, the longest up to a thousand, the best of these."""
-    able = [one for one in measured if one.weights]
+    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best."""
+    able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
         return None
-    one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH), -one.run.best))
+    one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
     return {**(one.weights or {}), "name": one.run.name, "trained": one.run.t, "variant": one.run.config.dataset.variant,
             "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved}
 
@@ -146,12 +149,17 @@ def _curve(run: Run, points: int) -> dict[str, Any]:
     }
 
 
+def _slope(found: Collection) -> float:
+    """The derivative of the right answer by a marked value, of the first run's variant."""
+    return 0.25 if found.runs[0].config.dataset.variant == "hs1997" else 1
+
+
 def _constant(found: Collection) -> float:
     """What always answering the mean scores, of the first run's variant, which is most often that of all."""
     return constant_predictor_mse(found.runs[0].config.dataset.variant, found.runs[0].t)
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: RunGroup) -> dict[str, Any]:
     solved = group.solved
     return {
         "method": group.method, "t": group.t, "n": len(group.runs), "solved": solved.successes, "share": (solved.low, solved.high),
@@ -169,9 +177,10 @@ def _horizon(name: str, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(one: Measured) -> dict[str, Any]:
+    score = one.score
     return {
-        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": one.within_tolerance,
-        "mse": _finite(one.own_mse),
+        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": score["within_tolerance"],
+        "mse": _finite(score["mse"]),
         "y": [_short(v) for v in one.y.tolist()], "y_hat": [_short(v) for v in one.y_hat.tolist()],
         "memory": _memory(one),
     }

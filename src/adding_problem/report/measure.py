@@ -18,13 +18,14 @@ from adding_problem import runtime
 from adding_problem.errors import AddingProblemError
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
-from adding_problem.task import HIT_TOLERANCE, batches, evaluation_batch, sample_batch
-from adding_problem.validate import load_model
+from adding_problem.task import batches, evaluation_batch, sample_batch
+from adding_problem.validate import load_model, score_of
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
 
 _CELL_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
 _LONG, _FEWEST_LONG = 20_000, 16  # lengths above this are tested when asked for alone; sequences that these have at least
+_MOST_LENGTHS = 12  # trained ones that are tested when nobody asks for others: every model is scored at all of them
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
 _MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
@@ -51,7 +52,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's scores: targets and predictions (n,) at its own length, MSE by tested length, memory; or why there are none."""
+    """A model's scores, or the problem why there are none.
+
+    Attributes:
+        y, y_hat: targets and predictions (n,) at its own length.
+        mse: mean squared error by tested length.
+        weights: of an LSTM that runs in the page, see `pack_lstm`.
+    """
 
     run: Run
     y: NDArray[np.float32]
@@ -62,19 +69,16 @@ class Measured:
     problem: str = ""
 
     @property
-    def own_mse(self) -> float:
-        """Mean squared error at its own length."""
-        return _mse(self.y, self.y_hat)
-
-    @property
-    def within_tolerance(self) -> float:
-        """Share of predictions that are right in the sense of Hochreiter & Schmidhuber 1997."""
-        return float(np.mean(np.abs(self.y_hat - self.y) < HIT_TOLERANCE))
+    def score(self) -> dict[str, Any]:
+        """At its own length, as `validate.run` has it."""
+        return score_of(self.run.config, self.run.t, self.y, self.y_hat)
 
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
-    """The lengths that were trained, and those twice, five and ten times the longest, as far as they are at most 20,000."""
+    """The lengths that were trained, a dozen at most, and those twice, five and ten times the longest, as far as they are at most 20,000."""
     trained = sorted({run.t for run in runs if run.t <= _LONG}) or [_LONG // 20]
+    if len(trained) > _MOST_LENGTHS:
+        trained = [trained[round(place)] for place in np.linspace(0, len(trained) - 1, _MOST_LENGTHS)]
     return trained + [trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= _LONG]
 
 
@@ -136,7 +140,9 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
 
 
 def _memory(model: nn.Module, run: Run) -> Memory | None:
-    """Of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are farthest apart; None without gradients."""
+    """The gradient of one prediction: of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are
+    farthest apart. None where the model has no gradient.
+    """
     x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=run.config.dataset.variant)
     places = [(sequence[:, 1] == 1).nonzero() for sequence in x]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))

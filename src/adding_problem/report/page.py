@@ -17,14 +17,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from adding_problem import __version__
+from adding_problem import __version__, files
 from adding_problem import config as configuration
-from adding_problem.artifacts import write_page
+from adding_problem.artifacts import THRESHOLDS
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import Group, representatives, together
+from adding_problem.report.summary import RunGroup, representatives, together
 
 __all__ = ["Table", "write"]
 
@@ -85,7 +85,8 @@ def write(
     shown = representatives(together(found.runs), models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
-    write_page(out, render(found, measured, tested, sequences, title))
+    files.make_folder(out.parent)
+    files.write(out, render(found, measured, tested, sequences, title).encode())
     if pictures:
         draw(pictures, suffix, found, measured, tested)
     return found
@@ -123,7 +124,7 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
 
 
 def _tables(
-    found: Collection, groups: Sequence[Group], measured: Sequence[Measured], tested: Sequence[int]
+    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured], tested: Sequence[int]
 ) -> dict[str, Table]:
     tables = [
         Table("runs", ["run", "method", "T", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
@@ -146,13 +147,13 @@ def _tables(
 
 
 def _run_row(run: Run) -> list[Any]:
-    cost = [run.reached[threshold] for threshold in ("1e-2", "1e-3")]
+    cost = [run.reached[threshold] for threshold in THRESHOLDS]
     return [run.name, run.method, run.t, run.config.seed, figures.state(run), run.best, len(run.rows),
             *(int(run.spent(unit)) for unit in ("sequences", "sequence_steps")), run.spent("seconds"),
             *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"]]
 
 
-def _group_row(group: Group) -> list[Any]:
+def _group_row(group: RunGroup) -> list[Any]:
     solved = group.solved
     return [group.method, group.t, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
             *(group.interval or (None, None)), group.cost("1e-3", "sequence_steps").median, group.cost("1e-3", "seconds").median]

@@ -12,7 +12,7 @@ from typing import Any
 
 from adding_problem import config as configuration
 from adding_problem import documents, files, groups
-from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import HORIZON, SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError
 from adding_problem.groups import Seed, Unit
@@ -22,7 +22,6 @@ __all__ = ["UNITS", "Collection", "Run", "collect"]
 UNITS: tuple[Unit, ...] = ("sequence_steps", "sequences", "seconds")
 """What a cost can be counted in."""
 
-_HORIZON = "horizon.json"
 _MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
 
@@ -44,6 +43,7 @@ class Run:
         best: validation loss of the weights that were kept; of an unfinished run the lowest so far; NaN without any.
         reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
         versions: of the software, where the result tells.
+        machine: processor, device and backend, where the result tells.
         source: digest of the code of a user's own model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
     """
@@ -69,7 +69,7 @@ class Run:
     @property
     def solved(self) -> bool:
         """Whether the weights that were kept have a validation loss below 1e-3."""
-        return self.best < 1e-3
+        return self.best < SOLVED
 
     @property
     def seed(self) -> int:
@@ -121,15 +121,15 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         except AddingProblemError as error:
             left_out.append(str(error).partition("\n")[0])
     for path in found:
-        if files.is_regular(path / _HORIZON):
+        if files.is_regular(path / HORIZON):
             try:
-                horizons[names[path]] = _read_horizon(path / _HORIZON)
+                horizons[names[path]] = _read_horizon(path / HORIZON)
             except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                left_out.append(f"{path / _HORIZON}: is damaged ({error})")
+                left_out.append(f"{path / HORIZON}: is damaged ({error})")
     if not runs:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
                              "; ".join(left_out) or "train first: adding-problem train --config FILE")
-    runs = _with_methods(runs, {path.resolve(): names[path] for path in found if files.is_regular(path / _HORIZON)})
+    runs = _with_methods(runs, {path.resolve(): names[path] for path in found if files.is_regular(path / HORIZON)})
     return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.seed, run.name)), horizons, left_out)
 
 
@@ -212,7 +212,7 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
         if climb := climbing[id(run)]:
             parts.append(f"climbing ({climb})")
         named.append(", ".join(parts))
-    sources = groups.told_sources(named, [run.source for run in runs])
+    sources = groups.code_labels(named, [run.source for run in runs])
     return [replace(run, method=f"{name}, code {source}" if source else name) for run, name, source in zip(runs, named, sources, strict=True)]
 
 

@@ -12,11 +12,11 @@ from adding_problem import groups
 from adding_problem.config import Variant
 from adding_problem.report.runs import Run
 
-__all__ = ["Group", "representatives", "together"]
+__all__ = ["RunGroup", "representatives", "together"]
 
 
 @dataclass(frozen=True)
-class Group(groups.Group):
+class RunGroup(groups.Group):
     """The runs of one method at one length.
 
     Attributes:
@@ -24,6 +24,11 @@ class Group(groups.Group):
     """
 
     runs: tuple[Run, ...] = ()
+
+    @property
+    def measure(self) -> str:
+        """What `values` are."""
+        return "validation MSE of the weights that were kept"
 
     @property
     def values(self) -> list[float]:
@@ -37,16 +42,16 @@ class Group(groups.Group):
         return found if found and math.isfinite(found[1]) else None
 
 
-def together(runs: Sequence[Run]) -> list[Group]:
+def together(runs: Sequence[Run]) -> list[RunGroup]:
     """The runs by method and length, in their order."""
     members: dict[tuple[str, Variant, int], list[Run]] = {}
     for run in runs:
         members.setdefault((run.method, run.config.dataset.variant, run.t), []).append(run)
-    return [Group(method, variant, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
-            for (method, variant, t), found in members.items() for each in [groups.once(found)]]
+    return [RunGroup(method, variant, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
+            for (method, variant, t), found in members.items() for each in [groups.one_per_seed(found)]]
 
 
-def representatives(found: Sequence[Group], most: int) -> list[Run]:
+def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
     """The best finished run of each group, at most so many: spread evenly over the lengths."""
     best = [min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
             for group in found if (finished := [run for run in group.runs if run.finished])]

@@ -43,6 +43,7 @@ const linearAxis = (label, tickFormat) => [grid(5), Plot.axisY({ label, tickForm
 function logAxis(values, label, tickFormat = powers) {
   const [low, high] = d3.extent(values.filter((value) => value > 0));
   const domain = [Math.min(low / 1.3, 10 ** Math.floor(Math.log10(low) + 0.3)), high * 1.4];
+  if (Math.floor(Math.log10(domain[1])) < Math.log10(domain[0])) domain[0] = 10 ** Math.floor(Math.log10(low)); // no power of ten within
   const ticks = d3.range(Math.ceil(Math.log10(domain[0]) - 1e-9), Math.floor(Math.log10(domain[1])) + 1).map((k) => 10 ** k);
   return { scale: { type: "log", domain }, marks: [grid(ticks), Plot.axisY(ticks, { label, tickFormat, tickSize: 0 })] };
 }
@@ -61,8 +62,8 @@ const CHARTS = {
       const runs = data.runs.filter((run) => (!length || run.t === +length) && shown(kind.of(run)));
       const points = (which) => runs.flatMap((run) => run[which].map((y, i) => ({ x: run[unit][i], y, run })))
         .filter((point) => point.y > 0 && (!log || point.x > 0));
-      const axis = logAxis([...points("val_loss").map((d) => d.y), data.constant, SOLVED], "↑ validation MSE");
-      const held = points("val_loss"), few = held.length < 25 * runs.length;
+      const held = points("val_loss"), trained = training ? points("loss") : [], few = held.length < 25 * runs.length;
+      const axis = logAxis([...held, ...trained].map((d) => d.y).concat(data.constant, SOLVED), "↑ validation MSE");
       const common = { x: "x", y: "y", z: (d) => d.run.name, stroke: (d) => kind.color(d.run) };
       return Plot.plot(frame(width, Math.min(440, 240 + width / 5), {
         x: { type: log ? "log" : "linear", label: `${UNITS[unit]} →`, tickFormat: brief, ticks: Math.max(3, width / 110), grid: false },
@@ -70,7 +71,7 @@ const CHARTS = {
         color: { type: "identity" },
         marks: [
           ...axis.marks, dashed(data.constant), dotted(SOLVED),
-          training ? Plot.line(points("loss"), { ...common, strokeWidth: 1, strokeOpacity: 0.45 }) : null,
+          Plot.line(trained, { ...common, strokeWidth: 1, strokeOpacity: 0.45 }),
           Plot.line(held, { ...common, strokeWidth: 1.6, strokeOpacity: runs.length > 12 ? 0.75 : 1 }),
           few ? Plot.dot(held, { ...common, fill: (d) => kind.color(d.run), r: 2 }) : null,
           Plot.tip(held, Plot.pointer({
@@ -88,7 +89,7 @@ const CHARTS = {
     draw(data, { width, shown }) {
       const kind = series(data);
       const color = kind.several ? kind.color : () => "var(--c0)";
-      const groups = data.groups.filter((group) => group.median && shown(kind.of(group)));
+      const groups = data.groups.filter((group) => shown(kind.of(group)));
       const runs = data.runs.filter((run) => run.best && shown(kind.of(run)));
       const lengths = [...new Set(data.runs.map((run) => run.t))].sort((a, b) => a - b);
       const axis = logAxis([...runs.map((run) => run.best), data.constant, SOLVED], "↑ best validation MSE");
@@ -98,11 +99,12 @@ const CHARTS = {
         color: { type: "identity" },
         marks: [
           ...axis.marks, dashed(data.constant), dotted(SOLVED),
-          Plot.axisX(sparse(lengths, width), { tickFormat: integer, label: "sequence length T →" }),
+          Plot.axisX(sparse(lengths, width), { text: integer, label: "sequence length T →" }),
           Plot.ruleX(groups.filter((group) => group.interval), {
             x: "t", y1: (d) => d.interval[0], y2: (d) => d.interval[1], stroke: color, strokeWidth: 5, strokeOpacity: 0.28, strokeLinecap: "round",
           }),
-          Plot.line(groups, { x: "t", y: "median", z: "method", stroke: color, strokeWidth: 1.8 }),
+          Plot.line(groups, { x: "t", y: (d) => d.median ?? NaN, z: "method", stroke: color, strokeWidth: 1.8 }),
+          Plot.dot(groups.filter((d) => d.median == null), { x: "t", frameAnchor: "top", symbol: "times", stroke: color, r: 5 }),
           Plot.dot(runs, { x: "t", y: "best", stroke: color, fill: (d) => (d.state === "unfinished" ? "var(--card)" : color(d)), fillOpacity: 0.75, r: 3 }),
           Plot.tip(runs, Plot.pointer({
             ...tip, x: "t", y: "best", title: (d) => `${d.name}\nT = ${integer(d.t)}, seed ${d.seed}\nMSE ${error(d.best)}, ${d.state}`,
@@ -160,7 +162,7 @@ const CHARTS = {
         color: { type: "identity" },
         marks: [
           ...axis.marks,
-          Plot.axisX(sparse(lengths, width), { tickFormat: integer, label: "sequence length T →" }),
+          Plot.axisX(sparse(lengths, width), { text: integer, label: "sequence length T →" }),
           Plot.line(points, { x: "t", y: "y", z: (d) => d.horizon.name + d.threshold, stroke: color, strokeWidth: 1.8 }),
           Plot.dot(points, { x: "t", y: "y", fill: color, r: 3.5 }),
           Plot.dot(given, { x: "t", y: "y", symbol: "times", stroke: "var(--soft)", r: 5 }),
@@ -173,9 +175,10 @@ const CHARTS = {
   },
 
   errors: {
+    ofModel: true,
     controls: () => [],
     draw(data, { width, model }) {
-      const errors = model.y.map((y, i) => model.y_hat[i] - y).filter(Number.isFinite);
+      const errors = model.y.map((y, i) => (model.y_hat[i] == null ? NaN : model.y_hat[i] - y)).filter(Number.isFinite);
       const most = Math.max(data.tolerance * 1.25, d3.quantile(errors.map(Math.abs), 0.995) || 0);
       return Plot.plot(frame(width, 300, {
         x: { label: "prediction − target →", domain: [-most, most], ticks: Math.max(3, width / 90) },
@@ -191,6 +194,7 @@ const CHARTS = {
   },
 
   scatter: {
+    ofModel: true,
     controls: () => [],
     draw(data, { width, model }) {
       const points = model.y.map((y, i) => ({ y, y_hat: model.y_hat[i] })).filter((d) => Number.isFinite(d.y_hat));
@@ -207,6 +211,7 @@ const CHARTS = {
   },
 
   memory: {
+    ofModel: true,
     controls: () => [{ name: "scale", label: "Scale", kind: "segments", options: { linear: "linear", log: "log" } }],
     draw(data, { width, scale, model }) {
       if (!model.memory) return document.createTextNode("This model gives no gradient by its input.");

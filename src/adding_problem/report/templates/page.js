@@ -13,9 +13,11 @@ let shownModel = 0;
 function mount(figure) {
   const chart = CHARTS[figure.dataset.chart];
   const state = {}, hidden = new Set(), place = figure.querySelector("[data-plot]");
+  let drawn = 0;
   const draw = () => {
     const width = Math.floor(place.clientWidth);
     if (!width) return;
+    drawn = width;
     place.replaceChildren(chart.draw(data, { ...state, width, model: data.models[shownModel], shown: (key) => !hidden.has(key) }));
     place.firstElementChild?.setAttribute("aria-hidden", "true");
   };
@@ -25,9 +27,8 @@ function mount(figure) {
   const keyed = typeof chart.keyed === "function" ? chart.keyed(data) : chart.keyed;
   if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw, chart.items?.(data) ?? data.runs);
   place.addEventListener("keydown", (event) => movePointer(event, place));
-  let width = 0;
-  new ResizeObserver(() => Math.abs(place.clientWidth - width) > 2 && ((width = place.clientWidth), draw())).observe(place);
-  redraws.push(draw);
+  new ResizeObserver(() => Math.abs(place.clientWidth - drawn) > 2 && draw()).observe(place);
+  if (chart.ofModel) redraws.push(draw);
   draw();
 }
 
@@ -73,7 +74,7 @@ function mountKey(place, hidden, draw, items) {
 function movePointer(event, place) {
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   const svg = place.querySelector("svg");
-  if (!step || !svg) return;
+  if (!step || !svg || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   const box = svg.getBoundingClientRect(), pace = event.shiftKey ? 40 : 10;
   const last = place.pointer ?? { x: box.width / 2, y: box.height / 2 };
@@ -107,8 +108,13 @@ function drawCells() {
 
 function chooseModel(index) {
   shownModel = index;
-  for (const select of document.querySelectorAll("[data-model]")) select.value = String(index);
   for (const draw of redraws) draw();
+  showModel();
+}
+
+/** What is outside of the charts. */
+function showModel() {
+  for (const select of document.querySelectorAll("[data-model]")) select.value = String(shownModel);
   drawCells();
 }
 
@@ -136,7 +142,7 @@ const model = JSON.parse(document.getElementById("model").textContent);
 shownModel = Math.max(0, data.models.findIndex((one) => one.name === model?.name));
 document.querySelectorAll("[data-chart]").forEach(mount);
 document.querySelectorAll("[data-model]").forEach((select) => select.addEventListener("change", () => chooseModel(+select.value)));
-chooseModel(shownModel);
+showModel();
 followSections();
 followTheme();
 const playground = model && new Playground(document.getElementById("play"), model);

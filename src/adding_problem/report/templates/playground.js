@@ -29,7 +29,7 @@ class Playground {
     // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
     this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
-    this.setLength(Math.min(200, model.longest));
+    this.setLength(Math.max(model.shortest, Math.min(200, model.trained)));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
   }
 
@@ -168,6 +168,7 @@ class Playground {
     set(this.find("scrub"), { max: this.length });
     this.find("length").value = Math.log(this.length / shortest) / Math.log(longest / shortest);
     this.find("length-value").textContent = integer(this.length);
+    this.find("length").setAttribute("aria-valuetext", integer(this.length));
     ["first", "second"].forEach((id, index) => {
       const value = this.values[this.places[index]];
       this.find(id).value = value;
@@ -183,7 +184,8 @@ class Playground {
     this.find("estimate").textContent = step ? estimate.toFixed(4) : "–";
     this.find("right").textContent = right.toFixed(4);
     this.find("right-label").textContent = step === this.length ? "right sum" : "sum so far";
-    this.find("error").textContent = step ? (estimate - right).toFixed(4).replace("-", "−") : "–";
+    // The model is asked after the last step alone.
+    this.find("error").textContent = step === this.length ? (estimate - right).toFixed(4).replace("-", "−") : "–";
     this.find("step").textContent = `${integer(step)} / ${integer(this.length)}`;
     this.find("scrub").value = step;
     set(this.root.querySelector("#past-box"), { width: step === this.length ? this.width : at });
@@ -215,6 +217,7 @@ class Playground {
   }
 
   onKey(event, index) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
     const leap = Math.max(1, Math.round(this.length / 10)), [low, high] = this.bounds(index), place = this.places[index];
     const steps = { ArrowLeft: place - 1, ArrowRight: place + 1, PageDown: place - leap, PageUp: place + leap, Home: low, End: high };
     const value = { ArrowUp: 0.01, ArrowDown: -0.01 }[event.key];
@@ -232,8 +235,11 @@ class Playground {
     this.find("new").addEventListener("click", () => this.setLength(this.length));
     this.find("scrub").addEventListener("input", (event) => { this.pause(); this.shown = +event.target.value; this.renderStep(); });
     this.find("length").addEventListener("input", (event) => {
-      const { shortest, longest } = this.model;
-      this.setLength(Math.round(shortest * (longest / shortest) ** +event.target.value));
+      const { shortest, longest } = this.model, now = Math.log(this.length / shortest) / Math.log(longest / shortest);
+      const wanted = Math.round(shortest * (longest / shortest) ** +event.target.value);
+      // A key moves the slider by less than one length where sequences are short: then it is one.
+      const next = wanted === this.length ? wanted + Math.sign(+event.target.value - now) : wanted;
+      this.setLength(Math.max(shortest, Math.min(longest, next)));
     });
     ["first", "second"].forEach((id, index) => this.find(id).addEventListener("input", (event) => this.setValue(index, +event.target.value)));
   }
