@@ -40,6 +40,7 @@ import torch
 from torch import nn
 
 from adding_problem import config, horizon, models, runtime, train, validate, zoo
+from adding_problem.artifacts import SOLVED, RunFolder
 from adding_problem.sweep.local import end_with_parent
 from adding_problem.task import sample_batch
 
@@ -50,6 +51,7 @@ TUNING_LENGTH, TUNING_SEED = 100, 1000
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 COSTS_AT = (200, 1_000, 5_000)
 TRAINED, TESTED = 500, 5_000
+SPEED_BATCH, SPEED_LENGTH = 16, 1_000
 GRACE = 1.1
 SEQUENCES = 1_000  # new ones for every test, at most
 
@@ -88,7 +90,7 @@ def tune(entrant: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
 def best(trials: list[dict[str, float]]) -> float:
     """The learning rate that solved T = 100 soonest; where none did, the one that came nearest."""
     def cost(trial: dict[str, float]) -> tuple[bool, float]:
-        solved = trial["val_loss"] < horizon.SOLVED
+        solved = trial["val_loss"] < SOLVED
         return not solved, trial["seconds"] if solved else trial["val_loss"]
 
     return min(trials, key=cost)["learning_rate"]
@@ -105,19 +107,21 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
         "rungs": [{key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs],
     }
     if any(rung.t == TRAINED for rung in rungs):
-        at_500 = config.load(folder / f"t{TRAINED}" / "config_copy.yaml", {"artifacts": str(folder / f"t{TRAINED}")})
-        (score,) = validate.scores(at_500, [TESTED], 256)
+        trained = RunFolder(folder / f"t{TRAINED}")
+        at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
+        (score,) = validate.scores(at_500, [TESTED], 256, own=at_500.model.name)
         result["extrapolation"] = score["mse"]
     return result
 
 
 def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Sequence-steps per second, medians of five."""
+    runtime.tune_allocator()  # as training does for models that run on PyTorch; to the kernels it is nothing
     run = config.load(None, base(entrant, 0, arguments))
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
-    x, y = sample_batch(16, 1000, seed=0)
+    x, y = sample_batch(SPEED_BATCH, SPEED_LENGTH, seed=0)
     with runtime.cpu_settings(arguments.threads):
-        network = models.build_model(run.model, seed=0, backend=backend, length=1000)
+        network = models.build_model(run.model, seed=0, backend=backend, length=SPEED_LENGTH)
 
         def training() -> None:
             nn.functional.mse_loss(network(x), y).backward()  # type: ignore[no-untyped-call]
@@ -137,7 +141,7 @@ def _per_second(step: Callable[[], None]) -> float:
         begin = time.perf_counter()
         step()
         times.append(time.perf_counter() - begin)
-    return 16_000 / statistics.median(times)
+    return SPEED_BATCH * SPEED_LENGTH / statistics.median(times)
 
 
 def table(league: dict[str, Any]) -> str:
@@ -145,13 +149,13 @@ def table(league: dict[str, Any]) -> str:
     rows = ["| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | trained at 500, tested at 5000 "
             "| parameters | training, inference: thousand steps/s | learning rate |", "|---|---|---|---|---|---|---|"]
     minutes = league["minutes"]
-    for name, entry in sorted(league["models"].items(), key=lambda item: -_median_horizon(item[1], minutes)):
+    for name, entry in _ranking(league):
         climbs = list(entry["climbs"].values())
-        horizons = ", ".join(f"{horizon:,}" for horizon in _horizons(entry, minutes))
+        horizons = _horizons(entry, minutes)
         costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
         beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
         pace = entry["speed"]
-        rows.append(f"| {_shown(name)} | {_median_horizon(entry, minutes):,} ({horizons}) | {costs} "
+        rows.append(f"| {_shown(name)} | {_median(horizons):,} ({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
                     f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} | {pace['parameters']:,} "
                     f"| {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f} | {entry['learning_rate']:g} |")
     return "\n".join(rows)
@@ -162,14 +166,23 @@ def _shown(entrant: str) -> str:
     return f"{model} ({' '.join(next(iter(settings.items())))})" if settings else model
 
 
+def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """By the median horizon, the farthest first; where it is the same, by all seeds'."""
+    def reach(item: tuple[str, dict[str, Any]]) -> tuple[int, float]:
+        horizons = _horizons(item[1], league["minutes"])
+        return _median(horizons), math.prod(horizon + 1 for horizon in horizons)
+
+    return sorted(league["models"].items(), key=reach, reverse=True)
+
+
+def _median(horizons: list[int]) -> int:
+    return int(statistics.median_low(horizons))
+
+
 def _horizons(entry: dict[str, Any], minutes: float) -> list[int]:
     """Of every seed; 0 where not even the first length was solved in time."""
     return [max((rung["t"] for rung in climbed["rungs"] if rung["solved"] and rung["seconds"] <= 60 * GRACE * minutes), default=0)
             for climbed in entry["climbs"].values()]
-
-
-def _median_horizon(entry: dict[str, Any], minutes: float) -> int:
-    return int(statistics.median_low(_horizons(entry, minutes)))
 
 
 def _cost(steps: list[int | None]) -> str:
@@ -179,19 +192,25 @@ def _cost(steps: list[int | None]) -> str:
 
 
 def draw(league: dict[str, Any], path: Path) -> None:
-    """A bar for every model's median horizon, a dot for every seed."""
+    """A dot for every seed, one above the other, and a line at the median."""
     from matplotlib.figure import Figure
 
-    minutes = league["minutes"]
-    ranking = sorted(league["models"].items(), key=lambda item: _median_horizon(item[1], minutes))
-    figure = Figure(figsize=(8, 1 + 0.36 * len(ranking)), layout="constrained")
+    none = min(LENGTHS) / 2  # where those stand that did not solve even the shortest
+    ranking = _ranking(league)[::-1]
+    figure = Figure(figsize=(8, 1 + 0.4 * len(ranking)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([_shown(name) for name, _ in ranking], [max(_median_horizon(entry, minutes), 10) for _, entry in ranking], color="#56B4E9")
     for row, (_, entry) in enumerate(ranking):
-        horizons = [max(horizon, 10) for horizon in _horizons(entry, minutes)]
-        axes.plot(horizons, [row] * len(horizons), "o", color="#D55E00", markersize=4)
-    axes.set(xscale="log", xlim=(10, 2e6), xlabel=f"longest T solved within {league['minutes']:g} min of training "
-                                                 f"(threads: {league['threads']}); dots: seeds; at the edge: not even 100")
+        horizons = _horizons(entry, league["minutes"])
+        places = [horizon or none for horizon in horizons]
+        axes.hlines(row, min(places), max(places), color="#56B4E9", linewidth=2)
+        axes.vlines(_median(horizons) or none, row - 0.38, row + 0.38, color="#0072B2", linewidth=4)
+        axes.plot(places, [row + 0.22 * (len(places) / 2 - 0.5 - seed) for seed in range(len(places))], "o", color="#D55E00", markersize=4)
+    axes.set(xscale="log", xlim=(none / 1.3, 1.3 * max(LENGTHS)), xlabel=(
+        f"longest T solved within {league['minutes']:g} minutes of training (threads: {league['threads']})\ndots: seeds, the first on top; bar: their median"))
+    axes.set_xticks([none, *(10**k for k in range(2, 7))], ["none", "100", "1,000", "10,000", "100,000", "1,000,000"])
+    axes.set_xticks([], minor=True)
+    axes.margins(y=0.02)
+    axes.set_yticks(range(len(ranking)), [_shown(name) for name, _ in ranking])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     figure.savefig(path, dpi=150)

@@ -33,13 +33,12 @@ from typing import Any
 
 import numpy as np
 import origin
-from scipy.stats import binomtest
 
 from adding_problem import config, runtime, train, validate
-from adding_problem.artifacts import THRESHOLDS
+from adding_problem.artifacts import SOLVED, THRESHOLDS
+from adding_problem.statistics import proportion
 from adding_problem.task import sample_batch_numpy
 
-SOLVED = 1e-3
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 HERE = Path(__file__).parent
 
@@ -125,7 +124,7 @@ def _settings(contender: str, length: int, arguments: argparse.Namespace) -> dic
 def summary(runs: list[dict[str, Any]]) -> str:
     """One line about all seeds of a length."""
     solved = [run for run in runs if run["solved"]]
-    interval = binomtest(len(solved), len(runs)).proportion_ci(method="wilson")
+    interval = proportion(len(solved), len(runs))
     text = f"solved {len(solved)} of {len(runs)} (95% Wilson {interval.low:.2f} to {interval.high:.2f})"
     if solved:
         steps = [run["sequence_steps"] / 1e6 for run in solved]
@@ -144,7 +143,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         groups.setdefault((run["length"], run["variant"], run["contender"], _shown(run, runs)), []).append(run)
     for (length, variant, contender, chosen), group in sorted(groups.items()):
         solved = [run for run in group if run["solved"]]
-        interval = binomtest(len(solved), len(group)).proportion_ci(method="wilson")
+        interval = proportion(len(solved), len(group))
         errors = [run["mse"] for run in group if "mse" in run]
         rows.append(f"| {length:,} | {variant} | {contender}{chosen} "
                     f"| {len(solved)} of {len(group)} ({interval.low:.2f} to {interval.high:.2f}) "

@@ -36,6 +36,7 @@ def load_pickle(path: Path) -> dict[str, object]:
         return dict(stored)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_train_and_validate(small_config: Path, command: Command) -> None:
     trained = command("train", "--config", small_config)
     assert trained.returncode == 0, trained.stderr

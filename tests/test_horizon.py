@@ -37,6 +37,7 @@ def rows_of(rung: Rung) -> list[EpochRow]:
     return RunFolder(rung.folder).read_history()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_climb(tmp_path: Path) -> None:
     short, long = climb(tmp_path, [10, 20])
     assert short.solved
@@ -97,7 +98,7 @@ def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
     run = config.load(None, {"dataset.dt_length": 4000, "dataset.t": 4, "model.hidden": 16, "train.epochs": 40, "train.batch": 32,
                              "train.stop_val_loss": 8e-4, "validate.dt_length": 500, "threads": 1, "artifacts": str(tmp_path)})
     rungs = list(horizon.climb(run, minutes=2, lengths=[4, 4, 5], following=lambda run: nullcontext()))
-    assert [rung.t for rung in rungs] == [4, 5][: len(rungs)]
+    assert [rung.t for rung in rungs] == [4, 5]
     assert rungs[0].solved
 
 

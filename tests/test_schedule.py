@@ -110,11 +110,11 @@ class Lengths:
 def test_a_stream_end_to_end(tmp_path: Path) -> None:
     listener = Lengths()
     result = train.run(fast(**SMALL, artifacts=str(tmp_path)), listener=listener)
-    lengths, stages = ([getattr(event, name) for event in listener.events] for name in ("length", "stage"))
-    assert stages == sorted(stages)
-    assert set(stages) == {5, 15, 30}
-    assert all(max(2, 0.2 * stage) - 0.5 <= length <= stage for length, stage in zip(lengths, stages, strict=True))
-    full = [length for length, stage in zip(lengths, stages, strict=True) if stage == 30]
+    lengths, longest = ([getattr(event, name) for event in listener.events] for name in ("length", "longest"))
+    assert longest == sorted(longest)
+    assert set(longest) == {5, 15, 30}
+    assert all(max(2, 0.2 * most) - 0.5 <= length <= most for length, most in zip(lengths, longest, strict=True))
+    full = [length for length, most in zip(lengths, longest, strict=True) if most == 30]
     assert min(full) < 8  # 6 to 30, evenly on a log scale: the median is near their geometric mean
     assert 10 < sorted(full)[len(full) // 2] < 18
     assert result["sequences"] == 16 * len(lengths)

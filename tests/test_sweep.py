@@ -221,7 +221,7 @@ def dies_once(job: Job) -> Outcome:
     if not marker.exists():
         marker.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    return Outcome("done", best_val_loss=0.1)
+    return Outcome("done", lowest_val_loss=0.1)
 
 
 def always_dies(job: Job) -> Outcome:
@@ -415,7 +415,7 @@ def test_a_file_gets_the_whole_table() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [
     ("state", "cancelled"), ("state", ["done"]), ("state", None), ("name", "../elsewhere"), ("name", ".."), ("name", "a\0"),
-    ("name", 3), ("message", 5), ("best_val_loss", "0.1"), ("mse", 10**400), ("seconds", None), ("sequence_steps", 1.5),
+    ("name", 3), ("message", 5), ("lowest_val_loss", "0.1"), ("mse", 10**400), ("seconds", None), ("sequence_steps", 1.5),
     ("deaths", True), ("varies", []), ("digest", {}), ("most_sequence_steps", "many"),
 ])
 def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Path) -> None:

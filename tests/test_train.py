@@ -200,7 +200,7 @@ def test_stop_reasons(tmp_path: Path) -> None:
     assert stopped["epochs"] == stopped["best_epoch"] + 2
 
 
-@pytest.mark.usefixtures("loss_plots")
+@pytest.mark.usefixtures("pictures")
 def test_a_diverged_run_ends_and_says_so(tmp_path: Path) -> None:
     result = train.run(small(tmp_path, train__learning_rate=1e38, train__clip_value=1e38))
     assert result["stop_reason"] == "diverged"

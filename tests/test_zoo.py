@@ -194,7 +194,8 @@ def test_an_empty_batch_and_autocast(name: str, backend: str) -> None:
     assert model(x[:0]).shape == (0, 1)
     with torch.autocast("cpu", torch.bfloat16):
         y = model(x)
-    assert torch.allclose(y.float(), model(x), rtol=0.1, atol=0.1)
+    exact = model(x)
+    assert (y.float() - exact).norm() < 0.05 * exact.norm()
     torch.autograd.grad(y.float().sum(), [parameter for parameter in model.parameters() if parameter.requires_grad])
 
 

@@ -44,17 +44,22 @@ from adding_problem import documents, files
 from adding_problem.config import RunConfig
 from adding_problem.documents import whole_number
 from adding_problem.errors import ConfigError, RunFolderError
-from adding_problem.files import write_json
 from adding_problem.lock import FolderLock
 from adding_problem.predictions import PredictionWriter
 
-__all__ = ["THRESHOLDS", "EpochRow", "RunFolder", "first_below", "lowest_val_loss", "write_json", "write_page"]
+__all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "first_below", "lowest_val_loss", "milestones"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
-"""Validation losses of which runs tell when they first were below."""
+"""Validation losses by name; a result records what training had taken when it was first below each."""
+
+SOLVED = THRESHOLDS["1e-3"]
+"""Mean squared error below which a length counts as solved."""
+
+HORIZON = "horizon.json"
+"""The summary in a folder that a climb has left, beside the run folders of its lengths."""
 
 _EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.onnx", "torch-export": "model.pt2"}
-_MAX_JSON_BYTES = 4 << 20  # of a thousandth of which a real one consists
+_MAX_JSON_BYTES = 4 << 20  # a real one has a few KiB
 _MAX_HISTORY_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and a checkpoint's history
 _log = logging.getLogger(__name__)
@@ -87,6 +92,13 @@ def lowest_val_loss(rows: Sequence[EpochRow]) -> float:
     return min((row.val_loss for row in rows if math.isfinite(row.val_loss)), default=math.inf)
 
 
+def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
+    """What a result says of its validation losses: `lowest_val_loss`, None where none is a number, and `reached`."""
+    lowest, first = lowest_val_loss(rows), {name: first_below(rows, threshold) for name, threshold in THRESHOLDS.items()}
+    return {"lowest_val_loss": lowest if math.isfinite(lowest) else None,
+            "reached": {name: row.cost if row else None for name, row in first.items()}}
+
+
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
 
 
@@ -99,7 +111,7 @@ def _difference(there: RunConfig, here: RunConfig) -> str:
 
 
 class RunFolder:
-    """The files of one run.
+    """The files of one run. Reading raises RunFolderError where they are missing or damaged, writing StorageError.
 
     Args:
         path: the folder; it need not exist yet.
@@ -141,7 +153,7 @@ class RunFolder:
         with FolderLock(self.path, takeover=takeover) as lock:
             self._lock = lock
             try:
-                files.sweep(self.path)
+                files.remove_leftovers(self.path)
                 yield
             finally:
                 self._lock = None
@@ -430,13 +442,3 @@ def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
         digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write an HTML page in one piece, and its folder where there is none yet.
-
-    Raises:
-        StorageError: when it cannot be written.
-    """
-    files.make_folder(path.parent)
-    files.write(path, text.encode())

@@ -235,8 +235,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         for key, _ in schema.options(RunConfig):
             schema.check_bounds(RunConfig, key, self.get(key))
+        # An int where a float belongs becomes one, as when it is read from a file: 1 and 1.0 must have one digest.
         for key, hint in schema.types(RunConfig):
-            if float in (hint, *get_args(hint)) and type(value := self.get(key)) is int:  # as a file's is read: the digest tells 1 from 1.0
+            if float in (hint, *get_args(hint)) and type(value := self.get(key)) is int:
                 section, _, name = key.rpartition(".")
                 object.__setattr__(self.get(section) if section else self, name, float(value))
         _check_consistency(self)
@@ -316,7 +317,7 @@ def of_values(document: Mapping[str, Any], source: str, overrides: Mapping[str, 
 
 
 def _other_seed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A seed for the validation that is not the training's, where that is the usual one of the validation."""
+    """`validate.seed` one higher where the training was given its default, for the two must differ; else nothing."""
     usual = ValidateConfig().seed
     return {"validate.seed": usual + 1} if values.get("seed") == usual else {}
 
@@ -384,7 +385,7 @@ def to_yaml(config: RunConfig) -> str:
         text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
                               default_flow_style=None if isinstance(value, tuple) else False).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
-        if key == "model.start_from":
+        if key == "model.start_from":  # the last key of the section, which goes on with the model's own arguments
             lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
     return "\n".join(lines) + "\n"
 

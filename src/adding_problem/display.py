@@ -57,7 +57,7 @@ class TrainingDisplay:
             return
         self._last_draw = now
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
-        note = f"{self._length(event)}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}"
+        note = f"{self._length_text}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}"
         if self._console.is_terminal:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
             self._progress.update(self._epochs, completed=event.epoch - 1)
@@ -68,7 +68,7 @@ class TrainingDisplay:
         """How far the curriculum is, where there is one."""
         if self._config.curriculum.start is None:
             return ""
-        return f"length {event.stage:,} of {self._config.dataset.t:,}   "
+        return f"length {event.longest:,} of {self._config.dataset.t:,}   "
 
     def on_epoch(self, row: EpochRow) -> None:
         """Show the losses of the epoch beside the constant predictor's."""

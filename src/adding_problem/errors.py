@@ -7,6 +7,7 @@
     ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
     ├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
     ├── InteropError           a model or a file of another framework that cannot serve      exit 2
+    ├── SweepError             runs of a sweep that failed, see `sweep.driver`               exit 1
     └── StorageError           a disk that is full, gone or not writable                     exit 74
     KeyboardInterrupt
     └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
@@ -29,7 +30,9 @@ __all__ = [
     "RunFolderError",
     "StorageError",
     "closest",
+    "in_one_line",
     "nearest",
+    "printable",
     "shown",
 ]
 

@@ -29,7 +29,6 @@ __all__ = [
     "remove",
     "replacing",
     "storage_error",
-    "sweep",
     "write",
     "write_json",
 ]
@@ -151,7 +150,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(path, reason, _REMEDIES.get(error.errno or 0, "mend that, then continue"))
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files and folders that killed processes have left in a run folder."""
     for draft in folder.glob(f"model/{DRAFTS}*"):
         if not leads_out(draft, folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import files, plots, train, validate
-from adding_problem.artifacts import THRESHOLDS, RunFolder, write_json
+from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
 from adding_problem.train import Listener
@@ -23,13 +23,11 @@ __all__ = ["LENGTHS", "Rung", "climb"]
 LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The lengths that are tried, as far as the budget reaches."""
 
-SOLVED = THRESHOLDS["1e-3"]
-"""Mean squared error on new sequences below which a length is solved."""
-
-_DOCUMENT, _PICTURE = "horizon.json", "horizon.png"
+_PICTURE = "horizon.png"
+_LARGER = 1.01  # times a budget: less than that is no larger one, but the same, some seconds later
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
-_HELD_OUT_STEPS, _FEWEST_HELD_OUT = 5 * 10**7, 64
+_HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
 _TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 10**8, 256, 10_000
 
 
@@ -44,7 +42,7 @@ class Rung:
         reached: `1e-2` and `1e-3` -> sequence_steps and seconds from the start of the climb until the held-out error first
             was below; None where it never was.
         sequence_steps, seconds: spent from the start of the climb until this length was left.
-        stop_reason: of the run, see `train.run`.
+        stop_reason: of the run, see `train.StopReason`.
         folder: the run folder.
     """
 
@@ -92,15 +90,15 @@ def climb(
         if overwrite:
             _forget(Path(config.artifacts), takeover=takeover)
         for t in sorted(set(lengths)):
-            spent = rungs[-1].seconds if rungs else 0.0
-            if spent >= 60 * minutes:
+            left = minutes - (rungs[-1].seconds if rungs else 0.0) / 60
+            if left <= 0:
                 return
-            done = False
-            while not done:  # one that was cut under a smaller budget ends with that one, and is tried again
-                run = _run_of(config, t, rungs, minutes - spent / 60)
+            while True:
+                run = _run_of(config, t, rungs, left)
                 with following(run) as listener:
                     result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
-                done = not _outgrown(_run_of(config, t, rungs, minutes - spent / 60))
+                if not _outgrown(_run_of(config, t, rungs, left)):
+                    break  # else it was cut under a smaller budget, has used that up by now, and is tried with what there is
             rungs.append(_rung(run, result, rungs))
             _leave(Path(config.artifacts), config, minutes, rungs)
             yield rungs[-1]
@@ -110,7 +108,7 @@ def climb(
 
 def _forget(folder: Path, *, takeover: bool) -> None:
     """Delete the climb that a folder holds: its summary, and the run of every length."""
-    for name in (_DOCUMENT, _PICTURE):
+    for name in (HORIZON, _PICTURE):
         files.remove(folder / name)
     for path in folder.glob("t[0-9]*"):
         run = RunFolder(path)
@@ -142,12 +140,12 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
 
 
 def _outgrown(run: RunConfig) -> bool:
-    """Whether the folder holds a run of this length that ended unsolved within a smaller budget."""
+    """Whether the folder holds a run of this length that ended unsolved within a smaller budget; one without a score is scored."""
     folder = RunFolder(run.artifacts)
     if not folder.result.is_file():
         return False
     had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
-    if folder.read_result()["stop_reason"] != "budget" or has <= 1.01 * had:
+    if folder.read_result()["stop_reason"] != "budget" or has <= _LARGER * had:
         return False
     # A run without `stop_val_loss` uses up its budget also where it solves its length.
     return not validate.score_once(run)["mse"] < SOLVED
@@ -181,5 +179,5 @@ def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung
         "seed": config.seed,
         "rungs": [asdict(rung) for rung in rungs],
     }
-    write_json(folder / _DOCUMENT, document)
+    files.write_json(folder / HORIZON, document)
     plots.draw_horizon(folder / _PICTURE, document)

@@ -62,7 +62,7 @@ class FolderLock:
             raise files.storage_error(self._path, error) from None
         finally:
             _remove(self._own)
-        self._sweep()
+        self._remove_leftovers()
         threading.Thread(target=self._beat, name="lock heartbeat", daemon=True).start()
         return self
 
@@ -120,7 +120,7 @@ class FolderLock:
                 aside.rename(self._path)
         _remove(aside)
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Delete what processes have left that were killed while they took or released the lock."""
         with suppress(OSError):
             now = _touched(self._path, 0.0)

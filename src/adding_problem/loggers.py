@@ -68,7 +68,7 @@ class TensorBoard:
         """Loss of the step's batch, and the length that the curriculum is at."""
         writer = self._running(event.sequences)
         writer.add_scalar("step/loss", event.loss, event.sequences)
-        writer.add_scalar("step/length", event.stage, event.sequences)
+        writer.add_scalar("step/length", event.longest, event.sequences)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Both losses, and the sequence-steps and seconds so far."""

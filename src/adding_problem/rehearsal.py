@@ -163,7 +163,8 @@ class _Trial:
             other.load_state_dict(self._model.state_dict())
         except RuntimeError as error:
             raise self._error(x, "a state_dict that a second model of these arguments takes", in_one_line(error), remedy) from error
-        self._model.eval(), other.eval()
+        self._model.eval()
+        other.eval()
         with torch.no_grad():
             self._require(_close(other(x), self._predict(x)), x, "the same predictions of a second model that is given this one's "
                           "state_dict", "other ones: something is not in it, and would be lost with the run", remedy)
@@ -184,7 +185,7 @@ class _Trial:
         try:
             grads = torch.autograd.grad(y.sum(), trained, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
-            raise self._error(x, "predictions that can be differentiated", f"RuntimeError: {error}",
+            raise self._error(x, "predictions that can be differentiated", in_one_line(error),
                               "compute with torch operations, without detach() and without changing tensors in place") from error
         return [y.detach(), *(g.to_dense() for g in grads)]
 

@@ -167,7 +167,9 @@ def out_of_memory(error: Exception) -> bool:
 
 
 class allocation_limit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801  (used as a function)
-    """Inside the block torch makes tensors of so many bytes together at most, whatever a file or a configuration asks for.
+    """Inside the block the tensors that parameters of layers are made as (by `empty`, `zeros`, `rand`, ...) take so many bytes at most.
+
+    All together: what is freed is not given back. What is computed from them is not counted.
 
     Raises:
         MemoryError: before the memory is taken.

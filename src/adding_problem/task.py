@@ -141,7 +141,10 @@ def batches(
 
 
 def evaluation_batch(length: int) -> int:
-    """Sequences per batch when no gradients are needed: as many as keep torch's outputs near 100 MB, but 16 for speed."""
+    """Sequences per batch when no gradients are needed: 2^18 steps together, but 16 at least, for speed, and 512 at most.
+
+    Up to T = 16,384 torch's outputs of 100 cells then take about 100 MB.
+    """
     return max(16, min(512, _EVALUATION_STEPS // length))
 
 

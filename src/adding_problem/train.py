@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import EpochRow, RunFolder, milestones
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
@@ -28,7 +28,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["Listener", "StepEvent", "run"]
+__all__ = ["Listener", "StepEvent", "StopReason", "run"]
 
 StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
 """Why a run ended: the first that holds, in the order of `_stop_reason`."""
@@ -39,9 +39,15 @@ _NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val
 
 @dataclass(frozen=True)
 class StepEvent:
-    """Where a run is after a training step: epoch and step count from 1; loss is that of the step's batch.
+    """Where a run is after a training step.
 
-    Steps of this epoch, sequences since the start, length of this step's sequences, length that the curriculum is at.
+    Attributes:
+        epoch, step: counted from 1, the step within the epoch.
+        steps: of this epoch, at most.
+        loss: mean squared error of the step's batch, before the step.
+        sequences: trained on since the start of the run.
+        length: T of this step's sequences.
+        longest: T that the curriculum has come to, the longest that may be drawn now.
     """
 
     epoch: int
@@ -50,7 +56,7 @@ class StepEvent:
     loss: float
     sequences: int
     length: int
-    stage: int
+    longest: int
 
 
 class Listener(Protocol):
@@ -113,7 +119,7 @@ def run(
                 result = _from_start_to_end(config, folder, device, backend, interrupted, listener, resumed=status == "resumed")
             if interrupted.number is not None:  # too late for this run, but not for what its caller would do next
                 raise Interrupted(interrupted.number, f"the training in {folder.path} is complete")
-    interop.complete(config)
+    interop.export_missing(config)
     return result
 
 
@@ -239,11 +245,11 @@ def _epoch(work: _Work, data: AddingDataset | None) -> Iterator[StepEvent]:
     steps = math.ceil(len(data) / config.train.batch) if data else config.train.epoch_steps
     batch_source = _fresh_batches(config, state) if data is None else _ordered_batches(config, data, state)
     for x, y in batch_source:
-        length, stage = batch_length(config, state.schedule), state.schedule.length
+        length, longest = batch_length(config, state.schedule), state.schedule.length
         loss = _step(config, state, x.to(work.device), y.to(work.device))
         state.schedule = advance(state.schedule, loss, config)
         state.sums = state.sums.plus(loss, len(x), sequence_width(length, config.dataset.variant))
-        yield StepEvent(epoch, state.sums.steps, steps, loss, state.sequences, length, stage)
+        yield StepEvent(epoch, state.sums.steps, steps, loss, state.sequences, length, longest)
         work.interruption.check()
         work.checkpoints.after_step()
 
@@ -342,7 +348,7 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _finish(work: _Work, folder: RunFolder, reason: str, environment: dict[str, Any]) -> dict[str, Any]:
+def _finish(work: _Work, folder: RunFolder, reason: StopReason, environment: dict[str, Any]) -> dict[str, Any]:
     """Restore the best weights and write the history, the model, the picture and, last, the result."""
     config, state = work.config, work.state
     state.model.load_state_dict(state.best_weights)
@@ -361,7 +367,7 @@ def _finish(work: _Work, folder: RunFolder, reason: str, environment: dict[str, 
     return result
 
 
-def _result(config: RunConfig, state: TrainingState, reason: str) -> dict[str, Any]:
+def _result(config: RunConfig, state: TrainingState, reason: StopReason) -> dict[str, Any]:
     best, last, data = state.rows[max(state.stopping.best_epoch, 1) - 1], state.rows[-1], config.dataset
     return {
         "digest": config.digest,
@@ -375,8 +381,7 @@ def _result(config: RunConfig, state: TrainingState, reason: str) -> dict[str, A
         "best_epoch": best.epoch,
         "best_loss": best.loss,
         "best_val_loss": best.val_loss,
-        "lowest_val_loss": lowest if math.isfinite(lowest := lowest_val_loss(state.rows)) else None,
-        "reached": {name: (row := first_below(state.rows, value)) and row.cost for name, value in THRESHOLDS.items()},
+        **milestones(state.rows),
         "sequences": last.sequences,
         "sequence_steps": last.sequence_steps,
         "seconds": last.seconds,

@@ -26,7 +26,7 @@ from adding_problem.task import (
     sequence_width,
 )
 
-__all__ = ["kept_score", "load_model", "run", "score_once", "scores"]
+__all__ = ["kept_score", "load_model", "run", "score_of", "score_once", "scores"]
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def run(
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
             for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
                 writer.add(x, y, y_hat)
-        result = _score(config, data.t, writer.y, writer.y_hat) | {"model": digest}
+        result = score_of(config, data.t, writer.y, writer.y_hat) | {"model": digest}
         plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, result)
         folder.write_validation(result)
     return result
@@ -160,7 +160,7 @@ def scores(
                 on_refusal(t, error)
                 continue
             y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
-            found.append(_score(config, t, y, y_hat) | {"model": digest})
+            found.append(score_of(config, t, y, y_hat) | {"model": digest})
     return found
 
 
@@ -215,7 +215,8 @@ def _predictions(
             on_progress(done, n)
 
 
-def _score(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
+def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
+    """What `validation.json` says of predictions `y_hat` (n,) for targets `y` (n,), sequences of length t; all but the model's digest."""
     variant, n = config.dataset.variant, len(y)
     error = y_hat.astype(np.float64) - y
     mse = float(np.mean(error**2))

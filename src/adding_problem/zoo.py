@@ -237,8 +237,6 @@ def check(name: str, arguments: Mapping[str, Any]) -> None:
 def _check_value(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> None:
     if choices:
         expected, right = f"one of {', '.join(choices)}", value in choices
-    elif isinstance(default, bool):
-        expected, right = "true or false", isinstance(value, bool)
     elif isinstance(default, float):
         expected = "a number above 0"
         right = isinstance(value, int | float) and not isinstance(value, bool) and value > 0

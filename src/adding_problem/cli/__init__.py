@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run_command(arguments: Namespace) -> None:
         if name := arguments.get("subcommand"):
+            options.command_parser(name).fill(arguments[name])
             options.COMMANDS[name].run(arguments[name])
         else:
             parser.print_help()
@@ -43,11 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def original_main(argv: Sequence[str] | None = None) -> int:
     """The original's command, `main.py --mode train|validate --config FILE`; returns the exit code."""
 
-    def run_mode(arguments: Namespace) -> None:
-        arguments.config = arguments.get("config") or options.DEFAULT_CONFIG
-        (runs.validate if arguments.get("mode") == "validate" else runs.train)(arguments)
+    parser = options.original_parser()
 
-    return _guarded(options.original_parser(), argv, run_mode)
+    def run_mode(arguments: Namespace) -> None:
+        parser.fill(arguments)
+        arguments.config = arguments.config or options.DEFAULT_CONFIG
+        (runs.validate if arguments.mode == "validate" else runs.train)(arguments)
+
+    return _guarded(parser, argv, run_mode)
 
 
 def _guarded(

@@ -17,9 +17,9 @@ def export(arguments: Namespace) -> None:
     from adding_problem import interop
     from adding_problem.artifacts import RunFolder
 
-    out = arguments.get("out")
+    out = arguments.out
     done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None,
-                          trust=bool(arguments.get("trust")), takeover=bool(arguments.get("takeover")))
+                          trust=arguments.trust, takeover=arguments.takeover)
     print(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
           f"largest difference {done.difference:.1e}")
     print(f"{arguments.to}: {done.path}")
@@ -30,7 +30,7 @@ def import_(arguments: Namespace) -> None:
     from adding_problem import interop
 
     found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
-                                 overwrite=bool(arguments.get("overwrite")), takeover=bool(arguments.get("takeover")))
+                                 overwrite=arguments.overwrite, takeover=arguments.takeover)
     print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
     print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
     if found.logged is not None:
@@ -58,8 +58,8 @@ def data(arguments: Namespace) -> None:
     out, n = Path(arguments.out), arguments.n
     try:
         with display.counting("writing", Console()) as counter:
-            interop.write_data(out, n, arguments.length, seed=arguments.get("seed") or 0, start=arguments.get("start") or 0,
-                               variant=arguments.get("variant") or "any", on_progress=counter)
+            interop.write_data(out, n, arguments.length, seed=arguments.seed, start=arguments.start, variant=arguments.variant,
+                               on_progress=counter)
     except ConfigError as error:
         raise ConfigError(f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE) from None
     print(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")

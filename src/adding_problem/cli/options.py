@@ -42,6 +42,12 @@ class CommandParser(ArgumentParser):
         """Those that are keys of the configuration."""
         return _keys(self._actions)
 
+    def fill(self, arguments: Namespace) -> None:
+        """Give what the user left out its default; not so the keys of the configuration, which a file may set."""
+        for name, action in self.taken.items():
+            if name not in self.keys and name not in arguments and action.default != SUPPRESS:
+                arguments[name] = action.default
+
 
 def type_of(action: Action) -> Any:
     """The type of an argument's value; None where it takes none."""
@@ -107,7 +113,7 @@ def command_parser(name: str) -> CommandParser:
 def original_parser() -> CommandParser:
     """The parser of `main.py`."""
     parser = _parser("Train or validate a model on the adding problem.", prog="main.py")
-    parser.add_argument("--mode", type=Literal["train", "validate"], help="what to do (default: train)")
+    parser.add_argument("--mode", type=Literal["train", "validate"], default="train", help="what to do")
     _add_run_options(parser, f"YAML file (default: {DEFAULT_CONFIG})")
     _add_train_flags(parser)
     return parser
@@ -173,13 +179,13 @@ def _horizon(parser: ArgumentParser) -> None:
 
 def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
-    parser.add_argument("--engine", type=Literal["local", "ray"], help="processes on this machine, or tasks of a Ray cluster")
+    parser.add_argument("--engine", type=Literal["local", "ray"], default="local", help="processes on this machine, or tasks of a Ray cluster")
     parser.add_argument("--workers", type=PositiveInt, help="runs at a time (default: local: cores / threads; ray: all that fit)")
     parser.add_argument("--address", type=str, help="with ray: a running cluster, such as auto (default: one is started here)")
     parser.add_argument("--gpus", type=float, help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
     parser.add_argument("--storage", type=str, help="with ray: path or fsspec URL that all nodes reach, for the runs' files on "
                                                     "their way (default: they come through Ray)")
-    parser.add_argument("--retries", type=int, help="how often a run is begun again after its process or node was lost (default: 3)")
+    parser.add_argument("--retries", type=int, default=3, help="how often a run is begun again after its process or node was lost")
     parser.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
     _add_takeover(parser)

@@ -31,14 +31,14 @@ def train(arguments: Namespace) -> None:
     from adding_problem import display, loggers, train
     from adding_problem.artifacts import RunFolder
 
-    overwrite = bool(arguments.get("overwrite"))
+    overwrite = arguments.overwrite
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
         result = train.run(run_config)
         print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, result)
         return
-    if arguments.get("resume") and not folder.has_checkpoint:
+    if arguments.resume and not folder.has_checkpoint:
         print(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
@@ -47,8 +47,7 @@ def train(arguments: Namespace) -> None:
     print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
           f"{training} training and {data.n_held_out:,} held-out sequences{looked_at}, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
-        result = train.run(run_config, resume=bool(arguments.get("resume")), overwrite=overwrite,
-                           takeover=bool(arguments.get("takeover")), listener=listener)
+        result = train.run(run_config, resume=arguments.resume, overwrite=overwrite, takeover=arguments.takeover, listener=listener)
     _print_result(folder, result)
 
 
@@ -78,7 +77,7 @@ def validate(arguments: Namespace) -> None:
     from adding_problem.artifacts import RunFolder
 
     folder = RunFolder(arguments.get("artifacts") or RunConfig().artifacts)
-    if arguments.get("config") is None and files.is_regular(folder.config_copy):
+    if arguments.config is None and files.is_regular(folder.config_copy):
         folder.read_config()  # refuses links that lead elsewhere
         arguments.config = str(folder.config_copy)
     run_config = _run_config(arguments)
@@ -90,8 +89,7 @@ def validate(arguments: Namespace) -> None:
     from adding_problem import display, validate
 
     with display.counting("scoring", Console()) as counter:
-        score = validate.run(run_config, trust=bool(arguments.get("trust")), takeover=bool(arguments.get("takeover")),
-                             on_progress=counter)
+        score = validate.run(run_config, trust=arguments.trust, takeover=arguments.takeover, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
     print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
@@ -124,9 +122,9 @@ def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
 
 def horizon(arguments: Namespace) -> None:
     """Climb, and print every rung."""
-    if "recipe" not in arguments and arguments.get("config") is None:
+    if "recipe" not in arguments and arguments.config is None:
         arguments.recipe = "fast"
-    if "artifacts" not in arguments and arguments.get("config") is None:
+    if "artifacts" not in arguments and arguments.config is None:
         name = arguments.get("model.name") or config.ModelConfig().name
         arguments.artifacts = f"artifacts/horizon/{name.replace(':', '.').rpartition('.')[2]}"
     run_config = _run_config(arguments)
@@ -139,7 +137,7 @@ def horizon(arguments: Namespace) -> None:
     from adding_problem import display, horizon, loggers
     from adding_problem.statistics import short_count
 
-    console, minutes = Console(), arguments.get("minutes") or 5.0
+    console, minutes = Console(), arguments.minutes
 
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
@@ -148,11 +146,11 @@ def horizon(arguments: Namespace) -> None:
             yield listener
 
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
-    lengths = arguments.get("lengths") or horizon.LENGTHS
+    lengths = arguments.lengths or horizon.LENGTHS
     farthest: horizon.Rung | None = None
     try:
         for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
-                                  overwrite=bool(arguments.get("overwrite")), takeover=bool(arguments.get("takeover"))):
+                                  overwrite=arguments.overwrite, takeover=arguments.takeover):
             cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
                      for cost in rung.reached.values()]
             table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
@@ -172,12 +170,12 @@ def horizon(arguments: Namespace) -> None:
 
 def sweep(arguments: Namespace) -> None:
     """Run a sweep, or what is left of it, and print its table."""
-    if "config" not in arguments:
+    if arguments.config is None:
         raise ConfigError("--config", "a sweep file", "none", "give one, such as configs/sweep.yaml", config.COMMAND_LINE)
     from adding_problem.sweep import plan
 
-    runs = plan.read(arguments.config, config.overrides_of(arguments), arguments.get("out"))
-    if "print_config" in arguments:
+    runs = plan.read(arguments.config, config.overrides_of(arguments), arguments.out)
+    if arguments.print_config is not None:
         print(config.to_yaml(runs[0].config), end="")
         return
     for run in {planned.config.model.name: planned.config for planned in runs}.values():
@@ -186,16 +184,14 @@ def sweep(arguments: Namespace) -> None:
 
     from adding_problem.sweep import driver, engines, watch
 
-    chosen = engines.Choice(arguments.get("engine") or "local", **{
-        name: arguments.get(name) for name in ("workers", "address", "gpus", "storage")})
+    chosen = engines.Choice(arguments.engine, arguments.workers, arguments.address, arguments.gpus, arguments.storage)
     console = Console()
-    if arguments.get("dry_run"):
+    if arguments.dry_run:
         console.print(watch.dry_run(runs, chosen.describe(runs)))
         return
     with watch.SweepDisplay(console) as display:
-        board = driver.run(runs, engines.build(chosen, runs), score=not arguments.get("no_score"),
-                           retries=3 if arguments.get("retries") is None else arguments.retries,
-                           takeover=bool(arguments.get("takeover")), follow=display.follow)
+        board = driver.run(runs, engines.build(chosen, runs), score=not arguments.no_score, retries=arguments.retries,
+                           takeover=arguments.takeover, follow=display.follow)
     console.print(watch.render(str(board.folder), watch.look(board.folder)))
     driver.raise_failures(board)
 
@@ -207,7 +203,7 @@ def watch(arguments: Namespace) -> None:
     from adding_problem.sweep import watch
 
     console, folder = Console(), Path(arguments.folder)
-    if arguments.get("once"):
+    if arguments.once:
         console.print(watch.render(str(folder), watch.look(folder)))
     else:
         watch.follow(folder, console)
@@ -215,8 +211,8 @@ def watch(arguments: Namespace) -> None:
 
 def _run_config(arguments: Namespace) -> RunConfig | None:
     """The configuration that the arguments ask for; None when it was only to be printed."""
-    result = config.load(arguments.get("config"), config.overrides_of(arguments))
-    if "print_config" in arguments:
+    result = config.load(arguments.config, config.overrides_of(arguments))
+    if arguments.print_config is not None:
         print(config.to_yaml(result), end="")
         return None
     _require_trust(result, arguments)
@@ -224,13 +220,16 @@ def _run_config(arguments: Namespace) -> RunConfig | None:
 
 
 def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
-    """A file may name a module's class for the user to train; a function to call, or any model beside a run, its author alone chose.
+    """Refuse to import a model that a file alone names, unless --trust or --model NAME says so.
+
+    A class of modules in a file of the user's own passes. A function, which would be called, and any model that a file in a run folder names,
+    which may be a stranger's, do not.
 
     Raises:
-        ConfigError: when such a name stands in the file, and not on the command line, and nobody said --trust.
+        ConfigError: when such a name stands in the file alone.
     """
-    name, path = run_config.model.name, arguments.get("config")
-    if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.get("trust"):
+    name, path = run_config.model.name, arguments.config
+    if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.trust:
         return
     from adding_problem import runtime
     from adding_problem.models import names_a_module

@@ -37,8 +37,7 @@ def lengths(arguments: Namespace) -> None:
     from adding_problem import display, plots, validate
     from adding_problem.artifacts import RunFolder
 
-    out, tested = _picture(arguments, "lengths.png"), arguments.get("lengths") or [150, 500, 1000, 2000, 5000, 10_000]
-    n, console = arguments.get("sequences") or 1000, Console()
+    out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, Console()
     table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
     configs = {path: RunFolder(path).read_config() for path in arguments.folders}
@@ -46,9 +45,9 @@ def lengths(arguments: Namespace) -> None:
     for path, read in configs.items():
         # Where it was trained, a GPU for example, need not be here.
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
-                                         threads=arguments.get("threads") or read.threads)
+                                         threads=arguments.threads or read.threads)
         with display.counting(escape(path), console) as counter:
-            scores = validate.scores(run_config, tested, n, trust=bool(arguments.get("trust")), on_progress=counter,
+            scores = validate.scores(run_config, tested, n, trust=arguments.trust, on_progress=counter,
                                      on_refusal=functools.partial(_note_refusal, path))
         found = {score["t"]: score["mse"] for score in scores}
         rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
@@ -75,16 +74,16 @@ def _note_refusal(path: str, t: int, error: ModelError) -> None:
     print(printable(f"note: {path}, T = {t:,}: {error}"), file=sys.stderr)
 
 
-def _picture(arguments: Namespace, usual: str) -> Path:
+def _picture(name: str, suffix: str | None = None) -> Path:
     """The file to draw into, in a folder that is there.
 
     Raises:
         ConfigError: when its name says no format that pictures can have.
         StorageError: when its folder cannot be made.
     """
-    out = Path(arguments.get("out") or usual)
-    if arguments.get("format"):
-        out = out.with_suffix(f".{arguments.format}")
+    out = Path(name)
+    if suffix:
+        out = out.with_suffix(f".{suffix}")
     elif out.suffix not in _PICTURES:
         raise ConfigError("--out", f"a file that ends in {', '.join(_PICTURES)}", str(out), "give the picture one of these endings",
                           config.COMMAND_LINE)
@@ -94,7 +93,7 @@ def _picture(arguments: Namespace, usual: str) -> Path:
 
 def models(arguments: Namespace) -> None:
     """Print the zoo, or the models of it that were named, and the names of installed plug-ins."""
-    names = arguments.get("names") or list(zoo.FAMILIES)
+    names = arguments.names or list(zoo.FAMILIES)
     for name in names:
         if name not in zoo.FAMILIES:
             raise ConfigError("models", "models of the zoo", repr(name), nearest(name, list(zoo.FAMILIES)), config.COMMAND_LINE)
@@ -134,11 +133,11 @@ def compare(arguments: Namespace) -> None:
 
     from adding_problem import groups, plots
 
-    out, original = _picture(arguments, "comparison.png"), arguments.get("original")
+    out, original = _picture(arguments.out, arguments.format), arguments.original
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
-    table = Table("T", Column("run", overflow="fold"), "epochs", "best validation MSE")
+    table = Table("T", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
     for row in curves:
-        table.add_row(f"{row['t']:,}", escape(printable(row["name"])), str(row["epochs"]), f"{row['best_val_loss']:.2e}")
+        table.add_row(f"{row['t']:,}", escape(printable(row["name"])), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
     Console().print(table)
     _print_groups(groups.collect(arguments.folders), Console())
     print(f"picture: {out}")
@@ -174,12 +173,11 @@ def report(arguments: Namespace) -> None:
 
     from adding_problem import display, report
 
-    out = Path(arguments.get("out") or "report.html")
-    options = {key: arguments[key] for key in ("title", "lengths", "sequences", "models", "threads") if arguments.get(key) is not None}
-    pictures = Path(arguments.pictures) if arguments.get("pictures") else None
+    out, pictures = Path(arguments.out), Path(arguments.pictures) if arguments.pictures else None
     with display.counting("scoring", Console()) as counter:
-        found = report.write(arguments.folders, out, pictures=pictures, suffix=arguments.get("format") or "png",
-                             on_progress=counter, **options)
+        found = report.write(arguments.folders, out, title=arguments.title, lengths=arguments.lengths, sequences=arguments.sequences,
+                             models=arguments.models, threads=arguments.threads, pictures=pictures, suffix=arguments.format,
+                             on_progress=counter)
     for problem in found.left_out:
         print(printable(f"left out: {problem}"), file=sys.stderr)
     print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")

@@ -7,7 +7,7 @@
 """
 
 from adding_problem.interop.datafile import write_data
-from adding_problem.interop.exporting import Exported, complete, export, require
+from adding_problem.interop.exporting import Exported, export, export_missing, require
 from adding_problem.interop.importing import Imported, import_model
 
-__all__ = ["Exported", "Imported", "complete", "export", "import_model", "require", "write_data"]
+__all__ = ["Exported", "Imported", "export", "export_missing", "import_model", "require", "write_data"]

@@ -38,7 +38,7 @@ from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
 from adding_problem.validate import load_model
 
-__all__ = ["TOLERANCE", "Exported", "complete", "export", "require"]
+__all__ = ["TOLERANCE", "Exported", "export", "export_missing", "require"]
 
 TOLERANCE = 1e-5
 """Largest difference between a prediction here and in the other runtime with which an export is handed out."""
@@ -96,7 +96,7 @@ def require(formats: Sequence[ModelFormat], model: str) -> None:
                                f"pip install 'adding-problem[{runtime.extra}]'")
 
 
-def complete(config: RunConfig) -> list[Exported]:
+def export_missing(config: RunConfig) -> list[Exported]:
     """Put those of the configuration's formats into the model folder of its finished run that are not there yet.
 
     Raises:

@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -22,12 +23,13 @@ from torch import nn
 
 from adding_problem import config as configuration
 from adding_problem import models, plots, runtime
-from adding_problem.artifacts import THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import EpochRow, RunFolder, milestones
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
 from adding_problem.interop import keras_file, plain_pickle, tensor_bundle
 from adding_problem.interop.weights import LstmWeights
 from adding_problem.task import batches, constant_predictor_mse, evaluation_batch, sequence_width
+from adding_problem.validate import score_of
 
 __all__ = ["Imported", "import_model"]
 
@@ -110,11 +112,11 @@ def import_model(
     return summary
 
 
-def _compared_with_log(foreign: _Foreign, config: RunConfig, mse: float, error: float) -> Imported:
+def _compared_with_log(foreign: _Foreign, config: RunConfig, mse: float, standard_error: float) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
-    return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, _SCORED, mse, error,
+    return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, _SCORED, mse, standard_error,
                     constant_predictor_mse(data.variant, data.t), kept,
-                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, mse, error))
+                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, mse, standard_error))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -169,15 +171,18 @@ def _variables(model: Path, entries: Mapping[str, tensor_bundle.Entry]) -> dict[
 
 def _losses(path: Path) -> Losses:
     content = plain_pickle.read(path)
-    columns = [content.get(name) for name in ("loss", "val_loss")] if isinstance(content, dict) else []
-    if not all(isinstance(column, list) and column and all(isinstance(v, float | int) for v in column) for column in columns) \
-            or len({len(column or []) for column in columns}) != 1:
+    loss, val_loss = (content.get(name) for name in ("loss", "val_loss")) if isinstance(content, dict) else (None, None)
+    if not (_is_column(loss) and _is_column(val_loss) and len(loss) == len(val_loss)):
         raise InteropError(f"{path}: expected a dict of the lists loss and val_loss, equally long", "give the original's loss.pkl")
     try:
-        return {name: [float(value) for value in column or []] for name, column in zip(("loss", "val_loss"), columns, strict=True)}
+        return {"loss": list(map(float, loss)), "val_loss": list(map(float, val_loss))}
     except OverflowError:
         raise InteropError(f"{path}: holds a number that no loss can be: it is beyond floats",
                            "give the original's loss.pkl") from None
+
+
+def _is_column(values: object) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, float | int) for value in values)
 
 
 def _state_dict(path: Path) -> LstmWeights:
@@ -234,17 +239,17 @@ def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
 def _score(model: nn.Module, config: RunConfig) -> tuple[float, float]:
     """Mean squared error on new sequences, and its standard error."""
     data = config.dataset
-    parts = [(model(x) - y).double().square() for x, y in batches(
+    parts = [(y.numpy(), model(x).numpy()) for x, y in batches(
         _SCORED, data.t, seed=config.validate.seed, variant=data.variant, batch=evaluation_batch(data.t))]
-    squares = torch.cat(parts)
-    return squares.mean().item(), squares.std().item() / math.sqrt(_SCORED)
+    score = score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))
+    return score["mse"], score["mse_standard_error"]
 
 
-def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, mse: float, error: float) -> bool | None:
+def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, mse: float, standard_error: float) -> bool | None:
     """Whether the log's validation loss and the score are of one size, as far as sampling lets that be told."""
     if losses is None or kept is None:
         return None
-    both = error * math.sqrt(1 + _SCORED / config.dataset.n_held_out)
+    both = standard_error * math.sqrt(1 + _SCORED / config.dataset.n_held_out)
     return abs(mse - losses["val_loss"][kept - 1]) <= _SURE * both
 
 
@@ -257,8 +262,7 @@ def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[Ep
         "constant_predictor_mse": summary.constant,
         "stop_reason": "epochs" if len(log) >= config.train.epochs else "early_stopping" if log else "imported",
         "epochs": len(log), "best_epoch": kept.epoch, "best_loss": kept.loss, "best_val_loss": kept.val_loss,
-        "lowest_val_loss": lowest if math.isfinite(lowest := lowest_val_loss(rows)) else None,
-        "reached": {name: (row := first_below(rows, value)) and row.cost for name, value in THRESHOLDS.items()},
+        **milestones(rows),
         "sequences": rows[-1].sequences, "sequence_steps": rows[-1].sequence_steps, "seconds": math.nan,
         "parameters": description["parameters"], "device": "unknown", "backend": "unknown", "threads": 0, "started_from": None,
         "imported": {"from": summary.kind, "mse": summary.mse, "mse_standard_error": summary.standard_error,

@@ -97,14 +97,14 @@ def _torch_init(model: AddingLSTM, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def _chrono_init(model: AddingLSTM, generator: torch.Generator, length: int) -> None:
-    """Chrono initialisation (Tallec & Ollivier 2018, equation 16): forget biases log U(1, T - 1), input biases -log U.
+def _chrono_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
+    """Chrono initialisation (Tallec & Ollivier 2018, equation 16): forget biases log U(1, M - 1), input biases -log U.
 
-    Everything else as in Keras.
+    M is the longest time scale, in steps. Everything else as in Keras.
     """
     _keras_init(model, generator)
     hidden, (_, _, bias, _) = model.hidden, model.lstm.parameters()
-    time_scales_(bias[hidden : 2 * hidden], length, generator)
+    time_scales_(bias[hidden : 2 * hidden], longest, generator)
     bias[:hidden] = -bias[hidden : 2 * hidden]
 
 
@@ -112,18 +112,18 @@ _LONG_RECURRENT_SCALE, _LONG_INPUT_LIMIT = 0.3, 0.1  # measured: docs/log.md
 
 
 @torch.no_grad()
-def _long_init(model: AddingLSTM, generator: torch.Generator, length: int) -> None:
-    """A start from which errors reach back T steps: forget gates log U(1, T - 1), small recurrent weights.
+def _long_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
+    """A start from which errors reach back M steps, the longest time scale: forget gates log U(1, M - 1), small recurrent weights.
 
     The forget biases are those of Tallec & Ollivier 2018 (chrono initialisation), whose gates forget with time scales from
-    1 to T; their input biases of the opposite sign are left out. Recurrent weights: orthogonal, scaled down, so that the
+    1 to M; their input biases of the opposite sign are left out. Recurrent weights: orthogonal, scaled down, so that the
     cells do not disturb each other before they have learned what to keep.
     """
     kernel, recurrent_kernel, bias, second_bias = model.lstm.parameters()
     hidden = model.hidden
     kernel.uniform_(-_LONG_INPUT_LIMIT, _LONG_INPUT_LIMIT, generator=generator)
     nn.init.orthogonal_(recurrent_kernel, gain=_LONG_RECURRENT_SCALE, generator=generator)
-    time_scales_(bias.zero_()[hidden : 2 * hidden], length, generator)
+    time_scales_(bias.zero_()[hidden : 2 * hidden], longest, generator)
     second_bias.zero_().requires_grad_(False)
     limit = 1 / math.sqrt(hidden)
     model.readout.weight.uniform_(-limit, limit, generator=generator)
@@ -134,17 +134,17 @@ _MARK = 1  # the column of the input that says which values count
 
 
 @torch.no_grad()
-def _latch_init(model: AddingLSTM, generator: torch.Generator, length: int) -> None:
+def _latch_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
     """`long`, with cells that write at a mark and at no other step: input gates of biases -L and mark weights U(-2L, 2L).
 
-    With L = log T, an input gate lets 1/T through at a step without a mark, so that T steps of noise add up to the size
+    With L = log M, an input gate lets 1/M through at a step without a mark, so that M steps of noise add up to the size
     of one. At a mark, the quarter of the cells whose weight is above L opens. This is the input bias of Tallec & Ollivier
     2018 (chrono initialisation), which alone shuts out the marked values too, and weights on its scale that open it again.
 
     Of the task it knows which column holds the marks; `long` knows nothing. What either costs: docs/results.md.
     """
-    _long_init(model, generator, length)
+    _long_init(model, generator, longest)
     kernel, _, bias, _ = model.lstm.parameters()
-    scale = math.log(length)
+    scale = math.log(longest)
     bias[: model.hidden] = -scale
     kernel[: model.hidden, _MARK].uniform_(-2 * scale, 2 * scale, generator=generator)

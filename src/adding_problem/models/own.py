@@ -199,9 +199,10 @@ def _signature(constructor: Callable[..., Any]) -> Mapping[str, inspect.Paramete
 
 
 def _layout_hint(layout: str) -> str:
-    return (f"it is given (batch, time, 2), as model.layout: {layout} says; tbc gives (time, batch, 2), as torch.nn.LSTM without "
-            "batch_first takes it, and bct (batch, 2, time)" if layout == "btc" else f"it is given its axes in the order of model.layout, "
-            f"{layout}: btc, (batch, time, 2), is what it gets without")
+    if layout == "btc":
+        return (f"it is given (batch, time, 2), as model.layout: {layout} says; tbc gives (time, batch, 2), as torch.nn.LSTM without "
+                "batch_first takes it, and bct (batch, 2, time)")
+    return f"it is given its axes in the order of model.layout, {layout}; without it the order is btc, (batch, time, 2)"
 
 
 def _shape_hint(output: Tensor, batch: int, steps: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from adding_problem import files, models
-from adding_problem.artifacts import RunFolder, write_json
+from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, Interrupted
 from adding_problem.groups import source_of
@@ -71,7 +71,7 @@ class Entry:
     deaths: int = 0
     message: str = ""
     traceback: str = ""
-    best_val_loss: float | None = None
+    lowest_val_loss: float | None = None
     mse: float | None = None
     seconds: float = 0.0
     sequence_steps: int = 0
@@ -114,7 +114,7 @@ class Board:
         """Take what became of a run."""
         self.move(entry, "done" if outcome.state == "done" else "failed")
         entry.message, entry.traceback = outcome.message, outcome.traceback
-        entry.best_val_loss, entry.mse = outcome.best_val_loss, outcome.mse
+        entry.lowest_val_loss, entry.mse = outcome.lowest_val_loss, outcome.mse
         entry.seconds, entry.sequence_steps = outcome.seconds, outcome.sequence_steps
 
     def seconds_left(self) -> float | None:
@@ -134,7 +134,7 @@ class Board:
         start = time.time()
         document = {"begin": self.begin, "updated": start, "counts": {state: n for state, n in self.counts.items() if n},
                     "runs": [asdict(entry) for entry in self.entries.values()]}
-        write_json(self.folder / SWEEP_FILE, document)
+        files.write_json(self.folder / SWEEP_FILE, document)
         self._next_write = time.time() + max(_POLL_SECONDS, (time.time() - start) / _WRITING_SHARE)
 
 

@@ -40,7 +40,7 @@ class Outcome:
     Attributes:
         state: `died` when the process that had it is gone: whoever does it next goes on from its checkpoint.
         message, traceback: of a failure.
-        best_val_loss: lowest mean squared error on the held-out sequences.
+        lowest_val_loss: lowest mean squared error on the held-out sequences.
         mse: on new sequences; None when they were not to be scored.
         seconds, sequence_steps: of training.
     """
@@ -48,7 +48,7 @@ class Outcome:
     state: Literal["done", "failed", "died"]
     message: str = ""
     traceback: str = ""
-    best_val_loss: float | None = None
+    lowest_val_loss: float | None = None
     mse: float | None = None
     seconds: float = 0.0
     sequence_steps: int = 0
@@ -85,5 +85,5 @@ def _read(job: Job) -> Outcome:
     folder = RunFolder(job.config.artifacts)
     result = folder.read_result()
     mse = folder.read_validation()["mse"] if job.score else None
-    return Outcome("done", best_val_loss=result["lowest_val_loss"], mse=mse, seconds=result["seconds"],
+    return Outcome("done", lowest_val_loss=result["lowest_val_loss"], mse=mse, seconds=result["seconds"],
                    sequence_steps=result["sequence_steps"])

@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from adding_problem import files, lock
-from adding_problem.artifacts import RunFolder
+from adding_problem.artifacts import RunFolder, lowest_val_loss
 from adding_problem.errors import RunFolderError, printable, shown
 from adding_problem.statistics import short_count
 from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry, State
@@ -65,7 +65,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "deaths": _is_count,
     "message": lambda value: isinstance(value, str),
     "traceback": lambda value: isinstance(value, str),
-    "best_val_loss": lambda value: value is None or _is_number(value),
+    "lowest_val_loss": lambda value: value is None or _is_number(value),
     "mse": lambda value: value is None or _is_number(value),
     "seconds": _is_number,
     "sequence_steps": _is_count,
@@ -83,7 +83,7 @@ class Line:
     sequence_steps: int | None = None
     seconds: float | None = None
     val_loss: float | None = None
-    best_val_loss: float | None = None
+    lowest_val_loss: float | None = None
     mse: float | None = None
     age: float | None = None
     message: str = ""
@@ -226,7 +226,7 @@ def _sentence(board: Board, entry: Entry) -> str:
     counts = board.counts
     if entry.state == "done":
         scored = "" if entry.mse is None else f", MSE on new data {entry.mse:.2e}"
-        what = f"lowest validation loss {_number(entry.best_val_loss)}{scored}, {entry.seconds:.1f} s"
+        what = f"lowest validation loss {_number(entry.lowest_val_loss)}{scored}, {entry.seconds:.1f} s"
     else:
         what = entry.message.strip().splitlines()[0] if entry.message.strip() else ""
         what += "; it is begun again from its checkpoint" if entry.state == "queued" else ""
@@ -281,9 +281,10 @@ def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
         path = folder / entry.name
         line = _on_disk(path, entry.name, under_way=driven or lock.held(path))
         return dataclasses.replace(line, state="running") if driven and line.state == "done" else line  # it is being scored
-    closed = entry.state in ("done", "failed")
-    return Line(entry.name, entry.state, None, entry.sequence_steps if closed else None, entry.seconds if closed else None,
-                None, entry.best_val_loss, entry.mse, None, entry.message)
+    spent: dict[str, Any] = {}
+    if entry.state in ("done", "failed"):
+        spent = {"sequence_steps": entry.sequence_steps, "seconds": entry.seconds}
+    return Line(entry.name, entry.state, **spent, lowest_val_loss=entry.lowest_val_loss, mse=entry.mse, message=entry.message)
 
 
 def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
@@ -295,12 +296,20 @@ def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
     mse = _mse(folder)
     stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
     age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
-    done = folder.result.is_file()
-    state = "done" if done else "cut" if not under_way else "running" if age is None or age < _SILENT_SECONDS else "silent"
+    state = "done" if folder.result.is_file() else _unfinished(under_way, age)
+    line = Line(name, state, mse=mse, age=None if state == "done" else age)
     if not rows:
-        return Line(name, state, age=None if done else age, mse=mse)
-    last, best = rows[-1], min(row.val_loss for row in rows)
-    return Line(name, state, last.epoch, last.sequence_steps, last.seconds, last.val_loss, best, mse, None if done else age)
+        return line
+    last = rows[-1]
+    return dataclasses.replace(line, epoch=last.epoch, sequence_steps=last.sequence_steps, seconds=last.seconds, val_loss=last.val_loss,
+                               lowest_val_loss=lowest_val_loss(rows))
+
+
+def _unfinished(under_way: bool, age: float | None) -> str:
+    """The state of a run without a result; `age` is that of what it wrote last, in seconds."""
+    if not under_way:
+        return "cut"
+    return "running" if age is None or age < _SILENT_SECONDS else "silent"
 
 
 def _mse(folder: RunFolder) -> float | None:
@@ -311,7 +320,7 @@ def _mse(folder: RunFolder) -> float | None:
 
 
 def _score(line: Line) -> float:
-    found = [value for value in (line.mse, line.best_val_loss) if value is not None]
+    found = [value for value in (line.mse, line.lowest_val_loss) if value is not None]
     return found[0] if found else math.inf
 
 
@@ -324,7 +333,7 @@ def _cells(line: Line) -> dict[str, str]:
         "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
         "seconds": "" if line.seconds is None else f"{line.seconds:,.1f}",
         "now": _number(line.val_loss),
-        "lowest": _number(line.best_val_loss),
+        "lowest": _number(line.lowest_val_loss),
         "new data": _number(line.mse),
         "last word": "" if line.age is None else f"{line.age:,.0f} s ago",
     }
