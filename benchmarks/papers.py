@@ -36,7 +36,7 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
 
-def hold(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
+def run_missing(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
     """Do the runs that the record lacks, of all papers in one queue; the names of those that failed."""
     runs: dict[str, plan.PlannedRun] = {}
     records: dict[str, Records] = {}  # of the paper that a run is of
@@ -106,7 +106,7 @@ def main() -> None:
 
     for paper in arguments.papers:
         document.setdefault(paper, {})
-    failed = [] if arguments.table else hold(document, arguments, save)
+    failed = [] if arguments.table else run_missing(document, arguments, save)
     for paper in arguments.papers:
         print(f"\n{paper}\n\n{table(document[paper])}")
     if failed:

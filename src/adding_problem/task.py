@@ -45,7 +45,7 @@ __all__ = [
 HIT_TOLERANCE = 0.04
 """A prediction within this distance of the target counts as right (Hochreiter & Schmidhuber 1997)."""
 
-_VARIANT_ID = {"any": 0, "halves": 1, "hs1997": 2}
+_VARIANT_ID = {"any": 0, "halves": 1, "hs1997": 2}  # spawn keys: to number them anew would change every sequence
 _MARKERS = {
     "any": (1.0, 1.0),
     "halves": (1.0, 1.0),

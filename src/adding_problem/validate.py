@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside i
 
 
 def load_model(
-    path: str, *, backend: str = "torch", device: torch.device | str = "cpu", trust: bool = False, own: str | None = None,
+    path: str | Path, *, backend: str = "torch", device: torch.device | str = "cpu", trust: bool = False, own: str | None = None,
 ) -> nn.Module:
     """The trained model of a run folder, float32 (B, T, 2) -> (B, 1).
 

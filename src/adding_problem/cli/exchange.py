@@ -28,6 +28,7 @@ def export(arguments: Namespace) -> None:
 def import_(arguments: Namespace) -> None:
     """Import, and print how the model fits its log."""
     from adding_problem import interop
+    from adding_problem.artifacts import RunFolder
 
     found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
                                  overwrite=arguments.overwrite, takeover=arguments.takeover)
@@ -38,7 +39,7 @@ def import_(arguments: Namespace) -> None:
         print("the model matches its log" if found.agrees else
               f"WARNING: the model does NOT match its log: its error is {_ratio(found.mse, found.logged)} times the logged one.\n"
               "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.")
-    print(f"run:     {found.folder}   (next: adding-problem validate --config {found.folder / 'config_copy.yaml'})")
+    print(f"run:     {found.folder}   (next: adding-problem validate --config {RunFolder(found.folder).config_copy})")
 
 
 def _ratio(error: float, logged: float) -> str:

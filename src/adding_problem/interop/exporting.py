@@ -131,7 +131,7 @@ def export(
         raise InteropError(f"{name} is what every run folder holds already", "name another format")
     config = folder.read_config()
     require([name], config.model.name)
-    model, inputs = load_model(str(folder.path), trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
+    model, inputs = load_model(folder.path, trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
     place = out or folder.exports[name]
     _check_replaceable(name, place)
     with nullcontext() if out else folder.locked(takeover=takeover), _scratch(place.parent) as scratch:

@@ -23,7 +23,7 @@ from adding_problem.validate import load_model, score_of
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
 
-_CELL_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
+_SCORE_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
 _LONG, _FEWEST_LONG = 20_000, 16  # lengths above this are tested when asked for alone; sequences that these have at least
 _MOST_LENGTHS = 12  # trained ones that are tested when nobody asks for others: every model is scored at all of them
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
@@ -111,8 +111,8 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
     nothing = np.empty(0, np.float32)
     try:
         # Scored by the fast kernels where there are any; torch's own layer gives gradients and single steps.
-        fast = load_model(str(run.path), backend=runtime.resolve_backend("auto", torch.device("cpu")))
-        plain = load_model(str(run.path))
+        fast = load_model(run.path, backend=runtime.resolve_backend("auto", torch.device("cpu")))
+        plain = load_model(run.path)
         y, y_hat = _predict(fast, run, run.t, n)
         step()
         mse = {}
@@ -129,7 +129,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
 def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
     data, seed = run.config.dataset, run.config.validate.seed
-    n = min(n, max(_FEWEST if t <= _LONG else _FEWEST_LONG, _CELL_STEPS // t))
+    n = min(n, max(_FEWEST if t <= _LONG else _FEWEST_LONG, _SCORE_STEPS // t))
     parts = [(y, model(x)) for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t))]
     y, y_hat = (torch.cat(column).reshape(-1).numpy() for column in zip(*parts, strict=True))
     return y, y_hat

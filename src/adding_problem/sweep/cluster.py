@@ -75,13 +75,13 @@ class RayEngine:
         self._storage = storage if storage is None or "://" in storage else str(Path(storage).resolve())
         self._task = task
         self._pending: dict[Any, Job] = {}
-        self._begun: set[str] = set()
-        self._asked = 0.0
-        self._question: Any = None
         self._ray: Any = None
         self._desk: Any = None
-        self._head = ""
-        self._tried = self._heard = 0.0
+        self._begun: set[str] = set()  # names of the pending jobs that a worker has taken
+        self._begun_reply: Any = None  # reference to the desk's answer that is under way
+        self._begun_asked_at = 0.0  # these times are time.monotonic's
+        self._head_address = ""  # of the cluster's control service, host:port
+        self._head_tried_at = self._head_heard_at = 0.0
 
     def __enter__(self) -> RayEngine:
         try:
@@ -99,8 +99,8 @@ class RayEngine:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there
         self._ray = ray
-        self._head = ray.get_runtime_context().gcs_address
-        self._heard = time.monotonic()
+        self._head_address = ray.get_runtime_context().gcs_address
+        self._head_heard_at = time.monotonic()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -128,34 +128,34 @@ class RayEngine:
         Raises:
             BackendError: when the cluster is gone.
         """
-        if self._question is None and self._desk is not None and time.monotonic() - self._asked > _ASK_SECONDS:
-            self._question, self._asked = self._desk.begun.remote(), time.monotonic()
-        if self._question is not None:
+        if self._begun_reply is None and self._desk is not None and time.monotonic() - self._begun_asked_at > _ASK_SECONDS:
+            self._begun_reply, self._begun_asked_at = self._desk.begun.remote(), time.monotonic()
+        if self._begun_reply is not None:
             self._listen()
-        if time.monotonic() - self._tried > _TRY_SECONDS:
-            self._tried = time.monotonic()
-            if not self._head_answers() and self._tried - self._heard > _SILENCE_SECONDS:
-                raise _lost(f"no answer from {self._head}")
+        if time.monotonic() - self._head_tried_at > _TRY_SECONDS:
+            self._head_tried_at = time.monotonic()
+            if not self._head_answers() and self._head_tried_at - self._head_heard_at > _SILENCE_SECONDS:
+                raise _lost(f"no answer from {self._head_address}")
         return self._begun
 
     def _listen(self) -> None:
         """Take the desk's answer if there is one by now: to wait for it would be for ever where the cluster is gone."""
-        answered, _ = self._ray.wait([self._question], timeout=0)
+        answered, _ = self._ray.wait([self._begun_reply], timeout=0)
         if answered:
             try:
-                begun = self._ray.get(self._question)
+                begun = self._ray.get(self._begun_reply)
             except self._ray.exceptions.RayError as error:
                 raise _lost(type(error).__name__) from None
             self._begun |= begun & {job.name for job in self._pending.values()}
-            self._question = None
+            self._begun_reply = None
 
     def _head_answers(self) -> bool:
-        host, _, port = self._head.rpartition(":")
+        host, _, port = self._head_address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _TRY_SECONDS).close()
         except OSError:
             return False
-        self._heard = time.monotonic()
+        self._head_heard_at = time.monotonic()
         return True
 
     def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
