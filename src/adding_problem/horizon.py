@@ -18,12 +18,14 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
 from adding_problem.train import Listener
 
-__all__ = ["LENGTHS", "Rung", "climb"]
+__all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
 
 LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The lengths that are tried, as far as the budget reaches."""
 
-_PICTURE = "horizon.png"
+PICTURE = "horizon.png"
+"""What every length cost, drawn into the climb's folder."""
+
 _LARGER = 1.01  # times a budget: less than that is no larger one, but the same, some seconds later
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
@@ -108,7 +110,7 @@ def climb(
 
 def _forget(folder: Path, *, takeover: bool) -> None:
     """Delete the climb that a folder holds: its summary, and the run of every length."""
-    for name in (HORIZON, _PICTURE):
+    for name in (HORIZON, PICTURE):
         files.remove(folder / name)
     for path in folder.glob("t[0-9]*"):
         run = RunFolder(path)
@@ -180,4 +182,4 @@ def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung
         "rungs": [asdict(rung) for rung in rungs],
     }
     files.write_json(folder / HORIZON, document)
-    plots.draw_horizon(folder / _PICTURE, document)
+    plots.draw_horizon(folder / PICTURE, document)

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run_command(arguments: Namespace) -> None:
         if name := arguments.get("subcommand"):
-            options.command_parser(name).fill(arguments[name])
+            parser.commands[name].fill(arguments[name])
             options.COMMANDS[name].run(arguments[name])
         else:
             parser.print_help()

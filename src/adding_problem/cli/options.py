@@ -30,7 +30,13 @@ class Command(NamedTuple):
 
 
 class CommandParser(ArgumentParser):
-    """A parser that can be asked what it takes."""
+    """A parser that can be asked what it takes.
+
+    Attributes:
+        commands: the parsers of its commands by name, of the parser of all.
+    """
+
+    commands: dict[str, CommandParser]
 
     @property
     def taken(self) -> dict[str, Action]:
@@ -96,9 +102,9 @@ def main_parser() -> CommandParser:
     parser = _parser("The adding problem: how far back in time can a sequence model remember?", prog="adding-problem")
     parser.add_argument("--version", action="version", version=f"adding-problem {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND", required=False)
-    for name, command in COMMANDS.items():
-        inner = command_parser(name)
-        commands.add_subcommand(name, inner, help=command.summary)
+    parser.commands = {name: command_parser(name) for name in COMMANDS}
+    for name, inner in parser.commands.items():
+        commands.add_subcommand(name, inner, help=COMMANDS[name].summary)
         inner.prog = f"{parser.prog} {name}"  # jsonargparse has put [options] between
     return parser
 

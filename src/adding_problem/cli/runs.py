@@ -165,7 +165,7 @@ def horizon(arguments: Namespace) -> None:
         print("horizon: none of the lengths was solved")
     else:  # the budget ends training, not the validation that is under way: it can be passed
         print(f"horizon: T = {farthest.t:,} after {farthest.seconds:,.1f} s of a budget of {60 * minutes:,.0f} s")
-    print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / 'horizon.png'}")
+    print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / horizon.PICTURE}")
 
 
 def sweep(arguments: Namespace) -> None:
