@@ -44,7 +44,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.families) - set(FAMILIES):
         parser.error(f"expected families of {', '.join(FAMILIES)}, found {', '.join(sorted(unknown))}")
-    runtime.tune_allocator()
     x, y = sample_batch(arguments.batch, arguments.length, seed=0)
     print(f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}")
     with runtime.cpu_settings(arguments.threads):

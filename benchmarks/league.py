@@ -116,7 +116,6 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
 
 def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Sequence-steps per second, medians of five."""
-    runtime.tune_allocator()  # as training does for models that run on PyTorch; to the kernels it is nothing
     run = config.load(None, base(entrant, 0, arguments))
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
     x, y = sample_batch(SPEED_BATCH, SPEED_LENGTH, seed=0)

@@ -409,7 +409,8 @@ def test_the_digest_covers_the_arguments(tmp_path: Path) -> None:
     assert config.load(None, {"model.hidden": 100}).digest == RunConfig().digest  # the default, written down
 
 
-@pytest.mark.parametrize("value", [3, -2.5e-07, True, None, "text, with: [signs] # of YAML", "a 'quote'", [1, 2.5, "x"], [[1], []], ""])
+@pytest.mark.parametrize("value", [3, -2.5e-07, True, None, "text, with: [signs] # of YAML", "a 'quote'", [1, 2.5, "x"], [[1], []], "",
+                                   "12", "1e-3", "-.5e3", "off", "null", ["1e5"]])
 def test_arguments_survive_yaml(value: Any, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     original = RunConfig(model=ModelConfig("a.Model", arguments={"argument": value, "other": 1}))
@@ -419,8 +420,8 @@ def test_arguments_survive_yaml(value: Any, tmp_path: Path) -> None:
 
 def test_arguments_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("model: {name: a.Model, rate: 1e-3, sizes: [1, 2]}")
-    assert config.load(path).model.arguments == {"rate": 1e-3, "sizes": [1, 2]}
+    path.write_text("model: {name: a.Model, rate: 1e-3, sizes: [1, 2], mode: '12', other: '1e-3'}")
+    assert config.load(path).model.arguments == {"rate": 1e-3, "sizes": [1, 2], "mode": "12", "other": "1e-3"}
     assert config.load(path).get("model.rate") == 1e-3
     path.write_text("model: {name: a.Model, options: {x: 1}}")
     with pytest.raises(ConfigError, match=r"model\.options: expected a number, text"):

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,16 @@ def test_other_models_go_without_cells_and_playground(folder: Path, tmp_path: Pa
     assert page.script("model") is None
     assert "The playground is left out" in "".join(page.seen)
     assert page.script("data")["models"][0]["memory"]["cells"] is None
+
+
+def test_an_lstm_that_diverged_goes_without_cells(tmp_path: Path) -> None:
+    train.run(config.load(None, {**SMALL, "dataset.t": 12, "train.learning_rate": 1e38, "artifacts": str(tmp_path / "a")}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy's, where what is no number is made a pixel
+        report.write([tmp_path / "a"], tmp_path / "out.html", lengths=[12], sequences=10, threads=1)
+    (model,) = Page((tmp_path / "out.html").read_text()).script("data")["models"]
+    assert model["mse"] is None
+    assert model["memory"]["cells"] is None
 
 
 class Limited(Summing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_threads_that_torch_starts_inside_have_no_denormals_either() -> None:
                "    print(int(torch.full((1_000_000,), 1e-39).mul(0.5).count_nonzero()))\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_is_kept_for_the_next_step() -> None:
+    """In a process of its own, whose allocator nothing has tuned yet."""
+    program = ("import resource, torch\n"
+               "from adding_problem import runtime\n"
+               "with runtime.cpu_settings(1):\n"
+               "    for _ in range(2):\n"
+               "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+               "        torch.ones(1 << 26)\n"
+               "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # page faults; of its 256 MiB at least 128, and 65,536 where pages have 4 KiB
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])

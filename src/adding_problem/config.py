@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -352,9 +351,6 @@ def _typed(key: str, value: Any, source: str) -> Any:
     raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(known)), source)
 
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
-
 def _plain(key: str, value: Any, source: str) -> Any:
     """An argument of a model: a number, text, a truth value, None or a list of them."""
     if isinstance(value, list):
@@ -364,8 +360,6 @@ def _plain(key: str, value: Any, source: str) -> Any:
             value = yaml_file.parse(value)
         except (yaml.YAMLError, RecursionError, ValueError):  # the last for a date that there is not
             return value
-    if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 takes 1e-3, without a dot, for text
-        return float(value)
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ConfigError(key, "a number, text, true, false, null or a list of them", shown(value),
@@ -382,7 +376,7 @@ def to_yaml(config: RunConfig) -> str:
             lines.append(f"{head}:")
         section = head
         value = config.get(key)
-        text = yaml.safe_dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
+        text = yaml_file.dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
                               default_flow_style=None if isinstance(value, tuple) else False).strip()
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
         if key == "model.start_from":  # the last key of the section, which goes on with the model's own arguments
@@ -392,7 +386,7 @@ def to_yaml(config: RunConfig) -> str:
 
 def _flow(name: str, value: Any) -> str:
     """A key and its value on one line of YAML."""
-    return yaml.safe_dump({name: value}, default_flow_style=True, width=10_000_000, allow_unicode=True).strip()[1:-1]
+    return yaml_file.dump({name: value}, default_flow_style=True, width=10_000_000, allow_unicode=True).strip()[1:-1]
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

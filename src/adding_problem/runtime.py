@@ -92,10 +92,13 @@ def usable_cores() -> int:
 def cpu_settings(threads: int | None) -> Iterator[int]:
     """Let torch compute with this many CPU threads inside the block, None being one per usable core, and without denormals.
 
+    From the first block on the process keeps the memory that it has had, see `tune_allocator`.
+
     Numbers below 1e-38, which a gradient that vanishes over a thousand steps is full of, count as zero: Intel's processors
     compute with them up to sixteen times slower (measured; docs/performance.md). The setting is a thread's: those of torch's
     own that exist before the block, and this one after it, are as they were.
     """
+    tune_allocator()
     threads_before, flushed_before = torch.get_num_threads(), _flushes_denormals()
     torch.set_flush_denormal(True)  # first: the threads that torch starts have the setting of the one that starts them
     torch.set_num_threads(threads or usable_cores())
@@ -197,7 +200,8 @@ def tune_allocator() -> bool:
     """Keep freed memory in the process instead of returning it to the system after every step; once per process.
 
     glibc maps and unmaps each large tensor anew, and the page faults of that cost nearly half of the time of torch's
-    LSTM at T=1000 (measured; docs/performance.md). Only where the C library is glibc; elsewhere nothing happens.
+    LSTM at T=1000, and two thirds of that of a minGRU's inference at T=10,000 (measured; docs/performance.md). Only where the C
+    library is glibc; elsewhere nothing happens.
 
     Returns:
         whether the setting was made.

@@ -135,8 +135,6 @@ def _from_start_to_end(
         with runtime.enough_memory():
             work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
             ran_on = getattr(work.state.model, "backend", "torch")
-            if device.type == "cpu" and ran_on == "torch":
-                runtime.tune_allocator()
             reason = _train(work, listener)
     return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 

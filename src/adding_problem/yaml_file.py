@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from adding_problem.errors import ConfigError, shown
 
-__all__ = ["parse", "read_yaml"]
+__all__ = ["dump", "parse", "read_yaml"]
 
 _MAX_BYTES = 1 << 20  # A configuration is a page; a megabyte of YAML is a mistake or an attack.
 
@@ -35,6 +36,20 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that `_Loader` would take for a number."""
+
+
+for both in (_Loader, _Dumper):  # YAML 1.1 takes 1e-3, without a dot, for text
+    both.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+def dump(value: Any, **layout: Any) -> str:
+    """YAML that `parse` reads back unchanged; `layout` is what `yaml.dump` takes."""
+    text: str = yaml.dump(value, Dumper=_Dumper, **layout)
+    return text
 
 
 def parse(text: str) -> Any:

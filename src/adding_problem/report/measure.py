@@ -38,7 +38,7 @@ class Memory:
     Attributes:
         t, marks, target, prediction: the sequence: its length, its marked steps, the right and the given answer.
         value_gradient, mark_gradient: (T,), absolute derivative of the prediction by each step's value and mark.
-        cells: (C, T), states of the cells that move most, of an LSTM; None of other models.
+        cells: (C, T), states of the cells that move most, of an LSTM; None of other models, or where one is not finite.
     """
 
     t: int
@@ -169,8 +169,10 @@ def _cell_states(model: AddingLSTM, x: Tensor) -> NDArray[np.float32]:
     return torch.stack(list(states()), dim=1).numpy()
 
 
-def _moving(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows that vary most, those first."""
+def _moving(cells: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The rows that vary most, those first; None where the model diverged."""
+    if not np.isfinite(cells).all():
+        return None
     return cells[np.argsort(-cells.std(axis=1), kind="stable")[:_CELLS]]
 
 
