@@ -1,4 +1,4 @@
-"""What memory costs that is given back to the system after every step: models of the zoo with and without `runtime.tune_allocator`.
+"""What memory costs that comes anew from the system with every step: models of the zoo with and without `runtime.tune_allocator` and huge pages.
 
     python benchmarks/allocator.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def main() -> None:
             found: dict[str, dict[str, list[float]]] = {}
             for setting in ["given-back", "kept"] * arguments.rounds:
                 command = [sys.executable, __file__, "--worker", setting, "--models", name, "--lengths", str(length), "--threads", str(arguments.threads)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                pages = os.environ | {"THP_MEM_ALLOC_ENABLE": str(int(setting == "kept"))}
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=pages)
                 for part, times in json.loads(done.stdout).items():
                     found.setdefault(part, {}).setdefault(setting, []).extend(times)
             parts = []

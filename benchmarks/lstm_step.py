@@ -14,8 +14,10 @@ Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -34,6 +36,15 @@ MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
 
 
 # --- workers: one process a contender --------------------------------------------------------------------------------
+
+
+def keep_all_memory() -> None:
+    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator` why training does otherwise."""
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, -1)
 
 
 def numpy_batch(batch: int, length: int, rng: Any) -> tuple[Any, Any]:
@@ -131,12 +142,13 @@ def make_step(order: dict[str, Any]) -> Callable[[], None]:
 def worker(contender: str, threads: int) -> None:
     """Obey orders, one JSON object a line: prepare a case, or run steps of it and tell the time."""
     if not contender.startswith("keras"):
+        if contender == "torch":
+            os.environ["THP_MEM_ALLOC_ENABLE"] = "0"  # as it is without this package
         import torch
 
-        from adding_problem import runtime
 
         if contender == "torch-tuned":
-            runtime.tune_allocator()
+            keep_all_memory()
             torch.set_flush_denormal(True)  # before any other thread starts, which then has it too
         torch.set_num_threads(threads)
     elif contender == "keras-tf":

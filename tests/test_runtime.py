@@ -70,18 +70,31 @@ def test_threads_that_torch_starts_inside_have_no_denormals_either() -> None:
     assert int(done.stdout) == 0
 
 
+def page_faults(program: str) -> int:
+    """Of the last round of a program, in a process of its own, whose allocator nothing has tuned yet."""
+    rounds = ("import resource\n"
+              "from adding_problem import runtime\n"
+              "import torch\n"
+              "with runtime.cpu_settings(1):\n"
+              "    for _ in range(3):\n"
+              "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+              f"        {program}\n"
+              "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n")
+    done = subprocess.run([sys.executable, "-c", rounds], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_is_kept_for_the_next_step() -> None:
-    """In a process of its own, whose allocator nothing has tuned yet."""
-    program = ("import resource, torch\n"
-               "from adding_problem import runtime\n"
-               "with runtime.cpu_settings(1):\n"
-               "    for _ in range(2):\n"
-               "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-               "        torch.ones(1 << 26)\n"
-               "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100  # page faults; of its 256 MiB at least 128, and 65,536 where pages have 4 KiB
+    assert page_faults("[torch.ones(6 << 20) for _ in range(4)]") < 100  # thousands where 96 MiB come anew
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="needs a system with huge pages")
+def test_large_tensors_have_huge_pages() -> None:
+    assert page_faults("torch.ones(1 << 26)") < 10_000  # 65,536 where 256 MiB come in pages of 4 KiB
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])

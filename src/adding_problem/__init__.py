@@ -7,9 +7,13 @@ The public names below are loaded when they are first used, so that `import addi
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# PyTorch reads this at its first tensor, and then asks for huge pages for those of 2 MiB and more (docs/performance.md).
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from adding_problem import train, validate

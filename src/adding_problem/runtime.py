@@ -199,9 +199,10 @@ _FACTORIES = {torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones, t
 def tune_allocator() -> bool:
     """Keep freed memory in the process instead of returning it to the system after every step; once per process.
 
-    glibc maps and unmaps each large tensor anew, and the page faults of that cost nearly half of the time of torch's
-    LSTM at T=1000, and two thirds of that of a minGRU's inference at T=10,000 (measured; docs/performance.md). Only where the C
-    library is glibc; elsewhere nothing happens.
+    For tensors of less than 32 MiB, the most that glibc allows; the page faults of those that come anew with every step cost up to
+    a third of its time (measured; docs/performance.md). Larger ones have huge pages, see the package's `__init__`: to keep these
+    too (`M_MMAP_MAX` 0) is faster still, and takes all memory that there is where something small is allocated among them and kept.
+    Only where the C library is glibc; elsewhere nothing happens.
 
     Returns:
         whether the setting was made.
@@ -209,8 +210,8 @@ def tune_allocator() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
-    return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, -1))
+    m_trim_threshold, m_mmap_threshold = -1, -3  # names and numbers of <malloc.h>
+    return bool(mallopt(m_mmap_threshold, 32 << 20) and mallopt(m_trim_threshold, 1 << 30))
 
 
 def processor() -> str:

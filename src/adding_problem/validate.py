@@ -17,6 +17,7 @@ from adding_problem import documents, files, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, ModelError, RunFolderError, in_one_line
+from adding_problem.predictions import Predictions
 from adding_problem.task import (
     HIT_TOLERANCE,
     Float32,
@@ -129,8 +130,9 @@ def run(
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
             for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
                 writer.add(x, y, y_hat)
-        result = score_of(config, data.t, writer.y, writer.y_hat) | {"model": digest}
-        plots.draw_predictions(folder.prediction_plot, writer.y, writer.y_hat, result)
+        y, y_hat = writer.written.y, writer.written.y_hat
+        result = score_of(config, data.t, y, y_hat) | {"model": digest}
+        plots.draw_predictions(folder.prediction_plot, y, y_hat, result)
         folder.write_validation(result)
     return result
 
@@ -153,15 +155,16 @@ def scores(
     found = []
     with _model_of(config, trust, own) as model:
         for t in lengths:
+            scored = Predictions(n)
             try:
-                parts = [(y, y_hat) for _, y, y_hat in _predictions(model, config, t, n, on_progress)]
+                for _, y, y_hat in _predictions(model, config, t, n, on_progress):
+                    scored.add(y, y_hat)
             except ModelError as error:
                 if on_refusal is None:
                     raise
                 on_refusal(t, error)
                 continue
-            y, y_hat = (np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True))
-            found.append(score_of(config, t, y, y_hat) | {"model": digest})
+            found.append(score_of(config, t, scored.y, scored.y_hat) | {"model": digest})
     return found
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adding_problem import runtime
 from adding_problem.errors import AddingProblemError
 from adding_problem.models import AddingLSTM
+from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
 from adding_problem.task import batches, evaluation_batch, sample_batch
 from adding_problem.validate import load_model, score_of
@@ -130,9 +131,10 @@ def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.flo
     """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
     data, seed = run.config.dataset, run.config.validate.seed
     n = min(n, max(_FEWEST if t <= _LONG else _FEWEST_LONG, _SCORE_STEPS // t))
-    parts = [(y, model(x)) for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t))]
-    y, y_hat = (torch.cat(column).reshape(-1).numpy() for column in zip(*parts, strict=True))
-    return y, y_hat
+    found = Predictions(n)
+    for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t)):
+        found.add(y.numpy(), model(x).numpy())
+    return found.y, found.y_hat
 
 
 def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
