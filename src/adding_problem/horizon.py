@@ -30,7 +30,7 @@ _LARGER = 1.01  # times a budget: less than that is no larger one, but the same,
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
-_TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 10**8, 256, 10_000
+_TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 2 * 10**7, 64, 10_000
 
 
 @dataclass(frozen=True)
