@@ -146,7 +146,6 @@ def worker(contender: str, threads: int) -> None:
             os.environ["THP_MEM_ALLOC_ENABLE"] = "0"  # as it is without this package
         import torch
 
-
         if contender == "torch-tuned":
             keep_all_memory()
             torch.set_flush_denormal(True)  # before any other thread starts, which then has it too

@@ -43,7 +43,7 @@ def example(name: str, *arguments: object) -> float:
 @needs("keras")
 def test_keras_reads_the_data_file(tmp_path: Path) -> None:
     interop.write_data(tmp_path / "data.npz", 400, 10)
-    assert example("keras_data.py", tmp_path / "data.npz", "--epochs", 2) < 0.6  # untrained, near 0: 1.17
+    assert example("keras_data.py", tmp_path / "data.npz", "--epochs", 4) < 0.25  # always the mean: 0.167
 
 
 @needs("jax")
