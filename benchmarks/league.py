@@ -35,7 +35,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import origin
+import results
 import torch
 from torch import nn
 
@@ -186,7 +186,7 @@ def _horizons(entry: dict[str, Any], minutes: float) -> list[int]:
 
 def _cost(steps: list[int | None]) -> str:
     """The median, an unsolved run counting as more than all."""
-    middle = statistics.median_low([math.inf if cost is None else cost for cost in steps])
+    middle = statistics.median([math.inf if cost is None else cost for cost in steps])
     return "-" if middle == math.inf else f"{float(f'{middle / 1e6:.2g}'):g} M"
 
 
@@ -242,7 +242,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
 
 def _origin() -> dict[str, str]:
     """Which program on which processor: a second call may be another's."""
-    return {"commit": origin.commit(), "processor": runtime.processor()}
+    return {"commit": results.commit(), "processor": runtime.processor()}
 
 
 def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def main() -> None:
     league = opened(out, arguments)
 
     def save() -> None:
-        out.write_text(json.dumps(league, indent=1) + "\n")
+        results.write(out, league)
 
     hold(arguments, league, save)
     print(table(league))

@@ -324,19 +324,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         return worker(arguments.worker, arguments.threads)
-    import origin
+    import results
 
     from adding_problem import runtime
 
     machine = {"processor": runtime.processor(), "cores": len(os.sched_getaffinity(0)), "versions": runtime.versions(),
-               "commit": origin.commit(), "peers": PEERS_PYTHON.exists()}
+               "commit": results.commit(), "peers": PEERS_PYTHON.exists()}
     print(json.dumps(machine), flush=True)
     sizes = [(64, 1000), (16, 150)] if arguments.quick else [(b, t) for t in (150, 1000, 10_000) for b in (16, 64, 256)]
     rounds = 3 if arguments.quick else arguments.rounds
     rows = [row for threads in (1, min(2, machine["cores"])) for batch, length in sizes
             for row in case(threads, batch, length, rounds if batch * length < 10**6 else 3)]
     report = {"machine": machine, "rows": rows, "extras": extras(min(2, machine["cores"]), rounds, arguments.quick)}
-    Path(f"{arguments.out}.json").write_text(json.dumps(report, indent=1) + "\n")
+    results.write(Path(f"{arguments.out}.json"), report)
     draw(rows, Path(f"{arguments.out}.png"))
     print(f"wrote {arguments.out}.json and {arguments.out}.png")
     return None

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import origin
+import results
 from rich.console import Console
 
 from adding_problem import runtime
@@ -68,7 +68,7 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
               for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
     return {"method": ", ".join(method) or run.config.model.name, "variant": group.variant, "t": group.t, "seed": seed.seed,
             "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
-            "commit": origin.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
+            "commit": results.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
 
 
 def table(records: Records) -> str:
@@ -102,7 +102,7 @@ def main() -> None:
     document: dict[str, Records] = json.loads(out.read_text()) if out.exists() else {}
 
     def save() -> None:
-        out.write_text(json.dumps(document, indent=1) + "\n")
+        results.write(out, document)
 
     for paper in arguments.papers:
         document.setdefault(paper, {})

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import origin
+import results
 
 from adding_problem import runtime
 from adding_problem.sweep import driver, plan
@@ -69,7 +69,7 @@ def main() -> None:
     if arguments.alone:
         print(json.dumps(measure(arguments.engines[0], arguments.runs, arguments.workers)))
         return
-    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": origin.commit(),
+    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": results.commit(),
                                 "workers": arguments.workers, "engines": {}}
     for engine in arguments.engines:
         one, many = (measured(engine, n, arguments.workers) for n in (1, arguments.runs))
@@ -81,7 +81,7 @@ def main() -> None:
         }
         print(engine, json.dumps(document["engines"][engine]), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+        results.write(arguments.out, document)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import origin
+import results
 
 from adding_problem import config, runtime, train, validate
 from adding_problem.artifacts import SOLVED, THRESHOLDS
@@ -45,11 +45,11 @@ HERE = Path(__file__).parent
 
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the recipe `fast`, and its score on new data."""
-    n = _tested(length, arguments)
-    run = config.load(arguments.config.get(length), {
-        "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed,
-        "dataset.held_out": min(1_000, max(256, 2 * 10**8 // length)), "validate.seed": 10_000 + seed,
-        "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, **dict(arguments.set),
+    n, path = _tested(length, arguments), arguments.config.get(length)
+    held_out = {} if path else {"dataset.held_out": min(1_000, max(256, 2 * 10**8 // length))}
+    run = config.load(path, {
+        "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed, "validate.seed": 10_000 + seed,
+        "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, **held_out, **dict(arguments.set),
     })
     with _folder(arguments, "fast", run) as run:
         result = train.run(run, resume=True)
@@ -205,7 +205,7 @@ def main() -> None:
     lengths = sorted(arguments.config) or arguments.lengths
     out = Path(f"{arguments.out}.json")
     runs: list[dict[str, Any]] = json.loads(out.read_text())["runs"] if out.exists() else []
-    commit = origin.commit()
+    commit = results.commit()
     machine = {"processor": runtime.processor(), "versions": runtime.versions()}
     print(json.dumps(machine | {"commit": commit}), flush=True)
     for length in lengths:
@@ -220,7 +220,7 @@ def main() -> None:
                        original(length, seed, backend, arguments))
                 runs.append(name | run | {"commit": commit, "processor": machine["processor"],
                                          "finished": time.strftime("%Y-%m-%d %H:%M")})
-                out.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
+                results.write(out, {"machine": machine, "runs": runs})
                 print(line(runs[-1]), flush=True)
         for contender in arguments.contenders:
             group = [run for run in runs if experiment(contender, length, arguments).items() <= run.items()]

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401  (here, so that forked trials need not load it)
+import results
 import torch
 
 from adding_problem import checkpoint, config, plots, runtime, schema, train, validate
@@ -636,8 +637,7 @@ def record(path: Path, part: str, seed: int, outcome: Outcome) -> None:
     document["parts"][part]["all"] = {
         key: (max if key.startswith(("peak", "worst", "largest")) else sum)(each[key] for each in seeds.values())
         for key in outcome}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    results.write(path, document)
 
 
 if __name__ == "__main__":
