@@ -1,10 +1,10 @@
 # make run      install, then train and validate configs/config.yaml
-# make test     install, then run all tests
+# make test     install, then run the tests that need no extras and no browser
 # make test-browser  install, then look at the report in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
 # make lint     ruff and mypy
-# make docs     docs/api.md from the docstrings, docs/tour.ipynb run anew
+# make docs     docs/api.md and docs/configuration.md from the source, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
@@ -48,6 +48,7 @@ lint: install
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/python docs/make_api.py >docs/api.md
+	$(BIN)/python docs/make_configuration.py >docs/configuration.md
 	$(BIN)/jupyter execute --inplace docs/tour.ipynb
 
 PACKAGES := build/packages

@@ -1,6 +1,6 @@
 """Train a small recurrent network in JAX on fresh sequences, drawn as NumPy arrays: no file, no end.
 
-    pip install "adding-problem[jax]"
+    pip install '.[jax]'
     python examples/jax_data.py --steps 2000
 
 Item i of the stream depends on the seed and i alone, so that the run is the same on every machine and with every batch size.

@@ -1,9 +1,10 @@
 """Train a Keras model on the very sequences that `adding-problem train` sees, from a file.
 
+    pip install '.[keras]'
     adding-problem data --n 3000 --length 20 --out data.npz
-    python examples/keras_data.py data.npz --epochs 20
+    KERAS_BACKEND=torch python examples/keras_data.py data.npz --epochs 20
 
-Keras on any backend (KERAS_BACKEND=torch|tensorflow|jax). x is float32 (n, T, 2), y float32 (n, 1).
+Or any other backend that is installed (KERAS_BACKEND=tensorflow|jax). x is float32 (n, T, 2), y float32 (n, 1).
 """
 
 import argparse

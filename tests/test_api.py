@@ -37,7 +37,10 @@ def test_every_public_name_has_an_example_and_documents_its_arguments(name: str)
         assert f"{argument}:" in text or f"{argument}, " in text or text.startswith("`sample_batch` as"), argument
 
 
-@pytest.mark.skipif(importlib.util.find_spec("griffe2md") is None, reason="needs griffe2md")
-def test_the_page_in_docs_is_what_the_docstrings_say() -> None:
-    made = subprocess.run([sys.executable, "docs/make_api.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    assert made == (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8"), "run `make docs`"
+needs_griffe2md = pytest.mark.skipif(importlib.util.find_spec("griffe2md") is None, reason="needs griffe2md")
+
+
+@pytest.mark.parametrize("page", [pytest.param("api", marks=needs_griffe2md), "configuration"])
+def test_the_pages_in_docs_are_what_the_source_says(page: str) -> None:
+    made = subprocess.run([sys.executable, f"docs/make_{page}.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert made == (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8"), "run `make docs`"
