@@ -32,8 +32,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import results
 import torch
@@ -41,6 +42,7 @@ from torch import nn
 
 from adding_problem import config, horizon, models, runtime, train, validate, zoo
 from adding_problem.artifacts import SOLVED, RunFolder
+from adding_problem.errors import AddingProblemError
 from adding_problem.sweep.local import end_with_parent
 from adding_problem.task import sample_batch
 
@@ -54,6 +56,7 @@ TRAINED, TESTED = 500, 5_000
 SPEED_BATCH, SPEED_LENGTH = 16, 1_000
 GRACE = 1.1
 SEQUENCES = 1_000  # new ones for every test, at most
+_Outcome = TypeVar("_Outcome")
 
 
 def base(entrant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -97,10 +100,16 @@ def best(trials: list[dict[str, float]]) -> float:
 
 
 def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One climb, and the score of the model of T = 500 at T = 5000."""
+    """One climb, and the score of the model of T = 500 at T = 5000.
+
+    A length that the model does not take, or the memory does not hold, ends it.
+    """
+    def refused(t: int | str, error: AddingProblemError) -> None:
+        print(f"{entrant} seed {seed}, {t}: {error}", flush=True)
+
     folder = _folder(entrant, str(seed), arguments)
     run = config.load(None, base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
-    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext()))
+    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext(), on_refusal=partial(refused, "the climb's end")))
     result: dict[str, Any] = {
         "steps": {str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
                   for rung in rungs if rung.t in COSTS_AT},
@@ -109,8 +118,8 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
     if any(rung.t == TRAINED for rung in rungs):
         trained = RunFolder(folder / f"t{TRAINED}")
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
-        (score,) = validate.scores(at_500, [TESTED], 256, own=at_500.model.name)
-        result["extrapolation"] = score["mse"]
+        for score in validate.scores(at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused):
+            result["extrapolation"] = score["mse"]
     return result
 
 
@@ -153,25 +162,27 @@ def table(league: dict[str, Any]) -> str:
         horizons = _horizons(entry, minutes)
         costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
         beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
-        pace = entry["speed"]
+        pace = entry.get("speed")
+        speeds = f"{pace['parameters']:,} | {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f}" if pace else "- | -"
         rows.append(f"| {_shown(name)} | {_median(horizons):,} ({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
-                    f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} | {pace['parameters']:,} "
-                    f"| {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f} | {entry['learning_rate']:g} |")
+                    f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} "
+                    f"| {speeds} | {entry['learning_rate']:g} |")
     return "\n".join(rows)
 
 
 def _shown(entrant: str) -> str:
     model, settings = _parts(entrant)
-    return f"{model} ({' '.join(next(iter(settings.items())))})" if settings else model
+    told = [f"{key} {value}" for key, value in settings.items() if value != "null"]
+    return f"{model} ({', '.join(told)})" if told else model
 
 
 def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """By the median horizon, the farthest first; where it is the same, by all seeds'."""
+    """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'."""
     def reach(item: tuple[str, dict[str, Any]]) -> tuple[int, float]:
         horizons = _horizons(item[1], league["minutes"])
         return _median(horizons), math.prod(horizon + 1 for horizon in horizons)
 
-    return sorted(league["models"].items(), key=reach, reverse=True)
+    return sorted(((name, entry) for name, entry in league["models"].items() if entry["climbs"]), key=reach, reverse=True)
 
 
 def _median(horizons: list[int]) -> int:
@@ -222,22 +233,36 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
         for future in as_completed(trials):
-            entries[trials[future]] |= {"tuning": future.result(), "learning_rate": best(future.result())}
+            if (tried := _outcome(future.result, trials[future])) is None:
+                del entries[trials[future]], league["models"][trials[future]]
+                continue
+            entries[trials[future]] |= {"tuning": tried, "learning_rate": best(tried)}
             save()
         climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
             pool.submit(climb, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
             for seed in range(arguments.seeds) for entrant, entry in entries.items() if str(seed) not in entry["climbs"]}
         for done in as_completed(climbs):
             entrant, seed = climbs[done]
-            found = entries[entrant]["climbs"][str(seed)] = done.result() | program
+            if (climbed := _outcome(done.result, f"{entrant} seed {seed}")) is None:
+                continue
+            found = entries[entrant]["climbs"][str(seed)] = climbed | program
             save()
             print(f"{entrant} seed {seed}: " + ", ".join(f"T = {r['t']:,} {'solved' if r['solved'] else 'not solved'} after {r['seconds']:,.0f} s"
                                                          for r in found["rungs"][-2:]), flush=True)
     for entrant, entry in entries.items():
         entry["climbs"] = dict(sorted(entry["climbs"].items(), key=lambda item: int(item[0])))
-        if "speed" not in entry:
-            entry["speed"] = speed(entrant, arguments)
+        if "speed" not in entry and (timed := _outcome(partial(speed, entrant, arguments), f"{entrant}'s speed")):
+            entry["speed"] = timed
         save()
+
+
+def _outcome(work: Callable[[], _Outcome], name: str) -> _Outcome | None:
+    """What came of it; None, and the reason is said, where the model cannot do what it was asked."""
+    try:
+        return work()
+    except AddingProblemError as error:
+        print(f"{name} is left out: {error}", flush=True)
+        return None
 
 
 def _origin() -> dict[str, str]:

@@ -260,7 +260,7 @@ def test_a_configuration_built_in_python_is_checked_too() -> None:
         (["train", "--model.foo"], ["--model.foo: expected a value, found nothing"]),
         (["train", "--model.arguments", "3"], ["the unknown argument 'arguments'"]),
         (["teach"], ["expected a command, found 'teach'"]),
-        (["validate", "--artifacts", "nowhere"], ["nowhere", "train first"]),
+        (["validate", "--artifacts", "nowhere"], ["nowhere", "or train first"]),
         (["compare", "nowhere"], ["nowhere", "no run folder"]),
     ],
 )

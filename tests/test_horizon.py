@@ -76,6 +76,15 @@ def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
     assert [rung.sequence_steps for rung in resumed] == [rung.sequence_steps for rung in uncut]
 
 
+def test_a_cut_climb_goes_on_in_another_place(tmp_path: Path) -> None:
+    uncut = climb(tmp_path / "uncut", [10, 20])
+    with pytest.raises(KeyboardInterrupt):
+        climb(tmp_path / "cut", [10, 20], following=lambda run: nullcontext(Interrupt(1) if run.dataset.t == 20 else None))
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    for _ in range(2):  # resumed, then read
+        assert [rung.mse for rung in climb(tmp_path / "moved", [10, 20])] == [rung.mse for rung in uncut]
+
+
 def test_a_climb_that_was_cut_under_a_small_budget_goes_on_under_a_larger_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         climb(tmp_path, [20], minutes=1e-4, following=lambda run: nullcontext(Interrupt(1)))
@@ -138,6 +147,10 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
     done = command("lengths", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png")  # makes the folder
     assert done.returncode == 0, done.stderr
+    wrong = command("horizon", "--dataset.t", 300)
+    assert wrong.returncode == 2
+    assert "--dataset.t: expected no value, for a climb sets it" in wrong.stderr
+    assert "give --lengths" in wrong.stderr
     wrong = command("horizon", "--model", "lstn")
     assert wrong.returncode == 2
     assert "model.name: expected one of lstm" in wrong.stderr

@@ -19,7 +19,7 @@ from torch import nn
 from adding_problem import cli, config, groups, models, rehearsal, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelConfig, RunConfig
-from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.errors import ConfigError, ModelError, RunFolderError
 from adding_problem.report import runs as report_runs
 from adding_problem.sweep import driver, plan
 from adding_problem.sweep.local import LocalEngine
@@ -62,6 +62,10 @@ class Convolution(nn.Module):
         assert x.shape[1] == 2
         return self.conv(x)
 
+class Restored(Convolution):
+    def forward(self, x):
+        return super().forward(x).transpose(1, 2)
+
 class Dropout(Last):
     def forward(self, x):
         return nn.functional.dropout(super().forward(x), 0.2, self.training)
@@ -73,6 +77,11 @@ class Limited(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
     def forward(self, x):
         assert x.shape[1] <= 50
+        return self.scale * x.prod(2).sum(1, keepdim=True)
+
+class Hungry(Limited):
+    def forward(self, x):
+        torch.empty(1 if x.shape[1] <= 50 else 1 << 50)
         return self.scale * x.prod(2).sum(1, keepdim=True)
 
 def lazy():
@@ -295,6 +304,21 @@ def test_models_that_are_not_there(name: str, found: str) -> None:
     assert "<frozen" not in str(caught.value)
 
 
+def test_what_a_model_imports_and_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "absent_rnn.py").write_text("import absent\n")
+    for name in ("absent_rnn.py:Net", "absent_rnn.Net"):
+        with pytest.raises(ConfigError, match="remedy: install absent, or put it beside the model"):
+            models.build_model(ModelConfig(name))
+    with pytest.raises(ConfigError, match=r"remedy: write package\.module\.Class"):
+        models.build_model(ModelConfig("absent.rnn.Net"))
+
+
+def test_a_sequence_in_another_order_than_the_layouts(file: Path) -> None:
+    with pytest.raises(ModelError, match=r"give the sequence back in the order of model\.layout: \(batch, units, time\)"):
+        build(f"{file}:Restored", layout="bct")
+
+
 def test_code_that_changed_after_the_run_is_noticed(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = run_of(tmp_path, f"{file}:Last")
     result = train.run(run)
@@ -449,18 +473,19 @@ def test_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "did you mean 'units'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "problem"), [("Limited", "model mine.py:Limited"), ("Hungry", "memory: there is not enough")])
 def test_a_limit_on_t_ends_a_climb_and_not_a_table(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    name: str, problem: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(file.parent)
-    train.run(run_of(Path(), "mine.py:Limited", dataset__dt_length=200))
+    train.run(run_of(Path(), f"mine.py:{name}", dataset__dt_length=200))
     assert cli.main(["lengths", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
     shown = capsys.readouterr()
     assert re.search(r"│ 30 +│ run │ [\d.e+-]+ │ - +│", shown.out)
-    assert "note: run, T = 60: model mine.py:Limited" in shown.err
-    assert cli.main(["horizon", "--model", "mine.py:Limited", "--lengths", "25", "60", "--minutes", "1"]) == 0
+    assert f"note: run, T = 60: {problem}" in shown.err
+    assert cli.main(["horizon", "--model", f"mine.py:{name}", "--lengths", "25", "60", "--minutes", "1"]) == 0
     shown = capsys.readouterr().out.replace("\n", " ")
-    assert "the climb ends here: model mine.py:Limited" in shown
+    assert f"the climb ends here: {problem}" in shown
     assert "horizon: T = 25 after" in shown
 
 

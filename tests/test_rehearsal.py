@@ -121,6 +121,9 @@ class Drawing(Base):
     def __init__(self, seed):
         super().__init__()
         np.random.RandomState(seed)
+class Picking(Base):
+    """Looks at the two marked steps alone, and there must be two."""
+    def forward(self, x): return super().forward(x[x[..., 1] == 1].view(len(x), 2, 2))
 def number(): return 3
 def lstm_time_first(): return nn.LSTM(2, 4)
 constant = 5
@@ -183,9 +186,12 @@ def test_a_last_batch_of_one_sequence(tmp_path: Path) -> None:
     rehearsal.check_model(run_of(tmp_path, name))
     with pytest.raises(ModelError, match=r"(?s)last batch of an epoch is of one sequence.*does not leave one of 70 sequences over"):
         rehearsal.check_model(run_of(tmp_path, name, train__batch=23))
+    for stream in (False, True):
+        with pytest.raises(ModelError, match=r"(?s)every batch is of one sequence.*choose a larger train\.batch"):
+            rehearsal.check_model(run_of(tmp_path, name, train__batch=1, dataset__stream=stream))
 
 
-@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping", "Drawing"])
+@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping", "Drawing", "Picking"])
 def test_models_that_are_right_pass(name: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     rehearsal.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
@@ -210,5 +216,5 @@ def test_the_note_about_the_readout(file: Path, caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize("t", [30, 120])
 def test_a_model_of_one_length_only(t: int, file: Path) -> None:
     rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", dataset__t=t))
-    with pytest.raises(ModelError, match="an output for sequences"):
-        rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", recipe="fast"))
+    with pytest.raises(ModelError, match=rf"(?s)of 23 steps, for example\), found one that takes {t} steps alone.*curriculum\.start to null"):
+        rehearsal.check_model(run_of(file.parent, f"{file}:Fixed", recipe="fast", dataset__t=t))

@@ -108,7 +108,7 @@ def slstm(
 ) -> tuple[Tensor | None, tuple[Tensor]]:
     """The sLSTM cell of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2), with i = exp(.) and f = sigmoid(.).
 
-        m_t = max(log f~ + m_{t-1}, i~),  i = exp(i~ - m_t),  f = exp(log f~ + m_{t-1} - m_t)
+        m_t = max(log sigmoid(f~) + m_{t-1}, i~),  i = exp(i~ - m_t),  f = exp(log sigmoid(f~) + m_{t-1} - m_t)
         c_t = f c_{t-1} + i tanh(z~),  n_t = f n_{t-1} + i,  h_t = sigmoid(o~) c_t / n_t
 
     Args:

@@ -339,7 +339,8 @@ class RunFolder:
         """Weights and description of the trained model."""
         if not files.is_regular(self.result):
             raise RunFolderError(self.path, "holds no finished run: it has no result.json",
-                                 "train first: adding-problem train --config FILE (--resume continues a cut run)")
+                                 "give the folder of a finished run (--artifacts), or train first: adding-problem train --config FILE (--resume continues "
+                                 "a cut run)")
         description = self._read_json(self.model_description)
         try:
             weights, _ = self._read_safetensors(self.weights)
@@ -408,7 +409,8 @@ class RunFolder:
         for name, content in self.in_order(files):
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or name.startswith("/"):
-                raise RunFolderError(self.path, f"was sent a file of the name {name!r}", "expected one inside the folder")
+                raise RunFolderError(self.path, f"was sent a file of the name {name!r}, which would be outside",
+                                     "see that every node has the same version of this package, then start the sweep again")
             target = self.path.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._write(target, content)

@@ -16,8 +16,11 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import signal
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AddingProblemError",
@@ -34,10 +37,25 @@ __all__ = [
     "nearest",
     "printable",
     "shown",
+    "to_install",
 ]
 
 
-class AddingProblemError(Exception):
+class _Travelling(BaseException):
+    """Goes from process to process by its message and its attributes, for its constructor takes the parts of the message."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, vars(self))
+
+
+def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+class AddingProblemError(_Travelling, Exception):
     """Base of all errors of this package that a user can cause and mend."""
 
     exit_code = 2
@@ -97,7 +115,7 @@ class StorageError(AddingProblemError):
         super().__init__(f"{path}: could not be written ({reason}); what was there before is intact.\n  remedy: {remedy}")
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(_Travelling, KeyboardInterrupt):
     """A signal asked for the end, and the work ended where it can be continued.
 
     Args:
@@ -128,6 +146,11 @@ class InteropError(AddingProblemError):
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}.\n  remedy: {remedy}")
+
+
+def to_install(extra: str) -> str:
+    """The command that installs one of this package's extras beside it."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'adding-problem[{extra}]'"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from adding_problem import files, plots, train, validate
 from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import RunFolderError
+from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
 from adding_problem.train import Listener
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
@@ -68,6 +68,7 @@ def climb(
     overwrite: bool = False,
     takeover: bool = False,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+    on_refusal: Callable[[AddingProblemError], None] | None = None,
 ) -> Iterator[Rung]:
     """Train at one length after the other, and give each rung when it is done, until one is not solved.
 
@@ -83,9 +84,11 @@ def climb(
         overwrite: delete the climb that the folder holds, and begin again.
         takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
+        on_refusal: is told why the climb ends at a length that the model does not take or the memory does not hold.
 
     Raises:
-        ConfigError, RunFolderError, BackendError: see `adding_problem.errors`.
+        ConfigError, RunFolderError: see `adding_problem.errors`.
+        ModelError, BackendError: when that is the first length, or nobody is to be told.
     """
     rungs: list[Rung] = []
     with RunFolder(config.artifacts).locked(takeover=takeover):
@@ -95,17 +98,31 @@ def climb(
             left = minutes - (rungs[-1].seconds if rungs else 0.0) / 60
             if left <= 0:
                 return
-            while True:
-                run = _run_of(config, t, rungs, left)
-                with following(run) as listener:
-                    result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
-                if not _outgrown(_run_of(config, t, rungs, left)):
-                    break  # else it was cut under a smaller budget, has used that up by now, and is tried with what there is
-            rungs.append(_rung(run, result, rungs))
+            try:
+                rungs.append(_climbed(config, t, rungs, left, takeover, following))
+            except (ModelError, BackendError) as error:
+                if on_refusal is None or not rungs:
+                    raise
+                on_refusal(error)
+                return
             _leave(Path(config.artifacts), config, minutes, rungs)
             yield rungs[-1]
             if not rungs[-1].solved:
                 return
+
+
+def _climbed(
+    config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float, takeover: bool,
+    following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+) -> Rung:
+    """Train and test at one length."""
+    while True:
+        run = _run_of(config, t, rungs, minutes)
+        with following(run) as listener:
+            result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
+        if not _outgrown(_run_of(config, t, rungs, minutes)):
+            break  # else it was cut under a smaller budget, has used that up by now, and is tried with what there is
+    return _rung(run, result, rungs)
 
 
 def _forget(folder: Path, *, takeover: bool) -> None:
@@ -135,9 +152,11 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
-        # Of another call, with another budget: what it has solved or begun is not lost.
-        there = folder.read_config().train
-        return replace(run, train=replace(run.train, budget_minutes=there.budget_minutes, epochs=there.epochs))
+        # Of another call, with another budget, perhaps from another place: what it has solved or begun is not lost.
+        there = folder.read_config()
+        run = replace(run, train=replace(run.train, budget_minutes=there.train.budget_minutes, epochs=there.train.epochs))
+        if below and (folder.has_checkpoint or folder.result.is_file()):
+            run = replace(run, model=replace(run.model, start_from=there.model.start_from))
     return run
 
 

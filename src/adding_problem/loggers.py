@@ -8,7 +8,7 @@ from typing import Any
 
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import BackendError
+from adding_problem.errors import BackendError, to_install
 from adding_problem.train import Listener, StepEvent
 
 __all__ = ["TensorBoard", "attached"]
@@ -58,8 +58,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise BackendError("logger: TensorBoard is not installed", "pip install 'adding-problem[tensorboard]', or set logger to "
-                               "null") from None
+            raise BackendError("logger: TensorBoard is not installed", f"{to_install('tensorboard')}, or set logger to null") from None
         self._folder = folder
         self._open: Any = SummaryWriter
         self._writer: Any = None

@@ -227,7 +227,7 @@ def _original_curves(path: Path) -> list[_Curves]:
                 for t, curves in document.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunFolderError(path, f"holds no loss curves by length ({error})",
-                             'expected JSON such as {"150": {"loss": [...], "val_loss": [...]}}') from None
+                             'give JSON such as {"150": {"loss": [...], "val_loss": [...]}}, as docs/original_curves.json is') from None
 
 
 def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float]) -> _Curves:

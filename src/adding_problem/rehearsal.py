@@ -74,8 +74,12 @@ class _Trial:
         short = sorted({max(least, min(t, length)) for length in _SHORT_LENGTHS})
         if self._takes(short[0]):
             return short
-        if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1 or not self._takes(t):
+        if not self._takes(t):
             self._predict(self._sequences(short[0]))  # raises what the model raised
+        if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1:
+            raise ModelError(self._config.model.name, f"a model that takes sequences of any length, as the curriculum draws them (of {short[0]} "
+                             "steps, for example)", f"one that takes {t:,} steps alone", "let it take any length, or set curriculum.start to null "
+                             "and curriculum.shortest to 1")
         _logger.info("%s takes sequences of %d steps alone: it cannot be trained or scored at other lengths",
                      self._config.model.name, t)
         return [t]
@@ -135,13 +139,14 @@ class _Trial:
         """A step as the run will take it, the last batch of an epoch too, and weights that its files can hold."""
         self._model.train()
         x, data, batch = self._sequences(length), self._config.dataset, self._config.train.batch
-        if not data.stream and data.n_train % batch == 1:
+        left = 0 if data.stream else data.n_train % batch
+        if 1 in (batch, left):
             try:
                 self._predict(x[:1])
             except ModelError as error:
-                raise self._error(x[:1], "predictions in training, for the last batch of an epoch is of one sequence",
-                                  error.found, f"choose a train.batch that does not leave one of {data.n_train:,} "
-                                  "sequences over") from error
+                which, remedy = ("every batch", "choose a larger train.batch") if batch == 1 else (
+                    "the last batch of an epoch", f"choose a train.batch that does not leave one of {data.n_train:,} sequences over")
+                raise self._error(x[:1], f"predictions in training, for {which} is of one sequence", error.found, remedy) from error
         try:
             optimizer = descent.optimizer_for(self._config.train, self._model)
             descent.step(self._config.train, self._model, optimizer, x, torch.zeros(_BATCH, 1, device=self._device))

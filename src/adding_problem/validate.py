@@ -16,7 +16,7 @@ from torch import nn
 from adding_problem import documents, files, models, plots, runtime
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import ConfigError, ModelError, RunFolderError, in_one_line
+from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError, in_one_line
 from adding_problem.predictions import Predictions
 from adding_problem.task import (
     HIT_TOLERANCE,
@@ -139,17 +139,18 @@ def run(
 
 def scores(
     config: RunConfig, lengths: Sequence[int], n: int, *, trust: bool = False, own: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None, on_refusal: Callable[[int, ModelError], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None, on_refusal: Callable[[int, AddingProblemError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The model in `config.artifacts` scored at other lengths, on n sequences each; nothing is written.
 
-    `trust` and `own` are those of `load_model`. `on_refusal` is told of a length that the model does not take, which is then left out.
+    `trust` and `own` are those of `load_model`. `on_refusal` is told of a length that the model does not take or the memory does not
+    hold, which is then left out.
 
     Returns:
         For each length what `run` returns.
 
     Raises:
-        ModelError: when the model does not take a length, and nobody is to be told.
+        ModelError, BackendError: when that happens, and nobody is to be told.
     """
     digest = RunFolder(config.artifacts).read_result()["digest"]
     found = []
@@ -157,9 +158,10 @@ def scores(
         for t in lengths:
             scored = Predictions(n)
             try:
-                for _, y, y_hat in _predictions(model, config, t, n, on_progress):
-                    scored.add(y, y_hat)
-            except ModelError as error:
+                with runtime.enough_memory():
+                    for _, y, y_hat in _predictions(model, config, t, n, on_progress):
+                        scored.add(y, y_hat)
+            except (ModelError, BackendError) as error:
                 if on_refusal is None:
                     raise
                 on_refusal(t, error)

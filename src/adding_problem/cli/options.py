@@ -272,8 +272,10 @@ COMMANDS = {
     "horizon": Command(
         "find the longest T that a model solves",
         "Find the longest T that a model learns to solve within a budget of training time, climbing from length to length. "
-        "A second call goes on where the first one ended. Without --recipe and --config the recipe is fast; the defaults below are those of the "
-        "recipe seed.", _horizon, runs.horizon),
+        "The same call again continues a climb that was cut. With more --minutes, which count from its start, it goes on: solved lengths are kept, and "
+        "the one that was not solved is trained again from its beginning. Set by the climb itself: dataset.t, train.budget_minutes, train.epochs and "
+        "the curriculum's start; held-out and new sequences become fewer at long T. Without --recipe and --config the recipe is fast; the defaults "
+        "below are those of the recipe seed.", _horizon, runs.horizon),
     "sweep": Command(
         "many runs: a grid, on this machine or on a Ray cluster",
         "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of its section runs:, "

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config, files, zoo
 from adding_problem.config import RunConfig
-from adding_problem.errors import ConfigError, ModelError
+from adding_problem.errors import AddingProblemError, ConfigError
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -122,6 +122,9 @@ def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
 
 def horizon(arguments: Namespace) -> None:
     """Climb, and print every rung."""
+    for key, instead in (("dataset.t", "--lengths"), ("train.budget_minutes", "--minutes")):
+        if key in arguments:
+            raise ConfigError(f"--{key}", "no value, for a climb sets it", "one", f"give {instead} in its place", config.COMMAND_LINE)
     if "recipe" not in arguments and arguments.config is None:
         arguments.recipe = "fast"
     if "artifacts" not in arguments and arguments.config is None:
@@ -145,21 +148,19 @@ def horizon(arguments: Namespace) -> None:
         with display.TrainingDisplay(run, console) as shown, loggers.attached(run, shown) as listener:
             yield listener
 
+    def refused(error: AddingProblemError) -> None:
+        console.print(f"note: the climb ends here: {escape(str(error))}")
+
     table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
     lengths = arguments.lengths or horizon.LENGTHS
     farthest: horizon.Rung | None = None
-    try:
-        for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following,
-                                  overwrite=arguments.overwrite, takeover=arguments.takeover):
-            cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
-                     for cost in rung.reached.values()]
-            table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
-                          "solved" if rung.solved else f"not solved ({rung.stop_reason})")
-            farthest = rung if rung.solved else farthest
-    except ModelError as error:
-        if farthest is None:
-            raise
-        console.print(f"note: the climb ends here: {escape(str(error))}")  # some models take sequences up to a length alone
+    for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following, overwrite=arguments.overwrite,
+                              takeover=arguments.takeover, on_refusal=refused):
+        cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
+                 for cost in rung.reached.values()]
+        table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
+                      "solved" if rung.solved else f"not solved ({rung.stop_reason})")
+        farthest = rung if rung.solved else farthest
     console.print(table)
     if farthest is None:
         print("horizon: none of the lengths was solved")

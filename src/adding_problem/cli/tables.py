@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from adding_problem import config, files, zoo
-from adding_problem.errors import ConfigError, ModelError, nearest, printable
+from adding_problem.errors import AddingProblemError, ConfigError, nearest, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> N
                               "leave out what is shorter", config.COMMAND_LINE)
 
 
-def _note_refusal(path: str, t: int, error: ModelError) -> None:
+def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:
     print(printable(f"note: {path}, T = {t:,}: {error}"), file=sys.stderr)
 
 

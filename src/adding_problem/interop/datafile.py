@@ -15,7 +15,7 @@ import numpy as np
 
 from adding_problem import files
 from adding_problem.config import MIN_LENGTH, Variant
-from adding_problem.errors import ConfigError, InteropError, StorageError
+from adding_problem.errors import ConfigError, InteropError, StorageError, to_install
 from adding_problem.interop.weights import Float32
 from adding_problem.task import sample_batch_numpy, sequence_width
 
@@ -107,7 +107,7 @@ def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _write_parquet(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
     if importlib.util.find_spec("pyarrow") is None:
-        raise InteropError("writing .parquet needs pyarrow", "pip install 'adding-problem[parquet]', or write .npz")
+        raise InteropError("writing .parquet needs pyarrow", f"{to_install('parquet')}, or write .npz")
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     width = sequence_width(about["length"], about["variant"])
     steps = arrow.list_(arrow.float32(), width)

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from adding_problem import files
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import MIN_LENGTH, ModelFormat, RunConfig, Variant
-from adding_problem.errors import ConfigError, InteropError
+from adding_problem.errors import ConfigError, InteropError, to_install
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
@@ -92,8 +92,7 @@ def require(formats: Sequence[ModelFormat], model: str) -> None:
             raise _no_such_form(name, model)
         missing = [module for module in runtime.modules if importlib.util.find_spec(module) is None]
         if missing:
-            raise InteropError(f"exporting to {name} needs {' and '.join(missing)}",
-                               f"pip install 'adding-problem[{runtime.extra}]'")
+            raise InteropError(f"exporting to {name} needs {' and '.join(missing)}", to_install(runtime.extra))
 
 
 def export_missing(config: RunConfig) -> list[Exported]:

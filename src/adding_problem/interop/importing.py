@@ -27,7 +27,7 @@ from adding_problem.artifacts import EpochRow, RunFolder, milestones
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
 from adding_problem.interop import keras_file, plain_pickle, tensor_bundle
-from adding_problem.interop.weights import LstmWeights
+from adding_problem.interop.weights import OTHER_MODELS, LstmWeights
 from adding_problem.task import batches, constant_predictor_mse, evaluation_batch, sequence_width
 from adding_problem.validate import score_of
 
@@ -165,7 +165,7 @@ def _variables(model: Path, entries: Mapping[str, tensor_bundle.Entry]) -> dict[
     found = numbered + [key for key in readout if key in entries]
     if len(found) != 5:
         raise InteropError(f"{model}: expected the five arrays of an LSTM and Dense(1), found {len(found)}",
-                           "import a model of that architecture")
+                           OTHER_MODELS)
     return dict(zip(("kernel", "recurrent", "bias", "readout", "readout_bias"), found, strict=True))
 
 
@@ -196,7 +196,7 @@ def _state_dict(path: Path) -> LstmWeights:
     expected = {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
     if set(layers) != expected or len(recurrent) != 4 or set(others) != {1, 2} or len(state) != 6:
         raise InteropError(f"{path}: expected one nn.LSTM layer ({', '.join(sorted(expected))}) and one nn.Linear, found "
-                           f"{', '.join(sorted(state)[:12])}", "import a model of that architecture")
+                           f"{', '.join(sorted(state)[:12])}", OTHER_MODELS)
     bias = layers["bias_ih_l0"] + layers["bias_hh_l0"] if layers["bias_ih_l0"].shape == layers["bias_hh_l0"].shape \
         else layers["bias_ih_l0"]
     return LstmWeights.checked(path, kernel=layers["weight_ih_l0"].numpy().T, recurrent=layers["weight_hh_l0"].numpy().T,

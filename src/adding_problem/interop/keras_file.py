@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from adding_problem.errors import InteropError
+from adding_problem.errors import InteropError, to_install
 from adding_problem.interop.weights import Float32, LstmWeights
 
 __all__ = ["read"]
@@ -75,7 +75,7 @@ def _arrays(data: bytes, units: int) -> dict[str, Float32]:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError:
-        raise InteropError("reading a .keras file needs h5py", "pip install 'adding-problem[keras]'") from None
+        raise InteropError("reading a .keras file needs h5py", to_install("keras")) from None
     shapes = {"kernel": (2, 4 * units), "recurrent": (units, 4 * units), "bias": (4 * units,), "readout": (units, 1),
               "readout_bias": (1,)}
     with h5py.File(io.BytesIO(data), "r") as stored:

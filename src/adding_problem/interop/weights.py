@@ -12,9 +12,11 @@ from torch import Tensor
 
 from adding_problem.errors import InteropError
 
-__all__ = ["Float32", "LstmWeights"]
+__all__ = ["OTHER_MODELS", "Float32", "LstmWeights"]
 
 Float32 = NDArray[np.float32]
+OTHER_MODELS = "import one LSTM layer with two inputs and one linear unit; any other model is trained with --model path/to/file.py:Class"
+"""The remedy where a file holds another model than that."""
 INPUTS = 2  # a step is a value and a mark
 _FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm
 
@@ -59,7 +61,7 @@ class LstmWeights:
         for name, shape in expected.items():
             if arrays[name].shape != shape or hidden < 1:
                 raise InteropError(f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
-                                   f"linear unit), found {arrays[name].shape}", "import a model of that architecture")
+                                   f"linear unit), found {arrays[name].shape}", OTHER_MODELS)
             if not np.isfinite(arrays[name]).all():
                 raise InteropError(f"{source}: {name} holds values that are not finite",
                                    "train it again: such a model predicts nothing")

@@ -136,17 +136,25 @@ class OwnModel(nn.Module):
             return None
         raise ModelError(
             self.name, f"predictions ({len(x)}, 1) or an output sequence of {x.shape[1]} steps for {_shape(x)}, which is (B, T, 2)",
-            f"shape {_shape(output)}", f"{_shape_hint(output, *x.shape[:2])}; {_layout_hint(self.layout)}")
+            f"shape {_shape(output)}", f"{_shape_hint(output, *x.shape[:2], self.layout)}; {_layout_hint(self.layout)}")
 
     @torch.no_grad()
     def _first_output(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """An input and the module's output; a short one unless the module takes no other length than its own."""
-        short = torch.rand(3, min(_SHORT, self.length), 2).to(device)
+        short = _sequences(min(_SHORT, self.length)).to(device)
         try:
             return short, self._output(short)
         except ModelError:
-            full = torch.rand(3, self.length, 2).to(device)
+            full = _sequences(self.length).to(device)
             return full, self._output(full)
+
+
+def _sequences(length: int) -> Tensor:
+    """Three sequences of the problem (3, length, 2), marked at their first and last step."""
+    x = torch.rand(3, length, 2)
+    x[..., 1] = 0.0
+    x[:, [0, -1], 1] = 1.0
+    return x
 
 
 def names_a_module(name: str, device: torch.device) -> bool:
@@ -205,11 +213,13 @@ def _layout_hint(layout: str) -> str:
     return f"it is given its axes in the order of model.layout, {layout}; without it the order is btc, (batch, time, 2)"
 
 
-def _shape_hint(output: Tensor, batch: int, steps: int) -> str:
+def _shape_hint(output: Tensor, batch: int, steps: int, layout: str) -> str:
     if output.dim() == 1 and len(output) == batch:
         return "return y[:, None] in place of y"
     if output.dim() == 2 and len(output) == batch:
         return f"end with nn.Linear({output.shape[1]}, 1), or return the output of every step"
+    if output.dim() == 3 and tuple(output.shape[:2]) == (batch, steps):
+        return f"give the sequence back in the order of model.layout: {'(time, batch, units)' if layout == 'tbc' else '(batch, units, time)'}"
     if output.dim() == 3 and tuple(output.shape[:2]) == (steps, batch):
         return "this is (time, batch, units): turn its first two axes round"
     if output.dim() == 3 and output.shape[1] == batch:
@@ -328,7 +338,7 @@ def _found(name: str, device: torch.device) -> Any:
 
 def _import_remedy(path: str, error: Exception) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing is not None and path.startswith(missing):
+    if missing is not None and not path.endswith(".py") and f"{path}.".startswith(f"{missing}."):
         return "write package.module.Class, from a folder in which the package stands or with PYTHONPATH, or path/to/file.py:Class"
     if missing is not None:
         return f"install {missing}, or put it beside the model"

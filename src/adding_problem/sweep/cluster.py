@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from adding_problem import config as configuration
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import COMMAND_LINE
-from adding_problem.errors import BackendError, ConfigError
+from adding_problem.errors import BackendError, ConfigError, to_install
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
 __all__ = ["RayEngine"]
@@ -87,7 +87,7 @@ class RayEngine:
         try:
             import ray
         except ImportError:
-            raise BackendError("engine: Ray is not installed", "pip install 'adding-problem[ray]'") from None
+            raise BackendError("engine: Ray is not installed", to_install("ray")) from None
         here: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:

@@ -38,9 +38,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise ConfigError("--workers", "a whole number of at least 1", str(self.workers), "change it", COMMAND_LINE)
+            raise ConfigError("--workers", "a whole number of at least 1", str(self.workers), "give 1 or more, or leave it out", COMMAND_LINE)
         if self.gpus is not None and not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
-            raise ConfigError("--gpus", "a share of one from 0 to 1, or a whole number", f"{self.gpus:g}", "change it", COMMAND_LINE)
+            raise ConfigError("--gpus", "a share of one from 0 to 1, or a whole number", f"{self.gpus:g}", "give a share such as 0.25, or a whole number",
+                              COMMAND_LINE)
         for name in ("address", "gpus", "storage"):
             if self.engine == "local" and getattr(self, name) is not None:
                 raise ConfigError(f"--{name}", "--engine ray beside it", "the engine local", "add --engine ray", COMMAND_LINE)
