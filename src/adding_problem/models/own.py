@@ -136,7 +136,7 @@ class OwnModel(nn.Module):
             return None
         raise ModelError(
             self.name, f"predictions ({len(x)}, 1) or an output sequence of {x.shape[1]} steps for {_shape(x)}, which is (B, T, 2)",
-            f"shape {_shape(output)}", f"{_shape_hint(output, *x.shape[:2], self.layout)}; {_layout_hint(self.layout)}")
+            f"shape {_shape(output)}", f"{_shape_hint(output, len(x), x.shape[1], self.layout)}; {_layout_hint(self.layout)}")
 
     @torch.no_grad()
     def _first_output(self, device: torch.device) -> tuple[Tensor, Tensor]:
