@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def test_a_score_of_another_length_does_not_count(tmp_path: Path) -> None:
     assert "1 seed only" in group.remark
 
 
+def test_a_run_whose_first_epoch_is_under_way_keeps_no_other_from_being_compared(
+    folders: list[Path], tmp_path: Path, command: Command,
+) -> None:
+    begun = tmp_path / "begun"
+    RunFolder(begun).open(config.load(None, {"dataset.t": 20, "seed": 7, "artifacts": str(begun)}))
+    wide, _ = collect([*folders, begun])
+    assert (wide.values[-1], wide.cost("1e-3", "sequences").n) == (math.inf, 4)
+    done = command("compare", *folders, begun, "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 4" in done.stdout
+
+
 def test_all_are_measured_alike(folders: list[Path], tmp_path: Path) -> None:
     """A score on new data beside another run's lowest validation loss would compare nothing."""
     unscored = made(tmp_path / "c", [5e-3], seed=0, model__hidden=9)
@@ -120,6 +133,30 @@ def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Comman
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     few = command("compare", *folders[:2], "--out", "few.png")
     assert "2 seeds only" in few.stdout
+
+
+def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:
+    drawn = [made(tmp_path / f"h{hidden}", [0.01, 0.005], model__hidden=hidden) for hidden in range(2, 16)]
+    looks = []
+    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+        axes = figure.add_subplot()
+        found = collect(drawn)
+        plots._plot_best(axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False)))
+        looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines if line.get_marker() == "o"]
+    assert len(set(looks)) == len(looks) == 14
+
+
+def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is_made_up(tmp_path: Path) -> None:
+    drawn = [made(tmp_path / f"t{t}", [float("nan")], float("nan"), float("nan"), dataset__t=t) for t in (20, 50, 70)]
+    high = made(tmp_path / "high", [3.7], dataset__t=30)
+    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+        axes = figure.add_subplot()
+        found = collect([*drawn, high])
+        plots._plot_best(axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False)))
+        crosses = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
+        bars = [tuple(line.get_ydata()) for line in axes.lines if list(line.get_xdata()) == [30, 30]]
+    assert crosses == [20, 50, 70]
+    assert bars == [(3.7, 3.7)]
 
 
 def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path) -> None:

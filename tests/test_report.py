@@ -8,9 +8,11 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from adding_problem import config, report, sample_batch, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
-from adding_problem.report import measure, runs, summary
+from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
 from tests.conftest import Command
 from tests.reference import forward, weights_of
@@ -360,6 +362,30 @@ def test_a_logger_makes_no_other_method_and_a_climb_takes_its_own_runs_alone(tmp
     assert methods["a"] == methods["b"]
     assert "climbing" in methods["t12"]
     assert methods["deep/t12"].endswith("learning_rate 0.5")
+
+
+def test_a_run_of_unknown_cost_ends_no_curve() -> None:
+    """Seconds of a model that was trained elsewhere are NaN, whatever place it has among the seeds."""
+    known = made(1e-4, 10, 50, seed=1)
+    imported = replace(made(1e-4, 5, 5), rows=[EpochRow(0, 1e-4, 1e-4, 5, 5, math.nan)])
+    for seeds in ((imported, known), (known, imported)):
+        drawn = figures._group(grouped(*seeds))
+        assert drawn["spent"]["seconds"] == 50
+        assert drawn["known"] == {"sequence_steps": 1, "sequences": 1, "seconds": 1}
+
+
+@pytest.mark.parametrize(("value", "text"), [(99.7, "100"), (99.4, "99"), (0.123, "0.12"), (1240, "1,240"), (999_700, "1 million")])
+def test_numbers_in_words(value: float, text: str) -> None:
+    assert figures.number(value) == text
+
+
+def test_a_name_that_is_no_text_is_shown_with_a_mark(folder: Path, tmp_path: Path) -> None:
+    (there := tmp_path / "runs").mkdir()
+    shutil.copytree(folder / "a", os.fsdecode(os.fsencode(there) + b"/caf\xe9"))
+    (there / "b").mkdir()
+    (there / "b" / "config_copy.yaml").write_text("{")
+    report.write([there], tmp_path / "page.html", lengths=[12], sequences=20, threads=1)
+    assert "caf\N{REPLACEMENT CHARACTER}" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_intervals() -> None:

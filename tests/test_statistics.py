@@ -43,6 +43,9 @@ def test_kaplan_meier_without_censoring_is_the_share() -> None:
     assert found.costs == (1, 2, 3, 4)
     assert found.share == pytest.approx([0.25, 0.5, 0.75, 1])
     assert found.median == 2
+    # Where all have it the band does not fall back to nothing.
+    assert found.low[-1] == found.low[-2] > 0
+    assert (sorted(found.low), found.high[-1]) == (list(found.low), 1)
 
 
 def test_unsolved_runs_move_the_median_instead_of_vanishing() -> None:

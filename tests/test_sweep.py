@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adding_problem import config
+from adding_problem import config, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.sweep import driver, engines, plan, watch
@@ -411,6 +411,15 @@ def test_a_file_gets_the_whole_table() -> None:
     text = console.export_text()
     assert "n" * 90 in text
     assert "last word" in text
+
+
+def test_a_score_at_another_length_is_not_shown_as_the_runs_own(tmp_path: Path) -> None:
+    values = {"dataset.dt_length": 200, "train.epochs": 1, "model.hidden": 4, "threads": 1, "artifacts": str(tmp_path / "run")}
+    train.run(config.load(None, values | {"dataset.t": 10}))
+    for t, shown in ((10, True), (40, False)):
+        score = validate.run(config.load(None, values | {"dataset.t": t, "validate.dt_length": 20}))
+        (line,) = watch.look(tmp_path)
+        assert line.mse == (score["mse"] if shown else None)
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -300,7 +300,9 @@ class RunFolder:
         return configuration.load(self.config_copy)
 
     def read_history(self) -> list[EpochRow]:
-        """The rows of `metrics.csv`."""
+        """The rows of `metrics.csv`; none of a run whose first epoch is under way."""
+        if not (files.is_regular(self.metrics) or files.is_regular(self.result)) and files.is_regular(self.config_copy):
+            return []
         try:
             text = self._read(self.metrics, _MAX_HISTORY_BYTES).decode()
             header, *rows = list(csv.reader(io.StringIO(text, newline="")))

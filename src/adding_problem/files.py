@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,7 @@ __all__ = [
     "remove",
     "replacing",
     "storage_error",
+    "told_apart",
     "write",
     "write_json",
 ]
@@ -45,6 +46,17 @@ _REMEDIES = {
     errno.EPERM: "mend the permissions, then continue",
     errno.ENOENT: "do not remove the folder while something writes there; put it back, or start again",
 }
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """A name for each of these paths: what lies below the folder that they share; of a path alone its own last part.
+
+    Bytes that are no letters are replaced: names can be written anywhere.
+    """
+    resolved = [path.resolve() for path in paths]
+    shared = Path(os.path.commonpath(resolved)) if resolved else Path()
+    names = [full.relative_to(shared) if full != shared else Path(shared.name) for full in resolved]
+    return [os.fsencode(name).decode("utf-8", "replace") for name in names]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from adding_problem import statistics
 from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, Variant
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "source_of"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "own_score", "source_of"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -220,14 +220,14 @@ def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, S
     config = folder.read_config()
     result = folder.read_result() if folder.result.is_file() else None
     stop_reason = None if result is None else str(result.get("stop_reason"))
-    score = None if result is None else _score(folder, config, result)
+    score = None if result is None else own_score(folder, result)
     return _method_of(config), source_of(result or {}), Seed(config.seed, tuple(folder.read_history()), score, stop_reason)
 
 
-def _score(folder: RunFolder, config: RunConfig, result: Mapping[str, Any]) -> float | None:
-    """From `validation.json`, unless that is of another length, variant or model."""
+def own_score(folder: RunFolder, result: Mapping[str, Any]) -> float | None:
+    """The MSE on new data of a run with this result, from `validation.json`; None where that is of another length, variant or model."""
     if not folder.validation.is_file():
         return None
     score = folder.read_validation()
-    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "model": result.get("digest")}
+    asked = {"t": result.get("t"), "variant": result.get("variant"), "model": result.get("digest")}
     return float(score["mse"]) if asked.items() <= score.items() and isinstance(score.get("mse"), int | float) else None

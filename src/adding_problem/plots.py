@@ -142,15 +142,15 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
     with _figure(path, (max(12 if seeds else 7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.5, 2.4 * rows])[:, 0]
         best, *solved = top.subplots(1, 2 if seeds else 1, squeeze=False)[0]
-        colors = dict(zip(dict.fromkeys(map(_method, found)), itertools.cycle(_PALETTE)))
-        _plot_best(best, found, theirs, colors)
+        looks = dict(zip(dict.fromkeys(map(_method, found)), _looks(), strict=False))
+        _plot_best(best, found, theirs, looks)
         for axes in solved:
             _plot_solved_by(axes, found)
         panels = bottom.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in panels.flat[len(lengths):]:
             axes.set_axis_off()
         for index, (axes, t) in enumerate(zip(panels.flat, lengths, strict=False)):
-            _plot_panel(axes, t, found, theirs, colors)
+            _plot_panel(axes, t, found, theirs, looks)
             axes.set_xlabel("training sequences" if index + columns >= len(lengths) else "")
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
@@ -258,22 +258,27 @@ def _mark_diverged(axes: Axes, places: Sequence[float], losses: Sequence[float],
 
 
 def _method(group: Group) -> tuple[str, str]:
-    """What has a colour of its own."""
+    """What has a look of its own."""
     return group.method, group.variant
 
 
-def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], colors: dict[tuple[str, str], str]) -> None:
-    for (method, variant), color in colors.items():
+def _looks() -> Iterator[tuple[str, str]]:
+    """Line style and colour, without end: every colour with a full line, then every one dashed, then dotted."""
+    return itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
+
+
+def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, str], tuple[str, str]]) -> None:
+    for (method, variant), (line, color) in looks.items():
         members = [group for group in found if _method(group) == (method, variant)]
         losses = [group.losses for group in members]
         seeds = " to ".join(str(n) for n in sorted({min(e.n for e in losses), max(e.n for e in losses)}))
         label = f"{method}, {variant}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
         places, medians = [group.t for group in members], [entry.median for entry in losses]
-        axes.plot(places, medians, "o-", color=color, label="\n".join(textwrap.wrap(label, _LEGEND_COLUMNS, max_lines=2)))
-        _mark_diverged(axes, places, medians, color)
+        axes.plot(places, medians, f"o{line}", color=color, label="\n".join(textwrap.wrap(label, _LEGEND_COLUMNS, max_lines=2)))
         for group, entry in zip(members, losses, strict=True):
+            _mark_diverged(axes, [group.t], [entry.median], color)
             low, high = entry.interval or (entry.least, entry.most)
-            axes.plot([group.t] * 2, [low, min(high, 1.0)], color=color, linewidth=2.5 if entry.interval else 1, alpha=0.6)
+            axes.plot([group.t] * 2, [low, high if math.isfinite(high) else max(low, 1.0)], color=color, linewidth=2.5 if entry.interval else 1, alpha=0.6)
     if theirs:
         ordered = sorted(theirs, key=lambda curves: curves.t)
         axes.plot([c.t for c in ordered], [c.best for c in ordered], "s-", color=_ORIGINAL, label="the original")
@@ -292,15 +297,14 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
     """Kaplan and Meier's curves of the share of runs with a validation loss below 1e-3; a band where there are few curves."""
     from matplotlib.ticker import EngFormatter
 
-    styles = itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
-    for group, (line, color) in zip(found, styles, strict=False):
+    for group, (line, color) in zip(found, _looks(), strict=False):
         curve = group.cost("1e-3", "sequence_steps")
         end = max(row.sequence_steps for seed in group.seeds for row in seed.rows) if any(s.rows for s in group.seeds) else 0
         places = [0.0, *curve.costs, max([end, *curve.costs])]
         axes.step(places, [0.0, *curve.share, (curve.share or (0.0,))[-1]], where="post",
                   color=color, linestyle=line, label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})")
         if len(found) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
-            low, high = (np.nan_to_num([0.0, *side, side[-1]], nan=at) for side, at in ((curve.low, 0.0), (curve.high, 1.0)))
+            low, high = ([0.0, *side, side[-1]] for side in (curve.low, curve.high))
             axes.fill_between(places, low, high, step="post", color=color, alpha=0.15, linewidth=0)
     axes.set(xlabel="sequence-steps", ylabel="share of runs", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -309,16 +313,16 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
 
 
 def _plot_panel(
-    axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], colors: dict[tuple[str, str], str]
+    axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, str], tuple[str, str]]
 ) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    lines = [(c.sequences, c.val_loss, _ORIGINAL) for c in theirs if c.t == t]
-    lines += [([row.sequences for row in seed.rows], [row.val_loss for row in seed.rows], colors[_method(group)])
+    lines = [(c.sequences, c.val_loss, ("-", _ORIGINAL)) for c in theirs if c.t == t]
+    lines += [([row.sequences for row in seed.rows], [row.val_loss for row in seed.rows], looks[_method(group)])
               for group in found if group.t == t for seed in group.seeds]
-    for sequences, losses, color in lines:
+    for sequences, losses, (line, color) in lines:
         single = sum(map(math.isfinite, losses)) == 1  # which has no line
-        axes.plot(sequences, losses, color=color, linewidth=1.2, marker="o" if single else None, markersize=4)
+        axes.plot(sequences, losses, linestyle=line, color=color, linewidth=1.2, marker="o" if single else None, markersize=4)
         _mark_diverged(axes, sequences, losses, color)
     _constant_lines(axes, [group for group in found if group.t == t], [curves for curves in theirs if curves.t == t], "")
     axes.set(xscale="log", yscale="log")

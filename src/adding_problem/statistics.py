@@ -67,7 +67,8 @@ class Survival:
         median: smallest cost by which at least half of the runs have it, by Kaplan and Meier; None where that never is.
         least, most: among the runs in which it came; None where there is none.
         costs, share: the steps of the curve: from `costs[i]` on, `share[i]` of the runs have it.
-        low, high: the 95% band of `share` (log-log transformed Greenwood variance); NaN where it does not exist.
+        low, high: the 95% band of `share` (log-log transformed Greenwood variance). Where all have it that variance does not exist:
+            the share is then no smaller than the band was before, and at most 1.
     """
 
     n: int
@@ -124,7 +125,8 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
     at, left = unsolved.quantiles[steps], unsolved.probabilities[steps]
     half = at[left <= 0.5 + 1e-12]
     # The band of the share that has it is that of the share that has not, upside down.
-    low, high = 1 - band.high.probabilities[steps], 1 - band.low.probabilities[steps]
+    low = np.fmax.accumulate(np.append(0.0, 1 - band.high.probabilities[steps]))[1:]
+    high = np.nan_to_num(1 - band.low.probabilities[steps], nan=1.0)
     return Survival(len(costs), len(events), float(half[0]) if len(half) else None, min(events), max(events),
                     *(tuple(float(v) for v in column) for column in (at, 1 - left, low, high)))
 

@@ -115,6 +115,8 @@ def test_charts_answer_to_keyboard_and_controls(browser: Any, address: str) -> N
         for _ in range(3):
             page.keyboard.press("ArrowLeft")
         assert "sequence-steps" in plot.locator("[aria-label=tip] text").first.text_content()
+        page.wait_for_timeout(100)
+        assert "sequence-steps" in curves.locator("[aria-live]").text_content()
         before = plot.inner_html()
         curves.get_by_label("seconds", exact=True).check()
         assert "seconds" in plot.inner_html()

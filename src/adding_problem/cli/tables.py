@@ -42,7 +42,7 @@ def lengths(arguments: Namespace) -> None:
     rows: list[tuple[str, list[float]]] = []
     configs = {path: RunFolder(path).read_config() for path in arguments.folders}
     _check_lengths(tested, configs)
-    for path, read in configs.items():
+    for (path, read), name in zip(configs.items(), files.told_apart([Path(path) for path in configs]), strict=True):
         # Where it was trained, a GPU for example, need not be here.
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.threads or read.threads)
@@ -50,7 +50,7 @@ def lengths(arguments: Namespace) -> None:
             scores = validate.scores(run_config, tested, n, trust=arguments.trust, on_progress=counter,
                                      on_refusal=functools.partial(_note_refusal, path))
         found = {score["t"]: score["mse"] for score in scores}
-        rows.append((f"{Path(path).name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
+        rows.append((f"{name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
         table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])

@@ -34,7 +34,7 @@ def number(value: float | None) -> str:
     for size, word in ((1e9, "billion"), (1e6, "million"), (1e4, "thousand")):
         if abs(value) >= size:
             return f"{value / (1e3 if word == 'thousand' else size):.3g} {word}"
-    return f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 99.5 or float(value).is_integer() else f"{value:.2g}"
 
 
 def count(value: float | None) -> str:
@@ -70,7 +70,7 @@ def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[M
     tiles = [
         {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved", "note": "validation MSE below 1e-3"},
         {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
-        {"value": loss(best.best if best else None), "what": "best validation MSE",
+        {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
          "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.dataset.variant, best.t):.3f}" if best else ""},
     ]
     at_longest = [group for group in groups if group.t == longest and group.cost("1e-3", "seconds").median is not None]
@@ -99,7 +99,7 @@ def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequen
     return {
         "curves": f"Line chart of the validation error of {len(found.runs)} runs during training, on a log scale. {solved} end "
                   f"below 0.001; a dashed line marks {mean:.3f}, the error of always answering the mean.",
-        "best": f"Best validation error against the sequence length. {best}.",
+        "best": f"Validation error of the weights that were kept against the sequence length. {best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
                    + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
@@ -166,7 +166,8 @@ def _group(group: RunGroup) -> dict[str, Any]:
         "median": _finite(group.losses.median), "interval": group.interval, "losses": [v for v in group.values if math.isfinite(v)],
         "survival": {threshold: {unit: list(zip(found.costs, found.share, strict=True)) for unit in UNITS
                                  for found in [group.cost(threshold, unit)]} for threshold in THRESHOLDS},
-        "spent": {unit: _finite(max(run.spent(unit) for run in group.runs)) for unit in UNITS},
+        "spent": {unit: max((spent for run in group.runs if math.isfinite(spent := run.spent(unit))), default=None) for unit in UNITS},
+        "known": {unit: group.cost("1e-3", unit).n for unit in UNITS},
     }
 
 

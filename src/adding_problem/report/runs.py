@@ -14,7 +14,7 @@ from adding_problem import config as configuration
 from adding_problem import documents, files, groups
 from adding_problem.artifacts import HORIZON, SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, RunFolderError
+from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.groups import Seed, Unit
 
 __all__ = ["UNITS", "Collection", "Run", "collect"]
@@ -114,18 +114,18 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     found = list({path.resolve(): path for folder in folders for path in _walk(Path(folder))}.values())
     runs, horizons, left_out = [], {}, []
     paths = [path for path in found if files.is_regular(RunFolder(path).config_copy)]
-    names = _names(found)
+    names = dict(zip(found, files.told_apart(found), strict=True))
     for path in paths:
         try:
             runs.append(_read(path, names[path]))
         except AddingProblemError as error:
-            left_out.append(str(error).partition("\n")[0])
+            left_out.append(printable(str(error).partition("\n")[0]))
     for path in found:
         if files.is_regular(path / HORIZON):
             try:
                 horizons[names[path]] = _read_horizon(path / HORIZON)
             except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                left_out.append(f"{path / HORIZON}: is damaged ({error})")
+                left_out.append(printable(f"{path / HORIZON}: is damaged ({error})"))
     if not runs:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
                              "; ".join(left_out) or "train first: adding-problem train --config FILE")
@@ -141,17 +141,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """What tells the paths apart; the folder's own name where there is but one."""
-    resolved = {path: path.resolve() for path in paths}
-    shared = Path(os.path.commonpath(resolved.values()))
-    return {path: str(full.relative_to(shared)) if full != shared else shared.name for path, full in resolved.items()}
-
-
 def _read(path: Path, name: str) -> Run:
     folder = RunFolder(path)
     config = folder.read_config()
-    rows = folder.read_history() if files.is_regular(folder.metrics) else []
+    rows = folder.read_history()
     finished = files.is_regular(folder.result)
     result = folder.read_result() if finished else {}
     try:

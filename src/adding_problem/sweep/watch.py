@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from adding_problem import files, lock
+from adding_problem import files, groups, lock
 from adding_problem.artifacts import RunFolder, lowest_val_loss
 from adding_problem.errors import RunFolderError, printable, shown
 from adding_problem.statistics import short_count
@@ -314,8 +314,8 @@ def _unfinished(under_way: bool, age: float | None) -> str:
 
 def _mse(folder: RunFolder) -> float | None:
     try:
-        return float(folder.read_validation()["mse"])
-    except (RunFolderError, KeyError, TypeError, ValueError):
+        return groups.own_score(folder, folder.read_result()) if folder.result.is_file() else None
+    except RunFolderError:
         return None
 
 

@@ -20,11 +20,17 @@ function series(data) {
   const several = data.methods.length > 1;
   const keys = several ? data.methods : [...new Set(data.runs.map((run) => run.t))].sort((a, b) => a - b);
   const of = several ? (item) => item.method : (item) => item.t;
-  const color = several ? colorOf : shadeOf;
+  const shade = several ? colorOf : shadeOf, ink = (key) => shade(keys.indexOf(key), keys.length);
+  return { of, keys, several, label: (key) => (several ? key : `T = ${integer(key)}`), ink, color: (item) => ink(of(item)) };
+}
+
+/** The climbs: where there is one, colours tell the thresholds apart; where there are several, the climbs, and one threshold is dashed. */
+function climbs(data) {
+  const keys = data.horizons.map((horizon) => horizon.name), several = keys.length > 1;
+  const ink = (key) => colorOf(keys.indexOf(key), keys.length);
   return {
-    of, keys, several,
-    label: (key) => (several ? key : `T = ${integer(key)}`),
-    color: (item) => color(keys.indexOf(of(item)), keys.length),
+    of: (horizon) => horizon.name, keys, several, label: (key) => key, ink,
+    color: (point) => (several ? ink(point.horizon.name) : point.threshold === "1e-3" ? "var(--c0)" : "var(--c1)"),
   };
 }
 
@@ -92,7 +98,7 @@ const CHARTS = {
       const groups = data.groups.filter((group) => shown(kind.of(group)));
       const runs = data.runs.filter((run) => run.best && shown(kind.of(run)));
       const lengths = [...new Set(data.runs.map((run) => run.t))].sort((a, b) => a - b);
-      const axis = logAxis([...runs.map((run) => run.best), data.constant, SOLVED], "↑ best validation MSE");
+      const axis = logAxis([...runs.map((run) => run.best), data.constant, SOLVED], "↑ validation MSE");
       return Plot.plot(frame(width, 330, {
         x: { type: "log", domain: [lengths[0] / 1.25, lengths.at(-1) * 1.25] },
         y: axis.scale,
@@ -139,7 +145,7 @@ const CHARTS = {
           }),
           Plot.tip(steps, Plot.pointer({
             ...tip, x: (d) => Math.max(d.x, from / 1.3), y: "y",
-            title: (d) => `T = ${integer(d.group.t)}\n${d.group.method}\n${Math.round(100 * d.y)}% of ${d.group.n} after ${brief(d.x)} ${UNITS[unit]}`,
+            title: (d) => `T = ${integer(d.group.t)}\n${d.group.method}\n${Math.round(100 * d.y)}% of ${d.group.known[unit]} after ${brief(d.x)} ${UNITS[unit]}`,
           })),
         ],
       }));
@@ -148,11 +154,18 @@ const CHARTS = {
 
   horizon: {
     controls: () => [{ name: "unit", label: "In", kind: "segments", options: { sequence_steps: "sequence-steps", seconds: "seconds" } }],
-    draw(data, { width, unit }) {
-      const points = data.horizons.flatMap((horizon) => horizon.rungs.flatMap((rung) =>
+    keyed: true,
+    series: climbs,
+    items: (data) => data.horizons,
+    draw(data, { width, unit, shown }) {
+      const kind = climbs(data), horizons = data.horizons.filter((horizon) => shown(horizon.name));
+      const points = horizons.flatMap((horizon) => horizon.rungs.flatMap((rung) =>
         Object.entries(rung.reached).filter(([, cost]) => cost).map(([threshold, cost]) => ({ t: rung.t, y: cost[unit], threshold, horizon }))));
-      const given = data.horizons.flatMap((horizon) => horizon.rungs.filter((rung) => !rung.solved).map((rung) => ({ t: rung.t, y: rung[unit] })));
-      const color = (d) => (d.threshold === "1e-3" ? "var(--c0)" : "var(--c1)");
+      const given = horizons.flatMap((horizon) => horizon.rungs.filter((rung) => !rung.solved).map((rung) => ({ t: rung.t, y: rung[unit], horizon })));
+      const line = (threshold, options) => Plot.line(points.filter((d) => d.threshold === threshold), {
+        x: "t", y: "y", z: (d) => d.horizon.name, stroke: kind.color, strokeWidth: 1.8, ...options,
+      });
+      const told = (d) => (d.threshold ? `below ${d.threshold} after` : "not solved after");
       const axis = logAxis([...points, ...given].map((d) => d.y), `↑ ${UNITS[unit]}`, brief);
       const lengths = [...new Set(data.horizons.flatMap((horizon) => horizon.rungs.map((rung) => rung.t)))];
       return Plot.plot(frame(width, 340, {
@@ -163,11 +176,11 @@ const CHARTS = {
         marks: [
           ...axis.marks,
           Plot.axisX(sparse(lengths, width), { text: integer, label: "sequence length T →" }),
-          Plot.line(points, { x: "t", y: "y", z: (d) => d.horizon.name + d.threshold, stroke: color, strokeWidth: 1.8 }),
-          Plot.dot(points, { x: "t", y: "y", fill: color, r: 3.5 }),
-          Plot.dot(given, { x: "t", y: "y", symbol: "times", stroke: "var(--soft)", r: 5 }),
-          Plot.tip(points, Plot.pointer({
-            ...tip, x: "t", y: "y", title: (d) => `T = ${integer(d.t)}\nbelow ${d.threshold} after ${brief(d.y)} ${UNITS[unit]}`,
+          line("1e-2", kind.several ? { strokeDasharray: "5 4" } : {}), line("1e-3"),
+          Plot.dot(points, { x: "t", y: "y", fill: kind.color, r: 3.5 }),
+          Plot.dot(given, { x: "t", y: "y", symbol: "times", stroke: kind.several ? kind.color : "var(--soft)", r: 5 }),
+          Plot.tip([...points, ...given], Plot.pointer({
+            ...tip, x: "t", y: "y", title: (d) => `${d.horizon.name}\nT = ${integer(d.t)}\n${told(d)} ${brief(d.y)} ${UNITS[unit]}`,
           })),
         ],
       }));
@@ -252,7 +265,8 @@ function longestShared(filter, groups) {
 /** From nothing to the last step, and on to where the longest run ended. */
 function survivalSteps(group, threshold, unit) {
   const steps = group.survival[threshold][unit].map(([x, y]) => ({ x, y, group }));
-  return [{ x: 0, y: 0, group }, ...steps, { x: group.spent[unit], y: steps.at(-1)?.y ?? 0, group }];
+  const end = group.spent[unit] == null ? [] : [{ x: group.spent[unit], y: steps.at(-1)?.y ?? 0, group }];
+  return [{ x: 0, y: 0, group }, ...steps, ...end];
 }
 
 /** Lengths that have room for their labels on a log axis. */

@@ -25,7 +25,7 @@ function mount(figure) {
     figure.querySelector("[data-controls]").append(CONTROLS[control.kind](control, state, draw, figure.dataset.chart));
   }
   const keyed = typeof chart.keyed === "function" ? chart.keyed(data) : chart.keyed;
-  if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw, chart.items?.(data) ?? data.runs);
+  if (keyed) mountKey(figure.querySelector("[data-key]"), hidden, draw, (chart.series ?? series)(data), chart.items?.(data) ?? data.runs);
   place.addEventListener("keydown", (event) => movePointer(event, place));
   new ResizeObserver(() => Math.abs(place.clientWidth - drawn) > 2 && draw()).observe(place);
   if (chart.ofModel) redraws.push(draw);
@@ -53,8 +53,8 @@ const CONTROLS = {
   },
 };
 
-function mountKey(place, hidden, draw, items) {
-  const kind = series(data), present = new Set(items.map(kind.of));
+function mountKey(place, hidden, draw, kind, items) {
+  const present = new Set(items.map(kind.of));
   if (kind.keys.length < 2) return;
   for (const key of kind.keys.filter((key) => present.has(key))) {
     const button = element("button", {
@@ -65,12 +65,12 @@ function mountKey(place, hidden, draw, items) {
         draw();
       },
     });
-    button.style.setProperty("--color", kind.color({ method: key, t: key }));
+    button.style.setProperty("--color", kind.ink(key));
     place.append(button);
   }
 }
 
-/** Arrow keys move the pointer over a chart, so that its values can be read without a mouse. */
+/** Arrow keys move the pointer over a chart, so that its values can be read, or heard, without a mouse. */
 function movePointer(event, place) {
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   const svg = place.querySelector("svg");
@@ -85,6 +85,10 @@ function movePointer(event, place) {
   svg.dispatchEvent(new PointerEvent("pointermove", {
     bubbles: true, pointerType: "mouse", clientX: box.left + place.pointer.x, clientY: box.top + place.pointer.y,
   }));
+  requestAnimationFrame(() => {
+    const lines = [...svg.querySelectorAll("[aria-label=tip] tspan")].map((line) => line.textContent.trim());
+    place.parentElement.querySelector("[data-said]").textContent = lines.filter(Boolean).join(", ");
+  });
 }
 
 function drawCells() {
