@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from adding_problem import checkpoint, interruption, lock, train, validate
+from adding_problem import checkpoint, config, interruption, lock, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.cli.options import command_parser
 from adding_problem.config import RunConfig
@@ -127,6 +127,35 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         spoil(file, how)
     with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors is damaged .* and checkpoint\.previous"):
         train.run(make_run("seed", tmp_path / "both"), resume=True)
+
+
+@pytest.mark.usefixtures("costless")
+def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train.run(make_run("seed", tmp_path), listener=Stop(2, 5, die))
+    folder = RunFolder(tmp_path)
+    spoil(folder.checkpoint, "truncated")
+    good = folder.previous_checkpoint.read_bytes()
+    folder.read_checkpoint()
+    assert folder.checkpoint.exists()  # who only looks changes nothing
+    with folder.locked():
+        tensors, state = folder.read_checkpoint()
+        folder.write_checkpoint(tensors, state)
+    assert folder.previous_checkpoint.read_bytes() == good
+    assert folder.read_checkpoint()[1] == state
+
+
+def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
+    """The original left a configuration of the same form, its losses and its model, in the folder that its file names."""
+    theirs = tmp_path / "12"
+    shutil.copytree(REPOSITORY / "tests" / "foreign" / "original", theirs)
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    run = config.load(theirs / "config_copy.yaml", {"artifacts": str(theirs), "dataset.dt_length": 200, "train.epochs": 1})
+    (theirs / "config_copy.yaml").write_text(config.to_yaml(run))
+    before[theirs / "config_copy.yaml"] = (theirs / "config_copy.yaml").read_bytes()
+    with pytest.raises(RunFolderError, match=r"(?s)another program's run.*adding-problem import"):
+        train.run(run)
+    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
 
 
 def test_checkpoints_cost_no_more_than_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from adding_problem import config, train
+from adding_problem import config, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
@@ -196,6 +196,26 @@ def test_a_start_of_another_size_is_an_error(tmp_path: Path) -> None:
         train.run(fast(**{**SMALL, "model__hidden": 13}, model__start_from=str(tmp_path / "first"),
                        artifacts=str(tmp_path / "second")))
     assert not (tmp_path / "second").exists()
+
+
+def test_a_run_is_not_scored_on_what_its_start_was_trained_on(tmp_path: Path) -> None:
+    def run(name: str, **changes: Any) -> RunConfig:
+        return config.load(None, {"dataset.t": 12, "dataset.dt_length": 200, "model.hidden": 4, "train.epochs": 1, "threads": 1,
+                                  "artifacts": str(tmp_path / name)} | {key.replace("__", "."): value for key, value in changes.items()})
+
+    train.run(run("first", seed=43))
+    start = {"model__start_from": str(tmp_path / "first")}
+    with pytest.raises(ConfigError, match=r"(?s)validate\.seed: expected another seed.*43, with which .*first was trained"):
+        train.run(run("second", **start))
+    train.run(run("second", **start, validate__seed=7))
+    train.run(run("third", model__start_from=str(tmp_path / "second"), validate__seed=8))
+    with pytest.raises(ConfigError, match=r"43, with which .*first was trained"):  # two runs back
+        validate.run(run("third", model__start_from=str(tmp_path / "second")))
+    # Of 100 sequences the last 30 are held out, and the first run had been trained on 140.
+    with pytest.raises(ConfigError, match=r"(?s)seed: expected held-out sequences.*first was trained on more"):
+        train.run(run("fourth", **start, seed=43, validate__seed=7, dataset__dt_length=100))
+    for harmless in ({"dataset__dt_length": 200}, {"dataset__dt_length": 100, "dataset__t": 13}):
+        train.run(run(f"again{harmless}", **start, seed=43, validate__seed=7, **harmless))
 
 
 def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:

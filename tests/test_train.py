@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import config, models, schedule, train
+from adding_problem import config, models, schedule, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder, first_below
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
@@ -105,6 +105,20 @@ def test_early_stopping_on_hand_made_curves(values: list[float], stops_after: in
             stopped = epoch
             break
     assert (stopped, stopping.best_epoch) == (stops_after, best_epoch)
+
+
+def test_no_patience_is_that_of_one_epoch() -> None:
+    stopping = EarlyStopping(patience=0)
+    stopping.update(1, 0.5)
+    assert not stopping.exhausted
+    stopping.update(2, 0.6)
+    assert stopping.exhausted
+
+
+def test_a_batch_that_is_larger_than_the_data(tmp_path: Path) -> None:
+    result = train.run(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))
+    assert result["sequences"] == 3 * 14
+    assert validate.run(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))["sequences"] == 20
 
 
 def small(folder: Path, **changes: Any) -> RunConfig:

@@ -47,7 +47,8 @@ from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.lock import FolderLock
 from adding_problem.predictions import PredictionWriter
 
-__all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "first_below", "lowest_val_loss", "milestones"]
+__all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "lowest_val_loss",
+           "milestones"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation losses by name; a result records what training had taken when it was first below each."""
@@ -177,6 +178,9 @@ class RunFolder:
                                  "give --artifacts another folder")
         if overwrite:
             self.clear()
+        elif self.loss_pickle.exists() and not self.metrics.exists():  # ours comes after metrics.csv
+            raise RunFolderError(self.path, "holds another program's run, with a loss.pkl and no metrics.csv",
+                                 "give --artifacts another folder; adding-problem import reads the original's")
         elif self.config_copy.exists():
             if (there := self.read_config()).digest != config.digest:
                 raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
@@ -221,7 +225,7 @@ class RunFolder:
     def clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
         for file in [*self._own_files(), self.config_copy]:
-            self._inside(file.parent)
+            self.check_inside(file.parent)
             files.remove(file, folder=file == self.exports["savedmodel"])
 
     # --- writing ---
@@ -275,10 +279,11 @@ class RunFolder:
         self._check_own(file)
         with files.replacing(file, keep) as stream:
             yield stream
+            self._check_own(file)  # again: what takes long to write may have been overtaken
 
     def _check_own(self, file: Path) -> None:
         """Whether a file may be written here: inside the folder, and no other process has taken it over."""
-        self._inside(file.parent)
+        self.check_inside(file.parent)
         if self._lock:
             self._lock.check()
 
@@ -296,7 +301,7 @@ class RunFolder:
         if not files.is_regular(self.config_copy):
             raise RunFolderError(self.path, "is no run folder: it has no config_copy.yaml",
                                  "train first: adding-problem train --config FILE")
-        self._inside(self.config_copy)
+        self.check_inside(self.config_copy)
         return configuration.load(self.config_copy)
 
     def read_history(self) -> list[EpochRow]:
@@ -316,6 +321,8 @@ class RunFolder:
     def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `write_checkpoint` was given last, or, where that file is damaged, the time before; then the log says so.
 
+        A process that holds the folder removes the damaged one: the next that is written must not push the good one out.
+
         Raises:
             RunFolderError: when there is none that is intact.
         """
@@ -324,11 +331,15 @@ class RunFolder:
             if not files.is_regular(file):
                 continue
             try:
-                return self._read_one_checkpoint(file)
+                found = self._read_one_checkpoint(file)
             except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
                 damage += f"{' and ' if damage else ''}{file.name} is damaged ({error})"
                 _log.warning("%s: %s is damaged (%s)%s", self.path, file.name, error,
                              "; the one before it is taken" if file == self.checkpoint else "")
+                continue
+            if damage and self._lock:
+                files.remove(self.checkpoint)
+            return found
         raise RunFolderError(self.path, damage or "holds no checkpoint", "train again with --overwrite, or restore the file")
 
     def _read_one_checkpoint(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -426,9 +437,14 @@ class RunFolder:
         if not files.is_regular(file):
             raise RunFolderError(self.path, f"lacks {file.relative_to(self.path)}",
                                  "train first, or point at the folder of a finished run")
-        self._inside(file)
+        self.check_inside(file)
 
-    def _inside(self, path: Path) -> None:
+    def check_inside(self, path: Path) -> None:
+        """Whether a path leads to nothing outside of the folder, as a link that came with it may.
+
+        Raises:
+            RunFolderError: when it does.
+        """
         if files.leads_out(path, self.path):
             raise RunFolderError(self.path, f"{path.relative_to(self.path)} is a link that leads out of the folder",
                                  "put the files themselves into the folder")
@@ -436,6 +452,15 @@ class RunFolder:
     def _damaged(self, file: Path, error: Exception) -> RunFolderError:
         return RunFolderError(self.path, f"{file.relative_to(self.path)} is damaged ({error})",
                               "train again with --overwrite, or restore the file")
+
+
+def ancestors(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """The run whose weights this one begins with (`model.start_from`), the run that one began with, and so on, while their folders are there."""
+    seen: set[str] = set()
+    while (path := config.model.start_from) and path not in seen and files.is_regular(RunFolder(path).config_copy):
+        seen.add(path)
+        config = RunFolder(path).read_config()
+        yield path, config
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

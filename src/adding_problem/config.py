@@ -93,10 +93,10 @@ COMMAND_LINE = "command line"
 class DatasetConfig:
     """The data set: a fixed number of sequences, the last share of which is held out."""
 
-    dt_length: int = option(100_000, "number of sequences, training and held-out ones together", least=2)
+    dt_length: int = option(100_000, "without dataset.stream: number of sequences, training and held-out ones together", least=2)
     t: int = option(150, "length T of a sequence, in steps", least=2)
     variant: Variant = option("any", "where the two marks may stand: anywhere, one in each half, or as in 1997")
-    validation_split: float = option(0.3, "share of the sequences held out for validation", above=0, below=1)
+    validation_split: float = option(0.3, "share of dt_length that is held out for validation, where held_out is null", above=0, below=1)
     stream: bool = option(False, "train on fresh sequences without end, instead of dt_length fixed ones in epochs")
     held_out: int | None = option(None, "number of held-out sequences; null: as validation_split says", least=1)
 
@@ -154,7 +154,7 @@ class CurriculumConfig:
     start: int | None = option(None, "first length; null: train at dataset.t from the start", least=2)
     factor: float = option(3.0, "each length is the last one times this, at most dataset.t", above=1)
     shortest: float = option(1.0, "every batch has a length of its own, drawn between this share of the length and all of it, "
-                                  "evenly on a log scale; 1: all of it", above=0)
+                                  "evenly on a log scale; at most 1: all of it", above=0)
     threshold: float = option(3e-3, "smoothed training loss below which the length grows", above=0)
     smoothing: float = option(0.95, "weight of the past in the smoothed training loss", above=0, below=1)
 
@@ -166,8 +166,8 @@ class TrainConfig:
     epochs: int = option(100, "most epochs to train", least=1)
     epoch_steps: int = option(100, "with dataset.stream: training steps in an epoch, which ends with a validation", least=1)
     batch: int = option(64, "sequences per step", least=1)
-    es_patience: int | None = option(10, "epochs without improvement of es_monitor before training stops; null: never", least=1)
-    es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping and the best weights watch")
+    es_patience: int | None = option(10, "epochs without improvement of es_monitor before training stops; null: never", least=0)
+    es_monitor: Literal["loss", "val_loss"] = option("loss", "loss that early stopping watches; the weights of the epoch in which it was lowest are kept, however the run ends")
     optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)")
     learning_rate: float = option(1e-2, "learning rate", above=0, below=math.inf)
     clip_value: float | None = option(
@@ -177,22 +177,22 @@ class TrainConfig:
     decay_below: float = option(
         1e-2, "smoothed training loss at full length below which the learning rate begins to fall", above=0)
     decay_steps: int | None = option(
-        None, "then it falls in a line to 0 over so many steps, and again, from half the rate over twice as many, while "
-              "the run goes on; null: it never falls", least=1)
-    budget_steps: int | None = option(None, "stop after about so many sequence-steps; null: no limit", least=1)
-    budget_minutes: float | None = option(None, "stop after about so many minutes; null: no limit", above=0)
-    checkpoint_minutes: float = option(1.0, "a checkpoint is written after so many minutes inside an epoch, and after every epoch",
-                                       above=0, below=math.inf)
+        None, "steps in which the learning rate falls in a line to 0 once the loss is below decay_below, and again, from half the rate "
+              "over twice as many, while the run goes on; null: it never falls", least=1)
+    budget_steps: int | None = option(None, "stop at the end of the epoch in which so many sequence-steps are reached; null: no limit", least=1)
+    budget_minutes: float | None = option(None, "stop at the end of the epoch in which so many minutes are reached; null: no limit", above=0)
+    checkpoint_minutes: float = option(1.0, "minutes between two checkpoints inside an epoch; another is written after an epoch, unless epochs "
+                                       "are very short", above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
     glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
-                                       "on these is near stop_val_loss. null: always at all", least=1)
+                                       "on these is near stop_val_loss, else theirs is the validation loss. null: always at all", least=1)
 
 
 @dataclass(frozen=True)
 class ValidateConfig:
     """Validation mode: a new data set of another seed."""
 
-    seed: int = option(43, "root seed of the validation data set; not the training seed: where that is 43, 44", least=0)
+    seed: int = option(43, "root seed of the validation data set, another than the training seed; where that is 43 the default is 44", least=0)
     dt_length: int | None = option(None, "number of sequences to score; null: as many as dataset.dt_length", least=2)
 
 
@@ -330,13 +330,18 @@ def _recipe(name: str, model: str) -> dict[str, Any]:
 
 def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
     """Dotted key and value of everything in a document; groups of keys may be nested or dotted."""
-    sections = [name for name, hint in schema.types(RunConfig) if dataclasses.is_dataclass(hint)]
+    sections, seen = [name for name, hint in schema.types(RunConfig) if dataclasses.is_dataclass(hint)], set[str]()
     for name, value in document.items():
+        found = {}
         if name not in sections:
-            yield str(name), value
+            found = {str(name): value}
         elif isinstance(value, Mapping):
-            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
-        elif value is not None:
+            found = {f"{name}.{inner}": leaf for inner, leaf in value.items()}
+        if again := seen.intersection(found):
+            raise ConfigError(min(again), "one value", "two, one of them dotted", "leave one out", source)
+        seen.update(found)
+        yield from found.items()
+        if name in sections and not isinstance(value, Mapping) and value is not None:
             raise ConfigError(str(name), "a group of keys", shown(value),
                               f"write '{name}:' and its keys indented below it", source)
 
@@ -430,16 +435,15 @@ def overrides_of(arguments: jsonargparse.Namespace) -> dict[str, Any]:
 
 
 def _check_consistency(config: RunConfig) -> None:
-    data, batch = config.dataset, config.train.batch
+    data = config.dataset
     shortest = MIN_LENGTH[data.variant]
     if data.t < shortest:
         raise ConfigError("dataset.t", f"at least {shortest} steps for the variant {data.variant!r}", str(data.t),
                           "raise dataset.t or choose another dataset.variant")
-    if not data.stream and (data.n_train < batch or data.n_held_out < 1):
-        raise ConfigError("dataset.dt_length",
-                          f"a batch of {batch} training sequences and a held-out one after the split",
-                          f"{data.dt_length}, split into {data.n_train} and {data.n_held_out}",
-                          "raise dataset.dt_length, or change train.batch or dataset.validation_split")
+    if data.n_held_out < 1 or (not data.stream and data.n_train < 1):
+        raise ConfigError("dataset.dt_length" if data.held_out is None else "dataset.held_out",
+                          "a training and a held-out sequence at least", f"{data.dt_length} sequences, split into {data.n_train} and {data.n_held_out}",
+                          "raise dataset.dt_length, or change dataset.held_out or dataset.validation_split")
     zoo.check(config.model.name, config.model.given)
     if config.model.layout != "btc" and config.model.name in zoo.FAMILIES:
         raise ConfigError("model.layout", "btc for a model of the zoo", config.model.layout, "leave model.layout out")
@@ -464,5 +468,12 @@ def _check_consistency(config: RunConfig) -> None:
     if "safetensors" not in config.model_formats:
         raise ConfigError("model_formats", "safetensors among them", shown(list(config.model_formats)),
                           "add safetensors: every command reads the model from there")
+    _check_paths(config)
+
+
+def _check_paths(config: RunConfig) -> None:
     if not config.artifacts.strip() or "\0" in config.artifacts:
         raise ConfigError("artifacts", "the path of a folder", shown(config.artifacts), "give the folder a name")
+    for key in ("artifacts", "model.start_from"):
+        if str(path := config.get(key)).startswith("~"):
+            raise ConfigError(key, "the path of a folder", f"{path!r}, whose ~ only a shell replaces", "write out your home folder, or put ./ before it")

@@ -83,6 +83,7 @@ class TensorBoard:
     def _running(self, since: int) -> Any:
         """The writer, which makes its file when something is written: a finished run that is met again gets none."""
         if self._writer is None:
+            self._folder.check_inside(self._folder.tensorboard)
             there = any(self._folder.tensorboard.glob("events.out.tfevents.*"))
             self._writer = self._open(str(self._folder.tensorboard), purge_step=since if there else None)
         return self._writer

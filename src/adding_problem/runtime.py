@@ -160,7 +160,7 @@ def enough_memory() -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise BackendError(f"memory: there is not enough ({in_one_line(error)})",
-                           "take a smaller train.batch, shorter sequences or a smaller model") from None
+                           "take a smaller train.batch, fewer or shorter sequences, or a smaller model") from None
 
 
 def out_of_memory(error: Exception) -> bool:

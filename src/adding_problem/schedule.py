@@ -40,7 +40,7 @@ class EarlyStopping:
     @property
     def exhausted(self) -> bool:
         """Whether patience is at its end."""
-        return self.patience is not None and self.wait >= self.patience
+        return self.patience is not None and self.wait >= max(1, self.patience)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import EpochRow, RunFolder, milestones
+from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
@@ -195,10 +195,25 @@ def _check_start(config: RunConfig, start_from: str, device: torch.device, backe
         ConfigError: when the run would replace them.
         RunFolderError: when they are not there, or of another model.
     """
+    for path, there in ancestors(config):
+        if there.seed == config.validate.seed:
+            raise ConfigError("validate.seed", "another seed than that of the weights to begin with", f"{there.seed}, with which {path} was trained",
+                              "change validate.seed: scoring on training data shows nothing")
+        if _has_trained_on_the_held_out(there, config):
+            raise ConfigError("seed", "held-out sequences that the weights to begin with were not trained on",
+                              f"{config.seed}, of whose sequences {path} was trained on more", "change seed")
     if Path(start_from).resolve() == Path(config.artifacts).resolve():
         raise ConfigError("model.start_from", "another folder than artifacts", start_from, "give --artifacts another folder: the weights "
                           "that a run begins with are kept")
     _fresh(config, device, backend, start_from=start_from)
+
+
+def _has_trained_on_the_held_out(there: RunConfig, config: RunConfig) -> bool:
+    """Fixed held-out sequences follow the training sequences in their stream; those beside fresh ones have a stream of their own."""
+    theirs, data = there.dataset, config.dataset
+    if data.stream or (there.seed, theirs.variant) != (config.seed, data.variant):
+        return False
+    return theirs.t >= data.t if theirs.stream else theirs.t == data.t and theirs.n_train > data.n_train
 
 
 def _load_start(model: nn.Module, path: str) -> str:

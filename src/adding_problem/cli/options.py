@@ -309,6 +309,6 @@ COMMANDS = {
         _import, exchange.import_),
     "data": Command(
         "write sequences to a file for another framework",
-        "Write sequences to a file for another framework: the ones that training with this seed sees.", _data, exchange.data),
+        "Write sequences to a file for another framework: those of a seed, on which training by the recipe seed with that seed goes.", _data, exchange.data),
 }
 """In the order in which `--help` lists them."""

@@ -120,7 +120,7 @@ def export(
         takeover: take the run folder from a process that gives no sign of life.
 
     Raises:
-        ConfigError: when `out` is a folder with something else in it.
+        ConfigError: when `out` is a folder with something else in it, or of a name that the format cannot have.
         InteropError: when an extra is missing, the model has no such form, or the predictions differ by more than
             `TOLERANCE`; then nothing is written.
         RunFolderError: when the folder holds no finished run.
@@ -132,7 +132,7 @@ def export(
     require([name], config.model.name)
     model, inputs = load_model(folder.path, trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
     place = out or folder.exports[name]
-    _check_replaceable(name, place)
+    _check_place(name, place)
     with nullcontext() if out else folder.locked(takeover=takeover), _scratch(place.parent) as scratch:
         draft = scratch / place.name
         difference = _save_and_compare(name, model, draft, inputs)
@@ -143,10 +143,12 @@ def export(
     return Exported(place, difference, sum(map(len, inputs)), tuple(sorted({x.shape[1] for x in inputs})))
 
 
-def _check_replaceable(name: ModelFormat, place: Path) -> None:
-    """Nobody loses a folder of other things by naming it."""
+def _check_place(name: ModelFormat, place: Path) -> None:
+    """Whether an export can stand there; nobody loses a folder of other things by naming it."""
     if place.is_dir() and (name != "savedmodel" or (any(place.iterdir()) and not (place / "saved_model.pb").is_file())):
         raise ConfigError("out", "a path where nothing stands, or an export to replace", f"the folder {place}", "change --out")
+    if name == "keras" and place.suffix != ".keras":
+        raise ConfigError("out", "a file that ends in .keras, which Keras asks for", str(place), "change --out")
 
 
 @contextmanager

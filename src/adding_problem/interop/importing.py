@@ -33,7 +33,7 @@ from adding_problem.validate import score_of
 
 __all__ = ["Imported", "import_model"]
 
-_SCORED = 10_000  # new sequences
+_SCORED, _SCORED_STEPS, _FEWEST_SCORED = 10_000, 10**8, 64  # new sequences; fewer where they are long
 _LONGEST = 1_000_000  # steps; a configuration from elsewhere could ask for any memory
 _SURE = 5  # standard errors beyond which two means differ; squared errors have long tails
 _MAX_FILE_BYTES = 1 << 30
@@ -101,22 +101,23 @@ def import_model(
     """
     foreign = _read(path)
     config = _config(path, foreign, out, overrides or {})
-    model = models.build_model(config.model, backend=runtime.resolve_backend("auto", torch.device("cpu")))
+    model = models.build_model(config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu")))
     model.load_state_dict(foreign.weights.state_dict())
     folder = RunFolder(out)
     with folder.locked(takeover=takeover):
         if folder.open(config, overwrite=overwrite) == "finished":
             raise RunFolderError(out, "holds a finished run of this configuration", "give --out another folder, or --overwrite")
-        summary = _compared_with_log(foreign, config, *_score(model, config))
+        with runtime.cpu_settings(config.threads), runtime.enough_memory():
+            summary = _compared_with_log(foreign, config, _score(model, config))
         _write(folder, model, config, _rows(config, foreign.losses) or [EpochRow(0, summary.mse, summary.mse, 0, 0, math.nan)], summary)
     return summary
 
 
-def _compared_with_log(foreign: _Foreign, config: RunConfig, mse: float, standard_error: float) -> Imported:
+def _compared_with_log(foreign: _Foreign, config: RunConfig, score: Mapping[str, Any]) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
-    return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, _SCORED, mse, standard_error,
-                    constant_predictor_mse(data.variant, data.t), kept,
-                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, mse, standard_error))
+    return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, score["sequences"], score["mse"],
+                    score["mse_standard_error"], constant_predictor_mse(data.variant, data.t), kept,
+                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, score))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -236,21 +237,21 @@ def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
 
 
 @torch.no_grad()
-def _score(model: nn.Module, config: RunConfig) -> tuple[float, float]:
-    """Mean squared error on new sequences, and its standard error."""
+def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
+    """What `validation.json` would say, on new sequences."""
     data = config.dataset
+    n = min(_SCORED, max(_FEWEST_SCORED, _SCORED_STEPS // data.t))
     parts = [(y.numpy(), model(x).numpy()) for x, y in batches(
-        _SCORED, data.t, seed=config.validate.seed, variant=data.variant, batch=evaluation_batch(data.t))]
-    score = score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))
-    return score["mse"], score["mse_standard_error"]
+        n, data.t, seed=config.validate.seed, variant=data.variant, batch=evaluation_batch(data.t))]
+    return score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))
 
 
-def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, mse: float, standard_error: float) -> bool | None:
+def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, score: Mapping[str, Any]) -> bool | None:
     """Whether the log's validation loss and the score are of one size, as far as sampling lets that be told."""
     if losses is None or kept is None:
         return None
-    both = standard_error * math.sqrt(1 + _SCORED / config.dataset.n_held_out)
-    return abs(mse - losses["val_loss"][kept - 1]) <= _SURE * both
+    both = score["mse_standard_error"] * math.sqrt(1 + score["sequences"] / config.dataset.n_held_out)
+    return abs(score["mse"] - losses["val_loss"][kept - 1]) <= _SURE * both
 
 
 def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[EpochRow], summary: Imported) -> None:
