@@ -27,6 +27,7 @@ STYLE = griffe2md.ConfigDict(
 )
 # A key's default is the first argument of its `option(...)`; the bounds and the comment behind it do not belong into a signature.
 OPTION = re.compile(r"option\(((?:'[^']*'|\([^()]*\)|[^,()])+)(?:,(?:[^()]|\([^()]*\))*)?\)")
+PROTOCOL = re.compile(r"\n*#### `[\w.]+\.__\w+__`\n+```python\n.*?```", re.DOTALL)  # methods that nobody calls by name
 HEADER = """# The Python API
 
 Made from the docstrings by `make docs`. All names can be imported from `adding_problem`; `train` and `validate` are modules there.
@@ -43,7 +44,7 @@ def main() -> None:
         print(f"## {title}\n")
         for name in names:
             text = griffe2md.render_object_docs(package[name], STYLE, format_md=False).strip().replace("### `run`", f"### `{name}`")
-            text = OPTION.sub(r"\1", text)
+            text = PROTOCOL.sub("", OPTION.sub(r"\1", text))
             print(re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n")  # links to pages that are not there
 
 

@@ -75,7 +75,7 @@ def test_scientific_notation_without_a_dot(tmp_path: Path) -> None:
         train=st.builds(TrainConfig, learning_rate=st.floats(1e-12, 1e3), stop_val_loss=st.none() | st.floats(1e-9, 1)),
         seed=st.integers(0, 42) | st.integers(44, 2**63),
         threads=st.none() | st.integers(1, 64),
-        artifacts=st.text(min_size=1).filter(lambda text: text.strip() and "\x00" not in text),
+        artifacts=st.text(min_size=1).filter(lambda text: text.strip() and "\x00" not in text and text[0] != "~"),
     )
 )
 def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, original: RunConfig) -> None:

@@ -119,7 +119,7 @@ def _climbed(
     while True:
         run = _run_of(config, t, rungs, minutes)
         with following(run) as listener:
-            result = train.run(run, resume=True, overwrite=_outgrown(run), takeover=takeover, listener=listener)
+            result = train.run(run, resume=True, overwrite=_outgrown(run) or _bare(run), takeover=takeover, listener=listener)
         if not _outgrown(_run_of(config, t, rungs, minutes)):
             break  # else it was cut under a smaller budget, has used that up by now, and is tried with what there is
     return _rung(run, result, rungs)
@@ -170,6 +170,12 @@ def _outgrown(run: RunConfig) -> bool:
         return False
     # A run without `stop_val_loss` uses up its budget also where it solves its length.
     return not validate.score_once(run)["mse"] < SOLVED
+
+
+def _bare(run: RunConfig) -> bool:
+    """Whether the folder holds the configuration of a run that was cut before its first checkpoint, perhaps in another place."""
+    folder = RunFolder(run.artifacts)
+    return folder.config_copy.exists() and not (folder.has_checkpoint or folder.loss_pickle.exists() or folder.result.exists())
 
 
 def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:

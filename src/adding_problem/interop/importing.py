@@ -251,7 +251,7 @@ def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, score: M
     if losses is None or kept is None:
         return None
     both = score["mse_standard_error"] * math.sqrt(1 + score["sequences"] / config.dataset.n_held_out)
-    return abs(score["mse"] - losses["val_loss"][kept - 1]) <= _SURE * both
+    return bool(abs(score["mse"] - losses["val_loss"][kept - 1]) <= _SURE * both)
 
 
 def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[EpochRow], summary: Imported) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adding_problem import runtime
-from adding_problem.errors import AddingProblemError
+from adding_problem.errors import AddingProblemError, printable
 from adding_problem.models import AddingLSTM
 from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
@@ -123,7 +123,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:
-        return Measured(run, nothing, nothing, {}, None, None, str(error).partition("\n")[0])
+        return Measured(run, nothing, nothing, {}, None, None, printable(str(error).partition("\n")[0]))
 
 
 @torch.no_grad()
