@@ -115,8 +115,8 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
                   for rung in rungs if rung.t in COSTS_AT},
         "rungs": [{key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs],
     }
-    if any(rung.t == TRAINED for rung in rungs):
-        trained = RunFolder(folder / f"t{TRAINED}")
+    if at := [rung for rung in rungs if rung.t == TRAINED]:
+        trained = RunFolder(at[0].folder)
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
         for score in validate.scores(at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused):
             result["extrapolation"] = score["mse"]

@@ -63,6 +63,26 @@ def test_a_climb(tmp_path: Path) -> None:
     assert [(tmp_path / name / "result.json").stat().st_mtime_ns for name in ("t10", "t20")] == stamps  # not trained again
 
 
+def test_a_length_that_new_sequences_do_not_confirm_is_trained_on(tmp_path: Path) -> None:
+    """A goal of 8e-3 promises nothing; halved three times it is 1e-3, and four times below."""
+    run = config.load(None, EASY | {"train.stop_val_loss": 8e-3, "artifacts": str(tmp_path)})
+    climbed = [list(horizon.climb(run, minutes=2, lengths=[10, 20], following=lambda run: nullcontext())) for _ in range(2)]
+    assert climbed[0] == climbed[1]
+    short, long = climbed[0]
+    assert short.solved
+    assert long.solved
+    tries = [RunFolder(tmp_path / name) for name in ("t10", *sorted(path.name for path in tmp_path.glob("t10-*")))]
+    assert len(tries) > 1
+    assert short.folder == str(tries[-1].path)
+    assert short.sequence_steps == sum(each.read_history()[-1].sequence_steps for each in tries)
+    goals, seeds = zip(*((each.read_config().train.stop_val_loss, each.read_config().seed) for each in tries), strict=True)
+    assert goals == tuple(8e-3 / 2**k for k in range(len(tries)))
+    assert len(set(seeds)) == len(tries)
+    costs = [short.reached["1e-2"], short.reached["1e-3"], long.reached["1e-3"]]
+    assert [cost["sequence_steps"] for cost in costs if cost] == sorted(cost["sequence_steps"] for cost in costs if cost)
+    assert RunFolder(tmp_path / "t20").read_config().model.start_from == short.folder
+
+
 def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
     uncut = climb(tmp_path / "uncut", [10, 20])
 

@@ -6,6 +6,7 @@ the length before. The configurations of the runs are on the disk, so that a cut
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from adding_problem import files, plots, train, validate
 from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
+from adding_problem.schedule import stream_seed
 from adding_problem.train import Listener
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
@@ -72,6 +74,8 @@ def climb(
 ) -> Iterator[Rung]:
     """Train at one length after the other, and give each rung when it is done, until one is not solved.
 
+    A length whose held-out error is below the goal but whose error on new sequences is not solved is trained on, to half the goal.
+
     Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A climb that was cut goes
     on: solved lengths are read, a length under way is resumed, and one that a smaller budget had left unsolved is tried
     again.
@@ -95,11 +99,10 @@ def climb(
         if overwrite:
             _forget(Path(config.artifacts), takeover=takeover)
         for t in sorted(set(lengths)):
-            left = minutes - (rungs[-1].seconds if rungs else 0.0) / 60
-            if left <= 0:
+            if _left(minutes, rungs) <= 0:
                 return
             try:
-                rungs.append(_climbed(config, t, rungs, left, takeover, following))
+                rungs.append(_climbed(config, t, rungs, minutes, takeover, following))
             except (ModelError, BackendError) as error:
                 if on_refusal is None or not rungs:
                     raise
@@ -115,14 +118,21 @@ def _climbed(
     config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float, takeover: bool,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
 ) -> Rung:
-    """Train and test at one length."""
+    """Train and test at one length, and go on to half of the goal where new sequences do not keep what the held-out ones promised."""
+    tried = list(rungs)
     while True:
-        run = _run_of(config, t, rungs, minutes)
+        run = _run_of(config, t, tried, _left(minutes, tried))
         with following(run) as listener:
             result = train.run(run, resume=True, overwrite=_outgrown(run) or _bare(run), takeover=takeover, listener=listener)
-        if not _outgrown(_run_of(config, t, rungs, minutes)):
-            break  # else it was cut under a smaller budget, has used that up by now, and is tried with what there is
-    return _rung(run, result, rungs)
+        if _outgrown(_run_of(config, t, tried, _left(minutes, tried))):
+            continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
+        tried.append(_rung(run, result, tried))
+        if tried[-1].solved or tried[-1].stop_reason != "solved" or _left(minutes, tried) <= 0:
+            return tried[-1]
+
+
+def _left(minutes: float, rungs: Sequence[Rung]) -> float:
+    return minutes - (rungs[-1].seconds if rungs else 0.0) / 60
 
 
 def _forget(folder: Path, *, takeover: bool) -> None:
@@ -137,18 +147,24 @@ def _forget(folder: Path, *, takeover: bool) -> None:
 
 
 def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) -> RunConfig:
-    """The configuration of a length's run: that which its folder holds already, or a new one."""
-    folder = RunFolder(Path(config.artifacts) / f"t{t}")
-    below = rungs[-1] if rungs else None
+    """The configuration of a length's run: that which its folder holds already, or a new one.
+
+    Where the last of the rungs are of this length already, it goes on from these, on other sequences and to a lower goal.
+    """
+    again = sum(rung.t == t for rung in rungs)
+    folder = RunFolder(Path(config.artifacts) / (f"t{t}-{again + 1}" if again else f"t{t}"))
+    below, goal = rungs[-1] if rungs else None, config.train.stop_val_loss
     run = replace(
         config,
+        seed=_seed(config.seed, again),
         dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, _FEWEST_HELD_OUT, config.dataset.n_held_out)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below and config.dataset.stream else config.curriculum.start),
-        train=replace(config.train, budget_minutes=minutes, epochs=_NO_END if config.dataset.stream else config.train.epochs),
-        validate=replace(config.validate, dt_length=_affordable(_TEST_STEPS, t, _FEWEST_TESTED,
-                                                                config.validate.dt_length or _MOST_TESTED)),
+        train=replace(config.train, budget_minutes=minutes, epochs=_NO_END if config.dataset.stream else config.train.epochs,
+                      stop_val_loss=goal and goal / 2**again),
+        validate=replace(config.validate, seed=_seed(config.validate.seed, again), dt_length=_affordable(
+            _TEST_STEPS, t, _FEWEST_TESTED, config.validate.dt_length or _MOST_TESTED)),
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
@@ -158,6 +174,11 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         if below and (folder.has_checkpoint or folder.result.is_file()):
             run = replace(run, model=replace(run.model, start_from=there.model.start_from))
     return run
+
+
+def _seed(seed: int, again: int) -> int:
+    """That of the first try, or of the one after so many: what comes again is trained, held out and tested on other sequences."""
+    return functools.reduce(stream_seed, ["climb"] * again, seed)
 
 
 def _outgrown(run: RunConfig) -> bool:
@@ -188,8 +209,9 @@ def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung
                              "give --artifacts another folder")
     score = validate.score_once(run)
     steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
+    earlier = below[-1].reached if below and below[-1].t == run.dataset.t else {}
     reached = {
-        name: cost and {"sequence_steps": steps + cost["sequence_steps"], "seconds": seconds + cost["seconds"]}
+        name: earlier.get(name) or (cost and {"sequence_steps": steps + cost["sequence_steps"], "seconds": seconds + cost["seconds"]})
         for name, cost in result["reached"].items()
     }
     return Rung(run.dataset.t, score["mse"], score["mse_standard_error"], score["sequences"], score["mse"] < SOLVED,

@@ -17,7 +17,7 @@ from adding_problem.task import constant_predictor_mse
 __all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "epoch_order", "stream_seed"]
 
 # Spawn keys: to number them anew would change the numbers of every run.
-_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5}
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5, "climb": 6}
 
 
 @dataclass

@@ -144,7 +144,8 @@ def horizon(arguments: Namespace) -> None:
 
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
-        console.print(f"T = {run.dataset.t:,}", style="bold")
+        console.print(f"T = {run.dataset.t:,}" + (", on to a lower goal: new sequences are not solved yet" if run.seed != run_config.seed else ""),
+                      style="bold")
         with display.TrainingDisplay(run, console) as shown, loggers.attached(run, shown) as listener:
             yield listener
 

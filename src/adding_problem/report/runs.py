@@ -193,7 +193,7 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
 
     The runs of a climb, whose deviations come from the climbing, are one method.
     """
-    climbing = {id(run): climbs.get(run.path.resolve().parent) if run.path.name == f"t{run.t}" else None for run in runs}
+    climbing = {id(run): climbs.get(run.path.resolve().parent) if run.path.name.partition("-")[0] == f"t{run.t}" else None for run in runs}
     deviations = {id(run): {} if climbing[id(run)] else _deviations(run.config) for run in runs}
     common = set.intersection(*({(k, repr(v)) for k, v in deviation.items()} for deviation in deviations.values()))
     recipes = {run.config.recipe for run in runs}
