@@ -97,6 +97,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
+        fast={"train.learning_rate": 5e-3},
     ),
     "cornn": Family(
         home="cornn:AddingCoRNN",
@@ -184,7 +185,6 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="the paper, section 2",
-        fast={"train.learning_rate": 5e-3},
     ),
 }
 
