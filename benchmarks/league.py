@@ -180,7 +180,7 @@ def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'."""
     def reach(item: tuple[str, dict[str, Any]]) -> tuple[int, float]:
         horizons = _horizons(item[1], league["minutes"])
-        return _median(horizons), math.prod(horizon + 1 for horizon in horizons)
+        return _median(horizons), statistics.geometric_mean(horizon + 1 for horizon in horizons)
 
     return sorted(((name, entry) for name, entry in league["models"].items() if entry["climbs"]), key=reach, reverse=True)
 
