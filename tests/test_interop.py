@@ -329,6 +329,12 @@ def test_no_export_takes_the_place_of_a_folder_of_other_things(
     assert (tmp_path / "letters" / "to_mother").read_text() == "Dear"
 
 
+def test_keras_files_have_an_ending_of_their_own(finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "require", lambda formats, model: None)
+    with pytest.raises(ConfigError, match=r"a file that ends in \.keras"):
+        interop.export(finished, "keras", tmp_path / "mymodel")
+
+
 def test_an_export_waits_for_no_other_process_and_overwrites_none(finished: RunFolder) -> None:
     with RunFolder(finished.path).locked(), pytest.raises(LockError):
         interop.export(finished, "torch-export")
