@@ -109,14 +109,15 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
 
     folder = _folder(entrant, str(seed), arguments)
     run = config.load(None, base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
-    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext(), on_refusal=partial(refused, "the climb's end")))
+    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext(),
+                               on_refusal=partial(refused, "the climb's end")))
     result: dict[str, Any] = {
         "steps": {str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
                   for rung in rungs if rung.t in COSTS_AT},
         "rungs": [{key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs],
     }
-    if at := [rung for rung in rungs if rung.t == TRAINED]:
-        trained = RunFolder(at[0].folder)
+    if at := next((rung for rung in rungs if rung.t == TRAINED), None):
+        trained = RunFolder(at.folder)
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
         for score in validate.scores(at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused):
             result["extrapolation"] = score["mse"]

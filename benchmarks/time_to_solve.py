@@ -37,7 +37,7 @@ import results
 from adding_problem import config, runtime, train, validate
 from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.statistics import proportion
-from adding_problem.task import sample_batch_numpy
+from adding_problem.task import affordable, sample_batch_numpy
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the recipe `fast`, and its score on new data."""
     n, path = _tested(length, arguments), arguments.config.get(length)
-    held_out = {} if path else {"dataset.held_out": min(1_000, max(256, 2 * 10**8 // length))}
+    held_out = {} if path else {"dataset.held_out": affordable(1_000, length, steps=2 * 10**8, fewest=256)}
     run = config.load(path, {
         "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed, "validate.seed": 10_000 + seed,
         "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, **held_out, **dict(arguments.set),
@@ -100,7 +100,7 @@ def _folder(arguments: argparse.Namespace, method: str, run: config.RunConfig) -
 
 def _tested(length: int, arguments: argparse.Namespace) -> int:
     """How many new sequences decide whether a fast run has solved it."""
-    return int(min(arguments.sequences, max(256, 10**9 // length)))
+    return affordable(arguments.sequences, length, steps=10**9, fewest=256)
 
 
 def experiment(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:

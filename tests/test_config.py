@@ -186,6 +186,7 @@ BAD = {
     "all held out": ("dataset: {dt_length: 10, held_out: 10}", "dataset.held_out", "split into 0 and 10"),
     "nothing held out beside fresh ones": ("dataset: {stream: true, validation_split: 1e-17}", "dataset.dt_length", "into 100000 and 0"),
     "a home that no shell has seen": ("artifacts: ~/runs/a", "artifacts", "'~/runs/a', whose ~ only a shell replaces"),
+    "a choice that is code": ("backend: os.system", "backend", "one of auto, native, torch, found 'os.system'"),
     "one key twice": ("dataset: {t: 150}\ndataset.t: 300", "dataset.t", "one value, found two"),
     "split out of bounds": ("dataset: {validation_split: 1}", "dataset.validation_split", "between 0 and 1"),
     "T below 2": ("dataset: {t: 1}", "dataset.t", "at least 2, found 1"),

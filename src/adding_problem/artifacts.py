@@ -48,7 +48,7 @@ from adding_problem.lock import FolderLock
 from adding_problem.predictions import PredictionWriter
 
 __all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "lowest_val_loss",
-           "milestones"]
+           "milestones", "require_other_seed"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation losses by name; a result records what training had taken when it was first below each."""
@@ -461,6 +461,18 @@ def ancestors(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         seen.add(path)
         config = RunFolder(path).read_config()
         yield path, config
+
+
+def require_other_seed(seed: int, runs: Iterable[tuple[object, RunConfig]]) -> None:
+    """Refuse to score on sequences that one of these runs, by folder, was trained on.
+
+    Raises:
+        ConfigError: when the seed is that of one.
+    """
+    for path, trained in runs:
+        if trained.seed == seed:
+            raise ConfigError("validate.seed", "another seed than that of the training", f"{seed}, with which {path} was trained",
+                              "change validate.seed: scoring on the training data shows nothing")
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

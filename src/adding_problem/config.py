@@ -332,18 +332,16 @@ def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any
     """Dotted key and value of everything in a document; groups of keys may be nested or dotted."""
     sections, seen = [name for name, hint in schema.types(RunConfig) if dataclasses.is_dataclass(hint)], set[str]()
     for name, value in document.items():
-        found = {}
         if name not in sections:
             found = {str(name): value}
-        elif isinstance(value, Mapping):
-            found = {f"{name}.{inner}": leaf for inner, leaf in value.items()}
+        elif isinstance(value, Mapping) or value is None:
+            found = {f"{name}.{inner}": leaf for inner, leaf in (value or {}).items()}
+        else:
+            raise ConfigError(str(name), "a group of keys", shown(value), f"write '{name}:' and its keys indented below it", source)
         if again := seen.intersection(found):
             raise ConfigError(min(again), "one value", "two, one of them dotted", "leave one out", source)
         seen.update(found)
         yield from found.items()
-        if name in sections and not isinstance(value, Mapping) and value is not None:
-            raise ConfigError(str(name), "a group of keys", shown(value),
-                              f"write '{name}:' and its keys indented below it", source)
 
 
 def _typed(key: str, value: Any, source: str) -> Any:

@@ -18,6 +18,7 @@ from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
 from adding_problem.schedule import stream_seed
+from adding_problem.task import affordable
 from adding_problem.train import Listener
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
@@ -157,14 +158,14 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
     run = replace(
         config,
         seed=_seed(config.seed, again),
-        dataset=replace(config.dataset, t=t, held_out=_affordable(_HELD_OUT_STEPS, t, _FEWEST_HELD_OUT, config.dataset.n_held_out)),
+        dataset=replace(config.dataset, t=t, held_out=affordable(config.dataset.n_held_out, t, steps=_HELD_OUT_STEPS, fewest=_FEWEST_HELD_OUT)),
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below and config.dataset.stream else config.curriculum.start),
         train=replace(config.train, budget_minutes=minutes, epochs=_NO_END if config.dataset.stream else config.train.epochs,
                       stop_val_loss=goal and goal / 2**again),
-        validate=replace(config.validate, seed=_seed(config.validate.seed, again), dt_length=_affordable(
-            _TEST_STEPS, t, _FEWEST_TESTED, config.validate.dt_length or _MOST_TESTED)),
+        validate=replace(config.validate, seed=_seed(config.validate.seed, again), dt_length=affordable(
+            config.validate.dt_length or _MOST_TESTED, t, steps=_TEST_STEPS, fewest=_FEWEST_TESTED)),
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
@@ -197,10 +198,6 @@ def _bare(run: RunConfig) -> bool:
     """Whether the folder holds the configuration of a run that was cut before its first checkpoint, perhaps in another place."""
     folder = RunFolder(run.artifacts)
     return folder.config_copy.exists() and not (folder.has_checkpoint or folder.loss_pickle.exists() or folder.result.exists())
-
-
-def _affordable(steps: int, t: int, fewest: int, wanted: int) -> int:
-    return min(wanted, max(fewest, steps // t))
 
 
 def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:

@@ -33,6 +33,7 @@ __all__ = [
     "HIT_TOLERANCE",
     "AddingDataset",
     "AddingStream",
+    "affordable",
     "batches",
     "constant_predictor_mse",
     "constant_predictor_standard_error",
@@ -146,6 +147,11 @@ def evaluation_batch(length: int) -> int:
     Up to T = 16,384 torch's outputs of 100 cells then take about 100 MB.
     """
     return max(16, min(512, _EVALUATION_STEPS // length))
+
+
+def affordable(wanted: int, length: int, *, steps: int, fewest: int) -> int:
+    """How many sequences of a length to score: as many as wanted, or so many steps together, but the fewest at least."""
+    return min(wanted, max(fewest, steps // length))
 
 
 class AddingDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones
+from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones, require_other_seed
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
@@ -195,10 +195,9 @@ def _check_start(config: RunConfig, start_from: str, device: torch.device, backe
         ConfigError: when the run would replace them.
         RunFolderError: when they are not there, or of another model.
     """
-    for path, there in ancestors(config):
-        if there.seed == config.validate.seed:
-            raise ConfigError("validate.seed", "another seed than that of the weights to begin with", f"{there.seed}, with which {path} was trained",
-                              "change validate.seed: scoring on training data shows nothing")
+    begun_with = list(ancestors(config))
+    require_other_seed(config.validate.seed, begun_with)
+    for path, there in begun_with:
         if _has_trained_on_the_held_out(there, config):
             raise ConfigError("seed", "held-out sequences that the weights to begin with were not trained on",
                               f"{config.seed}, of whose sequences {path} was trained on more", "change seed")

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from adding_problem import documents, files, models, plots, runtime
-from adding_problem.artifacts import RunFolder, ancestors
+from adding_problem.artifacts import RunFolder, ancestors, require_other_seed
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError, in_one_line
+from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError, in_one_line
 from adding_problem.predictions import Predictions
 from adding_problem.task import (
     HIT_TOLERANCE,
@@ -123,10 +123,8 @@ def run(
     data, folder = config.dataset, RunFolder(config.artifacts)
     n = config.validate.dt_length or data.dt_length
     if files.is_regular(folder.config_copy):
-        for path, trained in ((folder.path, there := folder.read_config()), *ancestors(there)):
-            if trained.seed == config.validate.seed:
-                raise ConfigError("validate.seed", "another seed than that of the training", f"{config.validate.seed}, with which {path} was "
-                                  "trained", "change validate.seed: scoring on the training data shows nothing")
+        trained = folder.read_config()
+        require_other_seed(config.validate.seed, [(folder.path, trained), *ancestors(trained)])
     with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
         digest = folder.read_result()["digest"]
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:

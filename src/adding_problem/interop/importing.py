@@ -28,7 +28,7 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
 from adding_problem.interop import keras_file, plain_pickle, tensor_bundle
 from adding_problem.interop.weights import OTHER_MODELS, LstmWeights
-from adding_problem.task import batches, constant_predictor_mse, evaluation_batch, sequence_width
+from adding_problem.task import affordable, batches, constant_predictor_mse, evaluation_batch, sequence_width
 from adding_problem.validate import score_of
 
 __all__ = ["Imported", "import_model"]
@@ -165,8 +165,7 @@ def _variables(model: Path, entries: Mapping[str, tensor_bundle.Entry]) -> dict[
     readout = [f"layer_with_weights-1/{name}{_VARIABLE}" for name in ("kernel", "bias")]
     found = numbered + [key for key in readout if key in entries]
     if len(found) != 5:
-        raise InteropError(f"{model}: expected the five arrays of an LSTM and Dense(1), found {len(found)}",
-                           OTHER_MODELS)
+        raise InteropError(f"{model}: expected the five arrays of an LSTM and Dense(1), found {len(found)}", OTHER_MODELS)
     return dict(zip(("kernel", "recurrent", "bias", "readout", "readout_bias"), found, strict=True))
 
 
@@ -240,7 +239,7 @@ def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
 def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
     """What `validation.json` would say, on new sequences."""
     data = config.dataset
-    n = min(_SCORED, max(_FEWEST_SCORED, _SCORED_STEPS // data.t))
+    n = affordable(_SCORED, data.t, steps=_SCORED_STEPS, fewest=_FEWEST_SCORED)
     parts = [(y.numpy(), model(x).numpy()) for x, y in batches(
         n, data.t, seed=config.validate.seed, variant=data.variant, batch=evaluation_batch(data.t))]
     return score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))

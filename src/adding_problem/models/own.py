@@ -150,7 +150,10 @@ class OwnModel(nn.Module):
 
 
 def _sequences(length: int) -> Tensor:
-    """Three sequences of the problem (3, length, 2), marked at their first and last step."""
+    """Three sequences of the problem (3, length, 2), marked at their first and last step.
+
+    Drawn by torch and not by `task.sample_batch`: the readout's weights, which are drawn after them, keep their numbers.
+    """
     x = torch.rand(3, length, 2)
     x[..., 1] = 0.0
     x[:, [0, -1], 1] = 1.0

@@ -160,14 +160,14 @@ def _constant(found: Collection) -> float:
 
 
 def _group(group: RunGroup) -> dict[str, Any]:
-    solved = group.solved
+    solved, costs = group.solved, {threshold: {unit: group.cost(threshold, unit) for unit in UNITS} for threshold in THRESHOLDS}
     return {
         "method": group.method, "t": group.t, "n": len(group.runs), "solved": solved.successes, "share": (solved.low, solved.high),
         "median": _finite(group.losses.median), "interval": group.interval, "losses": [v for v in group.values if math.isfinite(v)],
-        "survival": {threshold: {unit: list(zip(found.costs, found.share, strict=True)) for unit in UNITS
-                                 for found in [group.cost(threshold, unit)]} for threshold in THRESHOLDS},
+        "survival": {threshold: {unit: list(zip(found.costs, found.share, strict=True)) for unit, found in by_unit.items()}
+                     for threshold, by_unit in costs.items()},
         "spent": {unit: max((spent for run in group.runs if math.isfinite(spent := run.spent(unit))), default=None) for unit in UNITS},
-        "known": {unit: group.cost("1e-3", unit).n for unit in UNITS},
+        "known": {unit: found.n for unit, found in costs["1e-3"].items()},
     }
 
 

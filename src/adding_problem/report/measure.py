@@ -19,7 +19,7 @@ from adding_problem.errors import AddingProblemError, printable
 from adding_problem.models import AddingLSTM
 from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
-from adding_problem.task import batches, evaluation_batch, sample_batch
+from adding_problem.task import affordable, batches, evaluation_batch, sample_batch
 from adding_problem.validate import load_model, score_of
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
@@ -130,7 +130,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
 def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
     data, seed = run.config.dataset, run.config.validate.seed
-    n = min(n, max(_FEWEST if t <= _LONG else _FEWEST_LONG, _SCORE_STEPS // t))
+    n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
     found = Predictions(n)
     for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t)):
         found.add(y.numpy(), model(x).numpy())

@@ -314,7 +314,8 @@ def _unfinished(under_way: bool, age: float | None) -> str:
 
 def _mse(folder: RunFolder) -> float | None:
     try:
-        return groups.own_score(folder, folder.read_result()) if folder.result.is_file() else None
+        scored = folder.validation.is_file() and folder.result.is_file()  # or every look would read every result
+        return groups.own_score(folder, folder.read_result()) if scored else None
     except RunFolderError:
         return None
 
