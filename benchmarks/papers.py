@@ -31,10 +31,10 @@ from adding_problem.groups import Group, Seed, collect
 from adding_problem.sweep import driver, plan
 from adding_problem.sweep.local import LocalEngine
 from adding_problem.sweep.watch import SweepDisplay
+from adding_problem.variants import Task
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
-
 
 def run_missing(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
     """Do the runs that the record lacks, of all papers in one queue; the names of those that failed."""
@@ -66,7 +66,7 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
     rows = {row.epoch: row for row in (*map(seed.first_below, THRESHOLDS.values()), best, seed.rows[-1]) if row}
     method = [str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
               for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
-    return {"method": ", ".join(method) or run.config.model.name, "variant": group.variant, "t": group.t, "seed": seed.seed,
+    return {"method": ", ".join(method) or run.config.model.name, "variant": group.task.variant, "t": group.t, "seed": seed.seed,
             "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
             "commit": results.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
 
@@ -79,7 +79,7 @@ def table(records: Records) -> str:
             Seed(run["seed"], tuple(EpochRow(**row) for row in run["rows"]), run["mse"], run["stop_reason"]))
     rows = ["| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
             "|---|---|---|---|---|---|---|"]
-    return "\n".join(rows + [_row(Group(method, variant, t, tuple(seeds))) for (variant, t, method), seeds in members.items()])
+    return "\n".join(rows + [_row(Group(method, Task(variant=variant), t, tuple(seeds))) for (variant, t, method), seeds in members.items()])
 
 
 def _row(group: Group) -> str:

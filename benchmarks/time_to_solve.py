@@ -37,7 +37,7 @@ import results
 from adding_problem import config, runtime, train, validate
 from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.statistics import proportion
-from adding_problem.task import affordable, sample_batch_numpy
+from adding_problem.task import Task, affordable, sample_batch_numpy
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def original(length: int, seed: int, backend: str, arguments: argparse.Namespace
 def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the original's method in Keras, on the same sequences."""
     with tempfile.TemporaryDirectory() as folder:
-        x, y = sample_batch_numpy(100_000, length, seed=seed, variant=arguments.variant)
+        x, y = sample_batch_numpy(100_000, length, seed=seed, task=Task(variant=arguments.variant))
         np.savez(f"{folder}/data.npz", x_train=x[:30_000], y_train=y[:30_000], x_val=x[30_000:], y_val=y[30_000:])
         del x
         lines = subprocess.run([str(HERE.parent / ".peers/bin/python"), str(HERE / "original_keras.py"), f"{folder}/data.npz",

@@ -20,7 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adding_problem import cli, config, interop, load_model, sample_batch_numpy, train
+from adding_problem import Task, cli, config, interop, load_model, sample_batch_numpy, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
 from adding_problem.interop import exporting, tensor_bundle
@@ -370,7 +370,7 @@ def test_export_of_no_run(tmp_path: Path) -> None:
 
 
 def test_data_files_hold_what_training_sees(tmp_path: Path, commands: Callable[..., str]) -> None:
-    x, y = sample_batch_numpy(700, 30, seed=5, start=3, variant="hs1997")
+    x, y = sample_batch_numpy(700, 30, seed=5, start=3, task=Task(variant="hs1997"))
     assert "700 sequences, T = 30" in commands(
         "data", "--n", 700, "--length", 30, "--seed", 5, "--start", 3, "--variant", "hs1997", "--out", "d.npz")
     with np.load(tmp_path / "d.npz", allow_pickle=False) as stored:

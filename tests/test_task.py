@@ -16,15 +16,19 @@ from torch.utils.data import DataLoader
 from adding_problem.task import (
     AddingDataset,
     AddingStream,
+    Task,
     batches,
     constant_predictor_mse,
     constant_predictor_standard_error,
     sample_batch,
     sample_batch_numpy,
     sequence_width,
+    unmixed,
 )
+from adding_problem.variants import target_moments
 
 VARIANTS = ["any", "halves", "hs1997"]
+TARGETS = ["sum", "difference", "product", "first"]
 MANY = 40_000
 
 
@@ -38,7 +42,7 @@ def marked(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def test_shapes_and_types() -> None:
     x, y = sample_batch(3, 10, seed=0)
     assert (x.shape, x.dtype, y.shape, y.dtype) == ((3, 10, 2), torch.float32, (3, 1), torch.float32)
-    assert sample_batch(3, 100, seed=0, variant="hs1997")[0].shape == (3, 110, 2)
+    assert sample_batch(3, 100, seed=0, task=Task(variant="hs1997"))[0].shape == (3, 110, 2)
 
 
 def test_two_marks_uniform_over_all_pairs_of_steps() -> None:
@@ -52,7 +56,7 @@ def test_two_marks_uniform_over_all_pairs_of_steps() -> None:
 
 def test_marks_are_uniform_in_each_half() -> None:
     length = 11
-    positions = marked(sample_batch_numpy(MANY, length, seed=2, variant="halves")[0])
+    positions = marked(sample_batch_numpy(MANY, length, seed=2, task=Task(variant="halves"))[0])
     for column, steps in ((0, range(5)), (1, range(5, 11))):
         counts = [np.sum(positions[:, column] == step) for step in steps]
         assert sum(counts) == MANY
@@ -70,14 +74,14 @@ def test_values_are_uniform_and_independent() -> None:
 
 @pytest.mark.parametrize("variant", ["any", "halves"])
 def test_the_target_is_the_sum_of_the_marked_values(variant: Any) -> None:
-    x, y = sample_batch_numpy(500, 30, seed=4, variant=variant)
+    x, y = sample_batch_numpy(500, 30, seed=4, task=Task(variant=variant))
     assert np.allclose((x[:, :, 0] * x[:, :, 1]).sum(1, keepdims=True), y, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=50)
 @given(length=st.integers(2, 300), seed=st.integers(0, 2**64), variant=st.sampled_from(["any", "halves"]))
 def test_marks_of_every_length(length: int, seed: int, variant: Any) -> None:
-    x, y = sample_batch_numpy(20, length, seed=seed, variant=variant)
+    x, y = sample_batch_numpy(20, length, seed=seed, task=Task(variant=variant))
     positions = marked(x)
     assert set(np.unique(x[:, :, 1])) <= {0.0, 1.0}
     assert ((y >= 0) & (y < 2)).all()
@@ -89,7 +93,7 @@ def test_marks_of_every_length(length: int, seed: int, variant: Any) -> None:
 @settings(deadline=None, max_examples=50)
 @given(length=st.integers(22, 400), seed=st.integers(0, 2**64))
 def test_hochreiter_and_schmidhubers_sequences(length: int, seed: int) -> None:
-    x, y = sample_batch_numpy(30, length, seed=seed, variant="hs1997")
+    x, y = sample_batch_numpy(30, length, seed=seed, task=Task(variant="hs1997"))
     assert x.shape == (30, length + length // 10, 2)
     for pairs, target in zip(x, y[:, 0], strict=True):
         begin = int(np.nonzero(pairs[:, 1])[0][0])
@@ -107,18 +111,18 @@ def test_hochreiter_and_schmidhubers_sequences(length: int, seed: int) -> None:
 
 
 def test_lengths_of_1997_are_uniform() -> None:
-    x, _ = sample_batch_numpy(20_000, 100, seed=5, variant="hs1997")
+    x, _ = sample_batch_numpy(20_000, 100, seed=5, task=Task(variant="hs1997"))
     begins = (x[:, :, 1] != 0).argmax(axis=1)
     assert stats.chisquare(np.bincount(begins, minlength=11)).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_item_i_is_the_same_in_any_batching(variant: Any) -> None:
-    whole = sample_batch_numpy(40, 33, seed=6, variant=variant)
-    pieces = [sample_batch_numpy(n, 33, seed=6, start=s, variant=variant) for s, n in ((0, 1), (1, 7), (8, 32))]
-    data = AddingDataset(30, 33, seed=6, start=10, variant=variant)
-    streamed = list(AddingStream(8, 33, seed=6, n_batches=5, variant=variant))
-    drawn = list(batches(40, 33, seed=6, batch=13, variant=variant))
+    whole = sample_batch_numpy(40, 33, seed=6, task=Task(variant=variant))
+    pieces = [sample_batch_numpy(n, 33, seed=6, start=s, task=Task(variant=variant)) for s, n in ((0, 1), (1, 7), (8, 32))]
+    data = AddingDataset(30, 33, seed=6, start=10, task=Task(variant=variant))
+    streamed = list(AddingStream(8, 33, seed=6, n_batches=5, task=Task(variant=variant)))
+    drawn = list(batches(40, 33, seed=6, batch=13, task=Task(variant=variant)))
     for part in (0, 1):
         assert np.array_equal(np.concatenate([piece[part] for piece in pieces]), whole[part])
         assert np.array_equal(data.batch(range(30))[part], whole[part][10:])
@@ -130,7 +134,7 @@ def test_item_i_is_the_same_in_any_batching(variant: Any) -> None:
 def test_seed_length_and_variant_change_everything() -> None:
     base = sample_batch_numpy(4, 30, seed=0)[0][:, :22, 0]
     others = [sample_batch_numpy(4, 30, seed=1)[0], sample_batch_numpy(4, 31, seed=0)[0],
-              sample_batch_numpy(4, 30, seed=0, variant="halves")[0], sample_batch_numpy(4, 30, seed=0, start=1)[0]]
+              sample_batch_numpy(4, 30, seed=0, task=Task(variant="halves"))[0], sample_batch_numpy(4, 30, seed=0, start=1)[0]]
     for other in others:
         assert not np.isclose(other[:, :22, 0], base).any()
 
@@ -169,15 +173,100 @@ def test_a_data_loader_over_the_map_style_set() -> None:
     assert torch.equal(loaded, sample_batch(10, 6, seed=9)[1])
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("length", [22, 200])
-def test_the_constant_predictors_error(variant: Any, length: int) -> None:
-    n = 50_000
-    _, y = sample_batch_numpy(n, length, seed=10, variant=variant)
-    squared = (y.astype(np.float64) - (0.5 if variant == "hs1997" else 1)) ** 2
-    standard_error = constant_predictor_standard_error(n, variant, length)
-    assert abs(squared.mean() - constant_predictor_mse(variant, length)) < 3 * standard_error
+def test_the_constant_predictors_error(variant: Any, target: Any, length: int) -> None:
+    n, task = 50_000, Task(variant=variant, target=target)
+    _, y = sample_batch_numpy(n, length, seed=10, task=task)
+    moments = target_moments(task, length)
+    squared = (y.astype(np.float64) - moments.mean) ** 2
+    standard_error = constant_predictor_standard_error(n, task, length)
+    assert abs(y.mean(dtype=np.float64) - moments.mean) < 4 * np.sqrt(moments.second / n)
+    assert abs(squared.mean() - constant_predictor_mse(task, length)) < 4 * standard_error
     assert standard_error == pytest.approx(squared.std() / np.sqrt(n), rel=0.05)
+
+
+@pytest.mark.parametrize("variant", ["any", "halves"])
+def test_targets_of_the_marked_values_in_order(variant: Any) -> None:
+    drawn = {target: sample_batch_numpy(500, 30, seed=4, task=Task(variant=variant, target=target)) for target in TARGETS}
+    x = drawn["sum"][0]
+    assert all(np.array_equal(x, other) for other, _ in drawn.values())
+    first, second = np.take_along_axis(x[:, :, 0], marked(x), axis=1).T  # nonzero gives the steps in order
+    expected = {"sum": first + second, "difference": first - second, "product": first * second, "first": first}
+    for target, (_, y) in drawn.items():
+        assert np.array_equal(y[:, 0], expected[target])
+
+
+def test_targets_of_1997_count_a_marked_first_pair_as_zero() -> None:
+    """From the inputs alone: what a -1 hides is a mark that counts as zero and stands before the other one."""
+    for target in TARGETS:
+        x, y = sample_batch_numpy(3000, 100, seed=4, task=Task(variant="hs1997", target=target))
+        hidden = 0
+        for sequence, (answer,) in zip(x, y, strict=True):
+            places = np.flatnonzero(sequence[:, 1] == 1)
+            first, second = [0.0, *sequence[places, 0]][-2:]
+            hidden += len(places) == 1
+            result = {"sum": first + second, "difference": first - second, "product": first * second, "first": first}
+            assert answer == pytest.approx(0.5 + result[target] / 4, abs=1e-6)
+        assert 200 < hidden < 500
+
+
+NOISY = [Task(variant=variant, target="difference", noise_columns=3, mix=mix, mix_seed=5)
+         for variant in VARIANTS for mix in ("none", "swap", "rotate")]
+
+
+@pytest.mark.parametrize("task", NOISY, ids=lambda task: f"{task.variant}-{task.mix}")
+def test_noise_and_mix_leave_the_sequences_as_they_are(task: Task) -> None:
+    plain = sample_batch_numpy(20, 33, seed=6, task=Task(variant=task.variant, target="difference"))
+    x, y = sample_batch_numpy(20, 33, seed=6, task=task)
+    assert x.shape[2] == 5 and np.array_equal(y, plain[1])
+    assert np.allclose(unmixed(x, task)[..., :2], plain[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("task", NOISY, ids=lambda task: f"{task.variant}-{task.mix}")
+def test_an_item_with_noise_is_the_same_in_any_batching(task: Task) -> None:
+    whole = sample_batch_numpy(40, 33, seed=6, task=task)
+    pieces = [sample_batch_numpy(n, 33, seed=6, start=s, task=task) for s, n in ((0, 1), (1, 7), (8, 32))]
+    data = AddingDataset(30, 33, seed=6, start=10, task=task)
+    streamed = list(AddingStream(8, 33, seed=6, n_batches=5, task=task))
+    for part in (0, 1):
+        assert np.array_equal(np.concatenate([piece[part] for piece in pieces]), whole[part])
+        assert np.array_equal(torch.cat([batch[part] for batch in streamed]), whole[part])
+        assert np.array_equal(data.batch(range(30))[part], whole[part][10:])
+
+
+def test_noise_is_uniform_and_depends_on_nothing() -> None:
+    task = Task(noise_columns=6)
+    x, y = sample_batch_numpy(200, 100, seed=1, task=task)
+    noise = x[..., 2:].reshape(-1, 6)
+    assert stats.kstest(noise.ravel(), "uniform").pvalue > 1e-3
+    everything = np.column_stack([x[..., :2].reshape(-1, 2), noise, np.repeat(y, 100)])
+    correlations = np.corrcoef(everything, rowvar=False)
+    assert np.abs(correlations[2:8] - np.eye(9)[2:8]).max() < 5 / np.sqrt(len(noise))
+    other = sample_batch_numpy(200, 100, seed=2, task=task)[0]
+    assert not np.isclose(x[..., 2:], other[..., 2:]).all(axis=2).any()
+
+
+def test_swap_exchanges_value_and_mark() -> None:
+    x, _ = sample_batch_numpy(20, 33, seed=6, task=Task(noise_columns=1))
+    swapped, _ = sample_batch_numpy(20, 33, seed=6, task=Task(noise_columns=1, mix="swap"))
+    assert np.array_equal(swapped, x[:, :, [1, 0, 2]])
+
+
+@pytest.mark.parametrize("columns", [0, 1, 6])
+def test_a_rotation_is_one_and_every_seed_has_its_own(columns: int) -> None:
+    """The Gram matrix of the inputs is preserved and the determinant is 1; first entries are spread as Haar's measure says."""
+    plain, _ = sample_batch_numpy(30, 40, seed=0, task=Task(noise_columns=columns))
+    flat, entries = plain.reshape(-1, 2 + columns), []
+    for seed in range(200):
+        turned, _ = sample_batch_numpy(30, 40, seed=0, task=Task(noise_columns=columns, mix="rotate", mix_seed=seed))
+        rotation = np.linalg.lstsq(flat, turned.reshape(flat.shape), rcond=None)[0].astype(np.float64)
+        assert np.allclose(rotation @ rotation.T, np.eye(2 + columns), atol=1e-5)
+        assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-5)
+        entries.append(rotation[0, 0])
+    # The square of an entry of a unit vector, evenly distributed in n dimensions, is Beta(1/2, (n - 1)/2).
+    assert stats.kstest(np.square(entries), stats.beta(0.5, (1 + columns) / 2).cdf).pvalue > 1e-3
 
 
 def test_the_constant_predictors_error_is_one_sixth() -> None:
@@ -200,11 +289,19 @@ def test_a_large_draw_needs_little_more_memory_than_its_result() -> None:
     ("arguments", "message"),
     [({"n": 0}, "n: expected at least 1"), ({"length": 1}, "length: expected at least 2"),
      ({"seed": -1}, "seed: expected"), ({"start": -1}, "start: expected"),
-     ({"variant": "hs1997"}, "length: expected at least 22"), ({"variant": "other"}, "variant: expected one of")],
+     ({"task": Task(variant="hs1997")}, "length: expected at least 22")],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample_batch(**({"n": 1, "length": 5, "seed": 0} | arguments))
+
+
+@pytest.mark.parametrize("arguments", [
+    {"variant": "other"}, {"target": "total"}, {"mix": "shuffle"}, {"noise_columns": -1}, {"mix_seed": -1},
+])
+def test_tasks_that_there_are_not(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected"):
+        Task(**arguments)
 
 
 def test_width() -> None:

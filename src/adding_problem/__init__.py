@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from adding_problem.task import (
         AddingDataset,
         AddingStream,
+        Task,
         constant_predictor_mse,
         constant_predictor_standard_error,
         sample_batch,
@@ -51,6 +52,7 @@ _HOMES = {
     "RunConfig": "config",
     "RunFolderError": "errors",
     "StorageError": "errors",
+    "Task": "task",
     "build_model": "models",
     "constant_predictor_mse": "task",
     "constant_predictor_standard_error": "task",
@@ -73,6 +75,7 @@ __all__ = [
     "RunConfig",
     "RunFolderError",
     "StorageError",
+    "Task",
     "build_model",
     "constant_predictor_mse",
     "constant_predictor_standard_error",

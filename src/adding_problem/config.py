@@ -23,6 +23,7 @@ import yaml
 from adding_problem import schema, yaml_file, zoo
 from adding_problem.errors import ConfigError, nearest, shown
 from adding_problem.schema import option
+from adding_problem.variants import MIN_LENGTH, Mix, Target, Task, Variant
 from adding_problem.yaml_file import read_yaml
 
 __all__ = [
@@ -45,7 +46,6 @@ __all__ = [
     "to_yaml",
 ]
 
-Variant = Literal["any", "halves", "hs1997"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
 Recipe = Literal["seed", "fast"]
@@ -77,9 +77,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Named methods, as plain values that the file and the command line can override. `seed` is all defaults."""
 
-MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
-"""Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
-
 LONGEST_MEMORY = 10**12
 """Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
 
@@ -96,6 +93,12 @@ class DatasetConfig:
     dt_length: int = option(100_000, "without dataset.stream: number of sequences, training and held-out ones together", least=2)
     t: int = option(150, "length T of a sequence, in steps", least=2)
     variant: Variant = option("any", "where the two marks may stand: anywhere, one in each half, or as in 1997")
+    target: Target = option(
+        "sum", "what is asked of the two marked values: their sum, the first minus the second, their product, or the first")
+    noise_columns: int = option(0, "columns of U[0, 1) noise beside value and mark", least=0, below=1_001)
+    mix: Mix = option("none", "what is done to the input columns: nothing, value and mark exchanged (swap), or all turned by a random "
+                              "rotation (rotate)")
+    mix_seed: int | None = option(None, "seed of the rotation; null: that of the run", least=0)
     validation_split: float = option(0.3, "share of dt_length that is held out for validation, where held_out is null", above=0, below=1)
     stream: bool = option(False, "train on fresh sequences without end, instead of dt_length fixed ones in epochs")
     held_out: int | None = option(None, "number of held-out sequences; null: as validation_split says", least=1)
@@ -240,6 +243,13 @@ class RunConfig:
                 section, _, name = key.rpartition(".")
                 object.__setattr__(self.get(section) if section else self, name, float(value))
         _check_consistency(self)
+
+    @property
+    def task(self) -> Task:
+        """What a sequence is and what is asked of it."""
+        data = self.dataset
+        mix_seed = (self.seed if data.mix_seed is None else data.mix_seed) if data.mix == "rotate" else 0
+        return Task(data.variant, data.target, data.noise_columns, data.mix, mix_seed)
 
     def get(self, key: str) -> Any:
         """The value of a dotted key such as ``dataset.t``, or of a model's argument such as ``model.levels``."""
@@ -445,6 +455,9 @@ def _check_consistency(config: RunConfig) -> None:
     zoo.check(config.model.name, config.model.given)
     if config.model.layout != "btc" and config.model.name in zoo.FAMILIES:
         raise ConfigError("model.layout", "btc for a model of the zoo", config.model.layout, "leave model.layout out")
+    if data.mix_seed is not None and data.mix != "rotate":
+        raise ConfigError("dataset.mix_seed", "null where dataset.mix is not rotate", str(data.mix_seed),
+                          "leave dataset.mix_seed out, or set dataset.mix to rotate")
     if config.curriculum.start is not None and not data.stream:
         raise ConfigError("curriculum.start", "null where the data set is fixed", str(config.curriculum.start),
                           "set dataset.stream to true, or curriculum.start to null")

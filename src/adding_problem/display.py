@@ -26,7 +26,7 @@ class TrainingDisplay:
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self._config, self._console = config, console
-        self._constant = constant_predictor_mse(config.dataset.variant, config.dataset.t)
+        self._constant = constant_predictor_mse(config.task, config.dataset.t)
         self._losses = "no epoch finished yet"
         self._last_draw = self._begin = time.perf_counter()
         self._first_sequences: int | None = None

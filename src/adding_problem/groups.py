@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics
 from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
-from adding_problem.config import WITHOUT_EFFECT, RunConfig, Variant
+from adding_problem.config import WITHOUT_EFFECT, RunConfig
+from adding_problem.variants import Task
 
 __all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "own_score", "source_of"]
 
@@ -21,7 +22,8 @@ Unit = Literal["sequences", "sequence_steps", "seconds"]
 _ENDINGS = {"train.epochs", "train.stop_val_loss", "train.budget_steps", "train.budget_minutes", "train.glimpse"}
 NOT_THE_METHOD = (*WITHOUT_EFFECT, "seed", "threads", "device", "backend", "validate.seed", "validate.dt_length")
 """Which seed, where and how the work is done and scored: runs that differ in these alone are of one method."""
-_COLUMNS = ("model.name", "recipe", "dataset.variant", "dataset.t")
+_TASK = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix")
+_COLUMNS = ("model.name", "recipe", *_TASK, "dataset.t")
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Group:
     """The runs of one method at one length.
 
     Attributes:
-        method: what tells it from the other groups, beside the variant and T.
-        variant, t: of the data.
+        method: what tells it from the other groups, beside the task and T.
+        task, t: of the data; where inputs are rotated, each seed has a rotation of its own.
         seeds: the runs, by seed.
         repeated: runs that are left out, because another one of the same seed is there.
     """
 
     method: str
-    variant: Variant
+    task: Task
     t: int
     seeds: tuple[Seed, ...]
     repeated: int = 0
@@ -127,7 +129,7 @@ class Group:
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
-    """The groups of these run folders, by variant, T and method, all measured alike: by scores on new data where every run has one.
+    """The groups of these run folders, by task, T and method, all measured alike: by scores on new data where every run has one.
 
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
@@ -146,9 +148,9 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
                 for name, value in values.items() if name in varying and value is not None]
         each = one_per_seed(seeds)
-        groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), values["dataset.variant"],
+        groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), Task(*(values[key] for key in _TASK)),
                             values["dataset.t"], tuple(each), len(seeds) - len(each)))
-    return sorted(groups, key=lambda group: (group.variant, group.t, group.method))
+    return sorted(groups, key=lambda group: (group.task.title, group.t, group.method))
 
 
 def code_labels(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
@@ -184,14 +186,14 @@ def one_per_seed(runs: Sequence[_S]) -> list[_S]:
 def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
     """The keys in which two methods differ; how long a run may go on tells methods apart at one length only."""
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
-    return differing - _ENDINGS if differing & {"dataset.variant", "dataset.t"} else differing
+    return differing - _ENDINGS if differing & {*_TASK, "dataset.t"} else differing
 
 
 def comparisons(groups: Sequence[Group]) -> list[str]:
     """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not."""
     sentences = []
     for first, second in itertools.combinations(groups, 2):
-        if (first.variant, first.t) != (second.variant, second.t):
+        if (first.task, first.t) != (second.task, second.t):
             continue
         both = first.scored and second.scored
         a, b = ({seed.seed: seed.mse if both and seed.mse is not None else seed.lowest for seed in group.seeds}
@@ -199,7 +201,7 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
         if shared := sorted(a.keys() & b.keys()):
             found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
             measure = "MSE on new data" if both else "validation MSE"
-            sentences.append(f"T = {first.t:,} ({first.variant}): {found.sentence(first.method, second.method, measure)}")
+            sentences.append(f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}")
     return sentences
 
 
@@ -225,9 +227,10 @@ def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, S
 
 
 def own_score(folder: RunFolder, result: Mapping[str, Any]) -> float | None:
-    """The MSE on new data of a run with this result, from `validation.json`; None where that is of another length, variant or model."""
+    """The MSE on new data of a run with this result, from `validation.json`; None where that is of another length, task or model."""
     if not folder.validation.is_file():
         return None
     score = folder.read_validation()
-    asked = {"t": result.get("t"), "variant": result.get("variant"), "model": result.get("digest")}
-    return float(score["mse"]) if asked.items() <= score.items() and isinstance(score.get("mse"), int | float) else None
+    same = Task.of_record(result) == Task.of_record(score) and all(
+        result.get(here) == score.get(there) for here, there in (("t", "t"), ("digest", "model")))
+    return float(score["mse"]) if same and isinstance(score.get("mse"), int | float) else None

@@ -221,7 +221,7 @@ def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung
         "horizon": max((rung.t for rung in rungs if rung.solved), default=None),
         "solved_below": SOLVED,
         "minutes": minutes,
-        "variant": config.dataset.variant,
+        **config.task.to_record(),
         "seed": config.seed,
         "rungs": [asdict(rung) for rung in rungs],
     }

@@ -22,6 +22,7 @@ from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
 from adding_problem.task import constant_predictor_mse
+from adding_problem.variants import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
         else:
             axes.locator_params(axis="x", integer=True)
         axes.legend()
-        figure.suptitle(f"Adding problem, T = {result['t']:,} ({result['variant']}): {_outcome(result)}")
+        figure.suptitle(f"Adding problem, T = {result['t']:,} ({Task.of_record(result).title}): {_outcome(result)}")
 
 
 def draw_predictions(
@@ -112,7 +113,7 @@ def draw_predictions(
         histogram.locator_params(axis="x", nbins=6)
         histogram.set(xlabel="prediction − target", ylabel="sequences", yscale="log",
                       title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)")
-        figure.suptitle(f"Adding problem, T = {score['t']:,} ({score['variant']}), seed {score['seed']}: "
+        figure.suptitle(f"Adding problem, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}: "
                         f"MSE {score['mse']:.1e}, always the mean ({score['constant_predictor_mse']:.3f})")
 
 
@@ -184,7 +185,7 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
         figure.axes[0].legend()
         horizon = document["horizon"]
         figure.suptitle((f"Horizon: T = {horizon:,}" if horizon else "Horizon: none of the lengths")
-                        + f" ({document['variant']}), seed {document['seed']}{_end_of_climb(document)}")
+                        + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}")
 
 
 def _end_of_climb(document: Mapping[str, Any]) -> str:
@@ -257,9 +258,9 @@ def _mark_diverged(axes: Axes, places: Sequence[float], losses: Sequence[float],
         axes.plot(first, 0.96, "x", color=color, markersize=8, markeredgewidth=2, transform=axes.get_xaxis_transform(), label=label)
 
 
-def _method(group: Group) -> tuple[str, str]:
+def _method(group: Group) -> tuple[str, Task]:
     """What has a look of its own."""
-    return group.method, group.variant
+    return group.method, group.task
 
 
 def _looks() -> Iterator[tuple[str, str]]:
@@ -267,12 +268,12 @@ def _looks() -> Iterator[tuple[str, str]]:
     return itertools.cycle(itertools.product(("-", "--", ":"), _PALETTE))
 
 
-def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, str], tuple[str, str]]) -> None:
-    for (method, variant), (line, color) in looks.items():
-        members = [group for group in found if _method(group) == (method, variant)]
+def _plot_best(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, Task], tuple[str, str]]) -> None:
+    for (method, task), (line, color) in looks.items():
+        members = [group for group in found if _method(group) == (method, task)]
         losses = [group.losses for group in members]
         seeds = " to ".join(str(n) for n in sorted({min(e.n for e in losses), max(e.n for e in losses)}))
-        label = f"{method}, {variant}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
+        label = f"{method}, {task.title}" + (f" (median of {seeds} seeds)" if seeds != "1" else "")
         places, medians = [group.t for group in members], [entry.median for entry in losses]
         axes.plot(places, medians, f"o{line}", color=color, label="\n".join(textwrap.wrap(label, _LEGEND_COLUMNS, max_lines=2)))
         for group, entry in zip(members, losses, strict=True):
@@ -313,7 +314,7 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
 
 
 def _plot_panel(
-    axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, str], tuple[str, str]]
+    axes: Axes, t: int, found: Sequence[Group], theirs: Sequence[_Curves], looks: Mapping[tuple[str, Task], tuple[str, str]]
 ) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -334,8 +335,8 @@ def _plot_panel(
 
 
 def _constant_lines(axes: Axes, found: Sequence[Group], theirs: Sequence[_Curves], label: str) -> None:
-    """What always answering the mean scores: a line for each variant, at its longest T, on which it hardly depends."""
-    longest = {group.variant: constant_predictor_mse(group.variant, group.t) for group in sorted(found, key=lambda group: group.t)}
+    """What always answering the mean scores: a line for each task, at its longest T, on which it hardly depends."""
+    longest = {group.task: constant_predictor_mse(group.task, group.t) for group in sorted(found, key=lambda group: group.t)}
     errors = [*longest.values(), *(curves.constant_mse for curves in theirs)]
     for error in {f"{error:.3f}": error for error in errors}.values():
         _constant_line(axes, error, label)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, models, runtime
-from adding_problem.config import MIN_LENGTH, RunConfig
+from adding_problem.config import RunConfig
 from adding_problem.errors import ModelError, in_one_line
 from adding_problem.models import OwnModel
 from adding_problem.task import sample_batch
+from adding_problem.variants import MIN_LENGTH
 
 __all__ = ["check_model"]
 
@@ -59,7 +60,8 @@ def check_model(config: RunConfig) -> None:
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
     backend = runtime.resolve_backend(config.backend, device)
     with runtime.building_a_model():
-        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
+        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
+                                  device=device)
 
 
 class _Trial:
@@ -200,7 +202,7 @@ class _Trial:
         return y  # type: ignore[no-any-return]
 
     def _sequences(self, length: int, *, start: int = 0, n: int = _BATCH) -> Tensor:
-        return sample_batch(n, length, seed=0, start=start, variant=self._config.dataset.variant, device=self._device)[0]
+        return sample_batch(n, length, seed=0, start=start, task=self._config.task, device=self._device)[0]
 
     def _require(self, right: bool, x: Tensor, expected: str, found: str, remedy: str) -> None:
         if not right:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from adding_problem.config import MIN_LENGTH, RunConfig
+from adding_problem.config import RunConfig
 from adding_problem.task import constant_predictor_mse
+from adding_problem.variants import MIN_LENGTH
 
 __all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "epoch_order", "stream_seed"]
 
@@ -81,7 +82,7 @@ class Schedule:
 
 
 def _nothing_learned(config: RunConfig) -> float:
-    return constant_predictor_mse(config.dataset.variant, config.dataset.t)
+    return constant_predictor_mse(config.task, config.dataset.t)
 
 
 def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:

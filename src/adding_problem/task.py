@@ -1,24 +1,30 @@
 """The adding problem: what a sequence is, how it is drawn, and what the constant predictor scores.
 
 A sequence is T pairs (value, mark). The value is drawn uniformly; the mark is 0 but at two random steps, where it is 1.
-The target is the sum of the two marked values. Variants:
+The target is the sum of the two marked values, or their difference, their product or the first of them. Variants:
 
     any      values U[0, 1), two distinct steps anywhere (Le, Jaitly & Hinton 2015, section 4.1)
     halves   values U[0, 1), one mark in each half (Arjovsky et al. 2016; most of the later literature)
     hs1997   Hochreiter & Schmidhuber 1997, section 5.4, experiment 4: values U[-1, 1); length uniform on
              T..T + T//10; one mark among the first ten pairs, another among the first T//2 - 1; the first and
-             the last mark are -1, and a marked first pair counts as zero; target 0.5 + (X1 + X2) / 4. The sequences
+             the last mark are -1, and a marked first pair counts as zero; target 0.5 + (X1 + X2) / 4, likewise
+             0.5 + f(X1, X2) / 4 for the other targets. The sequences
              stand at the end of T + T//10 steps, zeros before them, so that every one ends at the last step.
 
-Letters: n sequences, T length, W = `sequence_width(T, variant)` steps (W = T but for hs1997), K marked steps.
+Beside value and mark may stand columns of U[0, 1) noise, and all columns may be mixed: value and mark exchanged, or the
+vector of every step turned by a rotation, x_t Q.
 
-Item i of a stream depends on (seed, i, T, variant) alone, however it is batched: a counter-based generator (Philox 4x64,
+Letters: n sequences, T length, W = `sequence_width(T, variant)` steps (W = T but for hs1997), K marked steps,
+C = 2 + noise columns.
+
+Item i of a stream depends on (seed, i, T, task) alone, however it is batched: a counter-based generator (Philox 4x64,
 Salmon et al. 2011) gives every item its own range of counters, so that a batch of consecutive items is one bulk draw.
+Noise has a stream of its own: values, marks and targets are the same with it and without.
 """
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,12 +33,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from adding_problem.config import MIN_LENGTH, Variant
+from adding_problem.variants import MIN_LENGTH, Target, Task, Variant, target_moments
 
 __all__ = [
     "HIT_TOLERANCE",
     "AddingDataset",
     "AddingStream",
+    "Task",
     "affordable",
     "batches",
     "constant_predictor_mse",
@@ -41,17 +48,20 @@ __all__ = [
     "sample_batch",
     "sample_batch_numpy",
     "sequence_width",
+    "unmixed",
 ]
 
 HIT_TOLERANCE = 0.04
 """A prediction within this distance of the target counts as right (Hochreiter & Schmidhuber 1997)."""
 
+_PLAIN = Task()
 _VARIANT_ID = {"any": 0, "halves": 1, "hs1997": 2}  # spawn keys: to number them anew would change every sequence
 _MARKERS = {
     "any": (1.0, 1.0),
     "halves": (1.0, 1.0),
     "hs1997": (1.0, 1.0, -1.0, -1.0),  # written in this order: a -1 at the first pair hides a mark there
 }
+_NOISE_ID, _ROTATION_ID = 1, 2  # likewise
 _HEADER_WORDS = 4  # one Philox block of 64-bit words for positions and length, before the values of an item
 _BLOCK_WORDS = 4
 _EVALUATION_STEPS = 1 << 18  # sequence-steps per batch: 100 MB of torch's LSTM outputs at hidden=100
@@ -61,9 +71,13 @@ Float32 = NDArray[np.float32]
 
 
 class _Sequences(NamedTuple):
-    """Drawn sequences in compact form: values (n, W) float32, positions (n, K) int64, targets (n, 1) float32."""
+    """Drawn sequences in compact form.
+
+    Values (n, W) float32, noise (n, W, C - 2) float32, positions (n, K) int64, targets (n, 1) float32.
+    """
 
     values: Float32
+    noise: Float32
     positions: NDArray[np.int64]
     targets: Float32
 
@@ -79,7 +93,7 @@ def sample_batch(
     *,
     seed: int,
     start: int = 0,
-    variant: Variant = "any",
+    task: Task = _PLAIN,
     device: torch.device | str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Items ``start .. start + n - 1`` of the stream of a seed.
@@ -89,11 +103,11 @@ def sample_batch(
         length: T, at least 2 (22 for hs1997).
         seed: root seed of the stream, at least 0.
         start: index of the first item, at least 0.
-        variant: ``any``, ``halves`` or ``hs1997``.
+        task: variant, target, noise columns and mix.
         device: where the tensors go; None is the CPU.
 
     Returns:
-        x, float32 (n, W, 2), values and marks; y, float32 (n, 1), targets.
+        x, float32 (n, W, C), values, marks and noise; y, float32 (n, 1), targets.
 
     Raises:
         ValueError: when an argument is out of its range.
@@ -112,13 +126,19 @@ def sample_batch(
 
         >>> torch.equal(sample_batch(1, 1000, seed=0, start=63)[0][0], x[63])
         True
+
+        Six columns of noise, and a target that depends on the order of the marks:
+
+        >>> x, y = sample_batch(64, 1000, seed=0, task=Task(target="difference", noise_columns=6))
+        >>> x.shape
+        torch.Size([64, 1000, 8])
     """
-    x, y = sample_batch_numpy(n, length, seed=seed, start=start, variant=variant)
+    x, y = sample_batch_numpy(n, length, seed=seed, start=start, task=task)
     return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
 
 def sample_batch_numpy(
-    n: int, length: int, *, seed: int, start: int = 0, variant: Variant = "any"
+    n: int, length: int, *, seed: int, start: int = 0, task: Task = _PLAIN
 ) -> tuple[Float32, Float32]:
     """`sample_batch` as NumPy arrays.
 
@@ -127,18 +147,18 @@ def sample_batch_numpy(
         >>> x.dtype, x.shape, y.shape
         (dtype('float32'), (2, 10, 2), (2, 1))
     """
-    drawn = _draw(n, length, seed, start, variant)
-    return _assemble(drawn.values, drawn.positions, variant), drawn.targets
+    drawn = _draw(n, length, seed, start, task)
+    return _assemble(drawn.values, drawn.noise, drawn.positions, task), drawn.targets
 
 
 def batches(
-    n: int, length: int, *, seed: int, batch: int, start: int = 0, variant: Variant = "any",
+    n: int, length: int, *, seed: int, batch: int, start: int = 0, task: Task = _PLAIN,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Items ``start .. start + n - 1`` in their order, `batch` at a time, each batch drawn when it is asked for."""
     for first in range(start, start + n, batch):
         size = min(batch, start + n - first)
-        yield sample_batch(size, length, seed=seed, start=first, variant=variant, device=device)
+        yield sample_batch(size, length, seed=seed, start=first, task=task, device=device)
 
 
 def evaluation_batch(length: int) -> int:
@@ -157,10 +177,10 @@ def affordable(wanted: int, length: int, *, steps: int, fewest: int) -> int:
 class AddingDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A fixed set of n sequences, map-style: item i is item i of the stream of the seed.
 
-    Held compactly, 4 bytes a step instead of 8; pairs are put together when a batch is asked for.
+    Held compactly, without the marks; inputs are put together when a batch is asked for.
 
     Args:
-        n, length, seed, start, variant: as for `sample_batch`.
+        n, length, seed, start, task: as for `sample_batch`.
 
     Examples:
         >>> from torch.utils.data import DataLoader
@@ -170,18 +190,22 @@ class AddingDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         (torch.Size([32, 50, 2]), torch.Size([32, 1]))
     """
 
-    def __init__(self, n: int, length: int, *, seed: int, start: int = 0, variant: Variant = "any") -> None:
-        _check_arguments(n, length, seed, start, variant)
-        self.variant: Variant = variant
-        width, marks = sequence_width(length, variant), len(_MARKERS[variant])
+    def __init__(
+        self, n: int, length: int, *, seed: int, start: int = 0, task: Task = _PLAIN
+    ) -> None:
+        _check_arguments(n, length, seed, start, task.variant)
+        self.task = task
+        width, marks = sequence_width(length, task.variant), len(_MARKERS[task.variant])
         self._values = np.empty((n, width), np.float32)
+        self._noise = np.empty((n, width, task.noise_columns), np.float32)
         self._positions = np.empty((n, marks), np.int64)
         self._targets = np.empty((n, 1), np.float32)
         chunk = max(1, _BULK_STEPS // width)
         for first in range(0, n, chunk):
             part = slice(first, min(first + chunk, n))
-            drawn = _draw(part.stop - first, length, seed, start + first, variant)
-            self._values[part], self._positions[part], self._targets[part] = drawn
+            drawn = _draw(part.stop - first, length, seed, start + first, task)
+            self._values[part], self._noise[part] = drawn.values, drawn.noise
+            self._positions[part], self._targets[part] = drawn.positions, drawn.targets
 
     def __len__(self) -> int:
         return len(self._values)
@@ -196,9 +220,9 @@ class AddingDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return list(zip(x, y, strict=True))
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sequences of these indices: x float32 (len(indices), W, 2), y float32 (len(indices), 1)."""
+        """The sequences of these indices: x float32 (len(indices), W, C), y float32 (len(indices), 1)."""
         index = np.asarray(indices)
-        x = _assemble(self._values[index], self._positions[index], self.variant)
+        x = _assemble(self._values[index], self._noise[index], self._positions[index], self.task)
         return torch.from_numpy(x), torch.from_numpy(self._targets[index])
 
 
@@ -211,7 +235,7 @@ class AddingStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     Args:
         batch: sequences per batch.
         n_batches: number of batches; None is endless.
-        length, seed, variant: as for `sample_batch`.
+        length, seed, task: as for `sample_batch`.
 
     Examples:
         >>> from torch.utils.data import DataLoader
@@ -221,92 +245,114 @@ class AddingStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self, batch: int, length: int, *, seed: int, n_batches: int | None = None, variant: Variant = "any"
+        self, batch: int, length: int, *, seed: int, n_batches: int | None = None, task: Task = _PLAIN
     ) -> None:
-        _check_arguments(batch, length, seed, 0, variant)
+        _check_arguments(batch, length, seed, 0, task.variant)
         self.batch, self.length, self.seed, self.n_batches = batch, length, seed, n_batches
-        self.variant: Variant = variant
+        self.task = task
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         worker = get_worker_info()
         index, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         while self.n_batches is None or index < self.n_batches:
             start = index * self.batch
-            yield sample_batch(self.batch, self.length, seed=self.seed, start=start, variant=self.variant)
+            yield sample_batch(self.batch, self.length, seed=self.seed, start=start, task=self.task)
             index += stride
 
 
-def constant_predictor_mse(variant: Variant = "any", length: int = 1000) -> float:
+def constant_predictor_mse(task: Task = _PLAIN, length: int = 1000) -> float:
     """Mean squared error of the best constant answer: the variance of the target.
 
-    1/6 for `any` and `halves` at every length. For hs1997, 1/24 less what the rare marked first pair takes away.
+    1/6 for the sum and the difference in `any` and `halves`, at every length; the other closed forms: `target_moments`.
 
     Args:
-        variant: ``any``, ``halves`` or ``hs1997``.
+        task: of which variant and target matter.
         length: T; matters to hs1997 alone.
 
     Examples:
         >>> round(constant_predictor_mse(), 4)
         0.1667
+        >>> round(constant_predictor_mse(Task(target="product")), 4)
+        0.0486
     """
-    return _target_moments(variant, length)[0]
+    return target_moments(task, length).second
 
 
-def constant_predictor_standard_error(n: int, variant: Variant = "any", length: int = 1000) -> float:
+def constant_predictor_standard_error(n: int, task: Task = _PLAIN, length: int = 1000) -> float:
     """Standard error of `constant_predictor_mse` when it is estimated from n sequences.
 
     Args:
         n: number of sequences.
-        variant, length: as for `constant_predictor_mse`.
+        task, length: as for `constant_predictor_mse`.
 
     Examples:
         >>> round(constant_predictor_standard_error(10_000), 4)
         0.002
     """
-    second, fourth = _target_moments(variant, length)
-    return math.sqrt((fourth - second**2) / n)
-
-
-def _target_moments(variant: Variant, length: int) -> tuple[float, float]:
-    """Second and fourth central moment of the target."""
-    if variant != "hs1997":
-        return 1 / 6, 1 / 15  # the sum of two U[0, 1) is triangular on [0, 2]
-    first = 1 / 10  # probability that the first mark stands on the first pair
-    second = (1 - first) / (length // 2 - 2)  # ... that the second one does
-    both = 1 - first - second
-    # Of U[-1, 1): E X^2 = 1/3, E X^4 = 1/5; of the sum of two: E = 2/3 and 2/5 + 6/9.
-    return (both * 2 / 3 + (1 - both) / 3) / 4**2, (both * (2 / 5 + 6 / 9) + (1 - both) / 5) / 4**4
+    return target_moments(task, length).standard_error(n)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _draw(n: int, length: int, seed: int, start: int, variant: Variant) -> _Sequences:
-    _check_arguments(n, length, seed, start, variant)
-    width = sequence_width(length, variant)
-    key = _stream_key(seed, length, variant)
-    words = _item_words(n, width, start, key)
+def _draw(n: int, length: int, seed: int, start: int, task: Task) -> _Sequences:
+    _check_arguments(n, length, seed, start, task.variant)
+    width = sequence_width(length, task.variant)
+    words = _item_words(n, _HEADER_WORDS, width, start, _stream_key(seed, length, task.variant))
     uniform = (words[:, :_HEADER_WORDS] >> np.uint64(11)).astype(np.float64)
     uniform *= 2.0**-53  # the 53 bits of a float64 in [0, 1)
-    halves = words[:, _HEADER_WORDS:].astype("<u8", copy=False).view("<u4")[:, :width]
-    values = (halves >> np.uint32(8)).astype(np.float32)
-    values *= np.float32(2.0**-24)  # the 24 bits of a float32 in [0, 1)
-    if variant == "hs1997":
-        return _hochreiter_schmidhuber(values, uniform, length)
-    positions = _marked_steps(uniform, length, variant)
-    targets = np.take_along_axis(values, positions, axis=1).sum(axis=1, keepdims=True)
-    return _Sequences(values, positions, targets)
+    values = _uniform_float32(words[:, _HEADER_WORDS:], width)
+    noise = _noise(n, width, length, seed, start, task)
+    if task.variant == "hs1997":
+        values, positions, marked = _hochreiter_schmidhuber(values, uniform, length)
+        target = np.float32(0.5) + _target(marked, task.target) / np.float32(4)
+    else:
+        positions = _marked_steps(uniform, length, task.variant)
+        target = _target(np.take_along_axis(values, np.sort(positions, axis=1), axis=1), task.target)
+    return _Sequences(values, noise, positions, target[:, None])
 
 
-def _stream_key(seed: int, length: int, variant: Variant) -> NDArray[np.uint64]:
-    """The 128-bit key of the generator of a stream."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(_VARIANT_ID[variant], length))
+def _target(marked: Float32, target: Target) -> Float32:
+    """What is asked of the marked values (n, 2), in the order of their steps: (n,)."""
+    match target:
+        case "sum":
+            return marked[:, 0] + marked[:, 1]
+        case "difference":
+            return marked[:, 0] - marked[:, 1]
+        case "product":
+            return marked[:, 0] * marked[:, 1]
+        case "first":
+            return marked[:, 0]
+
+
+def _noise(n: int, width: int, length: int, seed: int, start: int, task: Task) -> Float32:
+    """U[0, 1) noise (n, W, C - 2), the columns of a step beside each other."""
+    numbers = width * task.noise_columns
+    if not numbers:
+        return np.empty((n, width, 0), np.float32)
+    words = _item_words(n, 0, numbers, start, _stream_key(seed, length, task.variant, _NOISE_ID))
+    return _uniform_float32(words, numbers).reshape(n, width, task.noise_columns)
+
+
+def _uniform_float32(words: NDArray[np.uint64], numbers: int) -> Float32:
+    """U[0, 1) from random words (n, ...): (n, numbers), two of a word, each the 24 bits of a float32."""
+    halves = words.astype("<u8", copy=False).view("<u4")[:, :numbers]
+    uniform = (halves >> np.uint32(8)).astype(np.float32)
+    uniform *= np.float32(2.0**-24)
+    return uniform
+
+
+def _stream_key(seed: int, length: int, variant: Variant, *part: int) -> NDArray[np.uint64]:
+    """The 128-bit key of the generator of a stream, or of a part of it."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(_VARIANT_ID[variant], length, *part))
     return sequence.generate_state(2, np.uint64).astype(np.uint64, copy=False)
 
 
-def _item_words(n: int, width: int, start: int, key: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Random 64-bit words (n, header + values) of items from `start` on, in one draw."""
-    blocks = (_HEADER_WORDS + (width + 1) // 2 + _BLOCK_WORDS - 1) // _BLOCK_WORDS
+def _item_words(
+    n: int, header: int, numbers: int, start: int, key: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Random 64-bit words of items from `start` on, in one draw: a header, then half a word for each number."""
+    blocks = (header + (numbers + 1) // 2 + _BLOCK_WORDS - 1) // _BLOCK_WORDS
     # NumPy advances the counter before it makes a block, so that block b comes from counter b + 1 everywhere.
     philox = np.random.Philox(key=key, counter=start * blocks)
     return philox.random_raw(n * blocks * _BLOCK_WORDS).reshape(n, blocks * _BLOCK_WORDS)
@@ -331,7 +377,10 @@ def _marked_steps(uniform: NDArray[np.float64], length: int, variant: Variant) -
     return np.stack([first, _pick_other(uniform[:, 1], length, first)], axis=1)
 
 
-def _hochreiter_schmidhuber(values: Float32, uniform: NDArray[np.float64], length: int) -> _Sequences:
+def _hochreiter_schmidhuber(
+    values: Float32, uniform: NDArray[np.float64], length: int
+) -> tuple[Float32, NDArray[np.int64], Float32]:
+    """Values (n, W), positions (n, 4), and what counts as the marked values (n, 2), in the order of their steps."""
     n, width = values.shape
     values = values * np.float32(2) - np.float32(1)
     begin = _pick(uniform[:, 2], width - length + 1)  # zeros before it: the length is width - begin
@@ -339,20 +388,67 @@ def _hochreiter_schmidhuber(values: Float32, uniform: NDArray[np.float64], lengt
     second = _pick_other(uniform[:, 1], length // 2 - 1, first)
     values[np.arange(width) < begin[:, None]] = 0
     positions = np.stack([begin + first, begin + second, begin, np.full(n, width - 1)], axis=1)
-    marked = np.take_along_axis(values, positions[:, :2], axis=1)
-    marked[positions[:, :2] == begin[:, None]] = 0
-    targets = np.float32(0.5) + marked.sum(axis=1, keepdims=True) / np.float32(4)
-    return _Sequences(values, positions, targets)
+    in_order = np.sort(positions[:, :2], axis=1)
+    marked = np.take_along_axis(values, in_order, axis=1)
+    marked[in_order == begin[:, None]] = 0
+    return values, positions, marked
 
 
-def _assemble(values: Float32, positions: NDArray[np.int64], variant: Variant) -> Float32:
-    """Pairs (n, W, 2) of values (n, W) and the variant's markers at positions (n, K)."""
-    x = np.zeros((*values.shape, 2), np.float32)
+def _assemble(values: Float32, noise: Float32, positions: NDArray[np.int64], task: Task) -> Float32:
+    """Inputs (n, W, C): values (n, W), the variant's markers at positions (n, K), noise (n, W, C - 2); then mixed."""
+    x = np.zeros((*values.shape, task.width), np.float32)
     x[:, :, 0] = values
     rows = np.arange(len(values))
-    for column, marker in enumerate(_MARKERS[variant]):
+    for column, marker in enumerate(_MARKERS[task.variant]):
         x[rows, positions[:, column], 1] = marker
-    return x
+    x[:, :, 2:] = noise
+    match task.mix:
+        case "none":
+            return x
+        case "swap":
+            return np.ascontiguousarray(x[:, :, _swapped(task.width)])
+        case "rotate":
+            return _rotated(x, _rotation(task).astype(np.float32))
+
+
+def unmixed(x: Float32, task: Task) -> Float32:
+    """Inputs (..., C) as they were before the mix: value, mark, noise; likewise gradients by them and rows of weights."""
+    match task.mix:
+        case "none":
+            return x
+        case "swap":
+            return x[..., _swapped(task.width)]
+        case "rotate":
+            return _rotated(x, _rotation(task).T.astype(np.float32))
+
+
+def _swapped(width: int) -> list[int]:
+    return [1, 0, *range(2, width)]
+
+
+def _rotated(x: Float32, rotation: Float32) -> Float32:
+    """x Q, column by column: a matrix product may round an item differently in another batch."""
+    turned: Float32 = x[..., :1] * rotation[0]
+    for row, column in zip(rotation[1:], range(1, x.shape[-1]), strict=True):
+        turned += x[..., column, None] * row
+    return turned
+
+
+@functools.cache
+def _rotation(task: Task) -> NDArray[np.float64]:
+    """A rotation Q (C, C), evenly distributed: Gram and Schmidt's method on rows of normal numbers, determinant 1."""
+    width = task.width
+    philox = np.random.Philox(key=_stream_key(task.mix_seed, width, "any", _ROTATION_ID))
+    uniform = ((philox.random_raw(2 * width * width) >> np.uint64(11)) + 0.5) * 2.0**-53
+    radius, angle = np.sqrt(-2 * np.log(uniform[0::2])), 2 * np.pi * uniform[1::2]
+    rotation: NDArray[np.float64] = (radius * np.cos(angle)).reshape(width, width)  # normal numbers, by Box and Muller
+    for index in range(width):
+        for before in range(index):
+            rotation[index] -= (rotation[index] @ rotation[before]) * rotation[before]
+        rotation[index] /= np.sqrt(rotation[index] @ rotation[index])
+    if np.linalg.det(rotation) < 0:
+        rotation[0] *= -1
+    return rotation
 
 
 def _check_arguments(n: int, length: int, seed: int, start: int, variant: Variant) -> None:

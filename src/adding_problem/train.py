@@ -151,9 +151,11 @@ class _Work:
 
 
 def _bytes_of_sequences(config: RunConfig) -> int:
-    """The fixed data set, which holds 4 bytes a step, and the batch, which holds 8."""
-    data, width = config.dataset, sequence_width(config.dataset.t, config.dataset.variant)
-    return width * (8 * max(config.train.batch, evaluation_batch(data.t)) + (0 if data.stream else 4 * data.n_train))
+    """The fixed data set, whose marks are not stored, and the batch; 4 bytes a number."""
+    data, task = config.dataset, config.task
+    batch = 4 * task.width * max(config.train.batch, evaluation_batch(data.t))
+    fixed = 0 if data.stream else 4 * (task.width - 1) * data.n_train
+    return sequence_width(data.t, data.variant) * (batch + fixed)
 
 
 def _begin(
@@ -171,7 +173,7 @@ def _begin(
 def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None = None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
     with runtime.building_a_model():
-        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
+        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width, device=device)
     origin = _load_start(model, start_from) if start_from is not None else None
     return TrainingState(model, descent.optimizer_for(config.train, model), EarlyStopping(config.train.es_patience),
                          Schedule.first(config), origin=origin)
@@ -297,7 +299,7 @@ def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManag
 
 def _fixed_data(config: RunConfig) -> AddingDataset:
     data = config.dataset
-    return AddingDataset(data.n_train, data.t, seed=config.seed, variant=data.variant)
+    return AddingDataset(data.n_train, data.t, seed=config.seed, task=config.task)
 
 
 def _ordered_batches(config: RunConfig, data: AddingDataset, state: TrainingState) -> Iterator[tuple[Tensor, Tensor]]:
@@ -311,7 +313,7 @@ def _fresh_batches(config: RunConfig, state: TrainingState) -> Iterator[tuple[Te
     """New sequences of the schedule's lengths, until the epoch's steps are done or a decay has come to its end in it."""
     while state.sums.steps < config.train.epoch_steps and not (state.sums.steps and state.schedule.decayed):
         yield sample_batch(config.train.batch, batch_length(config, state.schedule), seed=config.seed, start=state.sequences,
-                           variant=config.dataset.variant)
+                           task=config.task)
 
 
 def _held_out_mse(work: _Work) -> float:
@@ -333,7 +335,7 @@ def _squared_error(work: _Work, first: int, n: int) -> float:
     data, seed = work.config.dataset, work.config.seed
     seed, start = (stream_seed(seed, "held_out"), 0) if data.stream else (seed, data.n_train)
     total = 0.0
-    for x, y in batches(n, data.t, seed=seed, start=start + first, variant=data.variant,
+    for x, y in batches(n, data.t, seed=seed, start=start + first, task=work.config.task,
                         batch=evaluation_batch(data.t), device=work.device):
         work.interruption.check()
         error = (work.state.model(x) - y).cpu()  # MPS has no float64
@@ -385,9 +387,9 @@ def _result(config: RunConfig, state: TrainingState, reason: StopReason) -> dict
         "digest": config.digest,
         "seed": config.seed,
         "t": data.t,
-        "variant": data.variant,
+        **config.task.to_record(),
         "stream": data.stream,
-        "constant_predictor_mse": constant_predictor_mse(data.variant, data.t),
+        "constant_predictor_mse": constant_predictor_mse(config.task, data.t),
         "stop_reason": reason,
         "epochs": last.epoch,
         "best_epoch": best.epoch,

@@ -16,7 +16,7 @@ from torch import nn
 from adding_problem import documents, files, models, plots, runtime
 from adding_problem.artifacts import RunFolder, ancestors, require_other_seed
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError, in_one_line
+from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError, in_one_line
 from adding_problem.predictions import Predictions
 from adding_problem.task import (
     HIT_TOLERANCE,
@@ -27,6 +27,7 @@ from adding_problem.task import (
     evaluation_batch,
     sequence_width,
 )
+from adding_problem.variants import Task
 
 __all__ = ["kept_score", "load_model", "run", "score_of", "score_once", "scores"]
 
@@ -125,6 +126,7 @@ def run(
     if files.is_regular(folder.config_copy):
         trained = folder.read_config()
         require_other_seed(config.validate.seed, [(folder.path, trained), *ancestors(trained)])
+        _require_same_question(config, trained)
     with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
         digest = folder.read_result()["digest"]
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
@@ -135,6 +137,15 @@ def run(
         plots.draw_predictions(folder.prediction_plot, y, y_hat, result)
         folder.write_validation(result)
     return result
+
+
+def _require_same_question(config: RunConfig, trained: RunConfig) -> None:
+    """Raise ConfigError where the model was trained on other inputs or another target; variant and T may differ."""
+    for name in ("target", "noise_columns", "mix", "mix_seed"):
+        there, here = getattr(trained.task, name), getattr(config.task, name)
+        if there != here:
+            raise ConfigError(f"dataset.{name}", f"{there}, on which the model in {config.artifacts} was trained", str(here),
+                              f"leave dataset.{name} as it was in training, or train another model")
 
 
 def scores(
@@ -184,17 +195,17 @@ def score_once(config: RunConfig) -> dict[str, Any]:
 
 
 def kept_score(config: RunConfig) -> dict[str, Any] | None:
-    """`validation.json`, unless it is missing or of another model, length, variant, seed or number of sequences."""
+    """`validation.json`, unless it is missing or of another model, length, task, seed or number of sequences."""
     folder, n = RunFolder(config.artifacts), config.validate.dt_length or config.dataset.dt_length
     if not folder.validation.is_file():
         return None
-    asked = {"t": config.dataset.t, "variant": config.dataset.variant, "seed": config.validate.seed, "sequences": n,
+    asked = {"t": config.dataset.t, "seed": config.validate.seed, "sequences": n,
              "model": folder.read_result().get("digest")}
     try:
         score = folder.read_validation()
     except RunFolderError:  # damaged: it is made anew
         return None
-    return score if asked.items() <= score.items() else None
+    return score if asked.items() <= score.items() and Task.of_record(score) == config.task else None
 
 
 @contextmanager
@@ -212,9 +223,9 @@ def _predictions(
 ) -> Iterator[tuple[Float32, Float32, Float32]]:
     """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch."""
     device = next(model.parameters()).device
-    runtime.require_memory(8 * evaluation_batch(t) * sequence_width(t, config.dataset.variant), "a batch of these sequences takes")
+    runtime.require_memory(4 * config.task.width * evaluation_batch(t) * sequence_width(t, config.dataset.variant), "a batch of these sequences takes")
     done = 0
-    for x, y in batches(n, t, seed=config.validate.seed, variant=config.dataset.variant, batch=evaluation_batch(t)):
+    for x, y in batches(n, t, seed=config.validate.seed, task=config.task, batch=evaluation_batch(t)):
         yield x.numpy(), y.numpy(), model(x.to(device)).cpu().numpy()
         done += len(x)
         if on_progress:
@@ -223,12 +234,12 @@ def _predictions(
 
 def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
     """What `validation.json` says of predictions `y_hat` (n,) for targets `y` (n,), sequences of length t; all but the model's digest."""
-    variant, n = config.dataset.variant, len(y)
+    n = len(y)
     error = y_hat.astype(np.float64) - y
     mse = float(np.mean(error**2))
     return {
         "t": t,
-        "variant": variant,
+        **config.task.to_record(),
         "seed": config.validate.seed,
         "sequences": n,
         "mse": mse,
@@ -236,6 +247,6 @@ def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str,
         "rmse": math.sqrt(mse),
         "within_tolerance": float(np.mean(np.abs(error) < HIT_TOLERANCE)),
         "tolerance": HIT_TOLERANCE,
-        "constant_predictor_mse": constant_predictor_mse(variant, t),
-        "constant_predictor_standard_error": constant_predictor_standard_error(n, variant, t),
+        "constant_predictor_mse": constant_predictor_mse(config.task, t),
+        "constant_predictor_standard_error": constant_predictor_standard_error(n, config.task, t),
     }

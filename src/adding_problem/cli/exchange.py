@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config
 from adding_problem.errors import ConfigError
+from adding_problem.variants import Task
 
 __all__ = ["data", "export", "import_"]
 
@@ -57,9 +58,10 @@ def data(arguments: Namespace) -> None:
     from adding_problem import display, interop
 
     out, n = Path(arguments.out), arguments.n
+    task = Task(arguments.variant, arguments.target, arguments.noise_columns, arguments.mix, arguments.mix_seed or 0)
     try:
         with display.counting("writing", Console()) as counter:
-            interop.write_data(out, n, arguments.length, seed=arguments.seed, start=arguments.start, variant=arguments.variant,
+            interop.write_data(out, n, arguments.length, seed=arguments.seed, start=arguments.start, task=task,
                                on_progress=counter)
     except ConfigError as error:
         raise ConfigError(f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE) from None

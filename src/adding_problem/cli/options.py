@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
 
-from adding_problem import __version__, config, schema
+from adding_problem import __version__, config, schema, variants
 from adding_problem.cli import exchange, runs, tables
 
 __all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_parser", "main_parser", "original_parser", "type_of"]
@@ -261,7 +261,11 @@ def _data(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=NonNegativeInt, default=0,
                         help="root seed of the stream; a run trains on that of its own seed")
     parser.add_argument("--start", type=NonNegativeInt, default=0, help="index of the first sequence")
-    parser.add_argument("--variant", type=config.Variant, default="any", help="where the two marks may stand")
+    parser.add_argument("--variant", type=variants.Variant, default="any", help="where the two marks may stand")
+    parser.add_argument("--target", type=variants.Target, default="sum", help="what is asked of the two marked values")
+    parser.add_argument("--noise_columns", type=NonNegativeInt, default=0, help="columns of U[0, 1) noise beside value and mark")
+    parser.add_argument("--mix", type=variants.Mix, default="none", help="what is done to the input columns")
+    parser.add_argument("--mix_seed", type=NonNegativeInt, default=0, help="seed of the rotation, with --mix rotate")
 
 
 COMMANDS = {

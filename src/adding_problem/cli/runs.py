@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from adding_problem import config, files, zoo
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError
+from adding_problem.variants import Task
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -44,7 +45,7 @@ def train(arguments: Namespace) -> None:
     training = "fresh" if data.stream else f"{data.n_train:,}"
     few = run_config.train.glimpse or data.n_held_out
     looked_at = f" (the first {few:,} alone until the goal is near)" if few < data.n_held_out else ""
-    print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({data.variant}): "
+    print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({run_config.task.title}): "
           f"{training} training and {data.n_held_out:,} held-out sequences{looked_at}, seed {run_config.seed}", flush=True)
     with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
         result = train.run(run_config, resume=arguments.resume, overwrite=overwrite, takeover=arguments.takeover, listener=listener)
@@ -91,7 +92,7 @@ def validate(arguments: Namespace) -> None:
     with display.counting("scoring", Console()) as counter:
         score = validate.run(run_config, trust=arguments.trust, takeover=arguments.takeover, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
-    print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({score['variant']}), seed {score['seed']}")
+    print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}")
     print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
     print(f"RMSE     {score['rmse']:.3e}")
     print(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")

@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config, files, zoo
 from adding_problem.errors import AddingProblemError, ConfigError, nearest, printable
+from adding_problem.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> N
     """
     for path, run_config in configs.items():
         variant = run_config.dataset.variant
-        if min(tested) < (least := config.MIN_LENGTH[variant]):
+        if min(tested) < (least := MIN_LENGTH[variant]):
             raise ConfigError("--lengths", f"at least {least} steps, as the variant {variant!r} of {path} has", str(min(tested)),
                               "leave out what is shorter", config.COMMAND_LINE)
 
@@ -154,7 +155,7 @@ def _print_groups(found: list[Group], console: Console) -> None:
         table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
         for group in found:
-            table.add_row(f"{group.t:,}", escape(printable(f"{group.method}, {group.variant}")), str(group.solved).replace(" (", "\n("),
+            table.add_row(f"{group.t:,}", escape(printable(f"{group.method}, {group.task.title}")), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
                               for name in ("1e-2", "1e-3")))

@@ -14,31 +14,32 @@ from typing import IO, Any
 import numpy as np
 
 from adding_problem import files
-from adding_problem.config import MIN_LENGTH, Variant
 from adding_problem.errors import ConfigError, InteropError, StorageError, to_install
 from adding_problem.interop.weights import Float32
 from adding_problem.task import sample_batch_numpy, sequence_width
+from adding_problem.variants import MIN_LENGTH, Task
 
 __all__ = ["write_data"]
 
-_PIECE_STEPS = 1 << 20  # sequence-steps in memory at once: 8 MB
+_PLAIN = Task()
+_PIECE_STEPS = 1 << 21  # numbers in memory at once: 8 MB
 _LEAST_PARQUET_BYTES = 2  # of a step: a random value is hardly compressed, a mark to almost nothing
 Progress = Callable[[int, int], None]
 
 
 def write_data(
-    path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, variant: Variant = "any",
+    path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, task: Task = _PLAIN,
     on_progress: Progress | None = None,
 ) -> None:
     """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: seed` trains on.
 
-    `.npz`: arrays x, float32 (n, W, 2), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
-    `.parquet`: a row for every sequence with the columns value and mark, lists of W float32, and target, float32; the
+    `.npz`: arrays x, float32 (n, W, C), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
+    `.parquet`: a row for every sequence with the columns value, mark and noise_1, noise_2, ..., lists of W float32, and target, float32; the
     arguments are in the schema's metadata. Needs the extra `parquet`. Memory does not grow with n.
 
     Args:
         path: file to write; its suffix chooses the format. What is there is replaced when all is written.
-        n, length, seed, start, variant: as for `sample_batch`.
+        n, length, seed, start, task: as for `sample_batch`.
         on_progress: is told the number of sequences written so far, and of all.
 
     Raises:
@@ -49,7 +50,7 @@ def write_data(
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
     if write is None:
         raise ConfigError("out", "a name ending in .npz or .parquet", repr(path.name), "change the ending of the file's name")
-    about = {"n": n, "length": length, "seed": seed, "start": start, "variant": variant}
+    about = {"n": n, "length": length, "seed": seed, "start": start, "task": task}
     _check_arguments(about)
     files.make_folder(path.parent)
     _check_room(path, about)
@@ -58,9 +59,7 @@ def write_data(
 
 
 def _check_arguments(about: dict[str, Any]) -> None:
-    variant = about["variant"]
-    if variant not in MIN_LENGTH:
-        raise ConfigError("variant", f"one of {', '.join(MIN_LENGTH)}", repr(variant), "change variant")
+    variant = about["task"].variant
     for name, least in {"n": 1, "length": MIN_LENGTH[variant], "seed": 0, "start": 0}.items():
         if about[name] < least:
             of_variant = f" for the variant {variant!r}" if name == "length" else ""
@@ -69,8 +68,9 @@ def _check_arguments(about: dict[str, Any]) -> None:
 
 def _check_room(path: Path, about: dict[str, Any]) -> None:
     """Better now than when hours of writing have filled the disk."""
-    per_step = 8 if path.suffix == ".npz" else _LEAST_PARQUET_BYTES
-    needed = about["n"] * sequence_width(about["length"], about["variant"]) * per_step
+    task = about["task"]
+    per_step = 4 * task.width if path.suffix == ".npz" else _LEAST_PARQUET_BYTES
+    needed = about["n"] * sequence_width(about["length"], task.variant) * per_step
     disk = shutil.disk_usage(path.parent)
     if disk.total and needed > disk.free:  # some network file systems do not tell their size
         raise StorageError(path, f"it needs {needed / 1e9:,.1f} GB, and the disk has {disk.free / 1e9:,.1f} GB free",
@@ -78,17 +78,17 @@ def _check_room(path: Path, about: dict[str, Any]) -> None:
 
 
 def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:
-    n, length, variant = about["n"], about["length"], about["variant"]
-    size = max(1, _PIECE_STEPS // sequence_width(length, variant))
+    n, length, task = about["n"], about["length"], about["task"]
+    size = max(1, _PIECE_STEPS // (task.width * sequence_width(length, task.variant)))
     for first in range(0, n, size):
         count = min(size, n - first)
-        yield sample_batch_numpy(count, length, seed=about["seed"], start=about["start"] + first, variant=variant)
+        yield sample_batch_numpy(count, length, seed=about["seed"], start=about["start"] + first, task=task)
         if on_progress:
             on_progress(first + count, n)
 
 
 def _write_npz(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
-    shape = (about["n"], sequence_width(about["length"], about["variant"]), 2)
+    shape = (about["n"], sequence_width(about["length"], about["task"].variant), about["task"].width)
     with zipfile.ZipFile(stream, "w") as archive, tempfile.TemporaryFile() as targets:
         with archive.open("x.npy", "w", force_zip64=True) as member:
             _write_header(member, shape)
@@ -109,12 +109,15 @@ def _write_parquet(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]],
     if importlib.util.find_spec("pyarrow") is None:
         raise InteropError("writing .parquet needs pyarrow", f"{to_install('parquet')}, or write .npz")
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    width = sequence_width(about["length"], about["variant"])
+    task: Task = about["task"]
+    width = sequence_width(about["length"], task.variant)
+    names = ["value", "mark", *(f"noise_{column}" for column in range(1, task.noise_columns + 1))]
     steps = arrow.list_(arrow.float32(), width)
-    schema = arrow.schema([("value", steps), ("mark", steps), ("target", arrow.float32())],
-                          metadata={f"adding_problem.{key}": str(value) for key, value in about.items()})
+    facts = {key: value for key, value in about.items() if key != "task"} | task.to_record()
+    schema = arrow.schema([*((name, steps) for name in names), ("target", arrow.float32())],
+                          metadata={f"adding_problem.{key}": str(value) for key, value in facts.items()})
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for x, y in pieces:
             columns = [arrow.FixedSizeListArray.from_arrays(arrow.array(np.ascontiguousarray(x[:, :, column]).reshape(-1)), width)
-                       for column in (0, 1)]
+                       for column in range(task.width)]
             writer.write_table(arrow.table([*columns, arrow.array(y[:, 0])], schema=schema))

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 
 from adding_problem import files
 from adding_problem.artifacts import RunFolder
-from adding_problem.config import MIN_LENGTH, ModelFormat, RunConfig, Variant
+from adding_problem.config import ModelFormat, RunConfig
 from adding_problem.errors import ConfigError, InteropError, to_install
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
 from adding_problem.validate import load_model
+from adding_problem.variants import MIN_LENGTH, Task
 
 __all__ = ["TOLERANCE", "Exported", "export", "export_missing", "require"]
 
@@ -130,7 +131,7 @@ def export(
         raise InteropError(f"{name} is what every run folder holds already", "name another format")
     config = folder.read_config()
     require([name], config.model.name)
-    model, inputs = load_model(folder.path, trust=trust, own=own), _check_inputs(config.dataset.t, config.dataset.variant)
+    model, inputs = load_model(folder.path, trust=trust, own=own), _check_inputs(config.dataset.t, config.task)
     place = out or folder.exports[name]
     _check_place(name, place)
     with nullcontext() if out else folder.locked(takeover=takeover), _scratch(place.parent) as scratch:
@@ -172,12 +173,12 @@ def _save_and_compare(name: ModelFormat, model: nn.Module, draft: Path, inputs: 
     return difference
 
 
-def _check_inputs(t: int, variant: Variant) -> list[Float32]:
+def _check_inputs(t: int, task: Task) -> list[Float32]:
     """Sequences of two lengths in batches of several sizes."""
-    longest = max(min(t, _LONGEST_CHECK), MIN_LENGTH[variant] + 1)
-    lengths = (max(longest // 2, MIN_LENGTH[variant]), longest)
+    longest = max(min(t, _LONGEST_CHECK), MIN_LENGTH[task.variant] + 1)
+    lengths = (max(longest // 2, MIN_LENGTH[task.variant]), longest)
     starts = np.cumsum([0, *_CHECK_BATCHES]).tolist()
-    return [sample_batch(size, length, seed=_CHECK_SEED, start=start, variant=variant)[0].numpy()
+    return [sample_batch(size, length, seed=_CHECK_SEED, start=start, task=task)[0].numpy()
             for length in lengths for start, size in zip(starts, _CHECK_BATCHES, strict=False)]
 
 

@@ -116,7 +116,7 @@ def import_model(
 def _compared_with_log(foreign: _Foreign, config: RunConfig, score: Mapping[str, Any]) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
     return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, score["sequences"], score["mse"],
-                    score["mse_standard_error"], constant_predictor_mse(data.variant, data.t), kept,
+                    score["mse_standard_error"], constant_predictor_mse(config.task, data.t), kept,
                     losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, score))
 
 
@@ -241,7 +241,7 @@ def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
     data = config.dataset
     n = affordable(_SCORED, data.t, steps=_SCORED_STEPS, fewest=_FEWEST_SCORED)
     parts = [(y.numpy(), model(x).numpy()) for x, y in batches(
-        n, data.t, seed=config.validate.seed, variant=data.variant, batch=evaluation_batch(data.t))]
+        n, data.t, seed=config.validate.seed, task=config.task, batch=evaluation_batch(data.t))]
     return score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))
 
 
@@ -258,7 +258,7 @@ def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[Ep
     kept = rows[summary.kept - 1] if summary.kept else rows[0]
     description = models.describe(model) | {"versions": runtime.versions()}
     result = {
-        "digest": config.digest, "seed": config.seed, "t": data.t, "variant": data.variant, "stream": data.stream,
+        "digest": config.digest, "seed": config.seed, "t": data.t, **config.task.to_record(), "stream": data.stream,
         "constant_predictor_mse": summary.constant,
         "stop_reason": "epochs" if len(log) >= config.train.epochs else "early_stopping" if log else "imported",
         "epochs": len(log), "best_epoch": kept.epoch, "best_loss": kept.loss, "best_val_loss": kept.val_loss,

@@ -1,4 +1,4 @@
-"""Models of the adding problem: float32 (B, T, 2) -> (B, 1). The zoo, one family a file, and the user's own."""
+"""Models of the adding problem: float32 (B, T, C) -> (B, 1), C = 2 without noise columns. The zoo, one family a file, and the user's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _LARGEST = 65_536  # of a number in a description: a stranger's must not take al
 
 
 def build_model(
-    config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000, device: torch.device | str = "cpu",
+    config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
     """The model of a configuration, freshly initialised: on the CPU, so that every device has the same weights, then moved.
 
@@ -31,8 +32,9 @@ def build_model(
         config: name and arguments.
         seed: of the initial weights; the global random state is neither read nor changed.
         backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
-        length: T, which some initialisations prepare for. It, the backend and the seed are passed to those constructors
-            that have an argument of that name.
+        length: T, which some initialisations prepare for. It, the backend, the seed and the input size are passed to those
+            constructors that have an argument of that name.
+        input_size: input columns C, see `variants.Task.width`.
         device: where the model will compute.
 
     Raises:
@@ -50,8 +52,10 @@ def build_model(
     """
     with runtime.seeded(seed):
         if config.name not in FAMILIES:
-            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length, device=device)
-        return _of_family(config.name, config.given, seed=seed, backend=backend, length=length).to(device)
+            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length,
+                            input_size=input_size, device=device)
+        context = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
+        return _of_family(config.name, config.given, **context).to(device)
 
 
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
@@ -75,7 +79,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
         kind = model.description()
     else:
         family = next(name for name in FAMILIES if type(model) is _class_of(name))
-        kind = {"family": family, "arguments": {name: getattr(model, name) for name in FAMILIES[family].defaults}}
+        kind = {"family": family, "input_size": model.input_size,
+                "arguments": {name: getattr(model, name) for name in FAMILIES[family].defaults}}
     return kind | {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "shapes": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
@@ -106,17 +111,20 @@ def from_description(
     arguments = description.get("arguments", {"hidden": description.get("hidden")})  # the latter as the first LSTMs were written
     if family not in FAMILIES and family != OwnModel.family:
         raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
+    input_size = description.get("input_size", 2)  # which older descriptions lack
+    if not (isinstance(input_size, int) and 2 <= input_size <= _LARGEST):
+        raise ValueError(f"input_size: expected a whole number from 2 to {_LARGEST}, found {input_size!r}")
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
         with runtime.seeded(0):
-            return OwnModel.described({**description, "arguments": arguments}, backend=backend, device=device)
+            return OwnModel.described({**description, "arguments": arguments, "input_size": input_size}, backend=backend, device=device)
     limits = {"memory": LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
     for name, value in arguments.items():
         if isinstance(value, int) and value > (most := limits.get(name, _LARGEST)):
             raise ValueError(f"{name}: expected at most {most}, found {value}")
     try:
         with runtime.seeded(0):
-            return _of_family(family, arguments, seed=0, backend=backend, length=1000).to(device)
+            return _of_family(family, arguments, seed=0, backend=backend, length=1000, input_size=input_size).to(device)
     except ConfigError as error:
         raise ValueError(str(error)) from None

@@ -5,7 +5,7 @@
 f is the leaky ReLU. It is the control: the target does not depend on the order of the steps, so that memory is not needed to
 solve the task, only to solve it step by step.
 
-Parameters: 3 H + (H + 1) + (H^2 + H) + (H + 1).
+Parameters, of two columns: 3 H + (H + 1) + (H^2 + H) + (H + 1).
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ class AddingAttention(nn.Module):
 
     Args:
         hidden: width H of the layers.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, input_size: int = 2) -> None:
         super().__init__()
-        self.hidden = hidden
-        self.features, self.score = nn.Linear(2, hidden), nn.Linear(hidden, 1)
+        self.hidden, self.input_size = hidden, input_size
+        self.features, self.score = nn.Linear(input_size, hidden), nn.Linear(hidden, 1)
         self.summary, self.readout = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
         for layer in (self.features, self.score, self.summary, self.readout):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # as the authors' code for this problem
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         f = nn.functional.leaky_relu
         h = f(self.features(x))
         alpha = self.score(h).tanh().softmax(dim=1)

@@ -5,7 +5,7 @@
     y_t = y_{t-1} + dt z_t
     output = v . y_T + d
 
-Parameters: H (2 H + 2) + H + H + 1.
+Parameters, of two columns: H (2 H + 2) + H + H + 1.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ class AddingCoRNN(nn.Module):
         gamma: strength of the springs.
         epsilon: damping.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, dt: float, gamma: float, epsilon: float, backend: str) -> None:
+    def __init__(self, hidden: int, *, dt: float, gamma: float, epsilon: float, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.dt, self.gamma, self.epsilon, self.backend = hidden, dt, gamma, epsilon, backend
-        self.cell = nn.Linear(2 + hidden + hidden, hidden)  # one layer over x, z, y, and its initialisation, as the authors have it
+        self.input_size = input_size
+        self.cell = nn.Linear(input_size + hidden + hidden, hidden)  # one layer over x, z, y, and its initialisation, as the authors have it
         self.readout = nn.Linear(hidden, 1)
         self._last_output = recurrence_of(backend, "cornn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
-        w_ih, w_hh = self.cell.weight[:, :2], self.cell.weight[:, 2:]
+        """Predictions (B, 1) of sequences (B, T, I)."""
+        w_ih, w_hh = self.cell.weight[:, : self.input_size], self.cell.weight[:, self.input_size :]
         y = self._last_output(x, w_ih, w_hh, self.cell.bias, dt=self.dt, gamma=self.gamma, epsilon=self.epsilon)
         return self.readout(y)  # type: ignore[no-any-return]
 

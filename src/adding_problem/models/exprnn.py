@@ -8,7 +8,7 @@ The entries of A below the diagonal are the parameters. They begin with rotation
 Szlam & LeCun 2016), as the paper's memory tasks do. Unlike in the authors' code b begins at 0, and A has the learning rate of all
 other weights.
 
-Parameters: 2 H + H (H - 1) / 2 + H + H + 1.
+Parameters, of two columns: 2 H + H (H - 1) / 2 + H + H + 1.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ class AddingExpRNN(nn.Module):
     Args:
         hidden: number of units H, even.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
 
     Raises:
         ValueError: for an odd number of units.
     """
 
-    def __init__(self, hidden: int, *, backend: str) -> None:
+    def __init__(self, hidden: int, *, backend: str, input_size: int = 2) -> None:
         super().__init__()
         if hidden % 2:
             raise ValueError(f"hidden {hidden} is odd; the rotations need pairs")
-        self.hidden, self.backend = hidden, backend
-        self.input = nn.Linear(2, hidden, bias=False)
+        self.hidden, self.backend, self.input_size = hidden, backend, input_size
+        self.input = nn.Linear(input_size, hidden, bias=False)
         self.skew = nn.Parameter(torch.empty(hidden * (hidden - 1) // 2))  # of A, row by row
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.readout = nn.Linear(hidden, 1)
@@ -48,7 +49,7 @@ class AddingExpRNN(nn.Module):
         self._last_output = recurrence_of(backend, "modrelu_rnn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(self._last_output(x, self.input.weight, self.rotation(), self.bias))  # type: ignore[no-any-return]
 
     def rotation(self) -> Tensor:

@@ -5,7 +5,7 @@
     h_t  = (1 - z) * n + z * h_{t-1}
     y    = v . h_T + d
 
-Parameters: 3 H (H + 4) + H + 1.
+Parameters, of two columns: 3 H (H + 4) + H + 1.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ class AddingGRU(nn.Module):
         memory: the longest time scale that `chrono` prepares for, in steps; None is `length`.
         length: T.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int, backend: str) -> None:
+    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
-        self.gru = layer_class(nn.GRU, backend)(2, hidden, batch_first=True)
+        self.input_size = input_size
+        self.gru = layer_class(nn.GRU, backend)(input_size, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
             time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_output(self.gru, x))  # type: ignore[no-any-return]

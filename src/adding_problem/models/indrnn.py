@@ -30,12 +30,14 @@ class AddingIndRNN(nn.Module):
         layers: number of layers L.
         length: T, for the initialisation; the bound is that of the sequences at hand.
         backend: `native` or `torch`, for the scan.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, layers: int, length: int, backend: str) -> None:
+    def __init__(self, hidden: int, *, layers: int, length: int, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.layers, self.backend = hidden, layers, backend
-        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, hidden) for layer in range(layers))
+        self.input_size = input_size
+        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else input_size, hidden) for layer in range(layers))
         self.recurrent = nn.ParameterList(torch.empty(hidden) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
         self._scan = relu_scan_of(backend)
@@ -47,7 +49,7 @@ class AddingIndRNN(nn.Module):
             nn.init.zeros_(linear.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         bound = 2 ** (1 / x.shape[1])
         for linear, u in zip(self.inputs, self.recurrent, strict=True):
             # The clamp passes gradients on as if it were not there: u can come back from beyond the bound.

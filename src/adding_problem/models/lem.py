@@ -27,12 +27,14 @@ class AddingLEM(nn.Module):
         hidden: number of units H.
         dt: the largest step of time.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, dt: float, backend: str) -> None:
+    def __init__(self, hidden: int, *, dt: float, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.dt, self.backend = hidden, dt, backend
-        self.input = nn.Linear(2, 4 * hidden)
+        self.input_size = input_size
+        self.input = nn.Linear(input_size, 4 * hidden)
         self.recurrent = nn.Linear(hidden, 3 * hidden)  # of y, for both time steps and z
         self.transform = nn.Linear(hidden, hidden)  # of z, for y
         self.readout = nn.Linear(hidden, 1)
@@ -44,7 +46,7 @@ class AddingLEM(nn.Module):
         self._last_output = recurrence_of(backend, "lem", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         recurrent = torch.cat([self.recurrent.weight, self.transform.weight])
         bias = self.input.bias + torch.cat([self.recurrent.bias, self.transform.bias])
         return self.readout(self._last_output(x, self.input.weight, recurrent, bias, dt=self.dt))  # type: ignore[no-any-return]

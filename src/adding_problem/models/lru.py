@@ -115,18 +115,21 @@ class AddingLRU(nn.Module):
         layers: number of blocks.
         r_min, r_max, max_phase: of the eigenvalues at the start, see `LRU`.
         backend: `native` or `torch`, for the scan.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, states: int, layers: int, r_min: float, r_max: float, max_phase: float, backend: str) -> None:
+    def __init__(self, hidden: int, *, states: int, layers: int, r_min: float, r_max: float, max_phase: float, backend: str,
+                 input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
-        self.encoder = nn.Linear(2, hidden)
+        self.input_size = input_size
+        self.encoder = nn.Linear(input_size, hidden)
         self.blocks = nn.ModuleList(
             _Block(LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend), hidden)
             for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]

@@ -22,7 +22,7 @@ __all__ = ["AddingLSTM"]
 
 
 class AddingLSTM(nn.Module):
-    """An LSTM over (B, T, 2) and one linear unit, without activation, on its last output.
+    """An LSTM over (B, T, I) and one linear unit, without activation, on its last output.
 
     With Keras's initialisation the cell has one bias vector, as in Keras: `bias_hh_l0` is zero and is not trained, so
     that hidden=100 counts 41,301 parameters. With PyTorch's both are trained.
@@ -34,17 +34,19 @@ class AddingLSTM(nn.Module):
         seed: of the initial weights.
         backend: `torch` or `native`, see `layers`.
         length: T.
+        input_size: input columns I.
     """
 
     def __init__(
         self, hidden: int, *, init: Literal["keras", "torch", "chrono", "long", "latch"] = "keras", memory: int | None = None,
-        seed: int = 0, backend: str = "torch", length: int = 1000,
+        seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
     ) -> None:
         super().__init__()
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
+        self.input_size = input_size
         longest = memory or length
         with torch.random.fork_rng(devices=[]):  # the layers draw initial weights from the global state: shield it
-            self.lstm = layer_class(nn.LSTM, backend)(input_size=2, hidden_size=hidden, batch_first=True)
+            self.lstm = layer_class(nn.LSTM, backend)(input_size, hidden_size=hidden, batch_first=True)
             self.readout = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         match init:
@@ -62,7 +64,7 @@ class AddingLSTM(nn.Module):
                 raise ValueError(f"init {init!r} is none of keras, torch, chrono, long and latch")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_output(self.lstm, x))  # type: ignore[no-any-return]
 
 

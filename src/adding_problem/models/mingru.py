@@ -26,10 +26,12 @@ class _Minimal(nn.Module):
 
     products: int
 
-    def __init__(self, hidden: int, *, layers: int, init: str, memory: int | None, length: int, backend: str) -> None:
+    def __init__(self, hidden: int, *, layers: int, init: str, memory: int | None, length: int, backend: str,
+                 input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.layers, self.init, self.memory, self.backend = hidden, layers, init, memory, backend
-        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else 2, self.products * hidden) for layer in range(layers))
+        self.input_size = input_size
+        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else input_size, self.products * hidden) for layer in range(layers))
         self.readout = nn.Linear(hidden, 1)
         self._scan = scan_of(backend)
         if init == "chrono":  # the first gate writes: its bias is the negative of one that keeps
@@ -37,7 +39,7 @@ class _Minimal(nn.Module):
                 time_scales_(linear.get_parameter("bias").detach()[:hidden], memory or length).neg_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         for linear in self.inputs:
             x = self._scan(*self._coefficients(linear(x)))
         return self.readout(x[:, -1])  # type: ignore[no-any-return]
@@ -58,6 +60,7 @@ class AddingMinGRU(_Minimal):
         memory: in steps; None is `length`.
         length: T.
         backend: `native` or `torch`, for the scan.
+        input_size: input columns I.
     """
 
     products = 2

@@ -1,4 +1,4 @@
-"""A user's own model: found by name, built, and adapted to (B, T, 2) -> (B, 1).
+"""A user's own model: found by name, built, and adapted to (B, T, C) -> (B, 1); C is 2 without noise columns.
 
 Any `nn.Module` serves (Keras 3 models on the torch backend are such modules) that gives (B, 1), an output sequence
 (B, T, H), or a tuple that begins with either. After a sequence comes a linear readout of its last step.
@@ -32,6 +32,7 @@ __all__ = ["OwnModel", "accepted", "changed_since", "class_in", "names_a_module"
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
+_CONTEXT = ("seed", "backend", "length", "input_size")  # given to those constructors that have an argument of the name
 _SEEDS = 2**32  # as many as NumPy's generators take
 _PACKAGE = str(Path(__file__).parents[1])
 _PACKAGE_NAME = __name__.partition(".")[0]
@@ -46,7 +47,7 @@ class OwnModel(nn.Module):
             an instance.
         arguments: of the constructor.
         layout: order of the axes that the module takes: `btc` is (batch, time, 2).
-        seed, backend, length: passed to the constructor where it has an argument of that name; of the seed the lower 32 bits.
+        seed, backend, length, input_size: passed to the constructor where it has an argument of that name; of the seed the lower 32 bits.
         device: where it will compute; it is tried there, for it may run nowhere else.
 
     Attributes:
@@ -57,11 +58,13 @@ class OwnModel(nn.Module):
     family = "own"
 
     def __init__(self, name: str, arguments: Mapping[str, Any], *, layout: str = "btc", seed: int = 0,
-                 backend: str = "torch", length: int = 1000, device: torch.device | str = "cpu") -> None:
+                 backend: str = "torch", length: int = 1000, input_size: int = 2, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.name, self.arguments, self.layout, self.length = name, dict(arguments), layout, length
+        self.input_size = input_size
         device = torch.device(device)
-        self.inner = _make(name, device, arguments, {"seed": seed % _SEEDS, "backend": backend, "length": length}).to(device)
+        context = {"seed": seed % _SEEDS, "backend": backend, "length": length, "input_size": input_size}
+        self.inner = _make(name, device, arguments, context).to(device)
         self.readout: nn.Linear | None = None
         width = self._probe(device)
         if width is not None:
@@ -77,15 +80,16 @@ class OwnModel(nn.Module):
         name, layout, length = (description.get(key) for key in ("name", "layout", "length"))
         if not (isinstance(name, str) and layout in _AXES and isinstance(length, int) and length > 1):
             raise ValueError(f"expected name, layout and length of a model, found {name!r}, {layout!r} and {length!r}")
-        return cls(name, description["arguments"], layout=str(layout), backend=backend, length=length, device=device)
+        return cls(name, description["arguments"], layout=str(layout), backend=backend, length=length,
+                   input_size=description["input_size"], device=device)
 
     def description(self) -> dict[str, Any]:
         """What `described` needs."""
         return {"family": self.family, "name": self.name, "arguments": self.arguments, "layout": self.layout,
-                "length": self.length, "readout_added": self.readout is not None}
+                "length": self.length, "input_size": self.input_size, "readout_added": self.readout is not None}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, C)."""
         output = self._output(x)
         return output.float() if self.readout is None else self.readout(self._last_step(output).float())
 
@@ -141,20 +145,20 @@ class OwnModel(nn.Module):
     @torch.no_grad()
     def _first_output(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """An input and the module's output; a short one unless the module takes no other length than its own."""
-        short = _sequences(min(_SHORT, self.length)).to(device)
+        short = _sequences(min(_SHORT, self.length), self.input_size).to(device)
         try:
             return short, self._output(short)
         except ModelError:
-            full = _sequences(self.length).to(device)
+            full = _sequences(self.length, self.input_size).to(device)
             return full, self._output(full)
 
 
-def _sequences(length: int) -> Tensor:
-    """Three sequences of the problem (3, length, 2), marked at their first and last step.
+def _sequences(length: int, input_size: int) -> Tensor:
+    """Three sequences of the problem (3, length, input_size), marked at their first and last step.
 
     Drawn by torch and not by `task.sample_batch`: the readout's weights, which are drawn after them, keep their numbers.
     """
-    x = torch.rand(3, length, 2)
+    x = torch.rand(3, length, input_size)
     x[..., 1] = 0.0
     x[:, [0, -1], 1] = 1.0
     return x
@@ -259,6 +263,7 @@ def _make(name: str, device: torch.device, arguments: Mapping[str, Any], context
     """
     _forget_keras_names()
     target = _found(name, device)
+    _check_input_size(name, target, arguments, context["input_size"])
     if isinstance(target, nn.Module):
         if arguments:
             raise ConfigError(f"model.{next(iter(arguments))}", "no arguments for an instance", f"{name}, which is one",
@@ -281,6 +286,14 @@ def _make(name: str, device: torch.device, arguments: Mapping[str, Any], context
     return module
 
 
+def _check_input_size(name: str, target: Any, arguments: Mapping[str, Any], input_size: int) -> None:
+    """Raise ConfigError where there are noise columns and the model is not told of them."""
+    told = not isinstance(target, nn.Module) and ("input_size" in arguments or accepted(target, {"input_size": input_size}))
+    if input_size != 2 and not told:
+        raise ConfigError("dataset.noise_columns", f"0 for {name}, which has no argument input_size", str(input_size - 2),
+                          "give the constructor an argument input_size, the number of input columns, or leave dataset.noise_columns out")
+
+
 def _forget_keras_names() -> None:
     """Let Keras number its layers from the start: their names are the weights' names, in every process the same."""
     if "keras" in sys.modules:
@@ -298,7 +311,7 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
         if key not in known:
             raise ConfigError(f"model.{key}", f"an argument of {name}", f"the unknown argument {key!r}", nearest(key, known))
     for key in known:
-        if parameters[key].default is inspect.Parameter.empty and key not in {*arguments, "seed", "backend", "length"}:
+        if parameters[key].default is inspect.Parameter.empty and key not in {*arguments, *_CONTEXT}:
             raise ConfigError(f"model.{key}", f"a value: {name} requires it", "none", f"add '{key}: ...' under model:, or "
                                                                                      f"--model.{key} VALUE")
 

@@ -25,18 +25,19 @@ class AddingRNN(nn.Module):
     Args:
         hidden: number of units H.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
     """
 
     _nonlinearity = "tanh"
 
-    def __init__(self, hidden: int, *, backend: str) -> None:
+    def __init__(self, hidden: int, *, backend: str, input_size: int = 2) -> None:
         super().__init__()
-        self.hidden, self.backend = hidden, backend
-        self.rnn = layer_class(nn.RNN, backend)(2, hidden, nonlinearity=self._nonlinearity, batch_first=True)
+        self.hidden, self.backend, self.input_size = hidden, backend, input_size
+        self.rnn = layer_class(nn.RNN, backend)(input_size, hidden, nonlinearity=self._nonlinearity, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]
 
 
@@ -45,8 +46,8 @@ class AddingIRNN(AddingRNN):
 
     _nonlinearity = "relu"
 
-    def __init__(self, hidden: int, *, backend: str) -> None:
-        super().__init__(hidden, backend=backend)
+    def __init__(self, hidden: int, *, backend: str, input_size: int = 2) -> None:
+        super().__init__(hidden, backend=backend, input_size=input_size)
         kernel, recurrent, *biases = self.rnn.parameters()
         nn.init.eye_(recurrent)
         for weight in (kernel, self.readout.weight):

@@ -82,15 +82,17 @@ class AddingS6(nn.Module):
         states: states N of a channel.
         layers: number of blocks.
         backend: `native` or `torch`, for the scan.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, states: int, layers: int, backend: str) -> None:
+    def __init__(self, hidden: int, *, states: int, layers: int, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
-        self.encoder = nn.Linear(2, hidden)
+        self.input_size = input_size
+        self.encoder = nn.Linear(input_size, hidden)
         self.blocks = nn.ModuleList(_Block(hidden, states, backend) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]

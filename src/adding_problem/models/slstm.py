@@ -34,18 +34,20 @@ class AddingSLSTM(nn.Module):
         hidden: number of cells H.
         heads: groups of cells that see each other; a divisor of H.
         backend: `torch` or `native`, see `layers`.
+        input_size: input columns I.
 
     Raises:
         ValueError: when the heads do not divide the cells.
     """
 
-    def __init__(self, hidden: int, *, heads: int, backend: str) -> None:
+    def __init__(self, hidden: int, *, heads: int, backend: str, input_size: int = 2) -> None:
         super().__init__()
         if hidden % heads:
             raise ValueError(f"{heads} heads do not divide hidden {hidden}")
         # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
         self.hidden, self.heads, self.backend = hidden, heads, backend if heads <= _MOST_AMONG_ZEROS else "torch"
-        self.input = nn.Linear(2, 4 * hidden)  # rows: i, f, o, z, within each head
+        self.input_size = input_size
+        self.input = nn.Linear(input_size, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
         self._last_output: Recurrence = _last_output
@@ -58,7 +60,7 @@ class AddingSLSTM(nn.Module):
             bias[:, 1] = torch.linspace(3, 6, hidden).view(heads, -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(self._last_output(x, self.input.weight, self.input.bias, self.recurrent))  # type: ignore[no-any-return]
 
 

@@ -31,14 +31,16 @@ class AddingTCN(nn.Module):
         hidden: channels C of a level.
         levels: number of levels L.
         kernel: width K of the convolutions.
+        input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, levels: int, kernel: int) -> None:
+    def __init__(self, hidden: int, *, levels: int, kernel: int, input_size: int = 2) -> None:
         super().__init__()
         if levels > _MOST_LEVELS:
             raise ValueError(f"expected at most {_MOST_LEVELS} levels, whose dilation is 2^{_MOST_LEVELS - 1} steps, found {levels}")
         self.hidden, self.levels, self.kernel = hidden, levels, kernel
-        self.network = nn.Sequential(*(_Level(hidden if level else 2, hidden, kernel) for level in range(levels)))
+        self.input_size = input_size
+        self.network = nn.Sequential(*(_Level(hidden if level else input_size, hidden, kernel) for level in range(levels)))
         self.readout = nn.Linear(hidden, 1)
         nn.init.normal_(self.readout.weight, std=_WEIGHT_SCALE)
 
@@ -48,7 +50,7 @@ class AddingTCN(nn.Module):
         return 1 + 2 * (self.kernel - 1) * ((1 << self.levels) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         back = x[:, -self.field :].flip(1).transpose(1, 2)  # from the last step; what stands before its field cannot reach it
         return self.readout(self.network(back)[:, :, 0])  # type: ignore[no-any-return]
 

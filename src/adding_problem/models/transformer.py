@@ -27,23 +27,25 @@ class AddingTransformer(nn.Module):
         hidden: width H.
         layers: number of layers.
         heads: number of heads; H / heads is even.
+        input_size: input columns I.
 
     Raises:
         ValueError: when H is no multiple of twice the heads.
     """
 
-    def __init__(self, hidden: int, *, layers: int, heads: int) -> None:
+    def __init__(self, hidden: int, *, layers: int, heads: int, input_size: int = 2) -> None:
         super().__init__()
         if hidden % (2 * heads):
             raise ValueError(f"hidden {hidden} is no multiple of 2 x {heads} heads")
         self.hidden, self.layers, self.heads = hidden, layers, heads
-        self.encoder = nn.Linear(2, hidden)
+        self.input_size = input_size
+        self.encoder = nn.Linear(input_size, hidden)
         self.blocks = nn.ModuleList(_Layer(hidden, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, 2)."""
+        """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(self.norm(last_step(self.blocks, self.encoder(x))))  # type: ignore[no-any-return]
 
 

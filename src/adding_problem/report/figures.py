@@ -71,7 +71,7 @@ def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[M
         {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved", "note": "validation MSE below 1e-3"},
         {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
         {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
-         "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.dataset.variant, best.t):.3f}" if best else ""},
+         "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
     ]
     at_longest = [group for group in groups if group.t == longest and group.cost("1e-3", "seconds").median is not None]
     if at_longest:
@@ -155,8 +155,8 @@ def _slope(found: Collection) -> float:
 
 
 def _constant(found: Collection) -> float:
-    """What always answering the mean scores, of the first run's variant, which is most often that of all."""
-    return constant_predictor_mse(found.runs[0].config.dataset.variant, found.runs[0].t)
+    """What always answering the mean scores, of the first run's task, which is most often that of all."""
+    return constant_predictor_mse(found.runs[0].config.task, found.runs[0].t)
 
 
 def _group(group: RunGroup) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from adding_problem.errors import AddingProblemError, printable
 from adding_problem.models import AddingLSTM
 from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
-from adding_problem.task import affordable, batches, evaluation_batch, sample_batch
+from adding_problem.task import affordable, batches, evaluation_batch, sample_batch, unmixed
 from adding_problem.validate import load_model, score_of
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
@@ -129,10 +129,10 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
 @torch.no_grad()
 def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
-    data, seed = run.config.dataset, run.config.validate.seed
+    seed = run.config.validate.seed
     n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
     found = Predictions(n)
-    for x, y in batches(n, t, seed=seed, variant=data.variant, batch=evaluation_batch(t)):
+    for x, y in batches(n, t, seed=seed, task=run.config.task, batch=evaluation_batch(t)):
         found.add(y.numpy(), model(x).numpy())
     return found.y, found.y_hat
 
@@ -145,8 +145,8 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
     """The gradient of one prediction: of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are
     farthest apart. None where the model has no gradient.
     """
-    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, variant=run.config.dataset.variant)
-    places = [(sequence[:, 1] == 1).nonzero() for sequence in x]
+    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task)
+    places = [np.flatnonzero(marks == 1) for marks in unmixed(x.numpy(), run.config.task)[..., 1].round(3)]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
     x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
     try:
@@ -154,8 +154,8 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
         (gradient,) = torch.autograd.grad(prediction.sum(), x)
     except RuntimeError:
         return None
-    values, marks = gradient[0].abs().numpy().T
-    return Memory(x.shape[1], (x[0, :, 1] == 1).nonzero()[:, 0].tolist(), y.item(), prediction.item(), values, marks,
+    values, marks = np.abs(unmixed(gradient[0].numpy(), run.config.task)).T[:2]
+    return Memory(x.shape[1], places[farthest].tolist(), y.item(), prediction.item(), values, marks,
                   _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from adding_problem import groups
-from adding_problem.config import Variant
 from adding_problem.report.runs import Run
+from adding_problem.variants import Task
 
 __all__ = ["RunGroup", "representatives", "together"]
 
@@ -44,11 +44,11 @@ class RunGroup(groups.Group):
 
 def together(runs: Sequence[Run]) -> list[RunGroup]:
     """The runs by method and length, in their order."""
-    members: dict[tuple[str, Variant, int], list[Run]] = {}
+    members: dict[tuple[str, Task, int], list[Run]] = {}
     for run in runs:
-        members.setdefault((run.method, run.config.dataset.variant, run.t), []).append(run)
-    return [RunGroup(method, variant, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
-            for (method, variant, t), found in members.items() for each in [groups.one_per_seed(found)]]
+        members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(run)
+    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
+            for (method, task, t), found in members.items() for each in [groups.one_per_seed(found)]]
 
 
 def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
