@@ -57,7 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "dataset.stream": True,
         "dataset.held_out": 1_000,
         "validate.dt_length": 10_000,
-        "model.init": "latch",
+        "model.init": "keyed",
         "model.memory": 1_000_000_000,
         "train.epochs": 1_000,
         "train.epoch_steps": 20,
@@ -70,6 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.warmup_steps": 50,
         "train.decay_steps": 400,
         "train.stop_val_loss": 8e-4,
+        "train.ending_steps": 200,
         "train.glimpse": 64,
         "curriculum.start": 30,
         "curriculum.shortest": 0.1,
@@ -129,7 +130,8 @@ class ModelConfig:
     hidden: int | None = option(None, "number of units; null: the model's own default", least=1)
     init: str | None = option(
         None, "initialisation; null: the model's own default. lstm: keras or torch, that framework's; chrono: gates for every "
-              "time scale up to memory; long: forget gates alone; latch: and input gates that marks open")
+              "time scale up to memory; long: forget gates alone; keyed: and shut input gates, each opened by one "
+              "input column drawn at random (keyed-directions: by a random direction); oracle: input gates preset from the mark column")
     memory: int | None = option(None, "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
                                 least=2, below=LONGEST_MEMORY + 1)
     layout: Literal["btc", "tbc", "bct"] = option(
@@ -145,7 +147,7 @@ class ModelConfig:
 
     @property
     def title(self) -> str:
-        """The model in a few words, such as ``lstm (hidden 100, init latch)``."""
+        """The model in a few words, such as ``lstm (hidden 100, init keyed)``."""
         shown = {key: value for key, value in zoo.completed(self.name, self.given).items() if value is not None}
         return f"{self.name} ({', '.join(f'{key} {value}' for key, value in shown.items())})" if shown else self.name
 
@@ -187,6 +189,9 @@ class TrainConfig:
     checkpoint_minutes: float = option(1.0, "minutes between two checkpoints inside an epoch; another is written after an epoch, unless epochs "
                                        "are very short", above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
+    ending_steps: int | None = option(
+        None, "once the validation loss is below stop_val_loss, so many more steps at full length with a learning rate that falls in a line to 0; "
+              "null: stop at once", least=1)
     glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
                                        "on these is near stop_val_loss, else theirs is the validation loss. null: always at all", least=1)
 
@@ -473,6 +478,9 @@ def _check_consistency(config: RunConfig) -> None:
     if config.train.glimpse is not None and config.train.stop_val_loss is None:
         raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
                           "set train.stop_val_loss, or train.glimpse to null")
+    if config.train.ending_steps is not None and config.train.stop_val_loss is None:
+        raise ConfigError("train.ending_steps", "null where train.stop_val_loss is null", str(config.train.ending_steps),
+                          "set train.stop_val_loss, or train.ending_steps to null")
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")

@@ -15,7 +15,7 @@ from adding_problem.config import RunConfig
 from adding_problem.task import constant_predictor_mse
 from adding_problem.variants import MIN_LENGTH
 
-__all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "epoch_order", "stream_seed"]
+__all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "begin_ending", "epoch_order", "stream_seed"]
 
 # Spawn keys: to number them anew would change the numbers of every run.
 _STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5, "climb": 6}
@@ -107,6 +107,16 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
     if full and config.train.decay_steps is not None and smoothed < config.train.decay_below:
         return replace(schedule, step=step, smoothed=smoothed, decay_start=step, decay_steps=config.train.decay_steps)
     return replace(schedule, step=step, smoothed=smoothed)
+
+
+def begin_ending(schedule: Schedule, config: RunConfig) -> Schedule:
+    """The schedule of a run whose validation loss is below `train.stop_val_loss`: full length, and a decay to the end.
+
+    A decay that is under way is the ending already.
+    """
+    if config.train.ending_steps is None or schedule.decay_steps:
+        return schedule
+    return replace(schedule, length=config.dataset.t, decay_start=schedule.step, decay_steps=config.train.ending_steps)
 
 
 def batch_length(config: RunConfig, schedule: Schedule) -> int:

@@ -18,7 +18,7 @@ from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones,
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
-from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, epoch_order, stream_seed
+from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, begin_ending, epoch_order, stream_seed
 from adding_problem.task import (
     AddingDataset,
     batches,
@@ -279,6 +279,8 @@ def _end_epoch(work: _Work) -> EpochRow:
     watched = row.loss if work.config.train.es_monitor == "loss" else row.val_loss
     if state.stopping.update(row.epoch, watched) or not state.best_weights:
         state.best_weights = {k: own_copy(v) for k, v in state.model.state_dict().items()}
+    if _below_goal(work.config, row):
+        state.schedule = begin_ending(state.schedule, work.config)
     return row
 
 
@@ -343,6 +345,10 @@ def _squared_error(work: _Work, first: int, n: int) -> float:
     return total
 
 
+def _below_goal(config: RunConfig, row: EpochRow) -> bool:
+    return config.train.stop_val_loss is not None and row.val_loss < config.train.stop_val_loss
+
+
 def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
     """Why the run ends after the last recorded epoch; None when it goes on."""
     if not state.rows:
@@ -350,7 +356,7 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
     last, train = state.rows[-1], config.train
     if not math.isfinite(last.loss):
         return "diverged"
-    if train.stop_val_loss is not None and last.val_loss < train.stop_val_loss:
+    if _below_goal(config, last) and (train.ending_steps is None or state.schedule.decayed):
         return "solved"
     if state.stopping.exhausted:
         return "early_stopping"

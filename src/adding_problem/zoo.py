@@ -50,7 +50,7 @@ FAMILIES: dict[str, Family] = {
         cost="four H x H products",
         parallel=False,
         defaults={"hidden": 100, "init": "keras", "memory": None},
-        choices={"init": ("keras", "torch", "chrono", "long", "latch")},
+        choices={"init": ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")},
         source="the original system",
     ),
     "gru": Family(

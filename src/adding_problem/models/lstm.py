@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -29,8 +30,9 @@ class AddingLSTM(nn.Module):
 
     Args:
         hidden: number of cells H.
-        init: `keras` or `torch`, the defaults of that framework; else see `_chrono_init`, `_long_init` and `_latch_init`.
-        memory: the longest time scale that these three prepare for, in steps; None is `length`.
+        init: `keras` or `torch`, the defaults of that framework; else see `_chrono_init`, `_long_init`,
+            `_keyed_init` and `_oracle_init`.
+        memory: the longest time scale that these prepare for, in steps; None is `length`.
         seed: of the initial weights.
         backend: `torch` or `native`, see `layers`.
         length: T.
@@ -38,7 +40,7 @@ class AddingLSTM(nn.Module):
     """
 
     def __init__(
-        self, hidden: int, *, init: Literal["keras", "torch", "chrono", "long", "latch"] = "keras", memory: int | None = None,
+        self, hidden: int, *, init: Literal["keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle"] = "keras", memory: int | None = None,
         seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
     ) -> None:
         super().__init__()
@@ -58,10 +60,14 @@ class AddingLSTM(nn.Module):
                 _chrono_init(self, generator, longest)
             case "long":
                 _long_init(self, generator, longest)
-            case "latch":
-                _latch_init(self, generator, longest)
+            case "keyed":
+                _keyed_init(self, generator, longest, _column_keys)
+            case "keyed-directions":
+                _keyed_init(self, generator, longest, _direction_keys)
+            case "oracle":
+                _oracle_init(self, generator, longest)
             case _:
-                raise ValueError(f"init {init!r} is none of keras, torch, chrono, long and latch")
+                raise ValueError(f"init {init!r} is none of keras, torch, chrono, long, keyed, keyed-directions and oracle")
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
@@ -132,18 +138,49 @@ def _long_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> N
     model.readout.bias.zero_()
 
 
-_MARK = 1  # the column of the input that says which values count
+_Keys = Callable[[Tensor, torch.Generator], None]
 
 
 @torch.no_grad()
-def _latch_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
-    """`long`, with cells that write at a mark and at no other step: input gates of biases -L and mark weights U(-2L, 2L).
+def _keyed_init(model: AddingLSTM, generator: torch.Generator, longest: int, draw_keys: _Keys) -> None:
+    """`long`, with input gates that are shut and open for one direction of the inputs, each for a random one.
 
-    With L = log M, an input gate lets 1/M through at a step without a mark, so that M steps of noise add up to the size
-    of one. At a mark, the quarter of the cells whose weight is above L opens. This is the input bias of Tallec & Ollivier
-    2018 (chrono initialisation), which alone shuts out the marked values too, and weights on its scale that open it again.
+    With L = log M, M the longest time scale, input gates have biases -L and weights 2L k, k the cell's key, a vector of
+    length 1. A shut gate lets 1/M through, so that M steps of noise add up to the size of one. Which direction matters is
+    for training to find. Told is a time scale and that writing is rare; no column is treated like none other: exchanging
+    the columns exchanges the keys.
+    """
+    _long_init(model, generator, longest)
+    kernel, _, bias, _ = model.lstm.parameters()
+    scale = math.log(longest)
+    bias[: model.hidden] = -scale
+    draw_keys(kernel[: model.hidden], generator)
+    kernel[: model.hidden] *= 2 * scale
 
-    Of the task it knows which column holds the marks; `long` knows nothing. What either costs: docs/results.md.
+
+def _column_keys(keys: Tensor, generator: torch.Generator) -> None:
+    """One column each, drawn evenly, and a sign: (H, I)."""
+    hidden, columns = keys.shape
+    chosen = torch.randint(columns, (hidden, 1), generator=generator)
+    signs = torch.randint(2, (hidden, 1), generator=generator) * 2.0 - 1
+    keys.zero_().scatter_(1, chosen, signs)
+
+
+def _direction_keys(keys: Tensor, generator: torch.Generator) -> None:
+    """Directions drawn evenly from the sphere, so that no rotation of the inputs changes their distribution: (H, I)."""
+    keys.normal_(generator=generator)
+    keys /= keys.norm(dim=1, keepdim=True)
+
+
+_MARK = 1  # the column of the marks where inputs are not mixed
+
+
+@torch.no_grad()
+def _oracle_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
+    """Oracle: input gates preset from the mark column. `long`, with biases -L and mark weights U(-2L, 2L) of the input gates.
+
+    The memory is given: an untrained cell writes at a mark and at no other step, and a linear readout fitted on it solves
+    the sum at every length. It is an upper bound, not something that learned what to remember.
     """
     _long_init(model, generator, longest)
     kernel, _, bias, _ = model.lstm.parameters()
