@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor, nn
 
 from adding_problem import models, runtime
 from adding_problem.config import ModelConfig
@@ -91,9 +92,9 @@ def test_long_initialisation() -> None:
     assert sum(p.numel() for p in trained) == 4 * hidden * (hidden + 3) + hidden + 1
 
 
-def test_latch_initialisation() -> None:
+def test_oracle_initialisation() -> None:
     hidden, length = 400, 1000
-    model = build_model(ModelConfig(hidden=hidden, init="latch"), seed=0, length=length)
+    model = build_model(ModelConfig(hidden=hidden, init="oracle"), seed=0, length=length)
     kernel, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())
     scale = math.log(length)
     assert bias[:hidden].tolist() == pytest.approx([-scale] * hidden)
@@ -104,19 +105,71 @@ def test_latch_initialisation() -> None:
     assert stats.kstest(bias[hidden : 2 * hidden].exp().numpy(), stats.uniform(1, length - 2).cdf).pvalue > 1e-4
 
 
-def test_a_latch_keeps_what_was_marked_whatever_follows() -> None:
-    """The cells after a mark hold it over 10,000 steps without one; the same cells without `latch` do not."""
+def test_the_oracle_keeps_what_was_marked_whatever_follows() -> None:
+    """The cells after a mark hold it over 10,000 steps without one; the same cells of `long` do not."""
     x = torch.zeros(2, 10_000, 2)
     x[:, 1:, 0] = torch.rand(2, 9_999, generator=torch.Generator().manual_seed(0))
     x[:, 0] = torch.tensor([[0.2, 1.0], [0.9, 1.0]])
     lost = {}
-    for init in ("long", "latch"):
+    for init in ("long", "oracle"):
         lstm = build_model(ModelConfig(init=init, memory=10**9), seed=0).lstm
         with torch.no_grad(), runtime.cpu_settings(1):
             cells = lstm(x[:, :1])[1][1], lstm(x)[1][1]
         lost[init] = float((cells[1] - cells[0]).norm() / cells[0].norm())
-    assert lost["latch"] < 0.1
+    assert lost["oracle"] < 0.1
     assert lost["long"] > 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "native"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn", "irnn"])
+def test_a_state_is_carried_from_stretch_to_stretch(name: str, backend: str) -> None:
+    if backend == "native":
+        pytest.importorskip("adding_problem_native")
+    model = build_model(ModelConfig(name, hidden=7), seed=0, backend=backend, input_size=5)
+    x, state = torch.rand(3, 50, 5, generator=torch.Generator().manual_seed(1)), None
+    with torch.no_grad():
+        for stretch in x.split([1, 20, 29], dim=1):
+            state = model.advance(stretch, state)
+        assert torch.allclose(model.answer(state), model(x), atol=1e-6)
+
+
+def column_keys(model: nn.Module, memory: int) -> Tensor:
+    """What opens the input gates, as multiples of 2 log(memory)."""
+    kernel, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())
+    assert bias[: model.hidden].tolist() == pytest.approx([-math.log(memory)] * model.hidden)
+    return kernel[: model.hidden] / (2 * math.log(memory))
+
+
+def test_keyed_initialisation_knows_no_column_from_another() -> None:
+    """Each cell has one column and a sign, all evenly: chi-squared over the 2 x 8 kinds of keys."""
+    model = build_model(ModelConfig(hidden=4000, init="keyed", memory=10**9), seed=0, input_size=8)
+    keys = column_keys(model, 10**9)
+    assert torch.allclose(keys.abs().sum(dim=1), torch.ones(4000, dtype=torch.float64))
+    assert ((keys != 0).sum(dim=1) == 1).all()
+    counts = [(keys[:, column] * sign > 0.5).sum().item() for column in range(8) for sign in (1, -1)]
+    assert sum(counts) == 4000
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_keys_by_direction_are_the_same_under_every_rotation() -> None:
+    """Unit vectors whose projection on any direction, one of 8 dimensions, squared is Beta(1/2, 7/2)."""
+    model = build_model(ModelConfig(hidden=2000, init="keyed-directions", memory=10**9), seed=0, input_size=8)
+    keys = column_keys(model, 10**9)
+    assert torch.allclose(keys.norm(dim=1), torch.ones(2000, dtype=torch.float64))
+    directions = [torch.eye(8, dtype=torch.float64)[0], torch.ones(8, dtype=torch.float64) / math.sqrt(8)]
+    for direction in directions:
+        assert stats.kstest((keys @ direction).square().numpy(), stats.beta(0.5, 3.5).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("init", ["keyed", "keyed-directions", "long", "chrono", "keras"])
+def test_a_start_does_not_depend_on_what_a_column_means(init: str) -> None:
+    """Over many seeds every column's input weights have one distribution: Kolmogorov and Smirnov, value's against mark's."""
+    kernels = torch.stack([build_model(ModelConfig(hidden=20, init=init), seed=seed, input_size=3).lstm.weight_ih_l0.detach()
+                           for seed in range(60)])
+    columns = kernels.reshape(-1, 3).T.numpy()
+    assert all(stats.ks_2samp(columns[0], columns[other]).pvalue > 1e-3 for other in (1, 2))
+    oracle = build_model(ModelConfig(hidden=400, init="oracle"), seed=0).lstm.weight_ih_l0.detach().T.numpy()
+    assert stats.ks_2samp(oracle[0], oracle[1]).pvalue < 1e-3  # the test sees a start that knows the mark
 
 
 def test_the_seed_decides_the_weights() -> None:

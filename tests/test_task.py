@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from adding_problem.task import (
     AddingDataset,
     AddingStream,
+    LongSequences,
     Task,
     batches,
     constant_predictor_mse,
@@ -234,6 +235,16 @@ def test_an_item_with_noise_is_the_same_in_any_batching(task: Task) -> None:
         assert np.array_equal(np.concatenate([piece[part] for piece in pieces]), whole[part])
         assert np.array_equal(torch.cat([batch[part] for batch in streamed]), whole[part])
         assert np.array_equal(data.batch(range(30))[part], whole[part][10:])
+
+
+@pytest.mark.parametrize("task", NOISY + [Task(variant=variant) for variant in VARIANTS], ids=lambda task: task.title)
+def test_long_sequences_are_the_same_numbers(task: Task) -> None:
+    for length in (22, 45, 101):
+        x, y = sample_batch_numpy(6, length, seed=3, start=4, task=task)
+        long = LongSequences(6, length, seed=3, start=4, task=task)
+        assert np.array_equal(long.targets, y)
+        for steps in (1, 16, 40, 500):
+            assert np.array_equal(np.concatenate(list(long.inputs(steps)), axis=1), x)
 
 
 def test_noise_is_uniform_and_depends_on_nothing() -> None:

@@ -330,7 +330,7 @@ def test_attention_sees_no_order() -> None:
     ({"model.name": "tcn", "model.levels": 0}, "at least 1, found 0"),
     ({"model.name": "tcn", "model.levels": True}, "at least 1, found True"),
     ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
-    ({"model.name": "gru", "model.init": "latch"}, "one of torch, chrono, found 'latch'"),
+    ({"model.name": "gru", "model.init": "oracle"}, "one of torch, chrono, found 'oracle'"),
     ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
     ({"model.name": "lstm", "model.memory": 10**12 + 1}, r"model\.memory: expected a whole number"),
     ({"model.name": "grue"}, r"model\.name: expected one of lstm.*\n.*did you mean 'gru'"),
@@ -359,7 +359,7 @@ def test_the_recipe_fast_gives_every_family_what_it_takes() -> None:
         models.build_model(run.model)
         for key, value in zoo.FAMILIES[name].fast.items():
             assert run.get(key) == value
-    assert config.load(None, {"recipe": "fast"}).model.init == "latch"
+    assert config.load(None, {"recipe": "fast"}).model.init == "keyed"
     assert config.load(None, {"recipe": "fast", "model.name": "rnn"}).model.init is None
     assert config.load(None, {"recipe": "fast", "model.name": "lem", "train.learning_rate": 0.5}).train.learning_rate == 0.5
 

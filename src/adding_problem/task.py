@@ -39,6 +39,7 @@ __all__ = [
     "HIT_TOLERANCE",
     "AddingDataset",
     "AddingStream",
+    "LongSequences",
     "Task",
     "affordable",
     "batches",
@@ -64,6 +65,7 @@ _MARKERS = {
 _NOISE_ID, _ROTATION_ID = 1, 2  # likewise
 _HEADER_WORDS = 4  # one Philox block of 64-bit words for positions and length, before the values of an item
 _BLOCK_WORDS = 4
+_BLOCK_NUMBERS = 2 * _BLOCK_WORDS  # float32 numbers of a block
 _EVALUATION_STEPS = 1 << 18  # sequence-steps per batch: 100 MB of torch's LSTM outputs at hidden=100
 _BULK_STEPS = 1 << 20  # most steps drawn at once, so that long streams need little memory beside their result
 
@@ -260,6 +262,55 @@ class AddingStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
             index += stride
 
 
+class LongSequences:
+    """Sequences that need not fit into memory: their targets, and their inputs a stretch of steps at a time.
+
+    The same numbers as `sample_batch` gives.
+
+    Args:
+        n, length, seed, start, task: as for `sample_batch`.
+
+    Attributes:
+        targets: float32 (n, 1).
+
+    Examples:
+        >>> long = LongSequences(4, 100_000, seed=0)
+        >>> [len(x[0]) for x in long.inputs(40_000)]
+        [40000, 40000, 20000]
+    """
+
+    def __init__(self, n: int, length: int, *, seed: int, start: int = 0, task: Task = _PLAIN) -> None:
+        _check_arguments(n, length, seed, start, task.variant)
+        self._n, self._length, self._seed, self._start, self._task = n, length, seed, start, task
+        self._key = _stream_key(seed, length, task.variant)
+        self._width = sequence_width(length, task.variant)
+        items = range(start, start + n)
+        headers = _stretch_words(items, _HEADER_WORDS, self._width, self._key, 0, 1)
+        self._positions, self._begin = _places(headers, length, task.variant)
+        in_order = np.sort(self._positions[:, :2], axis=1)
+        marked = np.array([[self._value_of(item, step) for step in steps] for item, steps in enumerate(in_order.tolist())])
+        self.targets = _targets(marked, in_order, self._begin, task)
+
+    def inputs(self, steps: int) -> Iterator[Float32]:
+        """Float32 (n, up to `steps`, C) one after the other, W steps in all; `steps` is rounded up to a multiple of 8."""
+        n, task, steps = self._n, self._task, -(-steps // _BLOCK_NUMBERS) * _BLOCK_NUMBERS
+        items, columns = range(self._start, self._start + n), task.noise_columns
+        noise_key = _stream_key(self._seed, self._length, task.variant, _NOISE_ID)
+        for first in range(0, self._width, steps):
+            size = min(steps, self._width - first)
+            values = _stretch(items, _HEADER_WORDS, self._width, self._key, first, size)
+            noise = _stretch(items, 0, self._width * columns, noise_key, first * columns, size * columns)
+            yield _assemble(_scaled(values, first, self._begin, task.variant), noise.reshape(n, size, columns),
+                            self._positions - first, task)
+
+    def _value_of(self, item: int, step: int) -> np.float32:
+        first = step // _BLOCK_NUMBERS * _BLOCK_NUMBERS
+        items = range(self._start + item, self._start + item + 1)
+        values = _stretch(items, _HEADER_WORDS, self._width, self._key, first, step - first + 1)
+        scaled: np.float32 = _scaled(values, first, self._begin[item : item + 1], self._task.variant)[0, -1]
+        return scaled
+
+
 def constant_predictor_mse(task: Task = _PLAIN, length: int = 1000) -> float:
     """Mean squared error of the best constant answer: the variance of the target.
 
@@ -299,17 +350,21 @@ def _draw(n: int, length: int, seed: int, start: int, task: Task) -> _Sequences:
     _check_arguments(n, length, seed, start, task.variant)
     width = sequence_width(length, task.variant)
     words = _item_words(n, _HEADER_WORDS, width, start, _stream_key(seed, length, task.variant))
-    uniform = (words[:, :_HEADER_WORDS] >> np.uint64(11)).astype(np.float64)
-    uniform *= 2.0**-53  # the 53 bits of a float64 in [0, 1)
-    values = _uniform_float32(words[:, _HEADER_WORDS:], width)
-    noise = _noise(n, width, length, seed, start, task)
+    positions, begin = _places(words, length, task.variant)
+    values = _scaled(_uniform_float32(words[:, _HEADER_WORDS:], width), 0, begin, task.variant)
+    in_order = np.sort(positions[:, :2], axis=1)
+    targets = _targets(np.take_along_axis(values, in_order, axis=1), in_order, begin, task)
+    return _Sequences(values, _noise(n, width, length, seed, start, task), positions, targets)
+
+
+def _targets(
+    marked: Float32, in_order: NDArray[np.int64], begin: NDArray[np.int64], task: Task
+) -> Float32:
+    """Targets (n, 1) of marked values (n, 2) at their steps (n, 2), both in the order of the steps."""
     if task.variant == "hs1997":
-        values, positions, marked = _hochreiter_schmidhuber(values, uniform, length)
-        target = np.float32(0.5) + _target(marked, task.target) / np.float32(4)
-    else:
-        positions = _marked_steps(uniform, length, task.variant)
-        target = _target(np.take_along_axis(values, np.sort(positions, axis=1), axis=1), task.target)
-    return _Sequences(values, noise, positions, target[:, None])
+        marked = np.where(in_order == begin[:, None], np.float32(0), marked)
+        return np.float32(0.5) + _target(marked, task.target)[:, None] / np.float32(4)
+    return _target(marked, task.target)[:, None]
 
 
 def _target(marked: Float32, target: Target) -> Float32:
@@ -352,10 +407,34 @@ def _item_words(
     n: int, header: int, numbers: int, start: int, key: NDArray[np.uint64]
 ) -> NDArray[np.uint64]:
     """Random 64-bit words of items from `start` on, in one draw: a header, then half a word for each number."""
-    blocks = (header + (numbers + 1) // 2 + _BLOCK_WORDS - 1) // _BLOCK_WORDS
+    blocks = _blocks(header, numbers)
     # NumPy advances the counter before it makes a block, so that block b comes from counter b + 1 everywhere.
     philox = np.random.Philox(key=key, counter=start * blocks)
     return philox.random_raw(n * blocks * _BLOCK_WORDS).reshape(n, blocks * _BLOCK_WORDS)
+
+
+def _blocks(header: int, numbers: int) -> int:
+    """Blocks of an item with so many words of header and so many numbers."""
+    return (header + (numbers + 1) // 2 + _BLOCK_WORDS - 1) // _BLOCK_WORDS
+
+
+def _stretch_words(
+    items: range, header: int, numbers: int, key: NDArray[np.uint64], first_block: int, blocks: int
+) -> NDArray[np.uint64]:
+    """A stretch of the words of `_item_words`: so many blocks of every item, from one on."""
+    begins = (item * _blocks(header, numbers) + first_block for item in items)
+    return np.stack([np.random.Philox(key=key, counter=begin).random_raw(blocks * _BLOCK_WORDS) for begin in begins])
+
+
+def _stretch(
+    items: range, header: int, numbers: int, key: NDArray[np.uint64], first: int, size: int
+) -> Float32:
+    """U[0, 1) numbers first, ..., first + size - 1 of every item, (items, size); `first` begins a block."""
+    if not size:
+        return np.empty((len(items), 0), np.float32)
+    first_block = header // _BLOCK_WORDS + first // _BLOCK_NUMBERS
+    words = _stretch_words(items, header, numbers, key, first_block, _blocks(0, size))
+    return _uniform_float32(words, size)
 
 
 def _pick(uniform: NDArray[np.float64], choices: int | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -369,38 +448,52 @@ def _pick_other(uniform: NDArray[np.float64], choices: int, taken: NDArray[np.in
     return picked + (picked >= taken)
 
 
-def _marked_steps(uniform: NDArray[np.float64], length: int, variant: Variant) -> NDArray[np.int64]:
-    if variant == "halves":
-        first = _pick(uniform[:, 0], length // 2)
-        return np.stack([first, length // 2 + _pick(uniform[:, 1], length - length // 2)], axis=1)
-    first = _pick(uniform[:, 0], length)
-    return np.stack([first, _pick_other(uniform[:, 1], length, first)], axis=1)
+def _places(
+    words: NDArray[np.uint64], length: int, variant: Variant
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Steps of the markers (n, K), the two marks first, and the first step of each sequence (n,).
+
+    Args:
+        words: random words (n, ...) of which the header is taken.
+        length: T.
+        variant: of the task.
+    """
+    uniform = (words[:, :_HEADER_WORDS] >> np.uint64(11)).astype(np.float64)
+    uniform *= 2.0**-53  # the 53 bits of a float64 in [0, 1)
+    begin = np.zeros(len(words), np.int64)
+    match variant:
+        case "any":
+            first = _pick(uniform[:, 0], length)
+            return np.stack([first, _pick_other(uniform[:, 1], length, first)], axis=1), begin
+        case "halves":
+            first = _pick(uniform[:, 0], length // 2)
+            second = length // 2 + _pick(uniform[:, 1], length - length // 2)
+            return np.stack([first, second], axis=1), begin
+        case "hs1997":
+            width = sequence_width(length, variant)
+            begin = _pick(uniform[:, 2], width - length + 1)  # the length is width - begin
+            first = _pick(uniform[:, 0], 10)
+            second = _pick_other(uniform[:, 1], length // 2 - 1, first)
+            end = np.full_like(begin, width - 1)
+            return np.stack([begin + first, begin + second, begin, end], axis=1), begin
 
 
-def _hochreiter_schmidhuber(
-    values: Float32, uniform: NDArray[np.float64], length: int
-) -> tuple[Float32, NDArray[np.int64], Float32]:
-    """Values (n, W), positions (n, 4), and what counts as the marked values (n, 2), in the order of their steps."""
-    n, width = values.shape
+def _scaled(values: Float32, step: int, begin: NDArray[np.int64], variant: Variant) -> Float32:
+    """U[0, 1) values (n, steps) from `step` on as the variant has them; hs1997 has zeros before the sequence."""
+    if variant != "hs1997":
+        return values
     values = values * np.float32(2) - np.float32(1)
-    begin = _pick(uniform[:, 2], width - length + 1)  # zeros before it: the length is width - begin
-    first = _pick(uniform[:, 0], 10)
-    second = _pick_other(uniform[:, 1], length // 2 - 1, first)
-    values[np.arange(width) < begin[:, None]] = 0
-    positions = np.stack([begin + first, begin + second, begin, np.full(n, width - 1)], axis=1)
-    in_order = np.sort(positions[:, :2], axis=1)
-    marked = np.take_along_axis(values, in_order, axis=1)
-    marked[in_order == begin[:, None]] = 0
-    return values, positions, marked
+    values[step + np.arange(values.shape[1]) < begin[:, None]] = 0
+    return values
 
 
 def _assemble(values: Float32, noise: Float32, positions: NDArray[np.int64], task: Task) -> Float32:
     """Inputs (n, W, C): values (n, W), the variant's markers at positions (n, K), noise (n, W, C - 2); then mixed."""
     x = np.zeros((*values.shape, task.width), np.float32)
     x[:, :, 0] = values
-    rows = np.arange(len(values))
     for column, marker in enumerate(_MARKERS[task.variant]):
-        x[rows, positions[:, column], 1] = marker
+        (rows,) = np.nonzero((positions[:, column] >= 0) & (positions[:, column] < values.shape[1]))
+        x[rows, positions[rows, column], 1] = marker
     x[:, :, 2:] = noise
     match task.mix:
         case "none":

@@ -10,15 +10,15 @@ Parameters, of two columns: 3 H (H + 4) + H + 1.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from adding_problem.models.chrono import time_scales_
-from adding_problem.models.layers import last_output, layer_class
+from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingGRU"]
 
 
-class AddingGRU(nn.Module):
+class AddingGRU(CarriesState):
     """`torch.nn.GRU` and a linear readout of its last output.
 
     Args:
@@ -40,6 +40,7 @@ class AddingGRU(nn.Module):
         if init == "chrono":
             time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(last_output(self.gru, x))  # type: ignore[no-any-return]
+    @property
+    def layer(self) -> nn.RNNBase:
+        """The GRU."""
+        return self.gru

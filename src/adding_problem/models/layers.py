@@ -9,7 +9,10 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["Recurrence", "last_output", "last_step", "layer_class", "recurrence_of"]
+__all__ = ["CarriesState", "Recurrence", "last_step", "layer_class", "recurrence_of"]
+
+State = Tensor | tuple[Tensor, Tensor]
+"""h of every layer (layers, B, H), of an LSTM beside c."""
 
 Layer = TypeVar("Layer", bound=nn.RNNBase)
 
@@ -36,12 +39,33 @@ def _last_output_of(layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *tens
     return layer(*tensors, **constants, outputs=False)[1][0]
 
 
-def last_output(layer: nn.RNNBase, x: Tensor) -> Tensor:
-    """h_T of the last layer, (B, H), of batch-first sequences (B, T, I)."""
-    # The native layers can leave out the outputs of all steps but the last.
-    final_state = getattr(layer, "final_state", None)
-    state = final_state(x) if final_state else layer(x)[1]
-    return (state[0] if layer.mode == "LSTM" else state)[-1]  # type: ignore[no-any-return]
+class CarriesState(nn.Module):
+    """A model that may be given a sequence in stretches: its memory is the state of one recurrent layer.
+
+    `forward(x)` is `answer(advance(x))`; `advance` may be called again with the steps that follow and the state so far.
+    """
+
+    readout: nn.Linear
+
+    @property
+    def layer(self) -> nn.RNNBase:
+        """The recurrent layer."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, I)."""
+        return self.answer(self.advance(x))
+
+    def advance(self, x: Tensor, state: State | None = None) -> State:
+        """The layer's state after steps (B, T, I), from the beginning where there is none before."""
+        # The native layers can leave out the outputs of all steps but the last.
+        final_state = getattr(self.layer, "final_state", None)
+        return final_state(x, state) if final_state else self.layer(x, state)[1]  # type: ignore[no-any-return]
+
+    def answer(self, state: State) -> Tensor:
+        """Predictions (B, 1) from a state."""
+        output = state[0] if isinstance(state, tuple) else state
+        return self.readout(output[-1])  # type: ignore[no-any-return]
 
 
 def last_step(blocks: nn.ModuleList, h: Tensor) -> Tensor:

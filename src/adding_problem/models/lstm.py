@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.models.chrono import time_scales_
-from adding_problem.models.layers import last_output, layer_class
+from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingLSTM"]
 
 
-class AddingLSTM(nn.Module):
+class AddingLSTM(CarriesState):
     """An LSTM over (B, T, I) and one linear unit, without activation, on its last output.
 
     With Keras's initialisation the cell has one bias vector, as in Keras: `bias_hh_l0` is zero and is not trained, so
@@ -69,9 +69,10 @@ class AddingLSTM(nn.Module):
             case _:
                 raise ValueError(f"init {init!r} is none of keras, torch, chrono, long, keyed, keyed-directions and oracle")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(last_output(self.lstm, x))  # type: ignore[no-any-return]
+    @property
+    def layer(self) -> nn.RNNBase:
+        """The LSTM."""
+        return self.lstm
 
 
 @torch.no_grad()

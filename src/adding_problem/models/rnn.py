@@ -10,16 +10,16 @@ Parameters: H (H + 4) + H + 1, with PyTorch's two bias vectors.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from adding_problem.models.layers import last_output, layer_class
+from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingIRNN", "AddingRNN"]
 
 _IRNN_INPUT_SCALE = 1e-3  # the paper's standard deviation of the non-recurrent weights
 
 
-class AddingRNN(nn.Module):
+class AddingRNN(CarriesState):
     """`torch.nn.RNN` with tanh, initialised by PyTorch, and a linear readout of its last output.
 
     Args:
@@ -36,9 +36,10 @@ class AddingRNN(nn.Module):
         self.rnn = layer_class(nn.RNN, backend)(input_size, hidden, nonlinearity=self._nonlinearity, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(last_output(self.rnn, x))  # type: ignore[no-any-return]
+    @property
+    def layer(self) -> nn.RNNBase:
+        """The RNN."""
+        return self.rnn
 
 
 class AddingIRNN(AddingRNN):
