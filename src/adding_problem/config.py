@@ -147,8 +147,10 @@ class ModelConfig:
 
     @property
     def title(self) -> str:
-        """The model in a few words, such as ``lstm (hidden 100, init keyed)``."""
+        """The model in a few words, such as ``lstm (hidden 100, init keras)``."""
         shown = {key: value for key, value in zoo.completed(self.name, self.given).items() if value is not None}
+        if "init" in shown and self.name in zoo.FAMILIES:
+            shown["init"] = zoo.described_init(shown["init"])
         return f"{self.name} ({', '.join(f'{key} {value}' for key, value in shown.items())})" if shown else self.name
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from adding_problem import statistics
+from adding_problem import statistics, zoo
 from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 from adding_problem.variants import Task
@@ -145,12 +145,18 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     groups = []
     for key, seeds in members.items():
         values = dict(key)
-        rest = [f"{name.rpartition('.')[2]}={str(value).removesuffix('.0')}"
-                for name, value in values.items() if name in varying and value is not None]
+        varying_here = varying | ({"model.init"} if values.get("model.init") in zoo.TOLD else set())
+        rest = [_named(name, value) for name, value in values.items() if name in varying_here and value is not None]
         each = one_per_seed(seeds)
         groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), Task(*(values[key] for key in _TASK)),
                             values["dataset.t"], tuple(each), len(seeds) - len(each)))
     return sorted(groups, key=lambda group: (group.task.title, group.t, group.method))
+
+
+def _named(key: str, value: Any) -> str:
+    if key == "model.init":
+        return f"init {zoo.described_init(str(value))}"
+    return f"{key.rpartition('.')[2]}={str(value).removesuffix('.0')}"
 
 
 def code_labels(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:

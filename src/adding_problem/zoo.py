@@ -12,10 +12,23 @@ from typing import Any
 
 from adding_problem.errors import ConfigError, nearest
 
-__all__ = ["FAMILIES", "PLUGINS", "Family", "check", "completed", "preferred", "takes"]
+__all__ = ["FAMILIES", "PLUGINS", "TOLD", "Family", "check", "completed", "described_init", "preferred", "takes"]
 
 PLUGINS = "adding_problem.models"
 """The group of entry points by which other packages add models."""
+
+
+TOLD = {
+    "keyed": "told a time scale and to write rarely, each cell by one input column",
+    "keyed-directions": "told a time scale and to write rarely",
+    "oracle": "input gates preset from the mark column",
+}
+"""What an LSTM's initialisation tells it of the problem; whatever is printed of such a model says so."""
+
+
+def described_init(init: str) -> str:
+    """The initialisation with what it tells the model, such as ``oracle: input gates preset from the mark column``."""
+    return f"{init}: {TOLD[init]}" if init in TOLD else init
 
 
 @dataclass(frozen=True)
