@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adding_problem import runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError, in_one_line
 from adding_problem.schedule import EarlyStopping, Schedule
@@ -83,10 +84,12 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
+        # A tensor: the header, which holds the other values, has a bound that many epochs would pass.
+        tensors["rows"] = torch.tensor([row.values for row in self.rows], dtype=torch.float64)
+        stopping = self.stopping
         values = {
-            "stopping": [self.stopping.best, self.stopping.best_epoch, self.stopping.wait],
+            "stopping": [stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete],
             "schedule": asdict(self.schedule),
-            "rows": [list(vars(row).values()) for row in self.rows],
             "sums": asdict(self.sums),
             "origin": self.origin,
             "seconds": self.seconds,
@@ -103,9 +106,10 @@ class TrainingState:
             moments.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.stopping.best, self.stopping.best_epoch, self.stopping.wait = values["stopping"]
+        stopping = self.stopping
+        stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete = values["stopping"]
         self.schedule = Schedule(**values["schedule"])
-        self.rows = [EpochRow(*row) for row in values["rows"]]
+        self.rows = [EpochRow.of_floats(row) for row in tensors["rows"].tolist()]
         self.sums = EpochSums(**values["sums"])
         self.origin = values.get("origin")
         self._earlier = values["seconds"]
@@ -159,6 +163,8 @@ class Checkpoints:
             machine = dict(values["machine"])
             self._state.unpack(tensors, values)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and runtime.out_of_memory(error):
+                raise
             if self._code_changed(machine):
                 raise RunFolderError(self._folder.path, f"the model's code has changed since this run began, and does not take its "
                                      f"checkpoint ({in_one_line(error)})", "put the code back, or give --artifacts another folder") from None

@@ -80,6 +80,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 """Shortest T of each variant; hs1997 marks one of the first ten pairs and another of the first T/2 - 1."""
 
+MOST_EPOCHS = 1_000_000
+"""Largest `train.epochs`: the history of so many can be written and read again."""
+
 LONGEST_MEMORY = 10**12
 """Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
 
@@ -184,8 +187,8 @@ class TrainConfig:
     checkpoint_minutes: float = option(1.0, "minutes between two checkpoints inside an epoch; another is written after an epoch, unless epochs "
                                        "are very short", above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
-    glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
-                                       "on these is near stop_val_loss, else theirs is the validation loss. null: always at all", least=1)
+    glimpse: int | None = option(None, "held-out sequences that a validation covers first; it covers all only when the loss on "
+                                       "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all", least=1)
 
 
 @dataclass(frozen=True)
@@ -457,6 +460,9 @@ def _check_consistency(config: RunConfig) -> None:
     if config.curriculum.shortest < 1 and not data.stream:
         raise ConfigError("curriculum.shortest", "1 where the data set is fixed", str(config.curriculum.shortest),
                           "set dataset.stream to true, or curriculum.shortest to 1")
+    if config.train.epochs > MOST_EPOCHS:
+        raise ConfigError("train.epochs", f"at most {MOST_EPOCHS:,}", f"{config.train.epochs:,}",
+                          "lower train.epochs; with dataset.stream a higher train.epoch_steps makes epochs longer")
     if config.train.glimpse is not None and config.train.stop_val_loss is None:
         raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
                           "set train.stop_val_loss, or train.glimpse to null")
