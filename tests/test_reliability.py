@@ -70,7 +70,7 @@ def everything(folder: Path) -> Any:
     for cost in result["reached"].values():
         if cost:
             del cost["seconds"]
-    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps) for row in run.read_history()]
+    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps, row.val_sequences) for row in run.read_history()]
     return run.weights.read_bytes(), rows, result
 
 
@@ -234,6 +234,8 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> No
     assert everything(path) == everything(tmp_path / "uncut")
     train.run(small(path, train__epochs=5), resume=True)
     assert validate.run(small(path, train__epochs=5))["sequences"] == 300
+    told = command("report", path, "--lengths", 12, "--sequences", 10, "--out", "report.html")
+    assert told.returncode == 0, told.stderr
 
 
 @pytest.mark.usefixtures("costless")

@@ -271,13 +271,12 @@ def _curves_of(folder: RunFolder) -> _Curves:
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
-    marker = "." if len(places) < 20 else None
-    axes.plot(places, curves.loss, color=_TRAIN, marker=marker, label="training loss")
+    axes.plot(places, curves.loss, color=_TRAIN, marker="." if len(places) < 20 else None, label="training loss")
     parts = list(curves.validations(places))
     for n, where, losses in parts:
         all_covered = n == parts[-1][0]
         label = "validation loss" if len(parts) == 1 else f"validation loss, {'all' if all_covered else 'first'} {n:,}"
-        axes.plot(where, losses, color=_VALIDATION, marker=marker, alpha=1 if all_covered else _FEWER, label=label)
+        axes.plot(where, losses, color=_VALIDATION, marker="." if len(where) < 20 else None, alpha=1 if all_covered else _FEWER, label=label)
     _constant_line(axes, curves.constant_mse, "always the mean")
     _mark_diverged(axes, places, curves.loss, _CONSTANT, "diverged")
     axes.set_yscale("log")

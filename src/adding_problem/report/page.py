@@ -53,7 +53,7 @@ class Table:
     @property
     def href(self) -> str:
         """The CSV as a link that needs no network."""
-        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv.encode()).decode()
+        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv.encode(errors="replace")).decode()
 
 
 def write(
