@@ -274,6 +274,23 @@ def test_a_file_that_no_climb_has_made_is_not_replaced(name: str, tmp_path: Path
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": 3}', '{"rungs": [], "runs": {}}', "[" * 100_000, '{"horizon": 100}'])
+def test_a_summary_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / HORIZON).write_text(text)
+    with pytest.raises(RunFolderError, match=r"horizon\.json is damaged, or another program's"):
+        climb(tmp_path, [10])
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(HORIZON, text)]
+
+
+@pytest.mark.parametrize("rungs", [[3], [{}], [{"folder": 3, "mse": 0}], [{"folder": "../x", "mse": None}], [{"folder": "a\0", "mse": 0}]])
+def test_rungs_of_a_stranger_make_no_run_the_climbs_own(rungs: list[object], climbed: Path) -> None:
+    (climbed / HORIZON).write_text(json.dumps({"rungs": rungs}))
+    folder, before = RunsFolder(climbed, HORIZON), contents(climbed)
+    with folder.locked():
+        folder.delete()
+    assert contents(climbed) == before
+
+
 def test_a_picture_that_is_a_link_is_replaced_and_not_written_through(climbed: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_text("mine")
     (climbed / module.PICTURE).unlink()

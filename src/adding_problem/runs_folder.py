@@ -9,7 +9,6 @@ folder itself may be reached by a link.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import config as configuration
-from adding_problem import files
+from adding_problem import documents, files
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
@@ -61,8 +60,9 @@ def read_summary(file: Path) -> dict[str, Any]:
     try:
         if not files.is_regular(file):
             raise ValueError("not a file")
-        document = json.loads(files.read_bounded(file, _MAX_SUMMARY_BYTES))
-        if not isinstance(document, dict) or not any(isinstance(document.get(key), list) for key in ("runs", "rungs")):
+        document = documents.parsed(files.read_bounded(file, _MAX_SUMMARY_BYTES), {})
+        lists = [document[key] for key in ("runs", "rungs") if key in document]
+        if not lists or not all(isinstance(each, list) for each in lists):
             raise ValueError("it lists no runs")
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(file.parent, f"{file.name} is damaged, or another program's ({error})",
