@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -518,6 +519,83 @@ def test_an_owner_whose_process_the_system_hides_lives(tmp_path: Path, monkeypat
     monkeypatch.setattr(lock, "_started", lambda pid: None)
     with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("ahead", [200.0, 1e6])
+def test_a_lock_dated_in_the_future_is_one_without_a_sign_of_life(ahead: float, tmp_path: Path) -> None:
+    """As after a wrong clock was set right."""
+    leave_lock(tmp_path, age=-ahead, machine="another", host="far")
+    with pytest.raises(LockError, match=r"is dated [0-9,]+ s in the future.*\n.*--takeover"), lock.FolderLock(tmp_path):
+        pass
+    with lock.FolderLock(tmp_path, takeover=True) as taken:
+        taken.check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_living_owner_whose_clock_was_set_back_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "_machine", lambda: None)  # nobody can tell by the process
+    with lock.FolderLock(tmp_path) as held:
+        owner, now = tmp_path / ".lock" / "owner", time.time()
+        os.utime(owner, (now + 1e6, now + 1e6))
+        for _ in range(500):
+            if owner.stat().st_mtime < now + 1e5:
+                break
+            time.sleep(0.01)
+        with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path, takeover=True):
+            pass
+        held.check()
+
+
+@pytest.mark.parametrize("owner", ["dead", "silent", "none"])
+def test_a_foreign_file_in_a_lock_is_kept_and_keeps_nobody_out(owner: str, tmp_path: Path) -> None:
+    if owner == "none":
+        (tmp_path / ".lock").mkdir()
+    else:
+        leave_lock(tmp_path, age=1000, **({"started": "1"} if owner == "dead" else {"machine": "another"}))
+    (tmp_path / ".lock" / ".DS_Store").write_text("a file manager's")
+    (tmp_path / ".lock" / "folder").mkdir()
+    for _ in range(2):
+        assert lock.held(tmp_path) == (owner == "silent")
+        with lock.FolderLock(tmp_path, takeover=True) as taken:
+            taken.check()
+            assert lock.held(tmp_path)
+            with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path, takeover=True):
+                pass
+        owner = "none"
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".DS_Store", ".lock", "folder"]
+    assert (tmp_path / ".lock" / ".DS_Store").read_text() == "a file manager's"
+
+
+def test_a_foreign_file_that_comes_into_a_held_lock_is_kept(tmp_path: Path) -> None:
+    with lock.FolderLock(tmp_path):
+        (tmp_path / ".lock" / "notes.txt").write_text("mine")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [".lock", ".lock/notes.txt"]
+    with lock.FolderLock(tmp_path):
+        assert (tmp_path / ".lock" / "notes.txt").read_text() == "mine"
+
+
+def test_what_is_no_lock_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
+    """Other programs have files of this name; a link would lead elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    for make in (lambda file: file.write_text("another program's"), lambda file: file.symlink_to(tmp_path / "elsewhere")):
+        make(tmp_path / ".lock")
+        os.utime(tmp_path / ".lock", (0, 0), follow_symlinks=False)
+        with pytest.raises(LockError, match="is not a lock of this program"), lock.FolderLock(tmp_path, takeover=True):
+            pass
+        (tmp_path / ".lock").unlink()
+
+
+def test_leftovers_of_killed_processes_go_and_other_files_stay(tmp_path: Path) -> None:
+    for name in (".lock.0123456789abcdef", ".lock.0123456789abcdef.taken", ".lock.0123456789abcdef.taken1", ".lock.other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "owner").touch()
+        os.utime(tmp_path / name / "owner", (0, 0))
+    (tmp_path / ".lock.bak").write_text("mine")
+    os.utime(tmp_path / ".lock.bak", (0, 0))
+    with lock.FolderLock(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock.bak", ".lock.other"]
 
 
 def test_a_score_keeps_other_processes_out(tmp_path: Path) -> None:

@@ -186,8 +186,8 @@ class RunFolder:
     # --- the life of a run ---
 
     @contextmanager
-    def locked(self, *, takeover: bool = False) -> Iterator[None]:
-        """Make the folder and keep other processes out while the block runs.
+    def locked(self, *, takeover: bool = False) -> Iterator[FolderLock]:
+        """Make the folder and keep other processes out while the block runs; gives the lock.
 
         Args:
             takeover: take the folder from a process that gives no sign of life.
@@ -201,7 +201,7 @@ class RunFolder:
             self._lock = lock
             try:
                 files.remove_leftovers(self.path)
-                yield
+                yield lock
             finally:
                 self._lock = None
 
@@ -294,12 +294,18 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
+        self.check_own_files()
         self._delete([*self._own_files(), self.config_copy])
 
     def _delete(self, own: Iterable[Path]) -> None:
         for file in own:
             self._check_own(file)
             files.remove(file, folder=file == self.exports["savedmodel"])
+
+    def check_own_files(self) -> None:
+        """Raise RunFolderError when a folder in which a run's files lie is a link that leads out."""
+        for file in [*self._own_files(), self.config_copy]:
+            self.check_inside(file.parent)
 
     # --- writing ---
 
@@ -481,13 +487,16 @@ class RunFolder:
     # --- carrying a folder to another machine ---
 
     def stamps(self) -> dict[str, tuple[int, int]]:
-        """Relative name -> (time of change, size) of every file; temporary and hidden ones are left out."""
+        """Relative name -> (time of change, size) of every file.
+
+        Temporary and hidden files are left out, and links that lead out of the folder.
+        """
         found = {}
         for folder, below, names in os.walk(self.path):  # which passes over what is gone meanwhile
             below[:] = [name for name in below if not name.startswith(".")]
             for file in (Path(folder, name) for name in names if not name.startswith(".")):
                 with suppress(FileNotFoundError):  # replaced between listing and looking
-                    if file.is_file():
+                    if file.is_file() and not (file.is_symlink() and files.leads_out(file, self.path)):
                         found[file.relative_to(self.path).as_posix()] = (file.stat().st_mtime_ns, file.stat().st_size)
         return found
 
@@ -507,6 +516,7 @@ class RunFolder:
                 raise RunFolderError(self.path, f"was sent a file of the name {name!r}, which would be outside",
                                      "see that every node has the same version of this package, then start the sweep again")
             target = self.path.joinpath(*parts)
+            self.check_inside(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._write(target, content)
 

@@ -179,9 +179,11 @@ def remove_leftovers(folder: Path) -> None:
     for draft in folder.glob(f"model/{DRAFTS}*"):
         if not leads_out(draft, folder):
             shutil.rmtree(draft, ignore_errors=True)
+    ours = f".*.{'[0-9a-f]' * 16}.tmp"
     with suppress(OSError):
-        for stray in [*folder.glob(".*.????????????????.tmp"), *folder.glob("model/.*.????????????????.tmp")]:
-            stray.unlink(missing_ok=True)
+        for stray in [*folder.glob(ours), *folder.glob(f"model/{ours}")]:
+            if not leads_out(stray.parent, folder):
+                stray.unlink(missing_ok=True)
 
 
 def is_regular(path: Path) -> bool:
