@@ -37,7 +37,7 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
 def run_missing(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
-    """Do the runs that the record lacks, of all papers in one queue; the names of those that failed."""
+    """Do the runs that the record lacks, of all papers in one queue; the names of those that were not done."""
     runs: dict[str, plan.PlannedRun] = {}
     records: dict[str, Records] = {}  # of the paper that a run is of
     for paper in arguments.papers:
@@ -55,7 +55,7 @@ def run_missing(document: dict[str, Records], arguments: argparse.Namespace, sav
             display.follow(board)
 
         board = driver.run(list(runs.values()), LocalEngine(arguments.workers), follow=follow)
-    return [f"{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state == "failed"]
+    return [f"{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state != "done"]
 
 
 def record(run: plan.PlannedRun) -> dict[str, Any]:

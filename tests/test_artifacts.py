@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import train, validate
-from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem import files, plots, train, validate
+from adding_problem.artifacts import EpochRow, RunFolder, lowest_val_loss
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.predictions import PredictionWriter
 from adding_problem.task import batches
@@ -21,9 +21,35 @@ from tests.test_train import small
 
 
 def test_history_round_trip(tmp_path: Path) -> None:
-    rows = [EpochRow(1, 0.1, 1 / 3, 10, 100, 0.5), EpochRow(2, float("nan"), float("inf"), 20, 200, 1.25)]
+    rows = [EpochRow(1, 0.1, 1 / 3, 10, 100, 0.5, 64), EpochRow(2, float("nan"), float("inf"), 20, 200, 1.25, 1000)]
     RunFolder(tmp_path).write_history(rows)
     assert repr(RunFolder(tmp_path).read_history()) == repr(rows)
+
+
+def test_a_history_from_before_the_column_val_sequences(tmp_path: Path) -> None:
+    text = "epoch,loss,val_loss,sequences,sequence_steps,seconds\n1,0.25,0.5,10,100,0.5\n2,0.5,0.125,20,200,1.25\n"
+    (tmp_path / "metrics.csv").write_text(text)
+    rows = RunFolder(tmp_path).read_history()
+    assert rows == [EpochRow(1, 0.25, 0.5, 10, 100, 0.5, 0), EpochRow(2, 0.5, 0.125, 20, 200, 1.25, 0)]
+    assert lowest_val_loss(rows) == 0.125
+
+
+def test_the_lowest_loss_is_over_the_most_sequences() -> None:
+    rows = [EpochRow(e, 0.1, loss, 10 * e, 100 * e, 1.0, n) for e, (loss, n) in enumerate(
+        [(0.5, 64), (0.1, 64), (0.3, 1000), (float("nan"), 1000), (0.4, 1000)], start=1)]
+    assert lowest_val_loss(rows) == 0.3
+    assert lowest_val_loss(rows[:2]) == 0.1
+    assert lowest_val_loss([]) == float("inf")
+    curves = plots._Curves.of_rows("", 10, rows)
+    assert curves.best == 0.3
+    assert [(n, places) for n, places, _ in curves.validations([row.epoch for row in rows])] == [(64, [1, 2]), (1000, [3, 4, 5])]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_documents_are_json(value: float) -> None:
+    text = files.json_text({"a": value, "b": [value, {"c": value}], "d": (1, 2.5, "NaN", None, True)})
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None, "b": [None, {"c": None}], "d": [1, 2.5, "NaN", None, True]}
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:

@@ -172,8 +172,14 @@ def test_the_training_data_are_not_scored_on(small_config: Path, command: Comman
 
 def test_how_a_run_ended_is_said(small_config: Path, command: Command) -> None:
     blown = command("train", "--config", small_config, "--train.learning_rate", 1e38, "--train.clip_value", "null")
-    assert blown.returncode == 0
-    assert "the loss is no number any more" in blown.stdout
+    assert blown.returncode == 3
+    assert "the run diverged" in blown.stderr
+    assert command("train", "--config", small_config, "--train.learning_rate", 1e38, "--train.clip_value", "null").returncode == 3
+    scored = command("validate", "--artifacts", small_config.parent / "run")
+    assert scored.returncode == 3
+    assert "not all finite" in scored.stderr
+    for name in ("train", "validate"):
+        assert "exit code is 3" in " ".join(command(name, "--help").stdout.split())
     spent = command("train", "--config", small_config, "--train.budget_steps", 1, "--overwrite")
     assert "ended in epoch 1: the budget is spent" in spent.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, LockError
 from adding_problem.horizon import Rung
+from adding_problem.report import runs as report_runs
 from adding_problem.task import batches
 from adding_problem.train import StepEvent
 from tests.conftest import Command
@@ -144,6 +146,20 @@ def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "horizon.json").read_text())["horizon"] is None
     more = climb(tmp_path, [10, 20])  # a larger budget tries again
     assert [rung.solved for rung in more] == [True, True]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("pictures")
+def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
+    rate = {"train.learning_rate": 1e38, "train.clip_norm": None, "train.warmup_steps": 0}
+    run = config.load(None, EASY | rate | {"artifacts": str(tmp_path)})
+    (rung,) = horizon.climb(run, minutes=1, lengths=[10, 20], following=lambda run: nullcontext())
+    assert (rung.solved, rung.stop_reason) == (False, "diverged")
+    document = json.loads((tmp_path / "horizon.json").read_text(), parse_constant=pytest.fail)
+    assert document["rungs"][0]["mse"] is None
+    found = report_runs.collect([tmp_path])
+    assert not found.left_out
+    assert math.isnan(found.horizons[tmp_path.name]["rungs"][0]["mse"])
 
 
 def test_scores_at_other_lengths(tmp_path: Path) -> None:

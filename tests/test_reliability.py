@@ -11,18 +11,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from adding_problem import checkpoint, config, interruption, lock, train, validate
+from adding_problem import artifacts, checkpoint, config, files, interruption, lock, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.cli.options import command_parser
 from adding_problem.config import RunConfig
-from adding_problem.errors import Interrupted, LockError, RunFolderError, StorageError
+from adding_problem.errors import BackendError, ConfigError, Interrupted, LockError, RunFolderError, StorageError
 from adding_problem.train import StepEvent
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Command
 from tests.test_schedule import SMALL, fast
 from tests.test_train import needs_native, small
 
@@ -69,7 +71,7 @@ def everything(folder: Path) -> Any:
     for cost in result["reached"].values():
         if cost:
             del cost["seconds"]
-    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps) for row in run.read_history()]
+    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps, row.val_sequences) for row in run.read_history()]
     return run.weights.read_bytes(), rows, result
 
 
@@ -105,6 +107,197 @@ def spoil(file: Path, how: str) -> None:
     else:
         data[-5] ^= 1  # in a tensor: no parser would notice
     file.write_bytes(data)
+
+
+# --- more epochs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("recipe", "changes", "shorter", "longer"), [
+    ("seed", {"learning_rate": 0.3}, {"epochs": 2}, {"epochs": 7}),
+    ("seed", {"learning_rate": 0.3, "epochs": 8}, {"es_patience": 0}, {"es_patience": 3}),
+    ("seed", {}, {"stop_val_loss": 10.0}, {"stop_val_loss": None}),
+    ("seed", {}, {"budget_steps": 1}, {"budget_steps": 6000, "epochs": 5}),
+    ("seed", {}, {"budget_minutes": 1e-9}, {"budget_minutes": 100.0}),
+    ("fast", {"decay_steps": 7, "decay_below": 1.0}, {"epochs": 2}, {"epochs": 4}),  # the decay goes on over the end
+    ("fast", {"glimpse": 8, "stop_val_loss": 1e-9}, {"epochs": 2}, {"epochs": 4}),  # at its end the short one has a look at all
+])
+def test_a_finished_run_with_a_larger_budget_is_the_one_that_had_it_from_the_start(
+    recipe: str, changes: dict[str, Any], shorter: dict[str, Any], longer: dict[str, Any], backend: str, tmp_path: Path
+) -> None:
+    def run(name: str, budget: dict[str, Any]) -> RunConfig:
+        values = {f"train__{key}": value for key, value in {**changes, **budget}.items()}
+        return make_run(recipe, tmp_path / name, backend=backend, **values)
+
+    short = train.run(run("grown", shorter))
+    expected = train.run(run("uncut", longer))
+    assert short["epochs"] < expected["epochs"]
+    with pytest.raises(RunFolderError, match=r"(?s)holds a run with a smaller budget \(train\..* there.* now.*give --resume"):
+        train.run(run("grown", longer))
+    assert RunFolder(tmp_path / "grown").read_result() == short
+    train.run(run("grown", longer), resume=True)
+    assert everything(tmp_path / "grown") == everything(tmp_path / "uncut")
+    assert RunFolder(tmp_path / "grown").read_config().digest == run("uncut", longer).digest
+    assert RunFolder(tmp_path / "grown").loss_plot.exists()
+
+
+def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path) -> None:
+    train.run(small(tmp_path, train__epochs=2))
+    validate.run(small(tmp_path, train__epochs=2))
+    folder = RunFolder(tmp_path)
+    folder.exports["onnx"].write_bytes(b"of the shorter run")
+    folder.exports["savedmodel"].mkdir()
+    train.run(small(tmp_path), resume=True)
+    left = [folder.validation, folder.prediction_pickle, folder.prediction_plot, *folder.exports.values()]
+    assert not [file for file in left if file.exists()]
+    assert validate.run(small(tmp_path))["model"] == small(tmp_path).digest
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_a_run_killed_while_it_is_given_more_epochs_goes_on(moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each of the files that the change deletes and writes: with the old number of epochs as well as with the new one."""
+    train.run(small(tmp_path / "uncut"))
+    train.run(small(tmp_path / "cut", train__epochs=2))
+    short = everything(tmp_path / "cut")
+    count = itertools.count()
+    with monkeypatch.context() as here:
+        for name in ("remove", "replacing"):
+            original = getattr(files, name)
+
+            def dying(*words: Any, original: Any = original, **named: Any) -> Any:
+                if next(count) == moment:
+                    die()
+                return original(*words, **named)
+
+            here.setattr(files, name, dying)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(small(tmp_path / "cut"), resume=True, listener=Stop(3, 1, die))
+    shutil.copytree(tmp_path / "cut", tmp_path / "back")
+    train.run(small(tmp_path / "cut"), resume=True)
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    if RunFolder(tmp_path / "back").read_config().train.epochs == 2:
+        train.run(small(tmp_path / "back", train__epochs=2), resume=True)
+        assert everything(tmp_path / "back") == short
+
+
+def test_a_cut_run_may_be_given_more_epochs_too(tmp_path: Path) -> None:
+    train.run(small(tmp_path / "uncut"))
+    with pytest.raises(KeyboardInterrupt):
+        train.run(small(tmp_path / "cut", train__epochs=3), listener=Stop(2, 3, die))
+    train.run(small(tmp_path / "cut"), resume=True)
+    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+
+
+@pytest.mark.parametrize("changes", [
+    {"train__epochs": 3}, {"train__epochs": 6, "seed": 1}, {"train__epochs": 6, "train__es_patience": 1},
+    {"train__stop_val_loss": 1.0},
+])
+def test_what_is_no_larger_budget_is_another_run(changes: dict[str, Any], tmp_path: Path) -> None:
+    result = train.run(small(tmp_path))
+    with pytest.raises(RunFolderError, match="holds a run of another configuration"):
+        train.run(small(tmp_path, **changes), resume=True)
+    assert RunFolder(tmp_path).read_result() == result
+
+
+def test_a_lower_goal_with_a_glimpse_is_another_run(tmp_path: Path) -> None:
+    """Which epochs are validated on all sequences depends on the goal."""
+    train.run(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=10.0))
+    with pytest.raises(RunFolderError, match="holds a run of another configuration"):
+        train.run(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=1e-9), resume=True)
+
+
+@pytest.mark.parametrize("change", ["gone", "damaged", "of another version"])
+def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_path: Path) -> None:
+    result = train.run(small(tmp_path))
+    folder = RunFolder(tmp_path)
+    folder.write_checkpoint({}, {})
+    folder.write_checkpoint({}, {})  # both are what another version may have written
+    for file in (folder.checkpoint, folder.previous_checkpoint):
+        if change == "gone":
+            file.unlink()
+        elif change == "damaged":
+            spoil(file, "truncated")
+    with pytest.raises(RunFolderError, match="no checkpoint to continue from" if change == "gone" else change):
+        train.run(small(tmp_path, train__epochs=6), resume=True)
+    assert train.run(small(tmp_path)) == result
+
+
+# --- damage and what is none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system takes no such name")
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    train.run(small(tmp_path / "uncut"))
+    with pytest.raises(KeyboardInterrupt):
+        train.run(small(path), listener=Stop(3, 2, die))
+    train.run(small(path), resume=True)
+    assert everything(path) == everything(tmp_path / "uncut")
+    train.run(small(path, train__epochs=5), resume=True)
+    assert validate.run(small(path, train__epochs=5))["sequences"] == 300
+    told = command("report", path, "--lengths", 12, "--sequences", 10, "--out", "report.html")
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.usefixtures("costless")
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics.csv", "result.json", "model/model.safetensors"])
+def test_what_the_system_does_not_give_is_not_called_damaged(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without permission, or where a disk fails: nothing is deleted, nor taken from an older checkpoint."""
+    train.run(small(tmp_path))
+    folder, original = RunFolder(tmp_path), Path.open
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def refused(path: Path, *words: Any, **named: Any) -> Any:
+        if path == tmp_path / name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, *words, **named)
+
+    read = {"checkpoint.safetensors": folder.read_checkpoint, "metrics.csv": folder.read_history,
+            "result.json": folder.read_result, "model/model.safetensors": folder.read_model}[name]
+    with monkeypatch.context() as here:
+        here.setattr(Path, "open", refused)
+        with pytest.raises(RunFolderError, match=r"could not be read \(Permission denied\)") as error, folder.locked():
+            read()
+    assert "damaged" not in str(error.value)
+    assert "--overwrite" not in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_too_little_memory_for_a_checkpoint_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train.run(small(tmp_path), listener=Stop(2, 3, die))
+
+    def full(*words: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict", full)
+    with pytest.raises(BackendError, match="memory"):
+        train.run(small(tmp_path), resume=True)
+
+
+def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
+    """With fields at their widest, both files that hold it are within the bounds of their readers."""
+    n = config.MOST_EPOCHS
+    wide = (1.2345678901234567e-300, -1.2345678901234567e-300, 2**53, 2**53, 1.2345678901234567e-300, 2**53)
+    rows = [EpochRow(epoch, *wide) for epoch in (1, n)]
+    folder = RunFolder(tmp_path)
+    folder.write_history(rows)
+    line = max(map(len, folder.metrics.read_bytes().splitlines(keepends=True)[1:]))
+    assert n * line + 100 < artifacts._MAX_HISTORY_BYTES
+    assert folder.read_history() == rows
+    state = train._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    state.rows = rows
+    _, values = state.pack()
+    assert len(json.dumps(values)) < 4096  # however many epochs there are, the header does not grow
+    tensors, _ = state.pack()
+    again = train._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    again.unpack(tensors, values)
+    assert again.rows == rows
+
+
+def test_more_epochs_than_can_be_read_again_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.epochs: expected at most 1,000,000"):
+        config.load(None, {"train.epochs": config.MOST_EPOCHS + 1})
 
 
 @pytest.mark.usefixtures("costless")
@@ -201,8 +394,8 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(number: int, code: int, 
     assert "Traceback" not in said
     run = small_config.parent / "run"
     assert not (run / ".lock").exists()
-    _, state = RunFolder(run).read_checkpoint()
-    assert len(state["rows"]) >= 2
+    tensors, _ = RunFolder(run).read_checkpoint()
+    assert len(tensors["rows"]) >= 2
 
 
 def test_a_run_that_a_signal_ended_continues(tmp_path: Path) -> None:
@@ -326,6 +519,83 @@ def test_an_owner_whose_process_the_system_hides_lives(tmp_path: Path, monkeypat
     monkeypatch.setattr(lock, "_started", lambda pid: None)
     with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("ahead", [200.0, 1e6])
+def test_a_lock_dated_in_the_future_is_one_without_a_sign_of_life(ahead: float, tmp_path: Path) -> None:
+    """As after a wrong clock was set right."""
+    leave_lock(tmp_path, age=-ahead, machine="another", host="far")
+    with pytest.raises(LockError, match=r"is dated [0-9,]+ s in the future.*\n.*--takeover"), lock.FolderLock(tmp_path):
+        pass
+    with lock.FolderLock(tmp_path, takeover=True) as taken:
+        taken.check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_living_owner_whose_clock_was_set_back_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "_machine", lambda: None)  # nobody can tell by the process
+    with lock.FolderLock(tmp_path) as held:
+        owner, now = tmp_path / ".lock" / "owner", time.time()
+        os.utime(owner, (now + 1e6, now + 1e6))
+        for _ in range(500):
+            if owner.stat().st_mtime < now + 1e5:
+                break
+            time.sleep(0.01)
+        with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path, takeover=True):
+            pass
+        held.check()
+
+
+@pytest.mark.parametrize("owner", ["dead", "silent", "none"])
+def test_a_foreign_file_in_a_lock_is_kept_and_keeps_nobody_out(owner: str, tmp_path: Path) -> None:
+    if owner == "none":
+        (tmp_path / ".lock").mkdir()
+    else:
+        leave_lock(tmp_path, age=1000, **({"started": "1"} if owner == "dead" else {"machine": "another"}))
+    (tmp_path / ".lock" / ".DS_Store").write_text("a file manager's")
+    (tmp_path / ".lock" / "folder").mkdir()
+    for _ in range(2):
+        assert lock.held(tmp_path) == (owner == "silent")
+        with lock.FolderLock(tmp_path, takeover=True) as taken:
+            taken.check()
+            assert lock.held(tmp_path)
+            with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path, takeover=True):
+                pass
+        owner = "none"
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".DS_Store", ".lock", "folder"]
+    assert (tmp_path / ".lock" / ".DS_Store").read_text() == "a file manager's"
+
+
+def test_a_foreign_file_that_comes_into_a_held_lock_is_kept(tmp_path: Path) -> None:
+    with lock.FolderLock(tmp_path):
+        (tmp_path / ".lock" / "notes.txt").write_text("mine")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [".lock", ".lock/notes.txt"]
+    with lock.FolderLock(tmp_path):
+        assert (tmp_path / ".lock" / "notes.txt").read_text() == "mine"
+
+
+def test_what_is_no_lock_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
+    """Other programs have files of this name; a link would lead elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    for make in (lambda file: file.write_text("another program's"), lambda file: file.symlink_to(tmp_path / "elsewhere")):
+        make(tmp_path / ".lock")
+        os.utime(tmp_path / ".lock", (0, 0), follow_symlinks=False)
+        with pytest.raises(LockError, match="is not a lock of this program"), lock.FolderLock(tmp_path, takeover=True):
+            pass
+        (tmp_path / ".lock").unlink()
+
+
+def test_leftovers_of_killed_processes_go_and_other_files_stay(tmp_path: Path) -> None:
+    for name in (".lock.0123456789abcdef", ".lock.0123456789abcdef.taken", ".lock.0123456789abcdef.taken1", ".lock.other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "owner").touch()
+        os.utime(tmp_path / name / "owner", (0, 0))
+    (tmp_path / ".lock.bak").write_text("mine")
+    os.utime(tmp_path / ".lock.bak", (0, 0))
+    with lock.FolderLock(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock.bak", ".lock.other"]
 
 
 def test_a_score_keeps_other_processes_out(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from adding_problem import config, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.models import build_model
 from adding_problem.schedule import Schedule, advance, stream_seed
 from adding_problem.task import sample_batch
@@ -133,20 +133,63 @@ def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
         assert torch.equal(weight, weights(tmp_path / "cut")[name])
 
 
-def test_a_glimpse_decides_nothing_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("target", "before", "far", "near"), [
+    (0.01, [], 0.02, 0.012),
+    (1e-5, [], 2e-3, 9e-4),  # the first below 1e-3, which `reached` tells of
+    (1e-5, [EpochRow(1, 0.1, 9e-4, 1, 1, 1.0, 64)], 9e-4, 1.2e-5),
+])
+def test_a_glimpse_decides_nothing_alone(
+    target: float, before: list[EpochRow], far: float, near: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Far from the target the loss is that of the first sequences; near it, that of all of them."""
-    run = fast(**{**SMALL, "train__stop_val_loss": 0.01, "train__glimpse": 8}, artifacts=str(tmp_path))
+    run = fast(**{**SMALL, "train__stop_val_loss": target, "train__glimpse": 8}, artifacts=str(tmp_path))
     errors = torch.full((64,), 0.5)  # squares of the held-out errors
 
     def squared_error(work: Any, first: int, n: int) -> float:
         return float(errors[first : first + n].sum())
 
     monkeypatch.setattr(train, "_squared_error", squared_error)
-    work = SimpleNamespace(config=run)
-    errors[:8] = 0.02
-    assert train._held_out_mse(work) == pytest.approx(0.02)
-    errors[:8] = 0.012
-    assert train._held_out_mse(work) == pytest.approx((8 * 0.012 + 56 * 0.5) / 64)
+    work = SimpleNamespace(config=run, state=SimpleNamespace(rows=before))
+    errors[:8] = far
+    found = train._held_out_mse(work)
+    assert (found.mse, found.sequences) == (pytest.approx(far), 8)
+    errors[:8] = near
+    found = train._held_out_mse(work)
+    assert (found.mse, found.sequences) == (pytest.approx((8 * near + 56 * 0.5) / 64), 64)
+
+
+def test_what_a_result_says_is_over_all_held_out_sequences(tmp_path: Path) -> None:
+    """Every epoch has looked at 8 of the 64 alone; the kept one is scored again, by an evaluation written here."""
+    run = fast(**{**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 5}, artifacts=str(tmp_path))
+    result = train.run(run)
+    rows = RunFolder(tmp_path).read_history()
+    best = result["best_epoch"]
+    assert [row.val_sequences for row in rows] == [64 if row.epoch == best else 8 for row in rows]
+    x, y = sample_batch(64, 30, seed=stream_seed(0, "held_out"))
+    with torch.no_grad():
+        error = validate.load_model(tmp_path)(x).double() - y
+    assert result["best_val_loss"] == result["lowest_val_loss"] == pytest.approx(float(error.square().mean()), rel=1e-5)
+    assert rows[best - 1].val_loss == result["best_val_loss"]
+
+
+def test_a_signal_in_the_last_validation_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 3}
+    uncut = train.run(fast(**values, artifacts=str(tmp_path / "uncut")))
+    original = train._squared_error
+
+    def interrupted(work: Any, first: int, n: int) -> float:
+        if first:
+            raise Interrupted(15)
+        return original(work, first, n)
+
+    with monkeypatch.context() as here:
+        here.setattr(train, "_squared_error", interrupted)
+        with pytest.raises(Interrupted, match="the training is done and a checkpoint written"):
+            train.run(fast(**values, artifacts=str(tmp_path / "cut")))
+    listener = Lengths()
+    result = train.run(fast(**values, artifacts=str(tmp_path / "cut")), resume=True, listener=listener)
+    assert numbers(result) == numbers(uncut)
+    assert not listener.events
 
 
 def test_a_run_can_start_from_another(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import resource
 import shutil
@@ -119,13 +120,28 @@ def test_weights_with_a_flipped_bit_are_not_used(finished: Path) -> None:
         validate.load_model(str(finished))
 
 
-@pytest.mark.parametrize("change", [{"t": "x"}, {"epochs": -1}, {"seconds": None}, {"reached": {"1e-2": 5, "1e-3": None}},
+@pytest.mark.parametrize("change", [{"t": "x"}, {"epochs": -1}, {"seconds": "1"}, {"reached": {"1e-2": 5, "1e-3": None}},
                                     {"reached": {"1e-2": {"epoch": 1, "sequences": 1, "sequence_steps": float("nan"), "seconds": 1.0}, "1e-3": None}},
                                     {"backend": "\x1b[2J"}, {"sequences": 10**30}])
 def test_results_are_checked(change: dict[str, Any], finished: Path) -> None:
     file = finished / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(RunFolderError, match=rf"result\.json is damaged \({next(iter(change))}: expected"):
+        RunFolder(finished).read_result()
+
+
+def test_null_is_nan_where_a_number_stands_and_missing_is_damage(finished: Path) -> None:
+    file = finished / "result.json"
+    cost = {"epoch": 1, "sequences": 1, "sequence_steps": 1, "seconds": None}
+    result = json.loads(file.read_text()) | {"seconds": None, "reached": {"1e-2": cost, "1e-3": None}}
+    file.write_text(json.dumps(result))
+    read = RunFolder(finished).read_result()
+    assert math.isnan(read["seconds"])
+    assert math.isnan(read["reached"]["1e-2"]["seconds"])
+    assert read["reached"]["1e-3"] is None
+    del result["seconds"]
+    file.write_text(json.dumps(result))
+    with pytest.raises(RunFolderError, match="seconds: expected a number"):
         RunFolder(finished).read_result()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from rich.console import Console
 
 from adding_problem import config, train, validate
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import ConfigError, Interrupted, RunFolderError
+from adding_problem.errors import ConfigError, Interrupted, LockError, RunFolderError
+from adding_problem.runs_folder import RunsFolder
 from adding_problem.sweep import driver, engines, plan, watch
-from adding_problem.sweep.job import Job, Outcome, finished, perform
+from adding_problem.sweep.job import Job, Outcome, Task, finished, perform
 from adding_problem.sweep.local import LocalEngine
 from tests.conftest import REPOSITORY, Command
 from tests.test_reliability import leave_lock
@@ -203,6 +205,134 @@ def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -
     assert "2 done" in mended.stdout
 
 
+class Here:
+    """An engine that does its jobs in this process, one by one."""
+
+    def __init__(self, task: Task = perform) -> None:
+        self._task, self._jobs = task, list[Job]()
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    @property
+    def free(self) -> bool:
+        return not self._jobs
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def running(self) -> set[str]:
+        return {job.name for job in self._jobs}
+
+    def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
+        job = self._jobs.pop()
+        return [(job.name, self._task(job))]
+
+
+QUICK = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0, 1]}\n"
+
+
+def test_the_second_of_two_sweeps_on_a_folder_is_refused_and_the_first_goes_on(tmp_path: Path, command: Command) -> None:
+    path, refused = write(tmp_path, QUICK), []
+
+    def beside_a_second_one(job: Job) -> Outcome:
+        state = (tmp_path / "out" / "sweep.json").read_bytes()
+        refused.append(command("sweep", "--config", path, "--out", "out", "--workers", 1, "--takeover"))
+        assert (tmp_path / "out" / "sweep.json").read_bytes() == state
+        return perform(job)
+
+    board = driver.run(plan.read(path, out=str(tmp_path / "out")), Here(beside_a_second_one))
+    assert board.counts["done"] == 2
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"] == {"done": 2}
+    assert not list(tmp_path.rglob(".lock*"))
+    assert [second.returncode for second in refused] == [2, 2]
+    assert all(f"out: process {os.getpid()} on" in second.stderr and "works in it" in second.stderr for second in refused)
+    assert [second.stdout for second in refused] == ["", ""]
+
+
+def test_a_driver_whose_folder_was_taken_over_writes_no_state(tmp_path: Path) -> None:
+    def taken(job: Job) -> Outcome:
+        shutil.rmtree(tmp_path / "a" / ".lock")
+        leave_lock(tmp_path / "a", host="far", machine="another")
+        (tmp_path / "a" / "sweep.json").write_text("the other's")
+        time.sleep(0.6)  # sooner it is not written again
+        return Outcome("done")
+
+    runs = plan.read(write(tmp_path, "grid: {seed: [0]}"), out=str(tmp_path / "a"))
+    with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
+        driver.run(runs, Here(taken), score=False)
+    assert (tmp_path / "a" / "sweep.json").read_text() == "the other's"
+
+
+def test_a_run_that_another_process_holds_is_not_a_failed_one(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out"))
+    held, free = (RunFolder(run.config.artifacts) for run in runs)
+    with held.locked():
+        board = driver.run(runs, Here())
+        with pytest.raises(driver.SweepError, match=r"^1 of 2 runs were left to the processes that work in their folders") as told:
+            driver.raise_failures(board)
+        assert f"process {os.getpid()} on" in str(told.value)
+        assert "failed" not in str(told.value)
+        assert json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"] == {"held": 1, "done": 1}
+        assert [line.state for line in watch.look(tmp_path / "out")] == ["held", "done"]
+    assert free.result.is_file()
+    assert not held.result.exists()
+    assert driver.run(runs, Here()).counts["done"] == 2
+    assert held.result.is_file()
+
+
+def held_at_first(job: Job) -> Outcome:
+    """A task whose first run is held until the second one is done."""
+    there = Path(job.config.artifacts).parent / "ended"
+    if job.config.seed == 0 and not there.exists():
+        return Outcome("held", "process 1 works in it")
+    there.touch()
+    return Outcome("done", lowest_val_loss=0.1)
+
+
+def test_a_held_run_is_tried_again_when_the_others_are_done(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
+    board = driver.run(runs, Here(held_at_first), score=False)
+    assert board.counts["done"] == 2
+    assert {entry.message for entry in board.entries.values()} == {""}
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "out/mine"])
+def test_a_sweep_writes_through_no_link(target: str, tmp_path: Path, command: Command) -> None:
+    path, precious = write(tmp_path, QUICK), tmp_path / target
+    (linked, _) = (Path(run.config.artifacts) for run in plan.read(path, out=str(tmp_path / "out")))
+    precious.mkdir(parents=True)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    linked.symlink_to(precious)
+    done = command("sweep", "--config", path, "--out", "out", "--workers", 1)
+    assert done.returncode == 2
+    assert f"{linked.name}: is a link" in done.stderr
+    assert list(precious.iterdir()) == []
+    assert not (tmp_path / "out" / "sweep.json").exists()
+
+
+def test_the_folder_of_a_sweep_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    board = driver.run(plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out")), Here())
+    assert board.counts["done"] == 2
+    assert len(list((tmp_path / "disk").glob("seed=*/result.json"))) == 2
+    assert [line.state for line in watch.look(tmp_path / "out")] == ["done", "done"]
+
+
+@pytest.mark.parametrize("text", ['{"method": "bayes"}', "[]", "notes"])
+def test_a_sweep_file_of_another_program_is_not_replaced(text: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.json").write_text(text)
+    done = command("sweep", "--config", write(tmp_path, QUICK), "--out", "out")
+    assert done.returncode == 2
+    assert "sweep.json is damaged, or another program's" in done.stderr
+    assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [("sweep.json", text)]
+
+
 def test_dry_run_trains_nothing(tmp_path: Path, command: Command) -> None:
     done = command("sweep", "--config", write(tmp_path, TINY), "--out", "out", "--dry_run")
     assert done.returncode == 0, done.stderr
@@ -338,7 +468,7 @@ def test_a_lock_from_before_a_restart_is_taken_over_when_told(tmp_path: Path) ->
 def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
     runs = plan.read(write(tmp_path, "grid: {dataset.t: [100, 300]}"), out=str(tmp_path))
     entries = {r.name: driver.Entry(r.name, "", {}, plan.most_sequence_steps(r.config)) for r in runs}
-    board = driver.Board(tmp_path, entries, begin=time.time() - 10)
+    board = driver.Board(RunsFolder(tmp_path, driver.SWEEP_FILE), entries, begin=time.time() - 10)
     assert board.seconds_left() is None
     board.move(next(iter(entries.values())), "done")
     assert board.seconds_left() == pytest.approx(30, rel=0.01)
@@ -434,6 +564,38 @@ def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Pa
     (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {field: value}]}))
     with pytest.raises(RunFolderError, match=rf"sweep\.json is damaged \({field}: "):
         watch.look(tmp_path)
+
+
+def test_watching_reads_nothing_through_links_that_lead_out(tmp_path: Path) -> None:
+    """A sweep's file and its run folders; any folder of runs."""
+    secret = tmp_path / "secret"
+    train.run(config.load(None, {"dataset.dt_length": 200, "dataset.t": 10, "train.epochs": 1, "model.hidden": 4, "threads": 1,
+                                 "artifacts": str(secret)}))
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
+    (secret / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "x").symlink_to(secret)
+    with pytest.raises(RunFolderError, match="links that lead out of it are not followed"):
+        watch.look(given)
+    (given / "sweep.json").symlink_to(secret / "sweep.json")
+    with pytest.raises(RunFolderError, match=r"sweep\.json is a link that leads out"):
+        watch.look(given)
+    (given / "sweep.json").unlink()
+    (given / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    (line,) = watch.look(given)
+    assert (line.state, line.epoch, line.val_loss) == ("failed", None, None)
+    assert "is a link" in line.message
+
+
+def test_a_sweep_file_dated_in_the_future_is_not_that_of_a_living_driver(tmp_path: Path) -> None:
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config_copy.yaml").write_text("")
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    ahead = time.time() + 3600
+    os.utime(tmp_path / "sweep.json", (ahead, ahead))
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [[]]}', '{"runs": 3}', "\xff", "[" * 100_000])

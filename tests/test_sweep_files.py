@@ -12,7 +12,7 @@ import pytest
 
 from adding_problem import train
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.errors import ConfigError, LockError, RunFolderError
 from adding_problem.sweep import cluster
 from adding_problem.sweep.job import Job
 from tests.test_sweep import wait_for
@@ -109,3 +109,38 @@ def test_changed_files_alone_are_sent_and_a_refusal_is_made_up_for(tmp_path: Pat
 def test_a_client_that_is_no_node_is_refused() -> None:
     with pytest.raises(ConfigError, match="ray job submit"):
         cluster.RayEngine(address="ray://head:10001")
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "kept/other"])
+def test_files_are_neither_read_nor_written_through_a_link_in_the_place_of_a_run(target: str, tmp_path: Path) -> None:
+    (tmp_path / target).mkdir(parents=True)
+    (tmp_path / target / "result.json").write_text("precious")
+    (tmp_path / "kept").mkdir(exist_ok=True)
+    (tmp_path / "kept" / "run").symlink_to(tmp_path / target)
+    place, desk = cluster._Files(str(tmp_path / "kept")), cluster._Desk(str(tmp_path / "kept"), takeover=False)
+    for attempt in (lambda: place.load("run"), lambda: place.save("run", {"result.json": b"{}"}),
+                    lambda: desk.save("run", {"result.json": b"{}"})):
+        with pytest.raises(RunFolderError, match="is a link"):
+            attempt()
+    assert [file.read_text() for file in (tmp_path / target).iterdir()] == ["precious"]
+
+
+def test_links_in_a_run_folder_are_neither_followed_by_what_is_sent_nor_by_what_is_received(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "metrics.csv").symlink_to(tmp_path / "secret" / "key")
+    (run.path / "model").symlink_to(tmp_path / "secret")
+    assert run.stamps() == {}
+    with pytest.raises(RunFolderError, match="leads out of the folder"):
+        run.restore({"model/new/model.json": b"{}"})
+    assert [path.name for path in (tmp_path / "secret").iterdir()] == ["key"]
+
+
+def test_a_run_that_another_process_holds_is_not_written_by_the_desk(tmp_path: Path) -> None:
+    desk = cluster._Desk(str(tmp_path), takeover=False)
+    with RunFolder(tmp_path / "run").locked(), pytest.raises(LockError, match="works in it"):
+        desk.save("run", {"result.json": b"{}"})
+    desk.save("run", {"result.json": b"{}"})
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import config, models, schedule, train, validate
+from adding_problem import config, groups, models, schedule, train, validate
 from adding_problem.artifacts import EpochRow, RunFolder, first_below
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
@@ -105,6 +107,28 @@ def test_early_stopping_on_hand_made_curves(values: list[float], stops_after: in
             stopped = epoch
             break
     assert (stopped, stopping.best_epoch) == (stops_after, best_epoch)
+
+
+def test_errors_over_the_same_sequences_alone_are_compared() -> None:
+    """Over the first 64 sequences and, from the third epoch on, over all: by hand."""
+    stopping = EarlyStopping(patience=None)
+    seen = [
+        (0.5, None),
+        (0.4, None),
+        (0.3, 0.6),  # on the same 64 the best, though 0.6 is above 0.4
+        (0.2, None),  # better on the 64 again
+        (0.1, 0.9),  # and again, however it does on all
+        (0.15, 0.8),  # both on all: the lower one
+        (0.12, 0.8),
+        (0.16, None),
+        (math.nan, math.nan),
+    ]
+    kept = []
+    for epoch, (first, complete) in enumerate(seen, start=1):
+        stopping.update(epoch, first, complete)
+        kept.append(stopping.best_epoch)
+    assert kept == [1, 2, 3, 4, 5, 6, 6, 6, 6]
+    assert stopping.wait == 3
 
 
 def test_no_patience_is_that_of_one_epoch() -> None:
@@ -219,15 +243,31 @@ def test_a_diverged_run_ends_and_says_so(tmp_path: Path) -> None:
     result = train.run(small(tmp_path, train__learning_rate=1e38, train__clip_value=1e38))
     assert result["stop_reason"] == "diverged"
     assert RunFolder(tmp_path).loss_plot.stat().st_size > 1000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score = validate.run(small(tmp_path))
+    assert math.isnan(score["mse"])
+    assert RunFolder(tmp_path).prediction_plot.stat().st_size > 1000
+    for file, key in ((RunFolder(tmp_path).result, "best_val_loss"), (RunFolder(tmp_path).validation, "mse")):
+        assert json.loads(file.read_text(), parse_constant=not_json)[key] is None
+    assert math.isnan(RunFolder(tmp_path).read_result()["best_val_loss"])
+    assert math.isnan(RunFolder(tmp_path).read_validation()["mse"])
+    (group,) = groups.collect([tmp_path])
+    assert group.values == [math.inf]
+    assert group.solved.successes == 0
+
+
+def not_json(name: str) -> float:
+    raise AssertionError(f"{name} is no JSON")
 
 
 def test_cost_to_the_thresholds() -> None:
-    rows = [EpochRow(epoch, 0.1, value, 10 * epoch, 100 * epoch, float(epoch))
+    rows = [EpochRow(epoch, 0.1, value, 10 * epoch, 100 * epoch, float(epoch), 64)
             for epoch, value in enumerate([0.2, 0.009, 0.02, 0.0009], start=1)]
     found = [first_below(rows, threshold) for threshold in (1e-2, 1e-3, 1e-4)]
     assert [row and row.cost for row in found] == [
-        {"epoch": 2, "sequences": 20, "sequence_steps": 200, "seconds": 2.0},
-        {"epoch": 4, "sequences": 40, "sequence_steps": 400, "seconds": 4.0}, None]
+        {"epoch": 2, "sequences": 20, "sequence_steps": 200, "seconds": 2.0, "val_sequences": 64},
+        {"epoch": 4, "sequences": 40, "sequence_steps": 400, "seconds": 4.0, "val_sequences": 64}, None]
 
 
 def test_the_task_is_learned(tmp_path: Path) -> None:

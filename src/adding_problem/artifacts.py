@@ -28,9 +28,10 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
@@ -61,14 +62,18 @@ HORIZON = "horizon.json"
 
 _EXPORTS = {"keras": "model.keras", "savedmodel": "saved_model", "onnx": "model.onnx", "torch-export": "model.pt2"}
 _MAX_JSON_BYTES = 4 << 20  # a real one has a few KiB
-_MAX_HISTORY_BYTES = 64 << 20
-_MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and a checkpoint's history
+_MAX_HISTORY_BYTES = 128 << 20  # the most epochs that there may be, in lines of at most 134 bytes
+_MAX_HEADER_BYTES = 64 << 20  # of a safetensors file: names and shapes, and what a checkpoint holds beside tensors
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochRow:
-    """One row of `metrics.csv`. Sequences and sequence-steps count training alone, from the start of the run."""
+    """One row of `metrics.csv`. Sequences and sequence-steps count training alone, from the start of the run.
+
+    `val_sequences` is the number of held-out sequences that `val_loss` covers, `longest_length` the longest T that the epoch
+    trained on; 0 where they were not recorded.
+    """
 
     epoch: int
     loss: float
@@ -76,11 +81,30 @@ class EpochRow:
     sequences: int
     sequence_steps: int
     seconds: float
+    val_sequences: int = 0
+    longest_length: int = 0
+
+    @classmethod
+    def of_floats(cls, values: Sequence[float]) -> EpochRow:
+        """From its values as floats, which are exact for counts up to 2^53.
+
+        Raises:
+            TypeError, ValueError: when there are more or fewer, or a count is no number.
+        """
+        epoch, loss, val_loss, sequences, steps, seconds, val_sequences, longest = values
+        return cls(int(epoch), loss, val_loss, int(sequences), int(steps), seconds, int(val_sequences), int(longest))
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """In the order of the columns."""
+        return (self.epoch, self.loss, self.val_loss, self.sequences, self.sequence_steps, self.seconds, self.val_sequences,
+                self.longest_length)
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What training had taken by its end."""
-        return {"epoch": self.epoch, "sequences": self.sequences, "sequence_steps": self.sequence_steps, "seconds": self.seconds}
+        """What training had taken by its end, and how many sequences the validation loss covers."""
+        return {"epoch": self.epoch, "sequences": self.sequences, "sequence_steps": self.sequence_steps, "seconds": self.seconds,
+                "val_sequences": self.val_sequences}
 
 
 def first_below(rows: Sequence[EpochRow], threshold: float) -> EpochRow | None:
@@ -89,8 +113,10 @@ def first_below(rows: Sequence[EpochRow], threshold: float) -> EpochRow | None:
 
 
 def lowest_val_loss(rows: Sequence[EpochRow]) -> float:
-    """The lowest one that is a number; infinite where there is none."""
-    return min((row.val_loss for row in rows if math.isfinite(row.val_loss)), default=math.inf)
+    """The lowest finite one of those over the most sequences; infinite where there is none."""
+    most = max((row.val_sequences for row in rows), default=0)
+    like = (row.val_loss for row in rows if row.val_sequences == most)
+    return min(filter(math.isfinite, like), default=math.inf)
 
 
 def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
@@ -101,12 +127,35 @@ def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
 
 
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
+_PARSERS: list[Callable[[str], Any]] = [
+    whole_number, float, float, whole_number, whole_number, float, whole_number
+]
+_BUDGETS = ("train.epochs", "train.budget_steps", "train.budget_minutes", "train.es_patience")
+
+
+def _differing(there: RunConfig, here: RunConfig) -> list[str]:
+    """The keys in which two configurations differ, but for those without effect on the numbers."""
+    old, new = there.flat(), here.flat()
+    return [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in configuration.WITHOUT_EFFECT]
+
+
+def _only_goes_on(there: RunConfig, here: RunConfig) -> bool:
+    """Whether a run of `here` passes through every state of a run of `there`: it only ends later."""
+    old, new = there.flat(), here.flat()
+
+    def later(key: str) -> bool:
+        if key in _BUDGETS:  # None has no end
+            return old[key] is not None and (new[key] is None or new[key] > old[key])
+        if key == "train.stop_val_loss" and there.train.glimpse is None:  # with it, it decides what a validation covers
+            return old[key] is not None and (new[key] is None or new[key] < old[key])
+        return False
+
+    return all(map(later, _differing(there, here)))
 
 
 def _difference(there: RunConfig, here: RunConfig) -> str:
     """The first few keys in which two configurations differ."""
-    old, new = there.flat(), here.flat()
-    differing = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in configuration.WITHOUT_EFFECT]
+    old, new, differing = there.flat(), here.flat(), _differing(there, here)
     named = [f"{key}: {old.get(key)!s:.40} there, {new.get(key)!s:.40} now" for key in differing[:3]]
     return "; ".join(named + [f"and {len(differing) - 3} more"] * (len(differing) > 3))
 
@@ -140,8 +189,8 @@ class RunFolder:
     # --- the life of a run ---
 
     @contextmanager
-    def locked(self, *, takeover: bool = False) -> Iterator[None]:
-        """Make the folder and keep other processes out while the block runs.
+    def locked(self, *, takeover: bool = False) -> Iterator[FolderLock]:
+        """Make the folder and keep other processes out while the block runs; gives the lock.
 
         Args:
             takeover: take the folder from a process that gives no sign of life.
@@ -155,7 +204,7 @@ class RunFolder:
             self._lock = lock
             try:
                 files.remove_leftovers(self.path)
-                yield
+                yield lock
             finally:
                 self._lock = None
 
@@ -165,8 +214,9 @@ class RunFolder:
         """Make the folder ready for a run of this configuration.
 
         Returns:
-            `finished` when it already holds this very run; `resumed` when there is a checkpoint to continue from;
-            else `fresh`, with the configuration written.
+            `finished` when it already holds this very run; `resumed` when there is a checkpoint to continue from, of
+            this run or of one that differs in a smaller budget alone (see `adopt`); else `fresh`, with the configuration
+            written.
 
         Raises:
             RunFolderError: when it holds another run, or an unfinished one and neither flag was given, or files of these
@@ -183,9 +233,12 @@ class RunFolder:
                                  "give --artifacts another folder; adding-problem import reads the original's")
         elif self.config_copy.exists():
             if (there := self.read_config()).digest != config.digest:
-                raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
-                                     "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)")
-            if self.holds_finished(config):
+                if not _only_goes_on(there, config):
+                    raise RunFolderError(self.path, f"holds a run of another configuration ({_difference(there, config)})",
+                                         "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)")
+                if self.has_checkpoint or files.is_regular(self.result):
+                    return self._open_to_go_on(_difference(there, config), resume=resume)
+            elif self.holds_finished(config):
                 return "finished"
             if resume and self.has_checkpoint:
                 return "resumed"
@@ -194,6 +247,26 @@ class RunFolder:
                                      "give --resume to continue it, or --overwrite to start again")
         self._write(self.config_copy, configuration.to_yaml(config).encode())
         return "fresh"
+
+    def _open_to_go_on(self, difference: str, *, resume: bool) -> Literal["resumed"]:
+        problem = f"holds a run with a smaller budget ({difference})"
+        if not self.has_checkpoint:
+            raise RunFolderError(self.path, f"{problem}, and no checkpoint to continue from",
+                                 "give --artifacts another folder, or --overwrite to train anew")
+        if not resume:
+            raise RunFolderError(self.path, problem, "give --resume to continue it, --artifacts another folder, or --overwrite "
+                                 "to start again")
+        return "resumed"
+
+    def adopt(self, config: RunConfig) -> None:
+        """Make a run with a smaller budget this one: its result, its scores and the exports of its model are deleted.
+
+        Call it when the checkpoint is read. Cut at any moment, the folder holds an unfinished run.
+        """
+        if self.read_config().digest == config.digest:
+            return
+        self._delete([self.result, self.validation, self.prediction_pickle, self.prediction_plot, *self.exports.values()])
+        self._write(self.config_copy, configuration.to_yaml(config).encode())
 
     @property
     def has_checkpoint(self) -> bool:
@@ -224,9 +297,18 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
+        self.check_own_files()
+        self._delete([*self._own_files(), self.config_copy])
+
+    def _delete(self, own: Iterable[Path]) -> None:
+        for file in own:
+            self._check_own(file)
+            files.remove(file, folder=file == self.exports["savedmodel"])
+
+    def check_own_files(self) -> None:
+        """Raise RunFolderError when a folder in which a run's files lie is a link that leads out."""
         for file in [*self._own_files(), self.config_copy]:
             self.check_inside(file.parent)
-            files.remove(file, folder=file == self.exports["savedmodel"])
 
     # --- writing ---
 
@@ -235,7 +317,7 @@ class RunFolder:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        writer.writerows(dataclasses.astuple(row) for row in rows)
+        writer.writerows(row.values for row in rows)
         self._write(self.metrics, text.getvalue().encode())
         losses = {"loss": [row.loss for row in rows], "val_loss": [row.val_loss for row in rows]}
         self._write(self.loss_pickle, pickle.dumps(losses, protocol=2))
@@ -310,11 +392,16 @@ class RunFolder:
             return []
         try:
             text = self._read(self.metrics, _MAX_HISTORY_BYTES).decode()
-            header, *rows = list(csv.reader(io.StringIO(text, newline="")))
-            if header != _COLUMNS:
+            lines = csv.reader(io.StringIO(text, newline=""))
+            header = next(lines, [])
+            if header not in (_COLUMNS, _COLUMNS[:-1], _COLUMNS[:-2]):  # the last two came later than the others
                 raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
-            return [EpochRow(whole_number(epoch), float(loss), float(val_loss), whole_number(sequences), whole_number(steps), float(seconds))
-                    for epoch, loss, val_loss, sequences, steps, seconds in rows]
+            parsers = _PARSERS[:len(header)]
+            most = islice(lines, configuration.MOST_EPOCHS)
+            rows = [EpochRow(*(parse(cell) for parse, cell in zip(parsers, line, strict=True))) for line in most]
+            if next(lines, None) is not None:
+                raise ValueError(f"more than {configuration.MOST_EPOCHS:,} epochs")
+            return rows
         except (ValueError, csv.Error) as error:
             raise self._damaged(self.metrics, error) from None
 
@@ -332,7 +419,9 @@ class RunFolder:
                 continue
             try:
                 found = self._read_one_checkpoint(file)
-            except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            except OSError as error:
+                raise self._unreadable(file, error) from None
+            except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
                 damage += f"{' and ' if damage else ''}{file.name} is damaged ({error})"
                 _log.warning("%s: %s is damaged (%s)%s", self.path, file.name, error,
                              "; the one before it is taken" if file == self.checkpoint else "")
@@ -359,7 +448,9 @@ class RunFolder:
             weights, _ = self._read_safetensors(self.weights)
             if description.get("weights_digest", _digest(weights)) != _digest(weights):
                 raise ValueError("its digest is not that of model.json")
-        except (OSError, SafetensorError, TypeError, ValueError) as error:
+        except OSError as error:
+            raise self._unreadable(self.weights, error) from None
+        except (SafetensorError, TypeError, ValueError) as error:
             raise self._damaged(self.weights, error) from None
         return weights, description
 
@@ -385,7 +476,7 @@ class RunFolder:
             header = stream.read(8)
         if len(header) < 8 or int.from_bytes(header, "little") > min(_MAX_HEADER_BYTES, file.stat().st_size):
             raise ValueError("its header is larger than the file may have")
-        with safetensors.safe_open(file, framework="pt") as stored:
+        with files.utf8_path(file) as path, safetensors.safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             return tensors, stored.metadata() or {}
 
@@ -394,18 +485,21 @@ class RunFolder:
         try:
             return files.read_bounded(file, most)
         except OSError as error:
-            raise self._damaged(file, error) from None
+            raise self._unreadable(file, error) from None
 
     # --- carrying a folder to another machine ---
 
     def stamps(self) -> dict[str, tuple[int, int]]:
-        """Relative name -> (time of change, size) of every file; temporary and hidden ones are left out."""
+        """Relative name -> (time of change, size) of every file.
+
+        Temporary and hidden files are left out, and links that lead out of the folder.
+        """
         found = {}
         for folder, below, names in os.walk(self.path):  # which passes over what is gone meanwhile
             below[:] = [name for name in below if not name.startswith(".")]
             for file in (Path(folder, name) for name in names if not name.startswith(".")):
                 with suppress(FileNotFoundError):  # replaced between listing and looking
-                    if file.is_file():
+                    if file.is_file() and not (file.is_symlink() and files.leads_out(file, self.path)):
                         found[file.relative_to(self.path).as_posix()] = (file.stat().st_mtime_ns, file.stat().st_size)
         return found
 
@@ -425,6 +519,7 @@ class RunFolder:
                 raise RunFolderError(self.path, f"was sent a file of the name {name!r}, which would be outside",
                                      "see that every node has the same version of this package, then start the sweep again")
             target = self.path.joinpath(*parts)
+            self.check_inside(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._write(target, content)
 
@@ -448,6 +543,11 @@ class RunFolder:
         if files.leads_out(path, self.path):
             raise RunFolderError(self.path, f"{path.relative_to(self.path)} is a link that leads out of the folder",
                                  "put the files themselves into the folder")
+
+    def _unreadable(self, file: Path, error: OSError) -> RunFolderError:
+        """What the system says of a file whose content nobody has seen."""
+        return RunFolderError(self.path, f"{file.relative_to(self.path)} could not be read ({error.strerror or error})",
+                              "mend that, then do the same again; the file may be intact")
 
     def _damaged(self, file: Path, error: Exception) -> RunFolderError:
         return RunFolderError(self.path, f"{file.relative_to(self.path)} is damaged ({error})",

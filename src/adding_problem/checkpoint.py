@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adding_problem import runtime
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError, in_one_line
 from adding_problem.schedule import EarlyStopping, Schedule
@@ -27,17 +28,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochSums:
-    """The part of the epoch that is done: steps, sequences, sequence-steps, and the sum of the loss over sequences."""
+    """The part of the epoch that is done: steps, sequences, sequence-steps, and the sum of the loss over sequences.
+
+    `longest_length` is the longest T that was trained on.
+    """
 
     steps: int = 0
     loss: float = 0.0
     sequences: int = 0
     sequence_steps: int = 0
+    longest_length: int = 0
 
-    def plus(self, loss: float, sequences: int, width: int) -> EpochSums:
-        """With one more step: its loss, its sequences, and the steps of each."""
+    def plus(self, loss: float, sequences: int, width: int, length: int) -> EpochSums:
+        """With one more step: its loss, its sequences, the steps of each, and their T."""
         return EpochSums(self.steps + 1, self.loss + loss * sequences, self.sequences + sequences,
-                         self.sequence_steps + sequences * width)
+                         self.sequence_steps + sequences * width, max(self.longest_length, length))
 
 
 @dataclass
@@ -83,10 +88,12 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
+        # A tensor: the header, which holds the other values, has a bound that many epochs would pass.
+        tensors["rows"] = torch.tensor([row.values for row in self.rows], dtype=torch.float64)
+        stopping = self.stopping
         values = {
-            "stopping": [self.stopping.best, self.stopping.best_epoch, self.stopping.wait],
+            "stopping": [stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete],
             "schedule": asdict(self.schedule),
-            "rows": [list(vars(row).values()) for row in self.rows],
             "sums": asdict(self.sums),
             "origin": self.origin,
             "seconds": self.seconds,
@@ -103,9 +110,10 @@ class TrainingState:
             moments.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.stopping.best, self.stopping.best_epoch, self.stopping.wait = values["stopping"]
+        stopping = self.stopping
+        stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete = values["stopping"]
         self.schedule = Schedule(**values["schedule"])
-        self.rows = [EpochRow(*row) for row in values["rows"]]
+        self.rows = [EpochRow.of_floats(row) for row in tensors["rows"].tolist()]
         self.sums = EpochSums(**values["sums"])
         self.origin = values.get("origin")
         self._earlier = values["seconds"]
@@ -159,6 +167,8 @@ class Checkpoints:
             machine = dict(values["machine"])
             self._state.unpack(tensors, values)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and runtime.out_of_memory(error):
+                raise
             if self._code_changed(machine):
                 raise RunFolderError(self._folder.path, f"the model's code has changed since this run began, and does not take its "
                                      f"checkpoint ({in_one_line(error)})", "put the code back, or give --artifacts another folder") from None

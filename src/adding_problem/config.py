@@ -78,6 +78,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Named methods, as plain values that the file and the command line can override. `seed` is all defaults."""
 
+MOST_EPOCHS = 1_000_000
+"""Largest `train.epochs`: the history of so many can be written and read again."""
+
 LONGEST_MEMORY = 10**12
 """Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
 
@@ -194,8 +197,8 @@ class TrainConfig:
     ending_steps: int | None = option(
         None, "once the validation loss is below stop_val_loss, so many more steps at full length with a learning rate that falls in a line to 0; "
               "null: stop at once", least=1)
-    glimpse: int | None = option(None, "held-out sequences that a validation looks at first; at all of them only when the loss "
-                                       "on these is near stop_val_loss, else theirs is the validation loss. null: always at all", least=1)
+    glimpse: int | None = option(None, "held-out sequences that a validation covers first; it covers all only when the loss on "
+                                       "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all", least=1)
 
 
 @dataclass(frozen=True)
@@ -477,12 +480,7 @@ def _check_consistency(config: RunConfig) -> None:
     if config.curriculum.shortest < 1 and not data.stream:
         raise ConfigError("curriculum.shortest", "1 where the data set is fixed", str(config.curriculum.shortest),
                           "set dataset.stream to true, or curriculum.shortest to 1")
-    if config.train.glimpse is not None and config.train.stop_val_loss is None:
-        raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
-                          "set train.stop_val_loss, or train.glimpse to null")
-    if config.train.ending_steps is not None and config.train.stop_val_loss is None:
-        raise ConfigError("train.ending_steps", "null where train.stop_val_loss is null", str(config.train.ending_steps),
-                          "set train.stop_val_loss, or train.ending_steps to null")
+    _check_training(config)
     if config.validate.seed == config.seed:
         raise ConfigError("validate.seed", "another seed than the training seed", f"{config.seed} for both",
                           "change validate.seed: scoring on the training data shows nothing")
@@ -490,6 +488,18 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError("model_formats", "safetensors among them", shown(list(config.model_formats)),
                           "add safetensors: every command reads the model from there")
     _check_paths(config)
+
+
+def _check_training(config: RunConfig) -> None:
+    if config.train.epochs > MOST_EPOCHS:
+        raise ConfigError("train.epochs", f"at most {MOST_EPOCHS:,}", f"{config.train.epochs:,}",
+                          "lower train.epochs; with dataset.stream a higher train.epoch_steps makes epochs longer")
+    if config.train.glimpse is not None and config.train.stop_val_loss is None:
+        raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
+                          "set train.stop_val_loss, or train.glimpse to null")
+    if config.train.ending_steps is not None and config.train.stop_val_loss is None:
+        raise ConfigError("train.ending_steps", "null where train.stop_val_loss is null", str(config.train.ending_steps),
+                          "set train.stop_val_loss, or train.ending_steps to null")
 
 
 def _check_paths(config: RunConfig) -> None:

@@ -72,7 +72,8 @@ class TrainingDisplay:
 
     def on_epoch(self, row: EpochRow) -> None:
         """Show the losses of the epoch beside the constant predictor's."""
-        self._losses = (f"training loss {row.loss:.2e}   validation loss {row.val_loss:.2e}   "
+        few = f" on the first {row.val_sequences:,}" if row.val_sequences < self._config.dataset.n_held_out else ""
+        self._losses = (f"training loss {row.loss:.2e}   validation loss {row.val_loss:.2e}{few}   "
                         f"(always the mean: {self._constant:.4f})")
         if self._console.is_terminal:
             self._progress.update(self._epochs, completed=row.epoch, note=self._losses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 __all__ = ["HORIZON", "MODEL", "RESULT", "RUNG", "VALIDATION", "check", "parsed", "whole_number"]
@@ -42,20 +42,37 @@ def parsed(data: bytes, kinds: Mapping[str, str]) -> dict[str, Any]:
 def check(document: object, kinds: Mapping[str, str]) -> dict[str, Any]:
     """The document, which is a JSON object.
 
+    JSON has no NaN: a number that is null becomes NaN, as do the seconds of a cost.
+
     Args:
         document: what a JSON file held, or a part of it.
         kinds: of what kind the values of some keys must be: text, a whole number, a number, costs, ... A missing key counts
-            as null.
+            as null, but for a number, which has to be there.
 
     Raises:
         ValueError: when it is no object, or lacks a key, or a value is of another kind.
     """
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
+    numbers = {key for key, kind in kinds.items() if kind == "a number"}
+    found = _with_nan(document, numbers)
     for key, kind in kinds.items():
-        if not _IS_KIND[kind](document.get(key)):
+        if kind == "costs" and isinstance(costs := found.get(key), dict):
+            found[key] = {
+                name: _with_nan(cost, {"seconds"}) if isinstance(cost, dict) else cost
+                for name, cost in costs.items()
+            }
+        if not _IS_KIND[kind](found.get(key)):
             raise ValueError(f"{key}: expected {kind}")
-    return document
+    return found
+
+
+def _with_nan(values: Mapping[str, Any], numbers: Collection[str]) -> dict[str, Any]:
+    """The same values, with NaN in the place of null under these keys."""
+    return {
+        key: math.nan if value is None and key in numbers else value
+        for key, value in values.items()
+    }
 
 
 def whole_number(text: str) -> int:

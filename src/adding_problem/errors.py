@@ -8,6 +8,7 @@
     ├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
     ├── InteropError           a model or a file of another framework that cannot serve      exit 2
     ├── SweepError             runs of a sweep that failed, see `sweep.driver`               exit 1
+    ├── DivergedError          a loss or a score that is NaN or infinite; files are written  exit 3
     └── StorageError           a disk that is full, gone or not writable                     exit 74
     KeyboardInterrupt
     └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
@@ -26,6 +27,7 @@ __all__ = [
     "AddingProblemError",
     "BackendError",
     "ConfigError",
+    "DivergedError",
     "InteropError",
     "Interrupted",
     "LockError",
@@ -113,6 +115,16 @@ class StorageError(AddingProblemError):
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         super().__init__(f"{path}: could not be written ({reason}); what was there before is intact.\n  remedy: {remedy}")
+
+
+class DivergedError(AddingProblemError):
+    """A run or a score that is complete but not a finite number: for the exit code of a command."""
+
+    exit_code = 3
+
+    def __init__(self, folder: object, problem: str) -> None:
+        super().__init__(f"{folder}: {problem}.\n  remedy: train with a lower train.learning_rate, or clip the gradient "
+                         "(train.clip_norm)")
 
 
 class Interrupted(_Travelling, KeyboardInterrupt):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
@@ -30,6 +31,7 @@ __all__ = [
     "replacing",
     "storage_error",
     "told_apart",
+    "utf8_path",
     "write",
     "write_json",
 ]
@@ -100,8 +102,18 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def json_text(document: Mapping[str, Any]) -> bytes:
-    """A JSON document as this package writes it."""
-    return (json.dumps(document, indent=2) + "\n").encode()
+    """A JSON document as this package writes it: NaN and infinity, which JSON lacks, become null."""
+    return (json.dumps(_finite(document), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def make_folder(path: Path) -> None:
@@ -167,9 +179,11 @@ def remove_leftovers(folder: Path) -> None:
     for draft in folder.glob(f"model/{DRAFTS}*"):
         if not leads_out(draft, folder):
             shutil.rmtree(draft, ignore_errors=True)
+    ours = f".*.{'[0-9a-f]' * 16}.tmp"
     with suppress(OSError):
-        for stray in [*folder.glob(".*.????????????????.tmp"), *folder.glob("model/.*.????????????????.tmp")]:
-            stray.unlink(missing_ok=True)
+        for stray in [*folder.glob(ours), *folder.glob(f"model/{ours}")]:
+            if not leads_out(stray.parent, folder):
+                stray.unlink(missing_ok=True)
 
 
 def is_regular(path: Path) -> bool:
@@ -186,6 +200,25 @@ def leads_out(path: Path, folder: Path) -> bool:
         return not path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a loop of links
         return True
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """A path to an existing file for a library that takes UTF-8 only; other paths go by the open file.
+
+    Raises:
+        OSError: when the file cannot be opened, or this system has no path to an open file.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            opened = Path(f"/dev/fd/{stream.fileno()}")
+            if not opened.exists():
+                raise OSError(errno.EILSEQ, "its path is not UTF-8; rename the folder") from None
+            yield opened
+    else:
+        yield path
 
 
 def read_bounded(path: Path, most: int) -> bytes:

@@ -1,12 +1,14 @@
 """The horizon of a model: the longest T that it learns to solve within a budget of training time.
 
 It climbs: every length is a run of its own (`train.run`, a complete run folder) that starts from the weights which solved
-the length before. The configurations of the runs are on the disk, so that a cut climb goes on where it stood.
+the length before. The configurations of the runs are on the disk, so that a cut climb goes on where it stood. `horizon.json`
+records every run before it begins: only these are ever deleted, see `runs_folder`.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +19,7 @@ from adding_problem import files, plots, train, validate
 from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
+from adding_problem.runs_folder import RunsFolder, read_summary
 from adding_problem.schedule import stream_seed
 from adding_problem.task import affordable
 from adding_problem.train import Listener
@@ -86,74 +89,116 @@ def climb(
             `model.memory` of an LSTM that has none, and, less for long sequences, `dataset.held_out` and `validate.dt_length`.
         minutes: of training, over all lengths together.
         lengths: to try, rising.
-        overwrite: delete the climb that the folder holds, and begin again.
+        overwrite: delete the runs that `horizon.json` records, and begin again.
         takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
         on_refusal: is told why the climb ends at a length that the model does not take or the memory does not hold.
 
     Raises:
-        ConfigError, RunFolderError: see `adding_problem.errors`.
+        ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would have to be deleted that is
+            not this climb's, or a link stands where a run would be.
         ModelError, BackendError: when that is the first length, or nobody is to be told.
     """
     rungs: list[Rung] = []
-    with RunFolder(config.artifacts).locked(takeover=takeover):
+    folder = RunsFolder(config.artifacts, HORIZON)
+    begin = _Begin(config, minutes, folder, takeover)
+    with folder.locked(takeover=takeover):
+        _require_own_picture(folder)
         if overwrite:
-            _forget(Path(config.artifacts), takeover=takeover)
+            _forget(begin, lengths)
         for t in sorted(set(lengths)):
             if _left(minutes, rungs) <= 0:
                 return
             try:
-                rungs.append(_climbed(config, t, rungs, minutes, takeover, following))
+                rungs.append(_climbed(begin, t, rungs, following))
             except (ModelError, BackendError) as error:
                 if on_refusal is None or not rungs:
                     raise
                 on_refusal(error)
                 return
-            _leave(Path(config.artifacts), config, minutes, rungs)
+            _leave(begin, rungs)
             yield rungs[-1]
             if not rungs[-1].solved:
                 return
 
 
+@dataclass(frozen=True)
+class _Begin:
+    """What a climb was called with, and its folder."""
+
+    config: RunConfig
+    minutes: float
+    folder: RunsFolder
+    takeover: bool
+
+
 def _climbed(
-    config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float, takeover: bool,
-    following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+    begin: _Begin, t: int, rungs: Sequence[Rung], following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
 ) -> Rung:
     """Train and test at one length, and go on to half of the goal where new sequences do not keep what the held-out ones promised."""
     tried = list(rungs)
     while True:
-        run = _run_of(config, t, tried, _left(minutes, tried))
+        run = _run_of(begin, t, tried)
+        _make_way(begin, run, tried)
         with following(run) as listener:
-            result = train.run(run, resume=True, overwrite=_outgrown(run) or _bare(run), takeover=takeover, listener=listener)
-        if _outgrown(_run_of(config, t, tried, _left(minutes, tried))):
+            result = train.run(run, resume=True, takeover=begin.takeover, listener=listener)
+        if _outgrown(_run_of(begin, t, tried)):
             continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
         tried.append(_rung(run, result, tried))
-        if tried[-1].solved or tried[-1].stop_reason != "solved" or _left(minutes, tried) <= 0:
+        if tried[-1].solved or tried[-1].stop_reason != "solved" or _left(begin.minutes, tried) <= 0:
             return tried[-1]
+
+
+def _make_way(begin: _Begin, run: RunConfig, rungs: Sequence[Rung]) -> None:
+    """Delete an own run that is tried again, and record the run that begins now."""
+    name = Path(run.artifacts).name
+    if _outgrown(run) or (begin.folder.owns(name) and _bare(run)):
+        begin.folder.require_own(name)
+        begin.folder.delete([name], takeover=begin.takeover)
+    if not os.path.lexists(RunFolder(run.artifacts).config_copy):
+        begin.folder.record(run)
+        _write_summary(begin, rungs)
 
 
 def _left(minutes: float, rungs: Sequence[Rung]) -> float:
     return minutes - (rungs[-1].seconds if rungs else 0.0) / 60
 
 
-def _forget(folder: Path, *, takeover: bool) -> None:
-    """Delete the climb that a folder holds: its summary, and the run of every length."""
-    for name in (HORIZON, PICTURE):
-        files.remove(folder / name)
-    for path in folder.glob("t[0-9]*"):
-        run = RunFolder(path)
-        if files.is_regular(run.config_copy):
-            with run.locked(takeover=takeover):
-                run.clear()
+def _require_own_picture(folder: RunsFolder) -> None:
+    """Raise RunFolderError when a picture would be replaced that no climb has drawn."""
+    if os.path.lexists(folder.path / PICTURE) and not read_summary(folder.summary):
+        raise RunFolderError(folder.path, f"holds a file {PICTURE} and no {HORIZON}: a climb would replace it",
+                             "give --artifacts another folder, or move the file away")
 
 
-def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) -> RunConfig:
+def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
+    """Delete the climb that a folder holds: the runs that its summary records, and what it says of them.
+
+    Nothing is deleted where a run that is not the climb's own stands in the way of a length.
+    """
+    for path in begin.folder.path.iterdir():
+        first, _, again = path.name.partition("-")  # t100, or a later try such as t100-2
+        if first in {f"t{t}" for t in lengths} and (again.isdecimal() or path.name == first):
+            begin.folder.require_own(path.name)
+    if not read_summary(begin.folder.summary):
+        return
+    _write_summary(begin, [])  # which no longer tells of runs that are about to go, and still records them
+    begin.folder.delete(takeover=begin.takeover)
+    files.remove(begin.folder.path / PICTURE)
+    _write_summary(begin, [])
+
+
+def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
     """The configuration of a length's run: that which its folder holds already, or a new one.
 
     Where the last of the rungs are of this length already, it goes on from these, on other sequences and to a lower goal.
+
+    Raises:
+        RunFolderError: when a link stands in the place of its folder.
     """
+    config = begin.config
     again = sum(rung.t == t for rung in rungs)
-    folder = RunFolder(Path(config.artifacts) / (f"t{t}-{again + 1}" if again else f"t{t}"))
+    folder = begin.folder.run(f"t{t}-{again + 1}" if again else f"t{t}")
     below, goal = rungs[-1] if rungs else None, config.train.stop_val_loss
     run = replace(
         config,
@@ -162,7 +207,7 @@ def _run_of(config: RunConfig, t: int, rungs: Sequence[Rung], minutes: float) ->
         model=replace(config.model, start_from=below.folder if below else config.model.start_from,
                       memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None)),
         curriculum=replace(config.curriculum, start=below.t if below and config.dataset.stream else config.curriculum.start),
-        train=replace(config.train, budget_minutes=minutes, epochs=_NO_END if config.dataset.stream else config.train.epochs,
+        train=replace(config.train, budget_minutes=_left(begin.minutes, rungs), epochs=_NO_END if config.dataset.stream else config.train.epochs,
                       stop_val_loss=goal and goal / 2**again),
         validate=replace(config.validate, seed=_seed(config.validate.seed, again), dt_length=affordable(
             config.validate.dt_length or _MOST_TESTED, t, steps=_TEST_STEPS, fewest=_FEWEST_TESTED)),
@@ -187,11 +232,20 @@ def _outgrown(run: RunConfig) -> bool:
     folder = RunFolder(run.artifacts)
     if not folder.result.is_file():
         return False
-    had, has = folder.read_config().train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
+    there = folder.read_config()
+    had, has = there.train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
+    if _but_for_the_climb(there) != _but_for_the_climb(run):  # another model's run, say: it is refused, not tried again
+        return False
     if folder.read_result()["stop_reason"] != "budget" or has <= _LARGER * had:
         return False
     # A run without `stop_val_loss` uses up its budget also where it solves its length.
     return not validate.score_once(run)["mse"] < SOLVED
+
+
+def _but_for_the_climb(run: RunConfig) -> str:
+    """The digest of all that the climb does not set from what it has spent and reached before."""
+    return replace(run, train=replace(run.train, budget_minutes=None, epochs=1), model=replace(run.model, start_from=None),
+                   curriculum=replace(run.curriculum, start=None)).digest
 
 
 def _bare(run: RunConfig) -> bool:
@@ -216,14 +270,20 @@ def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung
                 run.artifacts)
 
 
-def _leave(folder: Path, config: RunConfig, minutes: float, rungs: Sequence[Rung]) -> None:
+def _leave(begin: _Begin, rungs: Sequence[Rung]) -> None:
+    """The summary, and the picture of it."""
+    plots.draw_horizon(begin.folder.path / PICTURE, _write_summary(begin, rungs))
+
+
+def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> dict[str, Any]:
     document = {
         "horizon": max((rung.t for rung in rungs if rung.solved), default=None),
         "solved_below": SOLVED,
-        "minutes": minutes,
-        **config.task.to_record(),
-        "seed": config.seed,
+        "minutes": begin.minutes,
+        **begin.config.task.to_record(),
+        "seed": begin.config.seed,
         "rungs": [asdict(rung) for rung in rungs],
+        "runs": begin.folder.records,
     }
-    files.write_json(folder / HORIZON, document)
-    plots.draw_horizon(folder / PICTURE, document)
+    begin.folder.write(document)
+    return document

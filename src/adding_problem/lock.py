@@ -4,6 +4,9 @@ The lock is a folder that is made elsewhere, complete with the name of its owner
 several renames succeeds, on every file system. Its owner touches it every few seconds. A lock whose owner is dead for sure
 (its process ran on this machine and is gone) is taken. Of one whose owner only gives no sign of life, nobody can know: it is
 taken when the user says so. An owner that lost its lock notices before its next write.
+
+A lock folder without the name of an owner is free. Files in it that this module did not write, as a file manager or a backup
+may leave them, are never deleted: they stay in `.lock`, and keep nobody out.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import socket
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -27,13 +32,15 @@ __all__ = ["FolderLock", "held"]
 _BEAT_SECONDS = 10.0
 _STALE_SECONDS = 120.0  # a dozen missed beats: longer than a busy machine or network file system lets one wait
 _MAX_BYTES = 4096
-_LOCK = ".lock"
+_LOCK, _OWNER = ".lock", "owner"
+_LEFTOVER = re.compile(r"\.lock\.[0-9a-f]{16}(\.taken\d*)?")
 _log = logging.getLogger(__name__)
 
 
 def held(folder: Path) -> bool:
     """Whether a process holds the folder, as far as this machine can tell."""
-    return (folder / _LOCK).is_dir() and not _dead(_owner(folder / _LOCK))
+    lock = folder / _LOCK
+    return lock.is_dir() and not _is_free(lock) and not _dead(_owner(lock))
 
 
 class FolderLock:
@@ -51,17 +58,19 @@ class FolderLock:
         self._folder, self._takeover = folder, takeover
         self._token = secrets.token_hex(8)
         self._path, self._own = folder / _LOCK, folder / f".lock.{self._token}"
+        self._aside: list[Path] = []  # locks that were taken, moved out of the way
         self._released = threading.Event()
 
     def __enter__(self) -> FolderLock:
         try:
             self._own.mkdir()
-            (self._own / "owner").write_text(json.dumps(_myself() | {"token": self._token}), encoding="utf-8")
+            (self._own / _OWNER).write_text(json.dumps(_myself() | {"token": self._token}), encoding="utf-8")
             self._acquire()
         except OSError as error:
             raise files.storage_error(self._path, error) from None
         finally:
-            _remove(self._own)
+            for lock in (self._own, *self._aside):
+                _remove(lock)
         self._remove_leftovers()
         threading.Thread(target=self._beat, name="lock heartbeat", daemon=True).start()
         return self
@@ -70,8 +79,8 @@ class FolderLock:
         self._released.set()
         if _owner(self._path).get("token") == self._token:
             with suppress(OSError):
-                self._path.rename(self._own)
-            _remove(self._own)
+                (self._path / _OWNER).unlink()
+                self._path.rmdir()
 
     def check(self) -> None:
         """Call before a write.
@@ -86,7 +95,7 @@ class FolderLock:
                             "let the other process go on, or end it and continue here")
 
     def _acquire(self) -> None:
-        now = (self._own / "owner").stat().st_mtime  # by the clock of the file system, which may be another machine's
+        now = (self._own / _OWNER).stat().st_mtime  # by the clock of the file system, which may be another machine's
         for _ in range(5):
             with suppress(OSError):
                 self._own.rename(self._path)
@@ -103,36 +112,56 @@ class FolderLock:
         Raises:
             LockError: when it may not.
         """
+        try:
+            is_folder = stat.S_ISDIR(self._path.lstat().st_mode)
+        except FileNotFoundError:  # released by now
+            return
+        if not is_folder:
+            raise LockError(self._folder, f"holds {_LOCK}, which is not a lock of this program",
+                            "move that file away, or give another folder")
         owner = _owner(self._path)
-        silent = now - _touched(self._path, now)
-        if _dead(owner):
-            _log.warning("%s: %s is gone and left its lock, which is taken", self._folder, _name(owner))
-        elif silent < _STALE_SECONDS:
-            raise LockError(self._folder, f"{_name(owner)} works in it", "wait until it has ended, or give --artifacts "
-                            f"another folder (a process that died elsewhere: --takeover, {_STALE_SECONDS:.0f} s after its death)")
-        elif not self._takeover:
-            raise LockError(self._folder, f"{_name(owner)} holds it, and has given no sign of life for {silent:,.0f} s",
-                            "if that process has ended for sure, give --takeover")
-        aside = self._own.with_name(f"{self._own.name}.taken")
+        if not _is_free(self._path):
+            self._require_abandoned(owner, now - _touched(self._path, now))
+        aside = self._own.with_name(f"{self._own.name}.taken{len(self._aside)}")
         with suppress(OSError):
             self._path.rename(aside)
+            self._aside.append(aside)
             if _owner(aside) != owner:  # another process was faster: this is its lock, not the one that was judged
                 aside.rename(self._path)
-        _remove(aside)
+                self._aside.remove(aside)
+
+    def _require_abandoned(self, owner: dict[str, Any], age: float) -> None:
+        """Raise LockError unless the lock may be taken: its owner is dead, or silent and the user wants it taken.
+
+        Args:
+            owner: as the lock names it.
+            age: seconds since the owner touched the lock; negative where the clock was set back since. A living owner's
+                next touch, within `_BEAT_SECONDS`, brings it back to the present, so that a date far in the future is as
+                silent as one in the past.
+        """
+        if _dead(owner):
+            _log.warning("%s: %s is gone and left its lock, which is taken", self._folder, _name(owner))
+        elif abs(age) < _STALE_SECONDS:
+            raise LockError(self._folder, f"{_name(owner)} works in it", "wait until it has ended, or give another folder (--artifacts; "
+                            f"sweep: --out). If it died on another machine: --takeover, {_STALE_SECONDS:.0f} s after its death")
+        elif not self._takeover:
+            silence = f"has given no sign of life for {age:,.0f} s" if age > 0 else (
+                f"its lock is dated {-age:,.0f} s in the future, so that a clock was wrong")
+            raise LockError(self._folder, f"{_name(owner)} holds it, and {silence}", "if that process has ended for sure, give --takeover")
 
     def _remove_leftovers(self) -> None:
         """Delete what processes have left that were killed while they took or released the lock."""
         with suppress(OSError):
             now = _touched(self._path, 0.0)
-            for stray in self._folder.glob(".lock.*"):
-                if now - _touched(stray, now) > _STALE_SECONDS:
+            for stray in self._folder.glob(f"{_LOCK}.*"):
+                if _LEFTOVER.fullmatch(stray.name) and abs(now - _touched(stray, now)) > _STALE_SECONDS:
                     _remove(stray)
 
     def _beat(self) -> None:
         while not self._released.wait(_BEAT_SECONDS):
             if _owner(self._path).get("token") == self._token:
                 with suppress(OSError):
-                    os.utime(self._path / "owner")
+                    os.utime(self._path / _OWNER)
 
 
 def _myself() -> dict[str, Any]:
@@ -175,7 +204,7 @@ def _dead(owner: dict[str, Any]) -> bool:
 
 def _owner(lock: Path) -> dict[str, Any]:
     """What a lock says of its owner; nothing where it cannot be read."""
-    file = lock / "owner"
+    file = lock / _OWNER
     if files.is_regular(file) and not files.leads_out(file, lock.parent):
         with suppress(OSError, ValueError, RecursionError):
             owner = json.loads(files.read_bounded(file, _MAX_BYTES))
@@ -190,16 +219,32 @@ def _name(owner: dict[str, Any]) -> str:
 
 
 def _touched(lock: Path, otherwise: float) -> float:
-    for path in (lock / "owner", lock):
+    for path in (lock / _OWNER, lock):
         with suppress(OSError):
             return path.lstat().st_mtime
     return otherwise
 
 
+def _is_free(lock: Path) -> bool:
+    """Whether a lock folder names no owner: a lock is complete from the moment that it stands in its place."""
+    try:
+        (lock / _OWNER).lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # a folder that this user may not look into
+        pass
+    return False
+
+
 def _remove(lock: Path) -> None:
+    """Delete a lock that nobody holds. Files in it that are not a lock's go to where they came from, into `.lock`."""
+    home = lock.with_name(_LOCK)
     with suppress(OSError):
-        if lock.is_symlink() or lock.is_file():
-            lock.unlink()
+        if lock.is_symlink() or not lock.is_dir():
             return
-        (lock / "owner").unlink(missing_ok=True)
+        (lock / _OWNER).unlink(missing_ok=True)
+        for foreign in list(lock.iterdir()):
+            home.mkdir(exist_ok=True)
+            if not os.path.lexists(home / foreign.name):
+                foreign.rename(home / foreign.name)
         lock.rmdir()

@@ -70,9 +70,9 @@ class TensorBoard:
         writer.add_scalar("step/length", event.longest, event.sequences)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Both losses, and the sequence-steps and seconds so far."""
+        """Both losses, the sequences that the second covers, and the sequence-steps and seconds so far."""
         writer = self._running(row.sequences + 1)  # the last step's event is there, and is not given again
-        for name in ("loss", "val_loss", "sequence_steps", "seconds"):
+        for name in ("loss", "val_loss", "val_sequences", "sequence_steps", "seconds"):
             writer.add_scalar(f"epoch/{name}", getattr(row, name), row.sequences)
 
     def close(self) -> None:

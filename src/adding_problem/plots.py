@@ -33,6 +33,7 @@ __all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw
 # Okabe & Ito's palette: told apart by colour-blind readers too.
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
 _PALETTE = (_VALIDATION, "#0072B2", "#CC79A7", "#E69F00", _TRAIN, "#000000")
+_FEWER = 0.4  # opacity of validation losses over fewer sequences than others of the run
 _MOST_BANDS = 4  # curves of one panel that are drawn with their bands
 _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,000
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
@@ -52,19 +53,43 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Curves:
-    """Losses of one run: epoch e at index e - 1, after `sequences[e - 1]` training sequences."""
+    """Losses of one run: epoch e at index e - 1, after `sequences[e - 1]` training sequences.
+
+    `val_loss[e - 1]` covers `val_sequences[e - 1]` held-out sequences; 0 where nobody knows.
+    """
 
     name: str
     t: int
     sequences: Sequence[int]
     loss: Sequence[float]
     val_loss: Sequence[float]
+    val_sequences: Sequence[int]
     constant_mse: float = 1 / 6
+
+    @classmethod
+    def of_rows(cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6) -> _Curves:
+        return cls(
+            name,
+            t,
+            [row.sequences for row in rows],
+            [row.loss for row in rows],
+            [row.val_loss for row in rows],
+            [row.val_sequences for row in rows],
+            constant_mse,
+        )
+
+    def validations(self, places: Sequence[float]) -> Iterator[tuple[int, list[float], list[float]]]:
+        """Validation losses over equally many sequences, fewest first: that number, the losses' places, the losses."""
+        for n in sorted(set(self.val_sequences)):
+            like = [index for index, covered in enumerate(self.val_sequences) if covered == n]
+            yield n, [places[index] for index in like], [self.val_loss[index] for index in like]
 
     @property
     def best(self) -> float:
-        """Lowest finite validation loss."""
-        return min((value for value in self.val_loss if math.isfinite(value)), default=math.nan)
+        """Lowest finite validation loss of those over the most sequences."""
+        most = max(self.val_sequences, default=0)
+        like = (value for value, n in zip(self.val_loss, self.val_sequences, strict=True) if n == most)
+        return min(filter(math.isfinite, like), default=math.nan)
 
 
 def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -> None:
@@ -76,8 +101,7 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
 
     with _figure(path, (7.5, 4.5)) as figure:
         axes = figure.add_subplot()
-        curves = _Curves("", result["t"], [row.sequences for row in rows], [row.loss for row in rows], [row.val_loss for row in rows],
-                         result["constant_predictor_mse"])
+        curves = _Curves.of_rows("", result["t"], rows, result["constant_predictor_mse"])
         stream = result["stream"]
         places = [row.sequence_steps if stream else row.epoch for row in rows]
         _plot_curves(axes, curves, places)
@@ -98,7 +122,8 @@ def draw_predictions(
     path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Mapping[str, Any]
 ) -> None:
     """Prediction against target, and the distribution of the error."""
-    error = y_hat - y
+    error = y_hat.astype(np.float64) - y
+    finite = error[np.isfinite(error)]
     with _figure(path, (10, 4.5)) as figure:
         scatter, histogram = figure.subplots(1, 2)
         few = slice(None, _MOST_POINTS)
@@ -107,11 +132,15 @@ def draw_predictions(
         scatter.plot(ends, ends, color=_CONSTANT, linewidth=1, label="right answer")
         scatter.set(xlabel="target", ylabel="prediction", title=f"{min(len(y), _MOST_POINTS):,} of {len(y):,} sequences")
         scatter.legend(loc="upper left")
-        histogram.hist(error[np.isfinite(error)], bins=101, color=_TRAIN)
+        if len(finite):
+            histogram.hist(finite, bins=101, color=_TRAIN)
+            histogram.set_yscale("log")  # which takes no empty axis
+        else:
+            histogram.text(0.5, 0.5, "no finite prediction", ha="center", transform=histogram.transAxes)
         for side in (-score["tolerance"], score["tolerance"]):
             histogram.axvline(side, color=_CONSTANT, linewidth=1, linestyle="--")
         histogram.locator_params(axis="x", nbins=6)
-        histogram.set(xlabel="prediction − target", ylabel="sequences", yscale="log",
+        histogram.set(xlabel="prediction − target", ylabel="sequences",
                       title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)")
         figure.suptitle(f"Adding problem, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}: "
                         f"MSE {score['mse']:.1e}, always the mean ({score['constant_predictor_mse']:.3f})")
@@ -234,18 +263,21 @@ def _original_curves(path: Path) -> list[_Curves]:
 def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float]) -> _Curves:
     if len(loss) != len(val_loss):
         raise ValueError(f"at T = {t} {len(loss)} values of loss and {len(val_loss)} of val_loss")
-    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss)
+    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss, [0] * len(loss))
 
 
 def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
-    return _Curves(str(folder.path), config.dataset.t, [row.sequences for row in rows], [row.loss for row in rows], [row.val_loss for row in rows])
+    return _Curves.of_rows(str(folder.path), config.dataset.t, rows)
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
-    marker = "." if len(places) < 20 else None
-    axes.plot(places, curves.loss, color=_TRAIN, marker=marker, label="training loss")
-    axes.plot(places, curves.val_loss, color=_VALIDATION, marker=marker, label="validation loss")
+    axes.plot(places, curves.loss, color=_TRAIN, marker="." if len(places) < 20 else None, label="training loss")
+    parts = list(curves.validations(places))
+    for n, where, losses in parts:
+        all_covered = n == parts[-1][0]
+        label = "validation loss" if len(parts) == 1 else f"validation loss, {'all' if all_covered else 'first'} {n:,}"
+        axes.plot(where, losses, color=_VALIDATION, marker="." if len(where) < 20 else None, alpha=1 if all_covered else _FEWER, label=label)
     _constant_line(axes, curves.constant_mse, "always the mean")
     _mark_diverged(axes, places, curves.loss, _CONSTANT, "diverged")
     axes.set_yscale("log")
@@ -318,13 +350,15 @@ def _plot_panel(
 ) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    lines = [(c.sequences, c.val_loss, ("-", _ORIGINAL)) for c in theirs if c.t == t]
-    lines += [([row.sequences for row in seed.rows], [row.val_loss for row in seed.rows], looks[_method(group)])
-              for group in found if group.t == t for seed in group.seeds]
-    for sequences, losses, (line, color) in lines:
-        single = sum(map(math.isfinite, losses)) == 1  # which has no line
-        axes.plot(sequences, losses, linestyle=line, color=color, linewidth=1.2, marker="o" if single else None, markersize=4)
-        _mark_diverged(axes, sequences, losses, color)
+    lines = [(c, ("-", _ORIGINAL)) for c in theirs if c.t == t]
+    lines += [(_Curves.of_rows("", t, seed.rows), looks[_method(group)]) for group in found if group.t == t for seed in group.seeds]
+    for curves, (line, color) in lines:
+        most = max(curves.val_sequences, default=0)
+        for n, sequences, losses in curves.validations(curves.sequences):
+            single = sum(map(math.isfinite, losses)) == 1  # which has no line
+            axes.plot(sequences, losses, linestyle=line, color=color, linewidth=1.2, marker="o" if single else None, markersize=4,
+                      alpha=1 if n == most else _FEWER)
+        _mark_diverged(axes, curves.sequences, curves.val_loss, color)
     _constant_lines(axes, [group for group in found if group.t == t], [curves for curves in theirs if curves.t == t], "")
     axes.set(xscale="log", yscale="log")
     low, high = axes.get_xlim()

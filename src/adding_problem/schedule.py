@@ -23,17 +23,29 @@ _STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model
 
 @dataclass
 class EarlyStopping:
-    """Keras's rule: stop after `patience` epochs in a row that do not improve on the best value, strictly."""
+    """Keras's rule: stop after `patience` epochs in a row that do not improve on the best value, strictly.
+
+    Only values over the same sequences are compared. Every epoch has one over its first sequences. Some
+    epochs also have one over all, which decides between two epochs that have it.
+
+    Attributes:
+        best, best_complete: the best epoch's value, and that over all sequences, None where it has none.
+    """
 
     patience: int | None
     best: float = math.inf
     best_epoch: int = 0
     wait: int = 0
+    best_complete: float | None = None
 
-    def update(self, epoch: int, value: float) -> bool:
-        """Take an epoch's value; whether it is the best so far. NaN never is."""
-        if value < self.best:
-            self.best, self.best_epoch, self.wait = value, epoch, 0
+    def update(self, epoch: int, value: float, complete: float | None = None) -> bool:
+        """Take an epoch's value, and that over all sequences where there is one; whether it is the best so far. NaN never is."""
+        like = (value, self.best)
+        if complete is not None and self.best_complete is not None:
+            like = (complete, self.best_complete)
+        if like[0] < like[1]:
+            self.best, self.best_complete = value, complete
+            self.best_epoch, self.wait = epoch, 0
             return True
         self.wait += 1
         return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones, require_other_seed
+from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, ancestors, first_below, milestones, require_other_seed
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
@@ -42,7 +42,7 @@ StopReason = Literal["epochs", "early_stopping", "solved", "budget", "diverged"]
 """Why a run ended: the first that holds, in the order of `_stop_reason`."""
 
 _log = logging.getLogger(__name__)
-_NEAR = 1.25  # a glimpse at the held-out sequences below so many times stop_val_loss calls for all of them
+_NEAR = 1.25  # an error on the first few held-out sequences below so many times stop_val_loss calls for all of them
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def run(
 
     Args:
         config: all that determines the run.
-        resume: continue a cut run from its checkpoint, with the numbers that the uncut run would have had.
+        resume: continue a cut run from its checkpoint, with the numbers that the uncut run would have had; also a run, cut or
+            finished, of a configuration that differs in a smaller budget alone: `train.epochs`, `budget_steps`, `budget_minutes`,
+            `es_patience`, and without `glimpse` a higher `stop_val_loss`.
         overwrite: delete a run that the folder may hold.
         takeover: take the folder from a process that gives no sign of life.
         listener: is told of every step and epoch.
@@ -144,7 +146,8 @@ def _from_start_to_end(
             work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
             ran_on = getattr(work.state.model, "backend", "torch")
             reason = _train(work, listener)
-    return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
+            rows = _validate_kept(work)
+    return _finish(work, folder, rows, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _begin(
     checkpoints = Checkpoints(folder, state, minutes=config.train.checkpoint_minutes, machine=machine)
     if resumed:
         checkpoints.restore()
+        folder.adopt(config)
     return _Work(config, state, checkpoints, device, interrupted)
 
 
@@ -232,6 +236,8 @@ def _load_start(model: nn.Module, path: str) -> str:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
+        if runtime.out_of_memory(error):
+            raise
         raise RunFolderError(path, f"model/ does not fit the model of this configuration ({error})",
                              "change model.start_from, or the keys under model: to those of that run") from None
     return digest
@@ -270,7 +276,7 @@ def _epoch(work: _Work, data: AddingDataset | None) -> Iterator[StepEvent]:
         length, longest = batch_length(config, state.schedule), state.schedule.length
         loss = _step(config, state, x.to(work.device), y.to(work.device))
         state.schedule = advance(state.schedule, loss, config)
-        state.sums = state.sums.plus(loss, len(x), sequence_width(length, config.dataset.variant))
+        state.sums = state.sums.plus(loss, len(x), sequence_width(length, config.dataset.variant), length)
         yield StepEvent(epoch, state.sums.steps, steps, loss, state.sequences, length, longest)
         work.interruption.check()
         work.checkpoints.after_step()
@@ -279,13 +285,16 @@ def _epoch(work: _Work, data: AddingDataset | None) -> Iterator[StepEvent]:
 def _end_epoch(work: _Work) -> EpochRow:
     """Validate, and record the epoch in the state."""
     state = work.state
-    val_loss = _held_out_mse(work)
-    row = EpochRow(len(state.rows) + 1, state.sums.loss / state.sums.sequences, val_loss, state.sequences,
-                   state.sequence_steps, state.seconds)
+    held_out = _held_out_mse(work)
+    row = EpochRow(len(state.rows) + 1, state.sums.loss / state.sums.sequences, held_out.mse, state.sequences,
+                   state.sequence_steps, state.seconds, held_out.sequences, state.sums.longest_length)
     state.rows.append(row)
     state.sums = EpochSums()
-    watched = row.loss if work.config.train.es_monitor == "loss" else row.val_loss
-    if state.stopping.update(row.epoch, watched) or not state.best_weights:
+    if work.config.train.es_monitor == "loss":
+        improved = state.stopping.update(row.epoch, row.loss)
+    else:
+        improved = state.stopping.update(row.epoch, held_out.first, held_out.complete)
+    if improved or not state.best_weights:
         state.best_weights = {k: own_copy(v) for k, v in state.model.state_dict().items()}
     if _below_goal(work.config, row):
         state.schedule = begin_ending(state.schedule, work.config)
@@ -326,16 +335,67 @@ def _fresh_batches(config: RunConfig, state: TrainingState) -> Iterator[tuple[Te
                            task=config.task)
 
 
-def _held_out_mse(work: _Work) -> float:
-    """Mean squared error on the held-out sequences; on the first few of them while it is far from `stop_val_loss`."""
+@dataclass(frozen=True)
+class _HeldOut:
+    """Mean squared errors of one epoch on held-out sequences.
+
+    Attributes:
+        first: on those that the validation of every epoch covers.
+        complete: on all; None where the validation did not cover them.
+        sequences: number that the validation covered.
+    """
+
+    first: float
+    complete: float | None
+    sequences: int
+
+    @property
+    def mse(self) -> float:
+        """On all that the validation covered."""
+        return self.first if self.complete is None else self.complete
+
+
+def _held_out_mse(work: _Work) -> _HeldOut:
+    """The first few alone while the error on them is neither near `stop_val_loss` nor the first below `SOLVED`."""
     config = work.config
     n, few, target = config.dataset.n_held_out, config.train.glimpse, config.train.stop_val_loss
-    if few is not None and few < n and target is not None:
-        glimpse = _squared_error(work, 0, few) / few
-        if not glimpse < _NEAR * target:
-            return glimpse
-        return (glimpse * few + _squared_error(work, few, n - few)) / n
-    return _squared_error(work, 0, n) / n
+    if few is None or few >= n or target is None:
+        mse = _squared_error(work, 0, n) / n
+        return _HeldOut(mse, mse, n)
+    first = _squared_error(work, 0, few) / few
+    solved_before = first_below(work.state.rows, SOLVED) is not None
+    near = first < _NEAR * target and not _inside_ending(work)
+    if near or (first < SOLVED and not solved_before):
+        return _HeldOut(first, (first * few + _squared_error(work, few, n - few)) / n, n)
+    return _HeldOut(first, None, few)
+
+
+def _inside_ending(work: _Work) -> bool:
+    """Whether the run ends with a decay that is under way: until its end no validation decides anything."""
+    schedule = work.state.schedule
+    return work.config.train.ending_steps is not None and schedule.decay_steps > 0 and not schedule.decayed
+
+
+def _validate_kept(work: _Work) -> list[EpochRow]:
+    """Give the model the weights that are kept; the history with the error of their epoch on all held-out sequences.
+
+    Raises:
+        Interrupted: when a signal came; the checkpoint is that of the end of training.
+    """
+    state, n = work.state, work.config.dataset.n_held_out
+    kept = max(state.stopping.best_epoch, 1) - 1
+    row = state.rows[kept]
+    if row.val_sequences < n:
+        work.checkpoints.write()
+    state.model.load_state_dict(state.best_weights)
+    if row.val_sequences == n:
+        return state.rows
+    try:
+        squares = row.val_loss * row.val_sequences + _squared_error(work, row.val_sequences, n - row.val_sequences)
+    except Interrupted as stop:
+        raise Interrupted(stop.number, "the training is done and a checkpoint written, the last validation is not") from None
+    complete = replace(row, val_loss=squares / n, val_sequences=n)
+    return [*state.rows[:kept], complete, *state.rows[kept + 1:]]
 
 
 @torch.no_grad()
@@ -376,27 +436,28 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _finish(work: _Work, folder: RunFolder, reason: StopReason, environment: dict[str, Any]) -> dict[str, Any]:
-    """Restore the best weights and write the history, the model, the picture and, last, the result."""
+def _finish(
+    work: _Work, folder: RunFolder, rows: Sequence[EpochRow], reason: StopReason, environment: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the history, the model, the picture and, last, the result."""
     config, state = work.config, work.state
-    state.model.load_state_dict(state.best_weights)
     description = models.describe(state.model) | {"versions": runtime.versions()}
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
-    folder.write_history(state.rows)
+    folder.write_history(rows)
     folder.write_model(weights, description)
-    result = _result(config, state, reason) | {
+    result = _result(config, rows, max(state.stopping.best_epoch, 1), reason) | {
         "parameters": description["parameters"],
         **environment,
         "processor": runtime.processor(),
         "versions": runtime.versions(),
     }
-    plots.draw_loss(folder.loss_plot, state.rows, result)
+    plots.draw_loss(folder.loss_plot, rows, result)
     folder.write_result(result)
     return result
 
 
-def _result(config: RunConfig, state: TrainingState, reason: StopReason) -> dict[str, Any]:
-    best, last, data = state.rows[max(state.stopping.best_epoch, 1) - 1], state.rows[-1], config.dataset
+def _result(config: RunConfig, rows: Sequence[EpochRow], best_epoch: int, reason: StopReason) -> dict[str, Any]:
+    best, last, data = rows[best_epoch - 1], rows[-1], config.dataset
     return {
         "digest": config.digest,
         "seed": config.seed,
@@ -409,8 +470,9 @@ def _result(config: RunConfig, state: TrainingState, reason: StopReason) -> dict
         "best_epoch": best.epoch,
         "best_loss": best.loss,
         "best_val_loss": best.val_loss,
-        **milestones(state.rows),
+        **milestones(rows),
         "sequences": last.sequences,
         "sequence_steps": last.sequence_steps,
+        "longest_length": max(row.longest_length for row in rows[:best.epoch]),
         "seconds": last.seconds,
     }

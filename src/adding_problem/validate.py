@@ -54,6 +54,7 @@ def load_model(
     Raises:
         RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
         ConfigError, ModelError: when the model of that name cannot be built.
+        BackendError: when the device has too little memory.
 
     Examples:
         >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
@@ -85,6 +86,9 @@ def load_model(
             model = models.from_description(description, backend=backend, device=device, most_layers=len(weights))
         model.load_state_dict(weights)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and runtime.out_of_memory(error):  # no MemoryError, which is the limit's
+            raise BackendError(f"memory: the model of {path} does not fit ({in_one_line(error)})",
+                               "free memory, or load it on another device") from None
         if changed:
             raise RunFolderError(path, f"its weights do not fit {named}, whose code has changed since this run ({in_one_line(error)})",
                                  "put the code back, or train it into another folder with --artifacts") from None
@@ -233,17 +237,22 @@ def _predictions(
 
 
 def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
-    """What `validation.json` says of predictions `y_hat` (n,) for targets `y` (n,), sequences of length t; all but the model's digest."""
+    """What `validation.json` says of predictions `y_hat` (n,) for targets `y` (n,), sequences of length t; all but the model's digest.
+
+    Where a prediction is no finite number, neither is the error; the file then holds null.
+    """
     n = len(y)
     error = y_hat.astype(np.float64) - y
-    mse = float(np.mean(error**2))
+    with np.errstate(all="ignore"):  # of a model that diverged
+        mse = float(np.mean(error**2))
+        standard_error = float(np.std(error**2) / math.sqrt(n))
     return {
         "t": t,
         **config.task.to_record(),
         "seed": config.validate.seed,
         "sequences": n,
         "mse": mse,
-        "mse_standard_error": float(np.std(error**2) / math.sqrt(n)),
+        "mse_standard_error": standard_error,
         "rmse": math.sqrt(mse),
         "within_tolerance": float(np.mean(np.abs(error) < HIT_TOLERANCE)),
         "tolerance": HIT_TOLERANCE,

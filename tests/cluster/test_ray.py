@@ -86,7 +86,7 @@ def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, i
 def epochs_kept(run: Path) -> list[EpochRow]:
     """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels, before it."""
     folder = RunFolder(run)
-    return [EpochRow(*row) for row in folder.read_checkpoint()[1]["rows"]] if folder.checkpoint.exists() else []
+    return [EpochRow.of_floats(row) for row in folder.read_checkpoint()[0]["rows"].tolist()] if folder.checkpoint.exists() else []
 
 
 def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster: Any) -> None:

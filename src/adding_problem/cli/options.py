@@ -15,6 +15,7 @@ from adding_problem.cli import exchange, runs, tables
 __all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_parser", "main_parser", "original_parser", "type_of"]
 
 DEFAULT_CONFIG = "configs/config.yaml"
+_EXIT_CODE = "The exit code is 3 when the loss or the score is NaN or infinite; the files are written all the same."
 
 Length = restricted_number_type("Length", int, (">=", 2))
 """T of a sequence, which has two marks."""
@@ -118,7 +119,7 @@ def command_parser(name: str) -> CommandParser:
 
 def original_parser() -> CommandParser:
     """The parser of `main.py`."""
-    parser = _parser("Train or validate a model on the adding problem.", prog="main.py")
+    parser = _parser("Train or validate a model on the adding problem. " + _EXIT_CODE, prog="main.py")
     parser.add_argument("--mode", type=Literal["train", "validate"], default="train", help="what to do")
     _add_run_options(parser, f"YAML file (default: {DEFAULT_CONFIG})")
     _add_train_flags(parser)
@@ -141,7 +142,8 @@ def _add_run_options(parser: ArgumentParser, file_help: str = "YAML file; the op
 
 def _add_train_flags(parser: ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint")
+    either.add_argument("--resume", action="store_true", help="continue a cut run from its checkpoint, or a finished one that is given more train.epochs "
+                                                              "or another larger budget")
     _add_overwrite(either, "run")
     _add_takeover(parser)
     _add_trust(parser)
@@ -269,9 +271,9 @@ def _data(parser: ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "train": Command("train a model and leave a run folder", "Train a model and leave a complete run folder.", _train, runs.train),
+    "train": Command("train a model and leave a run folder", "Train a model and leave a complete run folder. " + _EXIT_CODE, _train, runs.train),
     "validate": Command(
-        "score a trained model on new data", "Score the model of a run folder on a new data set of another seed.",
+        "score a trained model on new data", "Score the model of a run folder on a new data set of another seed. " + _EXIT_CODE,
         _validate, runs.validate),
     "horizon": Command(
         "find the longest T that a model solves",

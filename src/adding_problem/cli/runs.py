@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from adding_problem import config, files, zoo
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, ConfigError
+from adding_problem.errors import AddingProblemError, ConfigError, DivergedError
 from adding_problem.variants import Task
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def train(arguments: Namespace) -> None:
 
 
 _ENDINGS = {
-    "diverged": "the loss is no number any more; lower train.learning_rate, or clip the gradient (train.clip_norm)",
     "early_stopping": "no progress in train.es_patience epochs",
     "budget": "the budget is spent",
 }
@@ -71,6 +70,8 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
             f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
             + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
     print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
+    if result["stop_reason"] == "diverged":
+        raise DivergedError(folder.path, f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite")
 
 
 def validate(arguments: Namespace) -> None:
@@ -99,6 +100,8 @@ def validate(arguments: Namespace) -> None:
     print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
           f"{score['constant_predictor_standard_error']:.4f}")
     print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+    if not math.isfinite(score["mse"]):
+        raise DivergedError(folder.path, "the model's predictions on these sequences are not all finite")
 
 
 def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:

@@ -53,7 +53,7 @@ class Table:
     @property
     def href(self) -> str:
         """The CSV as a link that needs no network."""
-        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv.encode()).decode()
+        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv.encode(errors="replace")).decode()
 
 
 def write(
@@ -162,9 +162,8 @@ def _group_row(group: RunGroup) -> list[Any]:
 def _curves_table(runs: Sequence[Run]) -> Table:
     """Every epoch of every run, or every second, third, ... and the last where there are too many."""
     stride = math.ceil(sum(len(run.rows) for run in runs) / _MOST_ROWS) or 1
-    rows = [[run.name, row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps, row.seconds]
-            for run in runs for row in [*run.rows[:-1:stride], *run.rows[-1:]]]
-    return Table("curves", ["run", "epoch", "loss", "val_loss", "sequences", "sequence_steps", "seconds"], rows)
+    rows = [[run.name, *row.values] for run in runs for row in [*run.rows[:-1:stride], *run.rows[-1:]]]
+    return Table("curves", ["run", "epoch", "loss", "val_loss", "sequences", "sequence_steps", "seconds", "val_sequences", "longest_length"], rows)
 
 
 def _memory_rows(measured: Sequence[Measured]) -> list[list[Any]]:

@@ -169,6 +169,8 @@ def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -
 
 def _read_horizon(path: Path) -> dict[str, Any]:
     """`horizon.json`, cut down to numbers and words that the page shows."""
+    if files.leads_out(path, path.parent):
+        raise ValueError("a link that leads out of its folder")
     document = documents.parsed(files.read_bounded(path, _MOST_BYTES), documents.HORIZON)
     return {"horizon": document["horizon"], "minutes": float(document["minutes"]), "variant": document["variant"],
             "seed": int(document["seed"]), "rungs": [_rung(rung) for rung in document["rungs"]]}

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 from adding_problem import config as configuration
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import COMMAND_LINE
-from adding_problem.errors import BackendError, ConfigError, to_install
+from adding_problem.errors import BackendError, ConfigError, LockError, to_install
+from adding_problem.runs_folder import run_inside
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
 __all__ = ["RayEngine"]
@@ -114,7 +115,7 @@ class RayEngine:
     def submit(self, job: Job) -> None:
         """Queue a job; Ray gives it a node that has its CPUs and GPUs."""
         if self._desk is None:
-            self._desk = self._open_desk(Path(job.config.artifacts).parent)
+            self._desk = self._open_desk(job)
             self._warn_of_waiting(job)
         gpus = self._gpus_of(job)
         # Lost tasks are begun again by the driver of the sweep, which counts and tells them.
@@ -176,6 +177,8 @@ class RayEngine:
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, LockError):  # of the run's folder on the driver's machine
+                return job.name, Outcome("held", str(error.cause))
             return job.name, Outcome("failed", str(error.cause), str(error))
         except self._ray.exceptions.RayError as error:
             # The driver's own node is gone, or the head: nothing can be begun again.
@@ -183,8 +186,11 @@ class RayEngine:
                 raise _lost(type(error).__name__) from None
             return job.name, Outcome("died", f"its worker or node was lost ({type(error).__name__})")
         if self._storage and outcome.state == "done":
-            folder = RunFolder(job.config.artifacts)
-            folder.restore(_Files(self._storage).load(job.name))
+            kept, folder = _Files(self._storage).load(job.name), RunFolder(job.config.artifacts)
+            try:
+                _Desk(str(folder.path.parent), takeover=job.takeover).save(job.name, kept)
+            except LockError as error:
+                return job.name, Outcome("held", str(error))
             if not folder.holds_finished(job.config):
                 return job.name, Outcome("failed", f"its files are not in {self._storage}, where its worker wrote them: give --storage a "
                                                    "place that all nodes reach")
@@ -200,13 +206,14 @@ class RayEngine:
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             _log.warning("no node of the cluster has %s CPUs and %s GPUs now: runs wait until one comes", cpus, gpus)
 
-    def _open_desk(self, folder: Path) -> Any:
+    def _open_desk(self, job: Job) -> Any:
         """The actor on the driver's node that receives files; Ray starts it again when its process is killed."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
         return self._ray.remote(_Desk).options(
-            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote(str(folder.resolve()))
+            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote(
+                str(Path(job.config.artifacts).parent.resolve()), takeover=job.takeover)
 
 
 def _lost(why: str) -> BackendError:
@@ -217,7 +224,8 @@ def _lost(why: str) -> BackendError:
 class _Desk:
     """An actor on the driver's node: what has begun, and the files of the runs in the driver's folder."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, takeover: bool) -> None:
+        self._folder, self._takeover = Path(folder), takeover
         self._files, self._begun = _Files(folder), set[str]()
 
     def begin(self, name: str) -> None:
@@ -232,7 +240,8 @@ class _Desk:
         return self._files.load(name)
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
-        self._files.save(name, files)
+        with run_inside(self._folder, name).locked(takeover=self._takeover):
+            self._files.save(name, files)
 
 
 class _Files:
@@ -243,7 +252,7 @@ class _Files:
 
     def load(self, name: str) -> dict[str, bytes]:
         if "://" not in self._url:
-            folder = RunFolder(Path(self._url) / name)
+            folder = run_inside(Path(self._url), name)
             return folder.snapshot(folder.stamps()) if folder.path.is_dir() else {}
         import fsspec
 
@@ -252,7 +261,7 @@ class _Files:
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
         if "://" not in self._url:
-            RunFolder(Path(self._url) / name).restore(files)
+            run_inside(Path(self._url), name).restore(files)
             return
         import fsspec
 

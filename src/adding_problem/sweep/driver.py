@@ -1,7 +1,7 @@
 """The driver of a sweep: hands runs to an engine until all are done, and keeps `sweep.json`.
 
 What is done is told by the run folders alone, so that a driver that was killed loses nothing: the next one skips finished
-runs, resumes cut ones and tries failed ones again.
+runs, resumes cut ones and tries failed ones again. One driver at a time has a sweep's folder.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from adding_problem import files, models
+from adding_problem import models
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, Interrupted
 from adding_problem.groups import source_of
+from adding_problem.runs_folder import RunsFolder
 from adding_problem.sweep.job import Job, Outcome, finished
 from adding_problem.sweep.plan import PlannedRun, most_sequence_steps
 from adding_problem.zoo import FAMILIES
@@ -30,7 +31,7 @@ __all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepError", "rai
 _log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
-State = Literal["queued", "running", "done", "failed"]
+State = Literal["queued", "running", "done", "failed", "held"]
 
 _POLL_SECONDS = 0.5
 _WRITING_SHARE = 0.05  # of the driver's time that may go into writing sweep.json
@@ -82,12 +83,12 @@ class Board:
     """The state of a sweep.
 
     Attributes:
-        folder: the sweep's.
+        place: the sweep's folder, which this process holds.
         entries: by name, in the order of the plan.
         changed: entry that changed last; None when only time has passed.
     """
 
-    folder: Path
+    place: RunsFolder
     entries: dict[str, Entry]
     changed: Entry | None = None
     begin: float = field(default_factory=time.time)
@@ -103,6 +104,11 @@ class Board:
         for entry in self.entries.values():
             self._weights[entry.state] += entry.most_sequence_steps
 
+    @property
+    def folder(self) -> Path:
+        """The sweep's."""
+        return self.place.path
+
     def move(self, entry: Entry, state: State) -> None:
         """Change a run's state."""
         for tally, weight in ((self.counts, 1), (self._weights, entry.most_sequence_steps)):
@@ -112,13 +118,16 @@ class Board:
 
     def close(self, entry: Entry, outcome: Outcome) -> None:
         """Take what became of a run."""
-        self.move(entry, "done" if outcome.state == "done" else "failed")
+        self.move(entry, "failed" if outcome.state == "died" else outcome.state)
         entry.message, entry.traceback = outcome.message, outcome.traceback
         entry.lowest_val_loss, entry.mse = outcome.lowest_val_loss, outcome.mse
         entry.seconds, entry.sequence_steps = outcome.seconds, outcome.sequence_steps
 
     def seconds_left(self) -> float | None:
-        """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take."""
+        """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take.
+
+        Runs that other processes hold are not this sweep's work.
+        """
         done = self._weights["done"] + self._weights["failed"] - self._weight_before
         left = self._weights["queued"] + self._weights["running"]
         return (time.time() - self.begin) * left / done if done else None
@@ -134,7 +143,7 @@ class Board:
         start = time.time()
         document = {"begin": self.begin, "updated": start, "counts": {state: n for state, n in self.counts.items() if n},
                     "runs": [asdict(entry) for entry in self.entries.values()]}
-        files.write_json(self.folder / SWEEP_FILE, document)
+        self.place.write(document)
         self._next_write = time.time() + max(_POLL_SECONDS, (time.time() - start) / _WRITING_SHARE)
 
 
@@ -158,14 +167,27 @@ def run(
         follow: is told of every change, and of time passing.
 
     Returns:
-        The final state; failed runs are in it.
+        The final state; failed runs are in it, and those that other processes hold.
 
     Raises:
+        ConfigError: when the sweep's folder cannot be one or cannot be written.
+        LockError: when another sweep works in it; nothing there is changed.
+        RunFolderError: when a link stands in the place of a run, or `sweep.json` is another program's.
         Interrupted: when a signal ended it.
     """
-    folder = Path(runs[0].config.artifacts).parent
-    files.make_folder(folder)
-    board = Board(folder, {r.name: Entry(r.name, r.config.digest, r.varies, most_sequence_steps(r.config)) for r in runs})
+    place = RunsFolder(Path(runs[0].config.artifacts).parent, SWEEP_FILE)
+    with place.locked(takeover=takeover):
+        for planned in runs:
+            place.run(planned.name)
+        return _run(place, runs, engine, score, retries, takeover, follow)
+
+
+def _run(
+    place: RunsFolder, runs: Sequence[PlannedRun], engine: AbstractContextManager[Engine], score: bool, retries: int, takeover: bool,
+    follow: Callable[[Board], None],
+) -> Board:
+    """As `run`, in a folder that this process holds."""
+    board = Board(place, {r.name: Entry(r.name, r.config.digest, r.varies, most_sequence_steps(r.config)) for r in runs})
     jobs = {r.name: Job(r.name, r.config, score, takeover) for r in runs}
     for name, job in jobs.items():
         if outcome := finished(job):
@@ -200,20 +222,28 @@ def _note_changed_code(done: Sequence[RunConfig]) -> None:
 
 
 def raise_failures(board: Board) -> None:
-    """Raise a `SweepError` that lists the failed runs, if there are any."""
-    failed = [entry for entry in board.entries.values() if entry.state == "failed"]
-    if failed:
-        listed = "\n".join(f"  {board.folder / entry.name}\n    " + entry.message.strip().replace("\n", "\n    ")
-                           for entry in failed)
-        raise SweepError(f"{len(failed)} of {len(board.entries)} runs failed:\n{listed}\n  remedy: mend what they say; the same "
-                         f"command tries them again (tracebacks: {board.folder / SWEEP_FILE})")
+    """Raise a `SweepError` that lists the failed runs and those that other processes hold, if there are any."""
+    problems, remedies = [], []
+    for state, what, remedy in (
+        ("failed", "failed", f"mend what they say; the same command tries them again (tracebacks: {board.folder / SWEEP_FILE})"),
+        ("held", "were left to the processes that work in their folders",
+         "wait until these processes have ended; the same command goes on where they stood"),
+    ):
+        if found := [entry for entry in board.entries.values() if entry.state == state]:
+            listed = "\n".join(f"  {board.folder / entry.name}\n    " + entry.message.strip().replace("\n", "\n    ") for entry in found)
+            problems.append(f"{len(found)} of {len(board.entries)} runs {what}:\n{listed}")
+            remedies.append(remedy)
+    if problems:
+        raise SweepError("\n".join(problems) + f"\n  remedy: {'; '.join(remedies)}")
 
 
 def _drive(
     board: Board, jobs: dict[str, Job], waiting: deque[Job], engine: Engine, retries: int, follow: Callable[[Board], None]
 ) -> None:
-    under_way = 0
-    while waiting or under_way:
+    under_way, held, tried_again = 0, deque[Job](), False
+    while waiting or under_way or (held and not tried_again):
+        if not (waiting or under_way):  # who held these may have ended while the others were done
+            waiting, held, tried_again = held, deque(), True
         while waiting and engine.free:
             engine.submit(waiting.popleft())
             under_way += 1
@@ -225,6 +255,9 @@ def _drive(
                 entry.deaths, entry.message = entry.deaths + 1, outcome.message
                 board.move(entry, "queued")
                 waiting.append(jobs[name])
+            elif outcome.state == "held":
+                board.close(entry, outcome)
+                held.append(jobs[name])
             else:
                 board.close(entry, outcome)
                 if outcome.state == "died":
@@ -236,7 +269,7 @@ def _drive(
 
 def _mark_running(board: Board, running: set[str]) -> None:
     for name in running:
-        if board.entries[name].state == "queued":
+        if board.entries[name].state in ("queued", "held"):
             board.move(board.entries[name], "running")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from adding_problem import loggers, train, validate
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, RunFolderError
+from adding_problem.errors import AddingProblemError, LockError, RunFolderError
 
 __all__ = ["Job", "Outcome", "Task", "finished", "perform"]
 
@@ -38,14 +38,15 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        state: `died` when the process that had it is gone: whoever does it next goes on from its checkpoint.
-        message, traceback: of a failure.
+        state: `died` when the process that had it is gone: whoever does it next goes on from its checkpoint. `held` when
+            another process works in its folder, which is no failure of the run.
+        message, traceback: of a failure, or who holds the folder.
         lowest_val_loss: lowest mean squared error on the held-out sequences.
         mse: on new sequences; None when they were not to be scored.
         seconds, sequence_steps: of training.
     """
 
-    state: Literal["done", "failed", "died"]
+    state: Literal["done", "failed", "died", "held"]
     message: str = ""
     traceback: str = ""
     lowest_val_loss: float | None = None
@@ -65,6 +66,8 @@ def perform(job: Job) -> Outcome:
         if job.score:
             validate.score_once(job.config)
         return _read(job)
+    except LockError as error:
+        return Outcome("held", str(error))
     except AddingProblemError as error:
         return Outcome("failed", str(error))
     except Exception as error:  # a mistake in a user's model must end its own run, not the sweep

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ from rich.text import Text
 from adding_problem import files, groups, lock
 from adding_problem.artifacts import RunFolder, lowest_val_loss
 from adding_problem.errors import RunFolderError, printable, shown
+from adding_problem.runs_folder import read_summary, run_inside
 from adding_problem.statistics import short_count
 from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry, State
 from adding_problem.sweep.job import Job, finished
@@ -38,9 +39,8 @@ _COLUMNS = ("run", "state", "epoch", "steps", "seconds", "now", "lowest", "new d
 _DISPENSABLE = ("last word", "now", "seconds", "epoch", "steps", "why", "new data", "lowest")
 _LONGEST_WHY = 160  # characters of a message, which ends with what was found
 _FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
-_ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "done": 4, "queued": 5}
-_COLORS = {"running": "cyan", "silent": "yellow", "cut": "yellow", "failed": "red", "done": "green", "queued": "dim"}
-_MAX_SWEEP_BYTES = 64 << 20  # ten thousand runs have a few MiB
+_ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "held": 4, "done": 5, "queued": 6}
+_COLORS = {"running": "cyan", "silent": "yellow", "cut": "yellow", "failed": "red", "held": "yellow", "done": "green", "queued": "dim"}
 
 
 def _is_folder_name(value: object) -> bool:
@@ -93,18 +93,20 @@ def look(folder: Path) -> list[Line]:
     """The runs of a folder: of a sweep, of any folder of run folders, or of one run.
 
     Raises:
-        RunFolderError: when there is none, or `sweep.json` is damaged.
+        RunFolderError: when there is none, or `sweep.json` is damaged or a link that leads out.
     """
-    if files.is_regular(folder / SWEEP_FILE):
+    if os.path.lexists(folder / SWEEP_FILE):
         driven = _driven(folder)
         return [_line_of(folder, entry, driven=driven) for entry in _entries(folder)]
     try:
-        paths = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+        below = (path for path in folder.iterdir() if path.is_dir() and not files.leads_out(path, folder))
+        paths = [folder, *sorted(below)] if folder.is_dir() else []
     except OSError as error:
         raise RunFolderError(folder, f"cannot be read ({error.strerror})", "mend its permissions, or give another folder") from None
     lines = [_on_disk(path, path.name, under_way=lock.held(path)) for path in paths if files.is_regular(RunFolder(path).config_copy)]
     if not lines:
-        raise RunFolderError(folder, "holds neither a sweep nor a run", "give the folder of a sweep, of runs, or of one run")
+        raise RunFolderError(folder, "holds neither a sweep nor a run",
+                             "give the folder of a sweep, of runs, or of one run; links that lead out of it are not followed")
     return lines
 
 
@@ -159,12 +161,13 @@ def _width(columns: Mapping[str, int]) -> int:
 
 
 def follow(folder: Path, console: Console) -> None:
-    """Show the table until every run is done or failed, or the user ends it."""
+    """Show the table until nothing is left to be done, or the user ends it."""
     with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
             lines = look(folder)
             live.update(render(str(folder), lines, max(3, console.height - 8)), refresh=True)
-            if all(line.state in ("done", "failed") for line in lines):
+            ended = {"done", "failed"} if lock.held(folder) else {"done", "failed", "held"}  # a sweep tries held runs again
+            if all(line.state in ended for line in lines):
                 return
             time.sleep(_WATCH_SECONDS)
 
@@ -247,9 +250,8 @@ def _time_left(board: Board) -> str:
 
 def _entries(folder: Path) -> list[Entry]:
     try:
-        document = json.loads(files.read_bounded(folder / SWEEP_FILE, _MAX_SWEEP_BYTES))
-        return [_entry(fields) for fields in document["runs"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return [_entry(fields) for fields in read_summary(folder / SWEEP_FILE)["runs"]]
+    except (ValueError, TypeError, KeyError) as error:
         raise RunFolderError(folder, f"{SWEEP_FILE} is damaged ({error})", "delete it: a second sweep writes it anew") from None
 
 
@@ -266,9 +268,9 @@ def _entry(fields: dict[str, Any]) -> Entry:
 
 
 def _driven(folder: Path) -> bool:
-    """Whether a driver is at work on the sweep."""
+    """Whether a driver is at work on the sweep; a date in the future, by a clock that was wrong, says as little as an old one."""
     with suppress(OSError):
-        return time.time() - (folder / SWEEP_FILE).stat().st_mtime < _ABANDONED_SECONDS
+        return abs(time.time() - (folder / SWEEP_FILE).stat().st_mtime) < _ABANDONED_SECONDS
     return False
 
 
@@ -279,6 +281,10 @@ def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
     """
     if entry.state == "running":
         path = folder / entry.name
+        try:
+            run_inside(folder, entry.name)
+        except RunFolderError as error:  # it came with a sweep that a stranger has made
+            return Line(entry.name, "failed", message=str(error))
         line = _on_disk(path, entry.name, under_way=driven or lock.held(path))
         return dataclasses.replace(line, state="running") if driven and line.state == "done" else line  # it is being scored
     spent: dict[str, Any] = {}
@@ -327,7 +333,7 @@ def _score(line: Line) -> float:
 
 def _cells(line: Line) -> dict[str, str]:
     cells = {"run": printable(line.name), "state": line.state}
-    if line.state == "failed":
+    if line.state in ("failed", "held"):
         return cells | {"why": printable(line.message.strip().partition("\n")[0])[:_LONGEST_WHY]}
     return cells | {
         "epoch": "" if line.epoch is None else f"{line.epoch:,}",
