@@ -19,7 +19,7 @@ LEVELS = {
     "config": 2,
     "descent": 3, "lock": 3, "runtime": 3, "task": 3,
     "artifacts": 4, "models": 4, "schedule": 4,
-    "checkpoint": 5, "groups": 5, "rehearsal": 5, "runs_folder": 5,
+    "checkpoint": 5, "evaluate": 5, "groups": 5, "rehearsal": 5, "runs_folder": 5,
     "plots": 6,
     "validate": 7,
     "interop": 8,

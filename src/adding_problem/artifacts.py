@@ -9,6 +9,7 @@
                              model.keras, saved_model/, model.onnx, model.pt2
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
+    scored/                  predictions of scorings that took long, by a digest of what was scored: a cut one goes on
     tensorboard/             event files, where the configuration asks for them
 
 Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
@@ -46,7 +47,7 @@ from adding_problem.config import RunConfig
 from adding_problem.documents import whole_number
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.lock import FolderLock
-from adding_problem.predictions import PredictionWriter
+from adding_problem.predictions import Predictions, PredictionWriter
 
 __all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "lowest_val_loss",
            "milestones", "require_other_seed"]
@@ -184,6 +185,7 @@ class RunFolder:
         self.prediction_pickle = self.path / "pred.pkl"
         self.prediction_plot = self.path / "pred.png"
         self.tensorboard = self.path / "tensorboard"
+        self.scored = self.path / "scored"
         self._lock: FolderLock | None = None
 
     # --- the life of a run ---
@@ -293,7 +295,7 @@ class RunFolder:
     def _own_files(self) -> list[Path]:
         return [self.result, self.metrics, self.loss_pickle, self.checkpoint, self.previous_checkpoint, self.loss_plot,
                 self.weights, self.model_description, self.validation, self.prediction_pickle, self.prediction_plot,
-                *self.exports.values(), *self.tensorboard.glob("events.out.tfevents.*")]
+                *self.exports.values(), *self.tensorboard.glob("events.out.tfevents.*"), *self.scored.glob("*.safetensors")]
 
     def clear(self) -> None:
         """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
@@ -348,11 +350,18 @@ class RunFolder:
         """`validation.json`."""
         self._write_json(self.validation, score)
 
+    def write_scored(self, key: str, scored: Predictions) -> None:
+        """The targets and predictions so far of a scoring that takes long, under a key that says of what."""
+        arrays = {"y": scored.y[:scored.count], "y_hat": scored.y_hat[:scored.count]}
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        files.make_folder(self.scored)
+        self._write(self._scored_file(key), safetensors.torch.save(tensors, {"digest": _digest(tensors)}))
+
     @contextmanager
-    def predictions(self, n: int, width: int) -> Iterator[PredictionWriter]:
-        """Write `pred.pkl` batch by batch: n sequences of `width` steps."""
+    def predictions(self, n: int, width: int, columns: int) -> Iterator[PredictionWriter]:
+        """Write `pred.pkl` batch by batch: n sequences of `width` steps and so many input columns."""
         with self._replacing(self.prediction_pickle) as stream:
-            writer = PredictionWriter(stream, n, width)
+            writer = PredictionWriter(stream, n, width, columns)
             yield writer
             writer.finish()
 
@@ -453,6 +462,20 @@ class RunFolder:
         except (SafetensorError, TypeError, ValueError) as error:
             raise self._damaged(self.weights, error) from None
         return weights, description
+
+    def read_scored(self, key: str, scored: Predictions) -> None:
+        """Fill in what an earlier scoring of this key has left, as far as there is room; nothing where that is damaged."""
+        file = self._scored_file(key)
+        if not files.is_regular(file):
+            return
+        with suppress(OSError, RunFolderError, SafetensorError, KeyError, TypeError, ValueError):
+            tensors, metadata = self._read_safetensors(file)
+            y, y_hat = (tensors[name].numpy()[:len(scored.y)] for name in ("y", "y_hat"))
+            if metadata["digest"] == _digest(tensors) and y.dtype == y_hat.dtype == scored.y.dtype and y.shape == y_hat.shape == (len(y),):
+                scored.add(y, y_hat)
+
+    def _scored_file(self, key: str) -> Path:
+        return self.scored / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
     def read_result(self) -> dict[str, Any]:
         """`result.json`."""

@@ -29,6 +29,11 @@ class Predictions:
         self.y, self.y_hat = np.empty(n, np.float32), np.empty(n, np.float32)
         self.count = 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many as there shall be."""
+        return self.count == len(self.y)
+
     def add(self, y: Float32, y_hat: Float32) -> None:
         """The next k targets and predictions, each (k, 1) or (k,)."""
         here = slice(self.count, self.count + len(y))
@@ -37,20 +42,20 @@ class Predictions:
 
 
 class PredictionWriter:
-    """Streams ``{"x": (n, W, 2), "y": (n,), "y_hat": (n,)}``, float32, into a pickle that NumPy alone can read.
+    """Streams ``{"x": (n, W, C), "y": (n,), "y_hat": (n,)}``, float32, into a pickle that NumPy alone can read.
 
     `pickle.dump` would need the whole of x in memory, twice. The opcodes written here build each array as
     ``numpy.ndarray(shape, "<f4", bytearray)``, a public constructor of every NumPy version.
     """
 
-    def __init__(self, stream: IO[bytes], n: int, width: int) -> None:
+    def __init__(self, stream: IO[bytes], n: int, width: int, columns: int = 2) -> None:
         self._stream, self._n = stream, n
         self.written = Predictions(n)
         stream.write(pickle.PROTO + b"\x05" + pickle.EMPTY_DICT + pickle.MARK)
-        self._begin_array("x", (n, width, 2))
+        self._begin_array("x", (n, width, columns))
 
     def add(self, x: Float32, y: Float32, y_hat: Float32) -> None:
-        """The next sequences (k, W, 2), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
+        """The next sequences (k, W, C), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
         self._stream.write(np.ascontiguousarray(x, "<f4").data)
         self.written.add(y, y_hat)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,22 @@ from torch import nn
 from adding_problem import documents, files, models, plots, runtime
 from adding_problem.artifacts import RunFolder, ancestors, require_other_seed
 from adding_problem.config import RunConfig
-from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError, in_one_line
+from adding_problem.errors import (
+    AddingProblemError,
+    BackendError,
+    ConfigError,
+    ModelError,
+    RunFolderError,
+    StorageError,
+    in_one_line,
+)
+from adding_problem.evaluate import Progress, predictions
 from adding_problem.predictions import Predictions
 from adding_problem.task import (
     HIT_TOLERANCE,
     Float32,
-    batches,
     constant_predictor_mse,
     constant_predictor_standard_error,
-    evaluation_batch,
     sequence_width,
 )
 from adding_problem.variants import Task
@@ -33,6 +42,7 @@ __all__ = ["kept_score", "load_model", "run", "score_of", "score_once", "scores"
 
 _log = logging.getLogger(__name__)
 
+_KEEP_SECONDS = 10.0  # of scoring that are worth keeping
 _WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
 
@@ -98,7 +108,7 @@ def load_model(
 
 
 def run(
-    config: RunConfig, *, trust: bool = False, takeover: bool = False, on_progress: Callable[[int, int], None] | None = None
+    config: RunConfig, *, trust: bool = False, takeover: bool = False, on_progress: Progress | None = None
 ) -> dict[str, Any]:
     """Score the model in `config.artifacts`; leave `validation.json`, `pred.pkl` and `pred.png` there.
 
@@ -133,8 +143,9 @@ def run(
         _require_same_question(config, trained)
     with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
         digest = folder.read_result()["digest"]
-        with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
-            for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
+        with folder.predictions(n, sequence_width(data.t, data.variant), config.task.width) as writer:
+            for x, y, y_hat in predictions(model, config.task, data.t, n, seed=config.validate.seed, with_inputs=True, on_progress=on_progress):
+                assert x is not None
                 writer.add(x, y, y_hat)
         y, y_hat = writer.written.y, writer.written.y_hat
         result = score_of(config, data.t, y, y_hat) | {"model": digest}
@@ -154,9 +165,12 @@ def _require_same_question(config: RunConfig, trained: RunConfig) -> None:
 
 def scores(
     config: RunConfig, lengths: Sequence[int], n: int, *, trust: bool = False, own: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None, on_refusal: Callable[[int, AddingProblemError], None] | None = None,
+    on_progress: Progress | None = None, on_refusal: Callable[[int, AddingProblemError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """The model in `config.artifacts` scored at other lengths, on n sequences each; nothing is written.
+    """The model in `config.artifacts` scored at other lengths, on n sequences each.
+
+    Of a scoring that takes long the predictions are kept in the folder where it can be written: a cut one goes on, and one of
+    more sequences begins with them.
 
     `trust` and `own` are those of `load_model`. `on_refusal` is told of a length that the model does not take or the memory does not
     hold, which is then left out.
@@ -174,8 +188,7 @@ def scores(
             scored = Predictions(n)
             try:
                 with runtime.enough_memory():
-                    for _, y, y_hat in _predictions(model, config, t, n, on_progress):
-                        scored.add(y, y_hat)
+                    _score(model, config, t, scored, on_progress)
             except (ModelError, BackendError) as error:
                 if on_refusal is None:
                     raise
@@ -221,19 +234,18 @@ def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Mo
         yield load_model(config.artifacts, backend=backend, device=device, trust=trust, own=own)
 
 
-@torch.no_grad()
-def _predictions(
-    model: nn.Module, config: RunConfig, t: int, n: int, on_progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Float32, Float32, Float32]]:
-    """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch."""
-    device = next(model.parameters()).device
-    runtime.require_memory(4 * config.task.width * evaluation_batch(t) * sequence_width(t, config.dataset.variant), "a batch of these sequences takes")
-    done = 0
-    for x, y in batches(n, t, seed=config.validate.seed, task=config.task, batch=evaluation_batch(t)):
-        yield x.numpy(), y.numpy(), model(x.to(device)).cpu().numpy()
-        done += len(x)
-        if on_progress:
-            on_progress(done, n)
+def _score(model: nn.Module, config: RunConfig, t: int, scored: Predictions, on_progress: Progress | None) -> None:
+    """Fill in the predictions on new sequences of length t, from where an earlier scoring of the same weights ended."""
+    folder, seed = RunFolder(config.artifacts), config.validate.seed
+    key = json.dumps([folder.read_model()[1].get("weights_digest"), t, seed, config.task.to_record()])
+    folder.read_scored(key, scored)
+    written = time.perf_counter()
+    for _, y, y_hat in predictions(model, config.task, t, len(scored.y), seed=seed, start=scored.count, on_progress=on_progress):
+        scored.add(y, y_hat)
+        if time.perf_counter() - written > _KEEP_SECONDS:
+            with suppress(StorageError):  # a folder that cannot be written can be scored all the same
+                folder.write_scored(key, scored)
+            written = time.perf_counter()
 
 
 def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:
