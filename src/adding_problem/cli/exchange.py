@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from adding_problem import config
-from adding_problem.errors import ConfigError
+from adding_problem.errors import ConfigError, printable
 
 __all__ = ["data", "export", "import_"]
 
@@ -31,9 +31,14 @@ def import_(arguments: Namespace) -> None:
     from adding_problem.artifacts import RunFolder
 
     found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
-                                 overwrite=arguments.overwrite, takeover=arguments.takeover)
+                                 predictions=Path(arguments.predictions) if arguments.predictions else None,
+                                 trust=arguments.trust, overwrite=arguments.overwrite, takeover=arguments.takeover)
     print(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
     print(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
+    if found.difference is not None:
+        print(f"it predicts the same where it comes from: largest difference {found.difference:.1e}")
+    if found.log_problem is not None:
+        print(f"WARNING: the run has no history, for the log beside the model was not read.\n  {printable(found.log_problem)}")
     if found.logged is not None:
         print(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
         print("the model matches its log" if found.agrees else

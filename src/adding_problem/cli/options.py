@@ -251,6 +251,11 @@ def _export(parser: ArgumentParser) -> None:
 def _import(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="what to import")
     parser.add_argument("--out", type=str, required=True, help="run folder to make")
+    parser.add_argument("--predictions", type=str,
+                        help=".npz of sequences x (n, T, 2) and what the model predicts for them where it comes from, "
+                             "y (n, 1), both float32; a state_dict needs it")
+    parser.add_argument("--trust", action="store_true",
+                        help="let TensorFlow load and run a SavedModel, in a process of its own, and compare its predictions")
     _add_overwrite(parser, "run")
     _add_takeover(parser)
     config.add_options(parser)
@@ -306,8 +311,8 @@ COMMANDS = {
         _export, exchange.export),
     "import": Command(
         "make a run folder of a model trained elsewhere",
-        "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras file, or a "
-        "PyTorch state_dict in .safetensors. The options below override the configuration beside it.",
+        "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras or .h5 file, or a "
+        "PyTorch state_dict in .safetensors. It must be an LSTM and a linear unit, and is refused where nothing shows that. The options below override the configuration beside it.",
         _import, exchange.import_),
     "data": Command(
         "write sequences to a file for another framework",
