@@ -136,6 +136,7 @@ def _from_start_to_end(
             work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
             ran_on = getattr(work.state.model, "backend", "torch")
             reason = _train(work, listener)
+            _check_trained(work)
     return _finish(work, folder, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
@@ -358,6 +359,18 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _check_trained(work: _Work) -> None:
+    """Check the best weights of a user's own model: training may bring out what no fresh weights show.
+
+    Raises:
+        ModelError: when its predictions depend on more than the sequence and the weights.
+    """
+    model = work.state.model
+    if isinstance(model, models.OwnModel):
+        model.load_state_dict(work.state.best_weights)
+        rehearsal.check_answers(model, model.name, length=model.length, variant=work.config.dataset.variant)
 
 
 def _finish(work: _Work, folder: RunFolder, reason: StopReason, environment: dict[str, Any]) -> dict[str, Any]:
