@@ -364,7 +364,8 @@ class _Trial:
         if not _close(found[0], found[1], _SAME):
             _logger.warning(
                 "%s keeps something from one training step to the next that is not in its "
-                "state_dict: a run that is cut and resumed will not have the numbers of an uncut one",
+                "state_dict: a run that is cut and resumed may not have the numbers of an uncut "
+                "one",
                 self._config.model.name)
 
     def _takes(self, length: int) -> bool:
