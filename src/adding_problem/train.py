@@ -139,6 +139,7 @@ def _from_start_to_end(
             ran_on = getattr(work.state.model, "backend", "torch")
             reason = _train(work, listener)
             rows = _validate_kept(work)
+            _check_trained(work)
     return _finish(work, folder, rows, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
@@ -411,6 +412,17 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _check_trained(work: _Work) -> None:
+    """Check the weights that are kept of a user's own model: training may bring out what no fresh weights show.
+
+    Raises:
+        ModelError: when its predictions depend on more than the sequence and the weights.
+    """
+    model = work.state.model
+    if isinstance(model, models.OwnModel):
+        rehearsal.check_answers(model, model.name, length=model.length, variant=work.config.dataset.variant)
 
 
 def _finish(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from adding_problem import documents, files, models, plots, runtime
+from adding_problem import documents, files, models, plots, rehearsal, runtime, zoo
 from adding_problem.artifacts import RunFolder, ancestors, require_other_seed
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError, in_one_line
@@ -74,7 +74,7 @@ def load_model(
         named, description = own, {**description, "name": own}
     if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
-                             "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
+                             f"{zoo.trust_hint()} (in Python: trust=True)")
     changed = not_of_the_zoo and models.changed_since(str(named), RunFolder(path).read_result().get("model_source"))
     if changed:
         _log.warning("%s: the code of %s has changed since this run", path, named)
@@ -115,6 +115,7 @@ def run(
 
     Raises:
         ConfigError: when the model was trained on the sequences of `config.validate.seed`.
+        ModelError: when a prediction depends on more than its sequence and the weights.
         RunFolderError, BackendError: see `adding_problem.errors`.
 
     Examples:
@@ -130,9 +131,10 @@ def run(
         trained = folder.read_config()
         require_other_seed(config.validate.seed, [(folder.path, trained), *ancestors(trained)])
     with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
+        answers = _answers(model, config)
         digest = folder.read_result()["digest"]
         with folder.predictions(n, sequence_width(data.t, data.variant)) as writer:
-            for x, y, y_hat in _predictions(model, config, data.t, n, on_progress):
+            for x, y, y_hat in _predictions(model, config, data.t, n, on_progress, answers):
                 writer.add(x, y, y_hat)
         y, y_hat = writer.written.y, writer.written.y_hat
         result = score_of(config, data.t, y, y_hat) | {"model": digest}
@@ -159,11 +161,12 @@ def scores(
     digest = RunFolder(config.artifacts).read_result()["digest"]
     found = []
     with _model_of(config, trust, own) as model:
+        answers = _answers(model, config)
         for t in lengths:
             scored = Predictions(n)
             try:
                 with runtime.enough_memory():
-                    for _, y, y_hat in _predictions(model, config, t, n, on_progress):
+                    for _, y, y_hat in _predictions(model, config, t, n, on_progress, answers):
                         scored.add(y, y_hat)
             except (ModelError, BackendError) as error:
                 if on_refusal is None:
@@ -210,11 +213,25 @@ def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Mo
         yield load_model(config.artifacts, backend=backend, device=device, trust=trust, own=own)
 
 
+def _answers(
+    model: nn.Module, config: RunConfig, earlier: Mapping[int, Tensor] | None = None,
+) -> dict[int, Tensor]:
+    """What `rehearsal.check_answers` gives for a user's own model; nothing for those of the zoo."""
+    if not isinstance(model, models.OwnModel):
+        return {}
+    return rehearsal.check_answers(model, model.name, length=model.length, variant=config.dataset.variant, earlier=earlier)
+
+
 @torch.no_grad()
 def _predictions(
-    model: nn.Module, config: RunConfig, t: int, n: int, on_progress: Callable[[int, int], None] | None
+    model: nn.Module, config: RunConfig, t: int, n: int, on_progress: Callable[[int, int], None] | None,
+    answers: Mapping[int, Tensor],
 ) -> Iterator[tuple[Float32, Float32, Float32]]:
-    """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch."""
+    """x (k, W, 2), y (k, 1) and predictions (k, 1) of n new sequences of length t, batch by batch.
+
+    Raises:
+        ModelError: after the last batch, when the model no longer gives these answers.
+    """
     device = next(model.parameters()).device
     runtime.require_memory(8 * evaluation_batch(t) * sequence_width(t, config.dataset.variant), "a batch of these sequences takes")
     done = 0
@@ -223,6 +240,7 @@ def _predictions(
         done += len(x)
         if on_progress:
             on_progress(done, n)
+    _answers(model, config, answers)
 
 
 def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:

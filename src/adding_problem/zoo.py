@@ -5,6 +5,7 @@ A family's class stands in `models/`, and takes exactly the arguments listed her
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -12,7 +13,7 @@ from typing import Any
 
 from adding_problem.errors import ConfigError, nearest
 
-__all__ = ["FAMILIES", "PLUGINS", "Family", "check", "completed", "preferred", "takes"]
+__all__ = ["FAMILIES", "PLUGINS", "Family", "check", "completed", "preferred", "takes", "trust_hint"]
 
 PLUGINS = "adding_problem.models"
 """The group of entry points by which other packages add models."""
@@ -209,6 +210,12 @@ def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def preferred(name: str) -> dict[str, Any]:
     """What the recipe `fast` does differently for a model, by dotted key."""
     return dict(FAMILIES[name].fast) if name in FAMILIES else {}
+
+
+def trust_hint(name: str | None = None) -> str:
+    """What to type where a file alone names code; with its name where the command takes --model."""
+    by_name = f", or name the model yourself: add --model {shlex.quote(name)}" if name else ""
+    return f"if you trust that code and this file, add --trust{by_name}"
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> None:

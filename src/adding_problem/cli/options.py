@@ -159,7 +159,7 @@ def _add_takeover(parser: ArgumentParser) -> None:
 
 
 def _add_trust(parser: ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="import and run the model that a run folder or a file names, whatever it is")
+    parser.add_argument("--trust", action="store_true", help="import and run the model that a file or a run folder names, whatever it is")
 
 
 # --- what each takes -------------------------------------------------------------------------------------------------

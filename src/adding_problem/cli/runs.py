@@ -183,8 +183,6 @@ def sweep(arguments: Namespace) -> None:
     if arguments.print_config is not None:
         print(config.to_yaml(runs[0].config), end="")
         return
-    for run in {planned.config.model.name: planned.config for planned in runs}.values():
-        _require_trust(run, arguments)
     from rich.console import Console
 
     from adding_problem.sweep import driver, engines, watch
@@ -194,6 +192,7 @@ def sweep(arguments: Namespace) -> None:
     if arguments.dry_run:
         console.print(watch.dry_run(runs, chosen.describe(runs)))
         return
+    _require_trust([planned.config for planned in runs], arguments)
     with watch.SweepDisplay(console) as display:
         board = driver.run(runs, engines.build(chosen, runs), score=not arguments.no_score, retries=arguments.retries,
                            takeover=arguments.takeover, follow=display.follow)
@@ -220,36 +219,22 @@ def _run_config(arguments: Namespace) -> RunConfig | None:
     if arguments.print_config is not None:
         print(config.to_yaml(result), end="")
         return None
-    _require_trust(result, arguments)
+    _require_trust([result], arguments)
     return result
 
 
-def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
-    """Refuse to import a model that a file alone names, unless --trust or --model NAME says so.
+def _require_trust(run_configs: Iterable[RunConfig], arguments: Namespace) -> None:
+    """Raise unless every model that would be imported is named on the command line, or --trust is given.
 
-    A class of modules in a file of the user's own passes. A function, which would be called, and any model that a file in a run folder names,
-    which may be a stranger's, do not.
+    A file may be an untrusted one, the user's own or the copy in a run folder alike.
 
     Raises:
-        ConfigError: when such a name stands in the file alone.
+        ConfigError: when a file alone names a model that is not of the zoo.
     """
-    name, path = run_config.model.name, arguments.config
-    if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.trust:
-        return
-    from adding_problem import runtime
-    from adding_problem.models import names_a_module
-
-    remedy = f"if you trust it, give --trust, or name it yourself: --model {name}"
-    if _in_a_run_folder(Path(path), run_config):
-        raise ConfigError("model.name", "a model of the zoo, in a file that came with a run folder", f"{name!r}, which would be "
-                          "imported and run", remedy, path)
-    if not names_a_module(name, runtime.resolve_device(run_config.device)):
-        raise ConfigError("model.name", "a class or an instance of nn.Module, where a file names it", f"{name!r}, a function, which "
-                          "would be called", remedy, path)
-
-
-def _in_a_run_folder(path: Path, run_config: RunConfig) -> bool:
-    """Whether a configuration file came with a run, which may have been moved since from the folder that it names."""
-    from adding_problem.artifacts import RunFolder
-
-    return path.resolve().is_relative_to(Path(run_config.artifacts).resolve()) or files.is_regular(RunFolder(path.parent).config_copy)
+    names = {run_config.model.name for run_config in run_configs}
+    for name in sorted(names):
+        if not arguments.trust and name not in {*zoo.FAMILIES, arguments.get("model.name")}:
+            raise ConfigError(
+                "model.name", "a model of the zoo, unless the command line names it too",
+                f"{name!r}, which would be imported and run",
+                zoo.trust_hint(name if len(names) == 1 else None), arguments.config)

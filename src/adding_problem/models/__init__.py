@@ -13,11 +13,11 @@ from adding_problem import runtime, zoo
 from adding_problem.config import LONGEST_MEMORY, ModelConfig
 from adding_problem.errors import ConfigError
 from adding_problem.models.lstm import AddingLSTM
-from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, names_a_module, source_digest
+from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, source_digest
 from adding_problem.zoo import FAMILIES
 
 __all__ = ["FAMILIES", "AddingLSTM", "OwnModel", "build_model", "changed_since", "class_in", "describe", "from_description",
-           "named_in", "names_a_module", "source_digest"]
+           "named_in", "source_digest"]
 
 _LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
 
