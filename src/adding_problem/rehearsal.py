@@ -161,7 +161,7 @@ class _Trial:
 
     def keep(self, length: int) -> None:
         """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will."""
-        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed + 1)
+        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed ^ 1)
         remedy = ("keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
                   "register_buffer")
         try:
