@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -419,8 +420,7 @@ def to_yaml(config: RunConfig) -> str:
             lines.append(f"{head}:")
         section = head
         value = config.get(key)
-        text = yaml_file.dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
-                              default_flow_style=None if isinstance(value, tuple) else False).strip()
+        text = _dumped(name, value, flow=None if isinstance(value, tuple) else False)
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
         if key == "model.start_from":  # the last key of the section, which goes on with the model's own arguments
             lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
@@ -429,7 +429,15 @@ def to_yaml(config: RunConfig) -> str:
 
 def _flow(name: str, value: Any) -> str:
     """A key and its value on one line of YAML."""
-    return yaml_file.dump({name: value}, default_flow_style=True, width=10_000_000, allow_unicode=True).strip()[1:-1]
+    return _dumped(name, value, flow=True)[1:-1]
+
+
+def _dumped(name: str, value: Any, flow: bool | None) -> str:
+    """YAML in which every character that a terminal could take for more than a letter is escaped."""
+    text = yaml_file.dump({name: value}, default_flow_style=flow, width=10_000_000, allow_unicode=True).strip()
+    if all(map(str.isprintable, text.splitlines())):
+        return text
+    return yaml_file.dump({name: value}, default_flow_style=flow, width=10_000_000).strip()
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -529,8 +537,17 @@ def _check_consistency(config: RunConfig) -> None:
 
 
 def _check_paths(config: RunConfig) -> None:
-    if not config.artifacts.strip() or "\0" in config.artifacts:
+    if not config.artifacts.strip():
         raise ConfigError("artifacts", "the path of a folder", shown(config.artifacts), "give the folder a name")
     for key in ("artifacts", "model.start_from"):
+        if not _can_be_a_path(config.get(key) or ""):
+            raise ConfigError(key, "the path of a folder", shown(config.get(key)), "give a name that this system's files can have")
         if str(path := config.get(key)).startswith("~"):
             raise ConfigError(key, "the path of a folder", f"{path!r}, whose ~ only a shell replaces", "write out your home folder, or put ./ before it")
+
+
+def _can_be_a_path(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a character, or one that the encoding of file names lacks
+        return False

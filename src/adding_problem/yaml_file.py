@@ -100,11 +100,11 @@ class _Loader(Reader, Scanner, Parser, Composer, SafeConstructor, BaseResolver):
             if not isinstance(key, str) or key in found:
                 problem = f"the key {key!r} a second time" if isinstance(key, str) else "a key that is no word"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            found[key] = self.construct_object(value_node, deep=deep)  # type: ignore[no-untyped-call]
+            found[key] = self.construct_object(value_node, deep=deep)
         return found
 
 
-_Loader.add_constructor(_TEXT, _Loader.construct_yaml_str)
+_Loader.add_constructor(_TEXT, _Loader.construct_yaml_str)  # type: ignore[type-var]
 
 
 class _Dumper(yaml.SafeDumper):
