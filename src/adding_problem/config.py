@@ -456,9 +456,14 @@ class Word:
 
     def __call__(self, text: Any) -> Any:
         try:  # the parser shows what was read again, to check it
-            return schema.read(self.hint, _meant(self.hint, text) if isinstance(text, str) else text, self.bounds)
+            value = _meant(self.hint, text) if isinstance(text, str) else text
+            found = schema.read(self.hint, value)
         except (yaml.YAMLError, RecursionError, ValueError):
             raise ArgumentTypeError(f"found {_word_shown(text)}") from None
+        if self.bounds and not schema.within(self.bounds, found):
+            much = isinstance(found, int) and found > schema.MOST_INT
+            raise ArgumentTypeError(f"found {_word_shown(text)}{', which is not below 2^64' if much else ''}")
+        return found
 
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:

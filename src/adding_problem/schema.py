@@ -15,7 +15,8 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from adding_problem.errors import ConfigError, shown
 
-__all__ = ["build", "check_bounds", "choices", "described", "option", "options", "read", "takes_text", "type_error", "types"]
+__all__ = ["MOST_INT", "build", "check_bounds", "choices", "described", "option", "options", "read", "takes_text", "type_error",
+           "types", "within"]
 
 _MOST_EXACT = float(1 << 53)  # above it a float may have been another number when it was written
 MOST_INT = (1 << 64) - 1
@@ -88,23 +89,22 @@ def choices(hint: Any) -> tuple[str, ...]:
     return ("true", "false") if hint is bool else get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def read(hint: Any, value: Any, bounds: Mapping[str, Any] | None = None) -> Any:
+def read(hint: Any, value: Any) -> Any:
     """A value as one of a type: a whole number may come as 100.0, a tuple as a list.
 
     Args:
         hint: int, float, bool, str, choices, one of these or None, or a tuple of choices.
         value: what a file or Python gives; of a text it is decided by now whether it stands for a number.
-        bounds: those of `option`.
 
     Raises:
-        ValueError: when it is none of that type, or out of the bounds.
+        ValueError: when it is none of that type.
     """
     if get_origin(hint) is tuple:
         return tuple(read(get_args(hint)[0], item) for item in value) if isinstance(value, list | tuple) else _refuse(value)
     for kind in kinds(hint):
         found = _READERS.get(kind, _of_choices(kind))(value)
         if found is not None or (value is None and kind is type(None)):
-            return found if within(bounds or {}, found) else _refuse(value)
+            return found
     return _refuse(value)
 
 
