@@ -49,6 +49,11 @@ class PredictionWriter:
         stream.write(pickle.PROTO + b"\x05" + pickle.EMPTY_DICT + pickle.MARK)
         self._begin_array("x", (n, width, 2))
 
+    @staticmethod
+    def size(n: int, width: int) -> int:
+        """Bytes of all the numbers."""
+        return 4 * n * (2 * width + 2)
+
     def add(self, x: Float32, y: Float32, y_hat: Float32) -> None:
         """The next sequences (k, W, 2), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
         self._stream.write(np.ascontiguousarray(x, "<f4").data)

@@ -338,7 +338,7 @@ class _Trial:
         Returns:
             The model that was built anew.
         """
-        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed + 1)
+        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed ^ 1)
         remedy = ("keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
                   "register_buffer")
         try:
