@@ -24,6 +24,7 @@ __all__ = ["check_model"]
 _BATCH = 5
 _SHORT_LENGTHS = (23, 30)  # of every variant, and unequal to the batch
 _LONG_SECONDS = 0.3  # longer sequences are tried, doubling up to dataset.t, until this much time has passed
+_COPIES = {"adam": 26, "rmsprop": 22, "sgd": 18}  # of its weights: what training takes at most, while a checkpoint is written (measured)
 _CLOSE = 1e-3  # rounding may differ between batches by this, relative and absolute
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ def check_model(config: RunConfig) -> None:
     device = runtime.resolve_device(config.device)
     with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
         model = _built(config, device, seed=config.seed)
+        if device.type == "cpu":
+            size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+            runtime.require_memory(_COPIES[config.train.optimizer] * size, "to train the model takes")
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)
@@ -58,8 +62,7 @@ def check_model(config: RunConfig) -> None:
 
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.building_a_model():
-        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
+    return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
 
 
 class _Trial:
