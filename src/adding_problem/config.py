@@ -86,9 +86,6 @@ MIN_LENGTH: dict[str, int] = {"any": 2, "halves": 2, "hs1997": 22}
 MOST_EPOCHS = 1_000_000
 """Largest `train.epochs`: the history of so many can be written and read again."""
 
-LONGEST_MEMORY = 10**12
-"""Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
-
 WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minutes")
 """Keys that say where, how often and in what formats results are written: no number depends on them."""
 
@@ -134,7 +131,7 @@ class ModelConfig:
         None, "initialisation; null: the model's own default. lstm: keras or torch, that framework's; chrono: gates for every "
               "time scale up to memory; long: forget gates alone; latch: and input gates that marks open")
     memory: int | None = option(None, "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
-                                least=2, below=LONGEST_MEMORY + 1)
+                                least=2, below=zoo.LONGEST_MEMORY + 1)
     layout: Literal["btc", "tbc", "bct"] = option(
         "btc", "order of the axes that your own model takes: btc is (batch, time, 2)")
     start_from: str | None = option(None, "run folder whose trained weights are the start; null: fresh ones, by init")

@@ -30,6 +30,7 @@ _BATCH = 5
 _SHORT_LENGTHS = (23, 30)  # of every variant, and unequal to the batch
 _FEW_STEPS = (2, 5)  # an untrained LSTM forgets an earlier state within some 20 steps
 _LONG_SECONDS = 0.3  # longer sequences are tried, doubling up to dataset.t, until this much time has passed
+_COPIES = {"adam": 26, "rmsprop": 22, "sgd": 18}  # of its weights: what training takes at most, while a checkpoint is written (measured)
 _CLOSE = 1e-3  # rounding may differ between batches by this, relative and absolute
 _SAME = 1e-5  # and by this between two calls with one input, which run the same kernels
 _AWAKE = 0.1  # standard deviation of what replaces weights that are zero
@@ -55,6 +56,9 @@ def check_model(config: RunConfig) -> None:
     device = runtime.resolve_device(config.device)
     with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
         model = _built(config, device, seed=config.seed)
+        if device.type == "cpu":
+            size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+            runtime.require_memory(_COPIES[config.train.optimizer] * size, "to train the model takes")
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)
@@ -225,8 +229,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.building_a_model():
-        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
+    return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, device=device)
 
 
 class _Trial:

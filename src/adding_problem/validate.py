@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ __all__ = ["kept_score", "load_model", "run", "score_of", "score_once", "scores"
 
 _log = logging.getLogger(__name__)
 
-_WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
-
 
 def load_model(
     path: str | Path, *, backend: str = "torch", device: torch.device | str = "cpu", trust: bool = False, own: str | None = None,
@@ -53,7 +51,7 @@ def load_model(
     Raises:
         RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
         ConfigError, ModelError: when the model of that name cannot be built.
-        BackendError: when the device has too little memory.
+        BackendError: when the memory does not suffice.
 
     Examples:
         >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
@@ -68,7 +66,6 @@ def load_model(
         documents.check(description, documents.MODEL)
     except ValueError as error:
         raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
-    size = sum(tensor.nbytes for tensor in weights.values())
     named, not_of_the_zoo = models.named_in(description), description.get("family") == models.OwnModel.family
     if not_of_the_zoo and own is not None and models.class_in(own) == models.class_in(str(named)):  # its file may have moved
         named, description = own, {**description, "name": own}
@@ -79,11 +76,7 @@ def load_model(
     if changed:
         _log.warning("%s: the code of %s has changed since this run", path, named)
     try:
-        # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
-        # more layers than there are tensors, as each layer has at least one. Code that is trusted may take what it takes.
-        with nullcontext() if not_of_the_zoo else runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
-            model = models.from_description(description, backend=backend, device=device, most_layers=len(weights))
-        model.load_state_dict(weights)
+        model = models.from_description(description, weights, backend=backend, device=device)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and runtime.out_of_memory(error):  # no MemoryError, which is the limit's
             raise BackendError(f"memory: the model of {path} does not fit ({in_one_line(error)})",
