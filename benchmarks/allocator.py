@@ -19,7 +19,7 @@ import time
 import torch
 from torch import nn
 
-from adding_problem import config, models, runtime
+from adding_problem import config, limits, models, runtime
 from adding_problem.task import sample_batch
 
 BATCH, STEPS = 16, 3
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["lstm", "gru", "mingru", "minlstm", "lru", "s6", "attention"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=runtime.usable_cores())
+    parser.add_argument("--threads", type=int, default=limits.usable_cores())
     parser.add_argument("--worker", choices=["given-back", "kept"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -16,7 +16,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from adding_problem import runtime, sample_batch
+from adding_problem import limits, runtime, sample_batch
 from adding_problem.config import ModelConfig
 from adding_problem.models import build_model
 from adding_problem.zoo import FAMILIES
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=runtime.usable_cores())
+    parser.add_argument("--threads", type=int, default=limits.usable_cores())
     arguments = parser.parse_args()
     if unknown := set(arguments.families) - set(FAMILIES):
         parser.error(f"expected families of {', '.join(FAMILIES)}, found {', '.join(sorted(unknown))}")

@@ -17,7 +17,7 @@ import torch
 from adding_problem_native import GRU, LSTM, RNN
 from torch import Tensor, nn
 
-from adding_problem import runtime
+from adding_problem import limits, runtime
 
 # Ours, PyTorch's, their arguments and the gates that the arithmetic is counted of.
 LAYERS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, str], int]] = {
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--length", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=runtime.usable_cores())
+    parser.add_argument("--threads", type=int, default=limits.usable_cores())
     arguments = parser.parse_args()
     runtime.tune_allocator()
     torch.set_num_threads(arguments.threads)

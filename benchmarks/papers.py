@@ -25,7 +25,7 @@ from typing import Any
 import results
 from rich.console import Console
 
-from adding_problem import runtime
+from adding_problem import limits, runtime
 from adding_problem.artifacts import THRESHOLDS, EpochRow
 from adding_problem.groups import Group, Seed, collect
 from adding_problem.sweep import driver, plan
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the run folders")
     parser.add_argument("--out", default="artifacts/papers", help="JSON of every run: this name with .json")
-    parser.add_argument("--workers", type=int, default=runtime.usable_cores(), help="runs at the same time, of a thread each")
+    parser.add_argument("--workers", type=int, default=limits.usable_cores(), help="runs at the same time, of a thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only print what the record holds")
     arguments = parser.parse_args()
     out = Path(f"{arguments.out}.json")

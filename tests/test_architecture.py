@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY, Command
 PACKAGE = REPOSITORY / "src" / "adding_problem"
 LEVELS = {
     "errors": 0,
-    "documents": 1, "files": 1, "interruption": 1, "predictions": 1, "schema": 1, "statistics": 1, "variants": 1, "yaml_file": 1, "zoo": 1,
+    "documents": 1, "files": 1, "interruption": 1, "limits": 1, "output": 1, "predictions": 1, "schema": 1, "statistics": 1, "variants": 1, "yaml_file": 1, "zoo": 1,
     "config": 2,
     "descent": 3, "lock": 3, "runtime": 3, "task": 3,
     "artifacts": 4, "models": 4, "schedule": 4,

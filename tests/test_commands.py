@@ -215,7 +215,7 @@ DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
     (["export", "X"], "--to: expected one of keras, savedmodel, onnx, torch-export, found nothing", "give --to"),
     (["export", "X", "--to", "tflite"], "--to: expected one of keras, savedmodel, onnx, torch-export, found tflite", "change --to"),
     (["lengths"], "folders: expected a value, found nothing", "give folders: run folders"),
-    (["lengths", "x", "--lengths", 5, "1e3"], "--lengths: expected a whole number of at least 2, found 1e3", "change --lengths"),
+    (["lengths", "x", "--lengths", 5, "1:40"], "--lengths: expected a whole number of at least 2, found 1:40", "change --lengths"),
     (["trian"], "expected a command, found 'trian'", "did you mean train?"),
     (["sweep", "--workers", 0], "--workers: expected a whole number of at least 1, found 0", "change --workers: runs at a time"),
     (["train", "--lr", 3], "found '--lr'", "did you mean --train.learning_rate (learning rate)?"),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from adding_problem import config, schema
-from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
+from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig, Word
 from adding_problem.errors import ConfigError, RunFolderError, closest
 from tests.conftest import REPOSITORY, Command
 
@@ -287,13 +287,14 @@ def test_what_a_mistyped_name_may_have_meant(name: str, meant: str | None) -> No
 
 
 @pytest.mark.parametrize(("hint", "words"), [
-    (PositiveInt, "a whole number of at least 1"), (NonNegativeInt, "a whole number of at least 0"),
-    (PositiveFloat, "a number above 0"),
+    (Word(int, least=1), "a whole number of at least 1"), (Word(float, above=0, below=math.inf), "a number above 0"),
+    (Word(int, least=1, below=9), "a whole number of at least 1 and below 9"),
     (int | None, "a whole number or null"), (Literal["a", "b"], "one of a, b"), (Literal["a", "b"] | None, "one of a, b or null"),
     (tuple[Literal["a", "b"], ...], "a list, such as [a], of a, b"), (bool, "true or false"), (str, "text"),
 ])
 def test_types_in_words(hint: object, words: str) -> None:
-    assert schema.described(hint) == words
+    word = hint if isinstance(hint, Word) else Word(hint)
+    assert schema.described(word.hint, word.bounds) == words
 
 
 def test_artifacts_on_a_file(tmp_path: Path, command: Command) -> None:

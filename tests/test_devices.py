@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adding_problem import models, runtime, train
+from adding_problem import limits, models, train
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelConfig
 from adding_problem.models import OwnModel
@@ -70,12 +70,12 @@ def test_runs_that_share_a_gpu_go_one_at_a_time_unless_the_user_says_more(
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("threads: 1\ngrid: {seed: [0, 1]}\n")
     runs = plan.read(tmp_path / "sweep.yaml")
-    for there, workers in ((False, runtime.usable_cores()), (True, 1)):
+    for there, workers in ((False, limits.usable_cores()), (True, 1)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert isinstance(engine := engines.build(engines.Choice("local"), runs), LocalEngine)
         assert engine.workers == workers
-    assert isinstance(engine := engines.build(engines.Choice("local", workers=runtime.usable_cores()), runs), LocalEngine)
-    assert engine.workers == runtime.usable_cores()
+    assert isinstance(engine := engines.build(engines.Choice("local", workers=limits.usable_cores()), runs), LocalEngine)
+    assert engine.workers == limits.usable_cores()
 
 
 def test_lengths_scores_here_what_was_trained_on_a_gpu(tmp_path: Path, command: Command) -> None:

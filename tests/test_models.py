@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from adding_problem.config import ModelConfig
 from adding_problem.models import AddingLSTM, build_model
 from adding_problem.task import sample_batch
 from tests import reference
+from tests.test_train import needs_native
 
 FIXTURE = Path(__file__).with_name("original_t150.npz")  # made by make_original_t150.py
 
@@ -178,18 +180,46 @@ def test_the_seed_decides_the_weights() -> None:
     assert not torch.equal(first["lstm.weight_ih_l0"], other["lstm.weight_ih_l0"])
 
 
-def test_description_round_trip() -> None:
-    model = build_model(ModelConfig(hidden=6), seed=4)
-    description = models.describe(model)
-    assert description["parameters"] == 4 * 6 * 9 + 7
-    again = models.from_description(description)
-    again.load_state_dict(model.state_dict())
-    x, _ = sample_batch(2, 5, seed=0)
+@pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])
+@pytest.mark.parametrize("name", models.FAMILIES)
+def test_description_round_trip(name: str, backend: str) -> None:
+    """Built without initial values, and given weights, a model is the one that it was: in what it holds, trains and computes."""
+    model = build_model(ModelConfig(name, hidden=8), seed=4, backend=backend)
+    again = models.from_description(models.describe(model), model.state_dict(), backend=backend)
+    assert models.describe(again) == models.describe(model)
+    kept, weights = again.state_dict(), model.state_dict()
+    assert all(torch.equal(kept[key], weights[key]) and kept[key].data_ptr() != weights[key].data_ptr() for key in weights)
+    assert {key for key, _ in again.named_buffers()} <= kept.keys()  # what is not in it would have no values
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+    x, _ = sample_batch(2, 30, seed=0)
     assert torch.equal(again(x), model(x))
+    for network in (again, model):
+        network(x).sum().backward()
+    for ours, theirs in zip(again.parameters(), model.parameters(), strict=True):
+        assert (ours.grad is None and theirs.grad is None) or torch.equal(ours.grad, theirs.grad)
+
+
+def test_a_description_counts_what_is_trained() -> None:
+    assert models.describe(build_model(ModelConfig(hidden=6)))["parameters"] == 4 * 6 * 9 + 7
+
+
+@pytest.mark.parametrize(("weights", "problem"), [
+    ({}, "'readout.bias': expected float32 (1,), found none"),
+    ({"readout.bias": torch.zeros(2)}, "'readout.bias': expected float32 (1,), found float32 (2,)"),
+    ({"readout.bias": torch.zeros(1, dtype=torch.int8)}, "'readout.bias': expected float32 (1,), found int8 (1,)"),
+    ({"another": torch.zeros(1)}, "'another': expected no such tensor, found float32 (1,)"),
+])
+def test_weights_of_another_model(weights: dict[str, torch.Tensor], problem: str) -> None:
+    model = build_model(ModelConfig("gru", hidden=3))
+    there = model.state_dict() | weights
+    if not weights:
+        del there["readout.bias"]
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        models.from_description(models.describe(model), there)
 
 
 @pytest.mark.parametrize("description", [{}, {"family": "grue", "hidden": 3}, {"family": "lstm", "hidden": 10**9},
                                          {"family": "lstm", "hidden": "3"}])
 def test_unknown_descriptions(description: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        models.from_description(description)
+        models.from_description(description, {})

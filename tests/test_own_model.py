@@ -497,9 +497,60 @@ def test_a_file_cannot_have_a_function_called(what: str, tmp_path: Path, command
     (tmp_path / "hostile.yaml").write_text(CALLED + ("grid: {seed: [0, 1]}\n" if what == "sweep" else ""))
     done = command(what, "--config", "hostile.yaml")
     assert done.returncode == 2
-    assert "hostile.yaml: model.name: expected a class or an instance of nn.Module, where a file names it" in done.stderr
-    assert "--model subprocess.getoutput" in done.stderr
+    assert "hostile.yaml: model.name: expected a model of the zoo, unless the command line names it too" in done.stderr
+    assert "add --trust, or name the model yourself: add --model subprocess.getoutput\n" in done.stderr
     assert not (tmp_path / "called").exists()
+
+
+NAMES = {"mine.py:Last": "mine.py:Last", "mine.Last": "mine.Last", "mymodel": "mymodel",
+         "has space.py:Last": "'has space.py:Last'"}
+"""Names in a file, and as a shell takes them."""
+
+
+@pytest.mark.parametrize("what", ["train", "validate", "horizon", "sweep"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_cannot_have_a_model_imported(
+    what: str, name: str, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By whatever name: of a file, of a module, of a plug-in."""
+    plugged = tmp_path / "plugged-1.0.dist-info"
+    plugged.mkdir()
+    (plugged / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (plugged / "entry_points.txt").write_text("[adding_problem.models]\nmymodel = mine:Last\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    sys.modules.pop("mine", None)
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n" + MODELS
+    for file in ("mine.py", "has space.py"):
+        (tmp_path / file).write_text(code)
+    text, harmless = f"dataset: {{t: 12, dt_length: 200}}\nmodel: {{name: '{name}'}}\n", ["--print_config"]
+    if what == "sweep":
+        text, harmless = text + "grid: {seed: [0, 1]}\n", [*harmless, "--dry_run"]
+    (tmp_path / "given.yaml").write_text(text)
+    for option in harmless:
+        assert command(what, "--config", "given.yaml", option).returncode == 0
+    done = command(what, "--config", "given.yaml")
+    assert done.returncode == 2
+    assert "given.yaml: model.name: expected a model of the zoo, unless the command line" in done.stderr
+    assert f"found {name!r}, which would be imported and run" in done.stderr
+    assert f"add --trust, or name the model yourself: add --model {NAMES[name]}\n" in done.stderr
+    assert not (tmp_path / "imported").exists()
+
+
+def test_models_that_vary_in_a_sweeps_file_need_trust(
+    file: Path, tmp_path: Path, command: Command,
+) -> None:
+    """No one name on the command line could stand for all of them."""
+    (tmp_path / "given.yaml").write_text(
+        f"dataset: {{t: 12, dt_length: 200}}\ntrain: {{epochs: 1}}\nmodel: {{hidden: 4}}\n"
+        f"grid: {{model.name: [gru, '{file}:Hidden']}}\n")
+    with file.open("a") as stream:
+        stream.write("\nclass Hidden(Last):\n    def __init__(self, hidden): super().__init__(hidden)\n")
+    done = command("sweep", "--config", "given.yaml")
+    assert done.returncode == 2
+    assert done.stderr.endswith(": if you trust that code and this file, add --trust\n")
+    done = command("sweep", "--config", "given.yaml", "--trust", "--no_score", "--workers", 1)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_folders_own_file_cannot_have_its_model_imported(file: Path, tmp_path: Path, command: Command) -> None:
@@ -509,7 +560,7 @@ def test_a_run_folders_own_file_cannot_have_its_model_imported(file: Path, tmp_p
     again = ["validate", "--config", f"{run.artifacts}/config_copy.yaml"]
     done = command(*again)
     assert done.returncode == 2
-    assert "in a file that came with a run folder" in done.stderr
+    assert "config_copy.yaml: model.name: expected a model of the zoo" in done.stderr
     assert not (tmp_path / "imported").exists()
     for trusting in (["--trust"], ["--model", f"{file}:Last"]):
         (tmp_path / "imported").unlink(missing_ok=True)
@@ -520,14 +571,24 @@ def test_a_run_folders_own_file_cannot_have_its_model_imported(file: Path, tmp_p
     Path(run.artifacts).rename(tmp_path / "sent")  # to somebody else, whose folder is not the one that the file names
     done = command("train", "--config", "sent/config_copy.yaml")
     assert done.returncode == 2
-    assert "in a file that came with a run folder" in done.stderr
+    assert "sent/config_copy.yaml: model.name: expected a model of the zoo" in done.stderr
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_users_file_may_name_a_class(file: Path, tmp_path: Path, command: Command) -> None:
-    (tmp_path / "mine.yaml").write_text(f"dataset: {{t: 12, dt_length: 200}}\ntrain: {{epochs: 1}}\nmodel: {{name: '{file}:Last'}}\n")
-    done = command("train", "--config", "mine.yaml")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("trusting", [["--trust"], ["--model", "{file}:sequence"]])
+def test_what_to_type_for_a_model_that_a_file_names(
+    trusting: list[str], file: Path, tmp_path: Path, command: Command,
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "dataset: {t: 12, dt_length: 200}\ntrain: {epochs: 1}\nartifacts: run\n"
+        f"model: {{name: '{file}:sequence', units: 3}}\n")
+    for what in ("train", "validate"):
+        done = command(what, "--config", "mine.yaml", *(word.format(file=file) for word in trusting))
+        assert done.returncode == 0, done.stderr
+    # In Python, nobody is asked.
+    run = config.load(tmp_path / "mine.yaml", {"artifacts": str(tmp_path / "again")})
+    expected = RunFolder(tmp_path / "run").read_result()["best_val_loss"]
+    assert train.run(run)["best_val_loss"] == expected
 
 
 def test_the_example(command: Command, tmp_path: Path) -> None:

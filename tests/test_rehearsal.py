@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from adding_problem import config, rehearsal, train
+from adding_problem import Task, config, models, rehearsal, train, validate, zoo
+from adding_problem.artifacts import RunFolder
+from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError, ModelError
-from tests.test_own_model import file, run_of
+from tests.test_own_model import AfterOneEpoch, file, run_of
 
 __all__ = ["file"]  # a fixture
 
@@ -132,6 +137,147 @@ class State(Base):
 class WrongSize(Base):
     def forward(self, x): return nn.functional.linear(x, torch.ones(4, 5))
 instance = Base()
+
+class Carrying(Base):
+    """Begins where the last batch of as many sequences ended, as a text model does."""
+    def __init__(self):
+        super().__init__()
+        self.h = None
+    def forward(self, x): return self.carried(x)
+    def carried(self, x):
+        h = self.h if self.h is not None and self.h.shape[1] == len(x) else None
+        y, h = self.rnn(x, h)
+        self.h = h.detach()
+        return self.out(y[:, -1])
+class CarryingSequence(Carrying):
+    def forward(self, x):
+        self.carried(x)
+        return self.rnn(x, self.h)[0]
+class SameSize(Carrying):
+    """Carries on only after a batch of the same shape."""
+    def forward(self, x):
+        self.h, self.last = self.h if getattr(self, "last", None) == x.shape else None, x.shape
+        return self.carried(x)
+class Behind(Carrying):
+    """Its readout is zero, behind which nothing shows."""
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+class Averaging(Base):
+    """A running average of all that it has seen."""
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+    def forward(self, x):
+        y = super().forward(x) + self.mean
+        self.mean = 0.9 * self.mean + 0.1 * x.mean()
+        return y
+class Adapting(Base):
+    def forward(self, x):
+        with torch.no_grad():
+            self.out.bias += 1e-3 * (not self.training)
+        return super().forward(x)
+class Remembering(Base):
+    """Takes the marks of the first batch of a shape for those of all."""
+    def __init__(self):
+        super().__init__()
+        self.cache = {}
+    def forward(self, x):
+        return super().forward(x * self.cache.setdefault(x.shape, x[..., 1:].clone()))
+class Outside(Base):
+    past = [0.0]
+    def forward(self, x):
+        y = super().forward(x) + self.past[0]
+        self.past[0] = x.mean().item()
+        return y
+class Leaking(Base):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(1))
+    def forward(self, x): return super().forward(x) + self.scale * x[..., 0].mean()
+class Noisy(Base):
+    def forward(self, x): return super().forward(x) + 1e-2 * torch.randn(len(x), 1)
+class Dropping(Base):
+    def forward(self, x): return nn.functional.dropout(super().forward(x), 0.1)
+class NoisyByNumpy(Base):
+    def forward(self, x): return super().forward(x) + float(np.random.rand())
+class Changing(Base):
+    """Changes its input, of a few steps alone."""
+    def forward(self, x): return super().forward(x.mul_(0.5) if x.shape[1] < 20 else x)
+class Shapeless(Base):
+    def __init__(self):
+        super().__init__()
+        self.extra = nn.LazyLinear(3)
+
+class Late(Carrying):
+    """Carries on from the 150th call."""
+    def forward(self, x):
+        self.calls += 1
+        if self.calls < 150:
+            self.h = None
+        return self.carried(x)
+class Grown(Base):
+    """Training opens the way to the last batch."""
+    def __init__(self):
+        super().__init__()
+        self.gate, self.past = nn.Parameter(torch.full((1,), 1e-4)), 0.0
+    def forward(self, x):
+        y = super().forward(x) + self.gate ** 2 * self.past
+        self.past = x.detach()[..., 0].mean()
+        return y
+
+class Caching(Base):
+    def __init__(self):
+        super().__init__()
+        self.cache = {}
+    def forward(self, x):
+        if x.shape[1] not in self.cache:
+            self.cache[x.shape[1]] = torch.arange(x.shape[1])[:, None] / 100
+        return super().forward(x + self.cache[x.shape[1]])
+class Spectral(Base):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.utils.parametrizations.spectral_norm(self.out)
+class Weighted(Base):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.utils.parametrizations.weight_norm(self.out)
+class Regular(Base):
+    """Dropout, and statistics of the batches in training."""
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(2), nn.Dropout(0.3)
+    def forward(self, x):
+        return super().forward(self.drop(self.norm(x.transpose(1, 2)).transpose(1, 2)))
+class Window(nn.Module):
+    """Takes seven steps or more."""
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv1d(2, 5, 7), nn.Linear(5, 1)
+    def forward(self, x): return self.out(self.conv(x.transpose(1, 2)).relu().mean(2))
+class Autocast(Base):
+    def __init__(self):
+        super().__init__()
+        self.inputs, self.out = nn.Linear(2, 64), nn.Linear(64, 1)
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.out(self.inputs(x).relu().cumsum(1)[:, -1])
+class Blown(Base):
+    """Weights that no training survives."""
+    def forward(self, x): return super().forward(x) * 1e30
+def compiled(): return torch.compile(Base(), backend="eager")
+
+class TrainingAlone(Carrying):
+    def forward(self, x):
+        return self.carried(x) if self.training else super(Carrying, self).forward(x)
+class OwnNoise(Base):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+    def forward(self, x):
+        noise = torch.randn(len(x), 1, generator=self.generator) if self.training else 0
+        return super().forward(x) + noise
 '''
 
 MISTAKES = {
@@ -152,7 +298,21 @@ MISTAKES = {
     "Turned": (ModelError, r"(?s)found shape \(22, 3, 3\).*turn its first two axes round"),
     "Leaky": (ModelError, "do not depend on the others in its batch"),
     "lstm_time_first": (ModelError, r"(?s)do not depend on the others.*model\.layout: tbc"),
-    "Stateful": (ModelError, "the same predictions for the same input"),
+    "Stateful": (ModelError, "the same input.*keeps its state between calls, in calls"),
+    "Carrying": (ModelError, r"(?s)keeps its state between calls, in h\..*start from a fresh state"),
+    "CarryingSequence": (ModelError, r"keeps its state between calls, in h\."),
+    "SameSize": (ModelError, "keeps its state between calls"),
+    "Behind": (ModelError, r"keeps its state between calls, in h\."),
+    "Averaging": (ModelError, r"keeps its state between calls, in mean\."),
+    "Adapting": (ModelError, r"keeps its state between calls, in out\.bias\."),
+    "Remembering": (ModelError, "other ones when each is alone"),
+    "Outside": (ModelError, r"keeps its state between calls\."),
+    "Leaking": (ModelError, "the others in its batch, found other ones among other sequences"),
+    "Noisy": (ModelError, r"(?s)draws some in evaluation mode.*F\.dropout\(x, p, self\.training\)"),
+    "Dropping": (ModelError, "draws some in evaluation mode"),
+    "NoisyByNumpy": (ModelError, "draws some in evaluation mode"),
+    "Changing": (ModelError, r"\(5, 2, 2\) an input left as it is, found one changed in place"),
+    "Shapeless": (ModelError, r"lazy layers that forward calls.* found inner\.extra\.weight"),
     "Squeezed": (ModelError, r"sequences \(1, 23, 2\) shape \(1, 1\), found shape \(\)"),
     "Detached": (ModelError, "can be differentiated"),
     "Overwritten": (ModelError, "(?s)modified by an inplace operation.*in place"),
@@ -191,10 +351,96 @@ def test_a_last_batch_of_one_sequence(tmp_path: Path) -> None:
             rehearsal.check_model(run_of(tmp_path, name, train__batch=1, dataset__stream=stream))
 
 
-@pytest.mark.parametrize("name", ["Base", "ZeroReadout", "Skipping", "Drawing", "Picking"])
-def test_models_that_are_right_pass(name: str, tmp_path: Path) -> None:
+RIGHT = ["Base", "ZeroReadout", "Skipping", "Drawing", "Picking", "Caching", "Spectral", "Weighted",
+         "Regular", "Window", "Autocast", "Blown", "compiled"]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_models_that_are_right_pass(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Before training, after it, and when they are scored."""
     (tmp_path / "broken.py").write_text(BROKEN)
-    rehearsal.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
+    run = run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120)
+    train.run(run)
+    validate.run(run)
+    assert "not in its state_dict" not in caplog.text
+
+
+@pytest.mark.parametrize("name", zoo.FAMILIES)
+def test_the_zoo_passes(name: str, tmp_path: Path) -> None:
+    rehearsal.check_model(run_of(tmp_path, name, model__hidden=8))
+
+
+@pytest.mark.parametrize("name", ["Late", "Grown"])
+def test_state_that_shows_only_after_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    run = run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", train__batch=4, train__epochs=9,
+                 train__learning_rate=2e-3)
+    rehearsal.check_model(run)
+    with pytest.raises(ModelError, match="keeps its state between calls, in"):
+        train.run(run)
+    folder = RunFolder(run.artifacts)
+    assert folder.has_checkpoint
+    assert not folder.result.exists()
+
+
+AFTER = {
+    "Carrying": "class Mine(Carrying): pass",
+    "Noisy": "class Mine(Noisy): pass",
+    "while it is scored": """
+class Mine(Base):
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) + (0.1 if self.calls > 35 else 0)""",
+}
+
+
+@pytest.mark.parametrize("changed", AFTER)
+def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = "draws some in" if changed == "Noisy" else "keeps its state between calls"
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN + "class Mine(Base): pass\n")
+    run = run_of(tmp_path, f"{file}:Mine")
+    train.run(run)
+    file.write_text(BROKEN + AFTER[changed])
+    monkeypatch.setattr(validate, "evaluation_batch", lambda length: 4)  # 25 calls
+    attempts = [lambda: validate.run(run), lambda: validate.score_once(run),
+                lambda: validate.scores(run, [30], 100, trust=True)]
+    for score in attempts:
+        with pytest.raises(ModelError, match=message):
+            score()
+    assert not RunFolder(run.artifacts).validation.exists()
+    assert not RunFolder(run.artifacts).prediction_pickle.exists()
+
+
+def test_the_checks_draw_no_global_random_numbers(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    name = f"{tmp_path / 'broken.py'}:Base"
+    model = models.build_model(ModelConfig(name), length=30)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    found = rehearsal.check_answers(model, name, length=30, task=Task())
+    assert list(found) == [2, 5, 23, 30]
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+@pytest.mark.parametrize("name", ["TrainingAlone", "OwnNoise"])
+def test_what_a_resumed_run_would_lack_is_noted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And true: such a run, cut and resumed, ends with other numbers."""
+    (tmp_path / "broken.py").write_text(BROKEN)
+    uncut, cut = (run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=5, train__batch=35,
+                         artifacts=str(tmp_path / folder)) for folder in ("uncut", "cut"))
+    expected = train.run(uncut)
+    assert "from one training step to the next that is not in its state_dict" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        train.run(cut, listener=AfterOneEpoch())
+    assert train.run(cut, resume=True)["best_val_loss"] != expected["best_val_loss"]
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), [

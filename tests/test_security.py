@@ -6,7 +6,6 @@ import importlib.util
 import json
 import math
 import os
-import resource
 import shutil
 import struct
 import subprocess
@@ -21,7 +20,9 @@ import torch
 
 from adding_problem import runtime, train, validate
 from adding_problem.artifacts import RunFolder
-from adding_problem.errors import AddingProblemError, BackendError, RunFolderError
+from adding_problem.config import ModelConfig
+from adding_problem.errors import AddingProblemError, BackendError, ConfigError, RunFolderError
+from adding_problem.models import FAMILIES, build_model
 from tests.conftest import REPOSITORY, Command
 from tests.test_train import small
 
@@ -73,13 +74,76 @@ def test_a_pipe_does_not_hang_a_reader(finished: Path) -> None:
         RunFolder(finished).read_history()
 
 
+LARGEST = {"hidden": 1 << 20, "states": 1 << 20, "levels": 40, "kernel": 1 << 16, "heads": 4, "layers": 6, "memory": 10**12}
+
+
+needs_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux, which says how much memory was taken")
+
+
+@needs_linux
 def test_a_model_larger_than_its_weights_is_not_built(finished: Path) -> None:
-    description = finished / "model" / "model.json"
-    description.write_text(json.dumps(json.loads(description.read_text()) | {"arguments": {"hidden": 65_536}}))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RunFolderError, match="would take more than the"):
-        validate.load_model(str(finished))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # of 69 GB
+    """Of every family the largest that a description may name, beside the few bytes of an LSTM's weights: none is built."""
+    hostile = [{"family": name, "arguments": {key: LARGEST[key] for key in family.defaults if key in LARGEST}}
+               for name, family in FAMILIES.items()]
+    hostile.append({"family": "s6", "arguments": {"hidden": 2840, "states": 65_536, "layers": 1}})
+    hostile.append({"family": "tcn", "arguments": {"hidden": 2000, "levels": 8, "kernel": 5}})
+    hostile += [{"family": "lstm", "arguments": {"hidden": 5000, "init": init}} for init in FAMILIES["lstm"].choices["init"]]
+    peak, problems = _loaded_beside_one_model(finished, hostile)
+    assert all("expected float32" in problem or "expected no such tensor" in problem for problem in problems), problems
+    assert len(problems) == len(hostile)
+    assert peak < 64 << 20
+
+
+@needs_linux
+@pytest.mark.parametrize(("name", "hidden", "others"), [("lstm", 1400, {}), ("s6", 500, {"states": 10_000, "layers": 1})])
+def test_a_model_takes_its_weights_twice(name: str, hidden: int, others: dict[str, int], finished: Path) -> None:
+    """The file, which is mapped, and the tensors; of families whose initial values take more than that to compute, too."""
+    with torch.device("meta"):
+        shapes = build_model(ModelConfig(name, hidden=hidden, arguments=others), device="meta").state_dict()
+    weights = {key: torch.zeros(tensor.shape) for key, tensor in shapes.items()}
+    size = sum(tensor.nbytes for tensor in weights.values())
+    description = {"family": name, "arguments": {"hidden": hidden, **others}}
+    RunFolder(finished).write_model(weights, description)
+    peak, problems = _loaded_beside_one_model(finished, [description])
+    assert problems == []
+    assert size < peak < 2 * size + (16 << 20)
+
+
+@needs_linux
+def test_a_thousand_layers_of_nothing_take_no_memory_either(finished: Path) -> None:
+    weights = {f"{number}": torch.zeros(0) for number in range(1200)}
+    RunFolder(finished).write_model(weights, {"family": "lstm", "arguments": {"hidden": 4}})
+    peak, problems = _loaded_beside_one_model(finished, [{"family": "s6", "arguments": {"hidden": 8, "layers": 1000}}])
+    assert len(problems) == 1
+    assert peak < 64 << 20
+
+
+def _loaded_beside_one_model(folder: Path, descriptions: list[dict[str, Any]]) -> tuple[int, list[str]]:
+    """Bytes that a process takes at most for loading the folder with each description in its turn, and how each was refused.
+
+    What the program itself takes is there before: it has made an outline of each family.
+    """
+    program = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from adding_problem import models, validate\n"
+        "from adding_problem.config import ModelConfig\n"
+        "from adding_problem.errors import RunFolderError\n"
+        "import torch\n"
+        "with torch.device('meta'): [models.build_model(ModelConfig(name), device='meta') for name in models.FAMILIES]\n"
+        "def peak(): return next(1024 * int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "Path('/proc/self/clear_refs').write_text('5')\n"  # the peak begins anew, see proc(5)
+        "before, problems, file = peak(), [], Path(sys.argv[1], 'model', 'model.json')\n"
+        "digest = json.loads(file.read_text())['weights_digest']\n"
+        "for description in json.loads(sys.argv[2]):\n"
+        "    file.write_text(json.dumps(description | {'weights_digest': digest}))\n"
+        "    try: validate.load_model(sys.argv[1])\n"
+        "    except RunFolderError as error: problems.append(str(error))\n"
+        "print(json.dumps([peak() - before, problems]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(folder), json.dumps(descriptions)], capture_output=True, text=True, check=True)
+    peak, problems = json.loads(done.stdout)
+    return peak, problems
 
 
 @pytest.mark.parametrize(("change", "problem"), [
@@ -87,9 +151,10 @@ def test_a_model_larger_than_its_weights_is_not_built(finished: Path) -> None:
     ({"family": "own", "name": ["os"]}, "name: expected text"),
     ({"arguments": {"hidden": 4, "init": {}}}, "init: expected one of"),
     ({"arguments": [1]}, "arguments: expected names and values"),
-    ({"arguments": {"hidden": 4, "init": "long", "memory": 10**400}}, "memory: expected at most 1000000000000"),
-    ({"family": "tcn", "arguments": {"hidden": 1, "levels": 3000, "kernel": 1}}, "levels: expected at most 6"),
-    ({"family": "indrnn", "arguments": {"hidden": 1, "layers": 3000}}, "layers: expected at most 6"),
+    ({"arguments": {"hidden": 4, "init": "long", "memory": 10**400}}, "memory: expected a whole number from 1 to 1,000,000,000,000"),
+    ({"arguments": {"hidden": 2**62}}, "hidden: expected a whole number from 1 to 1,048,576"),
+    ({"family": "tcn", "arguments": {"hidden": 1, "levels": 3000, "kernel": 1}}, "expected at most 40 levels"),
+    ({"family": "indrnn", "arguments": {"hidden": 1, "layers": 1000}}, "layers: expected at most 6, as many as there are tensors"),
 ])
 def test_descriptions_of_models_are_checked(change: dict[str, Any], problem: str, finished: Path) -> None:
     file = finished / "model" / "model.json"
@@ -148,8 +213,11 @@ def test_null_is_nan_where_a_number_stands_and_missing_is_damage(finished: Path)
 def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="memory: the sequences take"):
         train.run(small(tmp_path / "a", dataset__dt_length=10**9, dataset__t=10**6))
-    with pytest.raises(BackendError, match="memory: the model does not fit"):
-        train.run(small(tmp_path / "b", model__hidden=10**7))
+    for name, arguments in (("lstm", {}), ("exprnn", {}), ("s6", {"states": 2**20}), ("tcn", {"kernel": 2**16})):
+        with pytest.raises(BackendError, match="memory: to build the model takes"):
+            train.run(small(tmp_path / "b", model__name=name, model__hidden=2**20, **{f"model__{key}": value for key, value in arguments.items()}))
+    with pytest.raises(ConfigError, match=r"model\.layers: expected a whole number from 1 to 1,000"):
+        train.run(small(tmp_path / "b", model__name="mingru", model__layers=10**6))
     with pytest.raises(MemoryError), runtime.allocation_limit(1000):
         torch.zeros(500) + torch.zeros(500)
 
@@ -189,7 +257,7 @@ def test_folder_names_are_text_not_markup(finished: Path, command: Command, tmp_
 
 
 def test_readers_load_no_code(finished: Path) -> None:
-    """Reading a run folder runs nothing that it brought, and opens nothing but it and what is installed."""
+    """Reading a run folder runs nothing that it brought, and opens nothing but it, what is installed and what the kernel says."""
     program = (
         "import sys\nfrom adding_problem import validate\nfrom adding_problem.artifacts import RunFolder\n"
         "import torch.utils._python_dispatch\nvalidate.load_model(sys.argv[1])\nfound = []\n"
@@ -198,7 +266,7 @@ def test_readers_load_no_code(finished: Path) -> None:
         "    if event in ('import', 'exec', 'compile', 'pickle.find_class', 'os.system', 'subprocess.Popen'): found.append(event)\n"
         "sys.addaudithook(audit)\n"
         "run = RunFolder(sys.argv[1])\nrun.read_result(), run.read_history(), validate.load_model(sys.argv[1])\n"
-        "print([name for name in found if not name.startswith((sys.argv[1], sys.prefix))])\n"
+        "print([name for name in found if not name.startswith((sys.argv[1], sys.prefix, '/proc/', '/sys/fs/cgroup/'))])\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(finished)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

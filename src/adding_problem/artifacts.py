@@ -359,7 +359,13 @@ class RunFolder:
 
     @contextmanager
     def predictions(self, n: int, width: int, columns: int) -> Iterator[PredictionWriter]:
-        """Write `pred.pkl` batch by batch: n sequences of `width` steps and so many input columns."""
+        """Write `pred.pkl` batch by batch: n sequences of `width` steps and so many input columns.
+
+        Raises:
+            StorageError: when the disk has less room than it needs.
+        """
+        files.require_room(self.prediction_pickle, PredictionWriter.size(n, width, columns),
+                           "score fewer sequences (validate.dt_length), or move the run folder to another disk")
         with self._replacing(self.prediction_pickle) as stream:
             writer = PredictionWriter(stream, n, width, columns)
             yield writer

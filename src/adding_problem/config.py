@@ -11,11 +11,13 @@ import dataclasses
 import hashlib
 import json
 import math
-from argparse import SUPPRESS
+import os
+from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import jsonargparse
 import yaml
@@ -38,6 +40,7 @@ __all__ = [
     "TrainConfig",
     "ValidateConfig",
     "Variant",
+    "Word",
     "add_options",
     "flatten",
     "load",
@@ -80,9 +83,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 MOST_EPOCHS = 1_000_000
 """Largest `train.epochs`: the history of so many can be written and read again."""
-
-LONGEST_MEMORY = 10**12
-"""Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
 
 WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minutes")
 """Keys that say where, how often and in what formats results are written: no number depends on them."""
@@ -136,7 +136,7 @@ class ModelConfig:
               "time scale up to memory; long: forget gates alone; keyed: and shut input gates, each opened by one "
               "input column drawn at random (keyed-directions: by a random direction); oracle: input gates preset from the mark column")
     memory: int | None = option(None, "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
-                                least=2, below=LONGEST_MEMORY + 1)
+                                least=2, below=zoo.LONGEST_MEMORY + 1)
     layout: Literal["btc", "tbc", "bct"] = option(
         "btc", "order of the axes that your own model takes: btc is (batch, time, 2)")
     start_from: str | None = option(None, "run folder whose trained weights are the start; null: fresh ones, by init")
@@ -368,21 +368,59 @@ def _typed(key: str, value: Any, source: str) -> Any:
     """The value converted to the key's type."""
     known = dict(schema.options(RunConfig))
     if key in known:
-        return schema.converted(RunConfig, key, value, source)
+        return _converted(key, value, source)
     if str(key).startswith("model."):
         return _plain(key, value, source)
     raise ConfigError(key, "a known key", f"the unknown key {key!r}", nearest(key, list(known)), source)
 
 
+def _converted(key: str, value: Any, source: str) -> Any:
+    hint = dict(schema.types(RunConfig))[key]
+    try:
+        meant = value
+        if isinstance(value, str) and source == COMMAND_LINE:
+            meant = _meant(hint, value)
+        elif isinstance(value, str) and not schema.takes_text(hint):
+            meant = yaml_file.scalar(value)  # a number in quotes, as some programs write it
+        return schema.read(hint, meant)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        unquoted = schema.takes_text(hint, any_text=True) and isinstance(value, _UNQUOTED)
+        found = _word_shown(value) if isinstance(value, str) and source == COMMAND_LINE else shown(value)
+        raise schema.type_error(RunConfig, key, found, source, _QUOTE if unquoted else "") from None
+
+
+def _word_shown(word: Any) -> str:
+    """A word of the command line in a message: as it was given, without quotes."""
+    text = str(word) or "nothing"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_QUOTE = "if text is meant, quote it, such as 'no' or '150'"
+_UNQUOTED = (yaml_file.AmbiguousWord, bool, int, float)
+
+
+def _meant(hint: Any, text: str) -> Any:
+    """What a word of the command line means where a value of a type is expected: text, or what it means in a file."""
+    if schema.takes_text(hint):
+        return None if type(None) in get_args(hint) and text in yaml_file.NULLS else str(text)
+    if not text:  # such as of a variable of the shell that is not set
+        raise ValueError(text)
+    return yaml_file.parse(text)
+
+
 def _plain(key: str, value: Any, source: str) -> Any:
     """An argument of a model: a number, text, a truth value, None or a list of them."""
-    if isinstance(value, list):
-        return [_plain(key, item, source) for item in value]
     if isinstance(value, str) and source == COMMAND_LINE:
-        try:
+        with suppress(yaml.YAMLError, RecursionError, ValueError):
             value = yaml_file.parse(value)
-        except (yaml.YAMLError, RecursionError, ValueError):  # the last for a date that there is not
-            return value
+    return _plain_value(key, value, source)
+
+
+def _plain_value(key: str, value: Any, source: str) -> Any:
+    if isinstance(value, list):
+        return [_plain_value(key, item, source) for item in value]
+    if isinstance(value, yaml_file.AmbiguousWord):
+        raise ConfigError(key, "true or false, or text in quotes", str(value), _QUOTE, source)
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ConfigError(key, "a number, text, true, false, null or a list of them", shown(value),
@@ -399,8 +437,7 @@ def to_yaml(config: RunConfig) -> str:
             lines.append(f"{head}:")
         section = head
         value = config.get(key)
-        text = yaml_file.dump({name: value}, width=10_000, allow_unicode=str(value).isprintable(),
-                              default_flow_style=None if isinstance(value, tuple) else False).strip()
+        text = _dumped(name, value, flow=None if isinstance(value, tuple) else False)
         lines.append(f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}")
         if key == "model.start_from":  # the last key of the section, which goes on with the model's own arguments
             lines += [f"  {_flow(name, value):<28}  # argument of the model" for name, value in config.model.arguments.items()]
@@ -409,10 +446,41 @@ def to_yaml(config: RunConfig) -> str:
 
 def _flow(name: str, value: Any) -> str:
     """A key and its value on one line of YAML."""
-    return yaml_file.dump({name: value}, default_flow_style=True, width=10_000_000, allow_unicode=True).strip()[1:-1]
+    return _dumped(name, value, flow=True)[1:-1]
+
+
+def _dumped(name: str, value: Any, flow: bool | None) -> str:
+    """YAML in which every character that a terminal could take for more than a letter is escaped."""
+    text = yaml_file.dump({name: value}, default_flow_style=flow, width=10_000_000, allow_unicode=True).strip()
+    if all(map(str.isprintable, text.splitlines())):
+        return text
+    return yaml_file.dump({name: value}, default_flow_style=flow, width=10_000_000).strip()
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
+
+
+class Word:
+    """The `type` of an option: reads a word of the command line as a value of a type, as it would be read in a file.
+
+    Args:
+        hint: the type, see `schema.read`.
+        bounds: as for `schema.option`.
+    """
+
+    def __init__(self, hint: Any, **bounds: float) -> None:
+        self.hint, self.bounds = hint, bounds
+
+    def __call__(self, text: Any) -> Any:
+        try:  # the parser shows what was read again, to check it
+            value = _meant(self.hint, text) if isinstance(text, str) else text
+            found = schema.read(self.hint, value)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            raise ArgumentTypeError(f"found {_word_shown(text)}") from None
+        if self.bounds and not schema.within(self.bounds, found):
+            much = isinstance(found, int) and found > schema.MOST_INT
+            raise ArgumentTypeError(f"found {_word_shown(text)}{', which is not below 2^64' if much else ''}")
+        return found
 
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
@@ -424,7 +492,8 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
         if section not in groups:
             first_paragraph = (types[section].__doc__ or "").partition("\n\n")[0]
             groups[section] = parser.add_argument_group(section, first_paragraph)
-        groups[section].add_argument(f"--{key}", type=types[key], default=opt.default, help=opt.metadata["help"])
+        groups[section].add_argument(f"--{key}", type=Word(types[key]), default=opt.default, help=opt.metadata["help"],
+                                     metavar="[ITEM,...]" if get_origin(types[key]) is tuple else None)
     groups["model"].description = "The model. --model.KEY VALUE, for any other KEY than these, is an argument of the model."
     groups["model"].add_argument(f"--{_ARGUMENTS}", type=dict, help=SUPPRESS)  # as `spelled_out` spells these
 
@@ -503,8 +572,17 @@ def _check_training(config: RunConfig) -> None:
 
 
 def _check_paths(config: RunConfig) -> None:
-    if not config.artifacts.strip() or "\0" in config.artifacts:
+    if not config.artifacts.strip():
         raise ConfigError("artifacts", "the path of a folder", shown(config.artifacts), "give the folder a name")
     for key in ("artifacts", "model.start_from"):
+        if not _can_be_a_path(config.get(key) or ""):
+            raise ConfigError(key, "the path of a folder", shown(config.get(key)), "give a name that this system's files can have")
         if str(path := config.get(key)).startswith("~"):
             raise ConfigError(key, "the path of a folder", f"{path!r}, whose ~ only a shell replaces", "write out your home folder, or put ./ before it")
+
+
+def _can_be_a_path(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a character, or one that the encoding of file names lacks
+        return False

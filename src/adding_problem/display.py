@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from adding_problem.artifacts import EpochRow
 from adding_problem.config import RunConfig
+from adding_problem.output import say
 from adding_problem.task import constant_predictor_mse
 from adding_problem.train import StepEvent
 
@@ -62,7 +63,7 @@ class TrainingDisplay:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
             self._progress.update(self._epochs, completed=event.epoch - 1)
         else:
-            print(f"epoch {event.epoch}{self._of}   step {event.step:,} of {event.steps:,}   {note}", flush=True)
+            say(f"epoch {event.epoch}{self._of}   step {event.step:,} of {event.steps:,}   {note}")
 
     def _length(self, event: StepEvent) -> str:
         """How far the curriculum is, where there is one."""
@@ -80,8 +81,8 @@ class TrainingDisplay:
         else:
             self._last_draw = time.perf_counter()
             rate = row.sequences / max(row.seconds, 1e-9)
-            print(f"epoch {row.epoch}{self._of}   {self._length_text}{self._losses}   "
-                  f"{rate:,.0f} sequences/s   {row.seconds:.0f} s", flush=True)
+            say(f"epoch {row.epoch}{self._of}   {self._length_text}{self._losses}   "
+                f"{rate:,.0f} sequences/s   {row.seconds:.0f} s")
 
 
 @contextmanager

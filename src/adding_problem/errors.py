@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import signal
 import sys
@@ -37,6 +38,7 @@ __all__ = [
     "closest",
     "in_one_line",
     "nearest",
+    "on_one_line",
     "printable",
     "shown",
     "to_install",
@@ -55,6 +57,11 @@ def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[
     error.args = args
     vars(error).update(attributes)
     return error
+
+
+def _message(problem: str, remedy: str) -> str:
+    """Two lines, whatever is in their parts."""
+    return f"{on_one_line(problem)}.\n  remedy: {on_one_line(remedy)}"
 
 
 class AddingProblemError(_Travelling, Exception):
@@ -77,7 +84,7 @@ class ConfigError(AddingProblemError):
     def __init__(self, key: str, expected: str, found: str, remedy: str, source: str = "") -> None:
         self.key, self.expected, self.found, self.remedy, self.source = key, expected, found, remedy, source
         place = ": ".join(part for part in (source, key) if part)
-        super().__init__(f"{place or 'configuration'}: expected {expected}, found {found}.\n  remedy: {remedy}")
+        super().__init__(_message(f"{place or 'configuration'}: expected {expected}, found {found}", remedy))
 
     def at(self, source: str) -> ConfigError:
         """The same error with the place it came from."""
@@ -88,7 +95,7 @@ class RunFolderError(AddingProblemError):
     """A run folder that is missing, holds another run, or is damaged."""
 
     def __init__(self, folder: object, problem: str, remedy: str) -> None:
-        super().__init__(f"{folder}: {problem}.\n  remedy: {remedy}")
+        super().__init__(_message(f"{folder}: {problem}", remedy))
 
 
 class LockError(RunFolderError):
@@ -99,7 +106,7 @@ class BackendError(AddingProblemError):
     """A backend, a device or a size that was asked for and that this machine does not have."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}.\n  remedy: {remedy}")
+        super().__init__(_message(problem, remedy))
 
 
 class StorageError(AddingProblemError):
@@ -114,7 +121,7 @@ class StorageError(AddingProblemError):
     exit_code = 74  # EX_IOERR of sysexits.h
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        super().__init__(f"{path}: could not be written ({reason}); what was there before is intact.\n  remedy: {remedy}")
+        super().__init__(_message(f"{path}: could not be written ({reason}); what was there before is intact", remedy))
 
 
 class DivergedError(AddingProblemError):
@@ -150,14 +157,14 @@ class ModelError(AddingProblemError):
 
     def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
         self.found = found
-        super().__init__(f"model {name}: expected {expected}, found {found}.\n  remedy: {remedy}")
+        super().__init__(_message(f"model {name}: expected {expected}, found {found}", remedy))
 
 
 class InteropError(AddingProblemError):
     """A model that cannot be exported, a foreign file that cannot be imported, or an extra that is not installed."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}.\n  remedy: {remedy}")
+        super().__init__(_message(problem, remedy))
 
 
 def to_install(extra: str) -> str:
@@ -205,8 +212,16 @@ def _ratio(one: str, other: str) -> float:
 
 
 def printable(text: str) -> str:
-    """Without the control characters that a stranger's file or folder may have brought into what a terminal is sent."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    """Without the control characters that a stranger's file or folder may have brought into what a terminal is sent.
+
+    Line breaks and tabs stay; characters that turn the direction of writing, and halves of characters, go too.
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def on_one_line(text: object) -> str:
+    """A text with spaces for its line breaks: what a stranger brought begins no line of its own."""
+    return re.sub(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", str(text))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "read_bounded",
     "remove",
     "replacing",
+    "require_room",
     "storage_error",
     "told_apart",
     "utf8_path",
@@ -126,6 +127,22 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(path, error) from None
+
+
+def require_room(path: Path, size: int, remedy: str) -> None:
+    """Ask the disk for the room of a large file: better now than when hours of writing have filled it.
+
+    Args:
+        path: the file, in a folder that is there.
+        size: the least that it takes, in bytes.
+        remedy: what to do where there is less.
+
+    Raises:
+        StorageError: when there is less.
+    """
+    disk = shutil.disk_usage(path.parent)
+    if disk.total and size > disk.free:  # some network file systems do not tell their size
+        raise StorageError(path, f"it needs {size / 1e9:,.1f} GB, and the disk has {disk.free / 1e9:,.1f} GB free", remedy)
 
 
 def place(draft: Path, path: Path) -> None:

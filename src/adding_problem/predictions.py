@@ -54,6 +54,11 @@ class PredictionWriter:
         stream.write(pickle.PROTO + b"\x05" + pickle.EMPTY_DICT + pickle.MARK)
         self._begin_array("x", (n, width, columns))
 
+    @staticmethod
+    def size(n: int, width: int, columns: int) -> int:
+        """Bytes of all the numbers."""
+        return 4 * n * (columns * width + 2)
+
     def add(self, x: Float32, y: Float32, y_hat: Float32) -> None:
         """The next sequences (k, W, C), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
         self._stream.write(np.ascontiguousarray(x, "<f4").data)

@@ -1,31 +1,48 @@
-"""The rehearsal: what would spoil a run is found on two short lengths before it begins.
+"""Checks of a model: before a run on a few short lengths, and of its trained weights after it.
 
-A second model is built as the run will build its own, takes a few random sequences and one step of training, and is thrown
-away.
+Before a run a second model is built as the run will build its own. It takes a few random sequences
+and one training step, and is discarded. `check_answers` is for trained models too: state that is
+kept between calls, or a leak, may show only then.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from adding_problem import descent, models, runtime
 from adding_problem.config import RunConfig
 from adding_problem.errors import ModelError, in_one_line
 from adding_problem.models import OwnModel
 from adding_problem.task import sample_batch
-from adding_problem.variants import MIN_LENGTH
+from adding_problem.variants import MIN_LENGTH, Task
 
-__all__ = ["check_model"]
+__all__ = ["check_answers", "check_model"]
 
 _BATCH = 5
 _SHORT_LENGTHS = (23, 30)  # of every variant, and unequal to the batch
+_FEW_STEPS = (2, 5)  # an untrained LSTM forgets an earlier state within some 20 steps
 _LONG_SECONDS = 0.3  # longer sequences are tried, doubling up to dataset.t, until this much time has passed
+_COPIES = {"adam": 26, "rmsprop": 22, "sgd": 18}  # of its weights: what training takes at most, while a checkpoint is written (measured)
 _CLOSE = 1e-3  # rounding may differ between batches by this, relative and absolute
+_SAME = 1e-5  # and by this between two calls with one input, which run the same kernels
+_AWAKE = 0.1  # standard deviation of what replaces weights that are zero
+_NAMED = 3  # attributes that a message names, at most
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+_SAME_PREDICTIONS = "the same predictions for the same input in evaluation mode"
+_FOR_ITSELF = "predictions of a sequence that do not depend on the others in its batch"
+_HINT_BATCH = (
+    "check which axis is the batch (batch_first=True, or model.layout: tbc), and that nothing in "
+    "evaluation mode depends on the batch")
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +57,9 @@ def check_model(config: RunConfig) -> None:
     device = runtime.resolve_device(config.device)
     with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
         model = _built(config, device, seed=config.seed)
+        if device.type == "cpu":
+            size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+            runtime.require_memory(_COPIES[config.train.optimizer] * size, "to train the model takes")
         if isinstance(model, OwnModel) and model.readout is not None:
             _logger.info("%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                          config.model.name, model.readout.in_features, model.readout.in_features + 1)
@@ -47,21 +67,171 @@ def check_model(config: RunConfig) -> None:
             frozen = sum(1 for _ in model.parameters())
             raise ModelError(config.model.name, "parameters to train", f"{frozen} that all have requires_grad=False" if frozen else "none",
                              "let some of them be trained" if frozen else "register them as nn.Parameter or submodules")
+        if shapeless := [key for key, p in model.named_parameters() if is_lazy(p)]:
+            raise ModelError(
+                config.model.name, "lazy layers that forward calls, which gives their weights a shape",
+                f"{', '.join(shapeless[:_NAMED])} without one",
+                "call these layers in forward, or remove them")
         trial = _Trial(config, model, device)
         lengths = trial.lengths()
+        shortest = trial.answer()
         for length in lengths:
             trial.evaluate(length)
             trial.differentiate(length)
         trial.lengthen(lengths[-1])
         trial.train(lengths[0])
-        trial.keep(lengths[0])
+        trial.resume(trial.keep(lengths[0]), shortest)
+        trial.wake()
+        trial.answer()
+
+
+def check_answers(
+    model: nn.Module, name: str, *, length: int, task: Task,
+    earlier: Mapping[int, Tensor] | None = None,
+) -> dict[int, Tensor]:
+    """Raise unless every prediction depends on its own sequence and on the weights alone.
+
+    Five sequences of each of some lengths from 2 to 30 steps come again after calls of other
+    lengths, with other random numbers, and one of them among other sequences. The global random
+    state is afterwards as it was.
+
+    Args:
+        model: (B, T, 2) -> (B, 1); it is left in evaluation mode.
+        name: of the model, for messages.
+        length: T that it was built for, which is tried where it takes none of these lengths.
+        task: of the sequences.
+        earlier: what this function returned for this model; these predictions must still hold.
+
+    Returns:
+        Length -> predictions (5, 1), for the lengths that the model takes.
+
+    Raises:
+        ModelError: naming the cause: state that is kept between calls, random numbers, the other
+            sequences of a batch, or an input changed in place.
+    """
+    device, least = next(model.parameters()).device, MIN_LENGTH[task.variant]
+
+    def sequences(t: int, start: int = 0) -> Tensor:
+        return sample_batch(_BATCH, t, seed=0, start=start, task=task, device=device)[0]
+
+    tried = sorted({max(least, min(length, few)) for few in (*_FEW_STEPS, *_SHORT_LENGTHS)})
+    asked = _Questions(model.eval(), name)
+    with torch.no_grad():
+        taken = {t: y for t in tried if (y := asked.first(sequences(t))) is not None}
+        if not taken and (y := asked.first(sequences(length))) is not None:
+            taken = {length: y}
+        expected = taken if earlier is None else earlier
+        for t in sorted(expected, reverse=True):
+            asked.again(sequences(t), expected[t], others=sequences(t, start=_BATCH))
+    return taken
+
+
+class _Questions:
+    """Asks a model in evaluation mode for predictions, and for the same ones again."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self._model, self._name = model, name
+
+    def first(self, x: Tensor) -> Tensor | None:
+        """Predictions (B, 1) of x (B, T, 2); None where the model does not take such sequences."""
+        given = x.clone()
+        try:
+            y = self._call(given)
+        except Exception as error:  # the run may never have sequences of this length
+            if runtime.out_of_memory(error):
+                raise
+            return None
+        self._require_untouched(given, x)
+        return y if y.shape == (len(x), 1) else None
+
+    def again(self, x: Tensor, expected: Tensor, *, others: Tensor) -> None:
+        """Raise unless the predictions of x are the expected ones, with other random numbers too,
+        and that of its middle sequence among others too."""
+        if self._differ(x, expected):
+            raise self._state(x, others)
+        if self._differ(x, expected, seed=1):
+            # Both ask once more: what was asked in between may be the cause.
+            raise self._state(x, others) if self._differ(x, expected) else self._error(
+                x, _SAME_PREDICTIONS,
+                "others with other random numbers: it draws some in evaluation mode",
+                "draw random numbers only while self.training: F.dropout(x, p, self.training)")
+        middle = len(x) // 2  # a recurrence over the wrong axis sees only the sequences on one side
+        among = others.clone()
+        among[middle] = x[middle]
+        if not _close(self._predict(among)[middle], expected[middle]):
+            raise self._state(x, others) if self._differ(x, expected) else self._error(
+                x, _FOR_ITSELF, "other ones among other sequences", _HINT_BATCH)
+
+    def _differ(self, x: Tensor, expected: Tensor, *, seed: int = 0) -> bool:
+        return not _close(self._predict(x, seed=seed), expected, _SAME)
+
+    def _predict(self, x: Tensor, *, seed: int = 0) -> Tensor:
+        given = x.clone()
+        y = self._call(given, seed=seed)
+        self._require_untouched(given, x)
+        return y
+
+    def _call(self, x: Tensor, *, seed: int = 0) -> Tensor:
+        with runtime.seeded(seed):
+            return self._model(x)  # type: ignore[no-any-return]
+
+    def _require_untouched(self, given: Tensor, x: Tensor) -> None:
+        if not torch.equal(given, x):
+            raise self._error(x, "an input left as it is", "one changed in place",
+                              "work on a copy: x = x.clone()")
+
+    def _state(self, x: Tensor, others: Tensor) -> ModelError:
+        before = _attributes(self._model)
+        self._predict(others)
+        after = _attributes(self._model)
+        changed = [name for name, value in after.items() if not _alike(value, before.get(name))]
+        where = f", in {', '.join(changed[:_NAMED])}" if changed else ""
+        return self._error(
+            x, _SAME_PREDICTIONS,
+            f"others when it comes again: the model keeps its state between calls{where}",
+            "start from a fresh state in every forward; keep nothing in self on which a later "
+            "prediction depends")
+
+    def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
+        return _error(self._name, x, expected, found, remedy)
+
+
+def _attributes(model: nn.Module) -> dict[str, Any]:
+    """Name -> value of what a call may change: attributes, buffers and weights of all modules."""
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        tensors = [*module.named_buffers(recurse=False), *module.named_parameters(recurse=False)]
+        own = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+        for key, value in {**own, **dict(tensors)}.items():
+            found[f"{path}.{key}".removeprefix(".").removeprefix("inner.")] = _copy(value)
+    return found
+
+
+def _copy(value: Any, depth: int = 3) -> Any:
+    """Tensors copied and lists taken apart to some depth; other objects stand for themselves."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if depth and isinstance(value, Mapping):
+        return [_copy(item, depth - 1) for item in value.values()]
+    if depth and isinstance(value, list | tuple | deque):
+        return [_copy(item, depth - 1) for item in value]
+    return value
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, bool | int | float | str | None):
+        return type(one) is type(other) and one == other
+    return one is other
 
 
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
     backend = runtime.resolve_backend(config.backend, device)
-    with runtime.building_a_model():
-        return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
-                                  device=device)
+    return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
+                              device=device)
 
 
 class _Trial:
@@ -69,6 +239,19 @@ class _Trial:
 
     def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
         self._config, self._model, self._device = config, model, device
+        self._zero = [p for p in model.parameters() if p.requires_grad and not p.any()]
+
+    def answer(self) -> int:
+        """`check_answers`; the shortest length that the model takes."""
+        data, name = self._config.dataset, self._config.model.name
+        taken = check_answers(self._model, name, length=data.t, task=self._config.task)
+        return min(taken, default=data.t)
+
+    def wake(self) -> None:
+        """Replace weights that began as zero by random ones: they may hide what training shows."""
+        with torch.no_grad():
+            for parameter in self._zero:
+                parameter.normal_(std=_AWAKE)
 
     def lengths(self) -> list[int]:
         """Two short lengths, or as near to it as the configuration and the model come."""
@@ -87,27 +270,20 @@ class _Trial:
         return [t]
 
     def evaluate(self, length: int) -> None:
-        """Shape, finite values, the input untouched, the same answer again, and every sequence for itself."""
+        """Shape, finite values, and the same predictions of every sequence when it is alone."""
         self._model.eval()
         x = self._sequences(length)
-        kept = x.clone()
         with torch.no_grad():
             y = self._predict(x)
             self._require(tuple(y.shape) == (_BATCH, 1), x, f"shape ({_BATCH}, 1)", f"shape {tuple(y.shape)}",
                           "return one prediction for each sequence")
             self._require(bool(torch.isfinite(y).all()), x, "finite predictions", "NaN or infinity",
                           "check the initialisation, and divisions and logarithms of zero")
-            self._require(torch.equal(x, kept), x, "an input left as it is", "one changed in place",
-                          "work on a copy: x = x.clone()")
-            self._require(_close(self._predict(x), y), x, "the same predictions for the same input in evaluation mode",
-                          "others the second time", "start from a fresh state in every forward, and draw random numbers only "
-                                                    "while self.training")
             alone = [self._predict(x[i : i + 1]) for i in range(_BATCH)]
             self._require(alone[0].shape == (1, 1), x[:1], "shape (1, 1)", f"shape {tuple(alone[0].shape)}",
                           "do not squeeze the batch away when it is of one")
-            self._require(_close(torch.cat(alone), y), x, "predictions of a sequence that do not depend on the others in its batch",
-                          "other ones when each is alone", "check which axis is the batch (batch_first=True, or model.layout: tbc), and that "
-                          "nothing in evaluation mode depends on the batch or on chance")
+            self._require(_close(torch.cat(alone), y), x, _FOR_ITSELF,
+                          "other ones when each is alone", _HINT_BATCH)
 
     def differentiate(self, length: int) -> None:
         """A loss that can be differentiated in training mode, and a model that looks at its input."""
@@ -161,9 +337,13 @@ class _Trial:
                               "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
                               "gives") from error
 
-    def keep(self, length: int) -> None:
-        """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will."""
-        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed + 1)
+    def keep(self, length: int) -> nn.Module:
+        """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will.
+
+        Returns:
+            The model that was built anew.
+        """
+        x, other = self._sequences(length), _built(self._config, self._device, seed=self._config.seed ^ 1)
         remedy = ("keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
                   "register_buffer")
         try:
@@ -173,8 +353,25 @@ class _Trial:
         self._model.eval()
         other.eval()
         with torch.no_grad():
+            other(self._sequences(length, start=_BATCH))  # what it may cache differs from this model's
             self._require(_close(other(x), self._predict(x)), x, "the same predictions of a second model that is given this one's "
                           "state_dict", "other ones: something is not in it, and would be lost with the run", remedy)
+
+        return other
+
+    def resume(self, other: nn.Module, length: int) -> None:
+        """Warn when a second model of these weights, as --resume makes, differs in training."""
+        other.load_state_dict(self._model.state_dict())
+        x, found = self._sequences(length), []
+        for model in (self._model, other):
+            with torch.no_grad(), runtime.seeded(self._config.seed):
+                found.append(model.train()(x))
+        if not _close(found[0], found[1], _SAME):
+            _logger.warning(
+                "%s keeps something from one training step to the next that is not in its "
+                "state_dict: a run that is cut and resumed may not have the numbers of an uncut "
+                "one",
+                self._config.model.name)
 
     def _takes(self, length: int) -> bool:
         try:
@@ -209,8 +406,13 @@ class _Trial:
             raise self._error(x, expected, found, remedy)
 
     def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
-        return ModelError(self._config.model.name, f"for sequences {tuple(x.shape)} {expected}", found, remedy)
+        return _error(self._config.model.name, x, expected, found, remedy)
 
 
-def _close(actual: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(actual, expected, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)  # a step of training may have blown up
+def _error(name: str, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
+    return ModelError(name, f"for sequences {tuple(x.shape)} {expected}", found, remedy)
+
+
+def _close(actual: Tensor, expected: Tensor, tolerance: float = _CLOSE) -> bool:
+    # A step of training may have blown up.
+    return torch.allclose(actual, expected, rtol=tolerance, atol=tolerance, equal_nan=True)

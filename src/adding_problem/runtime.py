@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import importlib.util
 import math
-import os
 import platform
 import random
 import sys
@@ -20,11 +19,12 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adding_problem import limits
 from adding_problem.config import Backend, Device
 from adding_problem.errors import BackendError, in_one_line
 
-__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "finest_float", "memory_bytes", "out_of_memory", "processor",
-           "require_memory", "resolve_backend", "resolve_device", "seeded", "tune_allocator", "usable_cores", "versions"]
+__all__ = ["allocation_limit", "building_a_model", "cpu_settings", "enough_memory", "finest_float", "out_of_memory", "processor",
+           "require_memory", "resolve_backend", "resolve_device", "seeded", "tune_allocator", "versions"]
 
 NATIVE_PACKAGE = "adding_problem_native"
 
@@ -83,11 +83,6 @@ def _native_problem() -> str | None:
     return None
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def cpu_settings(threads: int | None) -> Iterator[int]:
     """Let torch compute with this many CPU threads inside the block, None being one per usable core, and without denormals.
@@ -101,7 +96,7 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
     tune_allocator()
     threads_before, flushed_before = torch.get_num_threads(), _flushes_denormals()
     torch.set_flush_denormal(True)  # first: the threads that torch starts have the setting of the one that starts them
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads or limits.usable_cores())
     try:
         yield torch.get_num_threads()
     finally:
@@ -113,38 +108,35 @@ def _flushes_denormals() -> bool:
     return not torch.tensor([1e-39]).mul(0.5).item()
 
 
-def memory_bytes() -> int | None:
-    """The memory of this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
 def require_memory(needed: int, what: str) -> None:
     """Refuse what cannot fit, before any of it is taken.
 
+    Args:
+        needed: bytes.
+        what: what needs them, with the verb.
+
     Raises:
-        BackendError: when this machine has less memory than so many bytes.
+        BackendError: when this process may not take so much more; see `limits.memory_left`.
     """
-    there = memory_bytes()
-    if there is not None and needed > there:
-        raise BackendError(f"memory: {what} {needed / 2**30:,.1f} GiB, this machine has {there / 2**30:,.1f} GiB",
-                           "take fewer or shorter sequences, smaller batches or a smaller model")
+    there = limits.memory_left()
+    if there is not None and needed > there.left:
+        raise BackendError(f"memory: {what} {needed / 2**30:,.2f} GiB, and this process may take {there.left / 2**30:,.2f} GiB more "
+                           f"({there.limit})", "take fewer or shorter sequences, smaller batches or a smaller model")
 
 
 @contextmanager
 def building_a_model() -> Iterator[None]:
-    """A block in which a model is built.
+    """A block in which a custom model is built, whose size nobody knows before.
 
     Raises:
-        BackendError: when it does not fit into this machine's memory; none of that is taken.
+        BackendError: when its parameters do not fit into the memory that this process may take; none of that is taken.
     """
+    there = limits.memory_left()
     try:
-        with allocation_limit(memory_bytes() or sys.maxsize):
+        with allocation_limit(there.left if there else sys.maxsize):
             yield
     except MemoryError as error:
-        raise BackendError(f"memory: the model does not fit into this machine ({error})", "make the model smaller") from None
+        raise BackendError(f"memory: the model does not fit ({error})", "make the model smaller") from None
 
 
 @contextmanager

@@ -9,19 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator as ops
-from argparse import ArgumentError
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import jsonargparse
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adding_problem.errors import ConfigError, shown
 
-__all__ = ["build", "check_bounds", "converted", "described", "option", "options", "type_error", "types"]
+__all__ = ["MOST_INT", "build", "check_bounds", "choices", "described", "option", "options", "read", "takes_text", "type_error",
+           "types", "within"]
 
-_MOST_INT = (1 << 64) - 1
+_MOST_EXACT = float(1 << 53)  # above it a float may have been another number when it was written
+MOST_INT = (1 << 64) - 1
 _Config = TypeVar("_Config")
 _Field = dataclasses.Field[Any]
 
@@ -76,32 +74,75 @@ def build(cls: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _C
     return cls(**arguments)
 
 
-def converted(cls: type, key: str, value: Any, source: str) -> Any:
-    """The value of a key converted to its type, as jsonargparse converts it.
+def kinds(hint: Any) -> tuple[Any, ...]:
+    """The plain types that a type allows, None's among them."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def takes_text(hint: Any, *, any_text: bool = False) -> bool:
+    """Whether a text may be a value as it stands: one of some choices, or any."""
+    return any(kind is str or (get_origin(kind) is Literal and not any_text) for kind in kinds(hint))
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """The words that a value may be, where these are few and None is not among them."""
+    return ("true", "false") if hint is bool else get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def read(hint: Any, value: Any) -> Any:
+    """A value as one of a type: a whole number may come as 100.0, a tuple as a list.
+
+    Args:
+        hint: int, float, bool, str, choices, one of these or None, or a tuple of choices.
+        value: what a file or Python gives; of a text it is decided by now whether it stands for a number.
 
     Raises:
-        ConfigError: when it is none of that type; `source` is the place to name.
+        ValueError: when it is none of that type.
     """
-    if value is None and type(None) not in get_args(dict(types(cls))[key]):  # jsonargparse takes it as not given
-        raise type_error(cls, key, "null", source)
+    if get_origin(hint) is tuple:
+        return tuple(read(get_args(hint)[0], item) for item in value) if isinstance(value, list | tuple) else _refuse(value)
+    for kind in kinds(hint):
+        found = _READERS.get(kind, _of_choices(kind))(value)
+        if found is not None or (value is None and kind is type(None)):
+            return found
+    return _refuse(value)
+
+
+def _refuse(value: Any) -> NoReturn:
+    raise ValueError(value)
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MOST_EXACT:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _real(value: Any) -> float | None:
     try:
-        return _parser_of(cls, key).parse_object({key: value}, defaults=False)[key]
-    except (ArgumentError, TypeError, ValueError):
-        raise type_error(cls, key, shown(value), source) from None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
-@functools.cache
-def _parser_of(cls: type, key: str) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{key}", type=dict(types(cls))[key])
-    return parser
+def _of_choices(kind: Any) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, str) and value in get_args(kind) else None
 
 
-def type_error(cls: type, key: str, found: str, source: str = "") -> ConfigError:
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    bool: lambda value: value if isinstance(value, bool) else None,
+    int: _whole,
+    float: _real,
+    str: lambda value: value if type(value) is str else None,  # not a word that only some readers take for text
+    type(None): lambda value: None,
+}
+
+
+def type_error(cls: type, key: str, found: str, source: str = "", remedy: str = "") -> ConfigError:
     """What to say of a value that is not of the key's type or not within its bounds."""
     opt = dict(options(cls))[key]
     expected = described(dict(types(cls))[key], opt.metadata)
-    return ConfigError(key, expected, found, f"change {key}: {opt.metadata['help']}", source)
+    return ConfigError(key, expected, found, remedy or f"change {key}: {opt.metadata['help']}", source)
 
 
 def described(hint: Any, bounds: Mapping[str, Any] | None = None) -> str:
@@ -114,29 +155,18 @@ def described(hint: Any, bounds: Mapping[str, Any] | None = None) -> str:
     if get_origin(hint) is tuple:
         values = get_args(get_args(hint)[0])
         return f"a list, such as [{values[0]}], of {', '.join(values)}"
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    choices = [choice for kind in kinds for choice in get_args(kind)]
-    if choices:
-        text = ("one of " if len(choices) > 1 else "") + ", ".join(choices)
+    allowed = kinds(hint)
+    named = [choice for kind in allowed for choice in get_args(kind)]
+    if named:
+        text = ("one of " if len(named) > 1 else "") + ", ".join(named)
     else:
-        text = _noun(kinds) + _bounds_text(bounds or _bounds_of(kinds[0]))
-    return text + (" or null" if type(None) in kinds else "")
+        text = _noun(allowed) + _bounds_text(bounds or {})
+    return text + (" or null" if type(None) in allowed else "")
 
 
-def _noun(kinds: tuple[Any, ...]) -> str:
-    nouns = {bool: "true or false", int: "a whole number", float: "a number"}  # in this order: a truth value is an int too
-    return next((noun for kind, noun in nouns.items() if any(issubclass(each, kind) for each in kinds)), "text")
-
-
-def _bounds_of(kind: Any) -> dict[str, float]:
-    """The bounds that `jsonargparse.typing` has put into a type."""
-    bounds: dict[str, float] = {}
-    for operator, value in getattr(kind, "_restrictions", ()):
-        if operator is ops.gt and issubclass(kind, int):
-            bounds["least"] = value + 1
-        else:
-            bounds[{ops.gt: "above", ops.ge: "least", ops.lt: "below"}[operator]] = value
-    return bounds
+def _noun(allowed: tuple[Any, ...]) -> str:
+    nouns = {bool: "true or false", int: "a whole number", float: "a number"}
+    return next((noun for kind, noun in nouns.items() if kind in allowed), "text")
 
 
 def _bounds_text(bounds: Mapping[str, Any]) -> str:
@@ -154,12 +184,19 @@ def check_bounds(cls: type, key: str, value: Any) -> None:
     Raises:
         ConfigError: when it is not.
     """
-    if value is None or isinstance(value, str | bool | tuple):
-        return
     bounds = dict(options(cls))[key].metadata
-    least, above, below = (bounds[name] for name in ("least", "above", "below"))
-    if isinstance(value, int) and value > _MOST_INT:
+    if isinstance(value, int) and value > MOST_INT:
         raise ConfigError(key, "a whole number below 2^64", shown(value), f"change {key}: {bounds['help']}")
-    right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
-    if not right or math.isnan(value):
+    if not within(bounds, value):
         raise type_error(cls, key, shown(value))
+
+
+def within(bounds: Mapping[str, Any], value: Any) -> bool:
+    """Whether a value is no number, or one within the bounds of `option`."""
+    if value is None or isinstance(value, str | bool | tuple):
+        return True
+    if isinstance(value, int) and value > MOST_INT:
+        return False
+    least, above, below = (bounds.get(name) for name in ("least", "above", "below"))
+    right = (least is None or value >= least) and (above is None or value > above) and (below is None or value < below)
+    return right and not math.isnan(value)

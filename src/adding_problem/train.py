@@ -147,6 +147,7 @@ def _from_start_to_end(
             ran_on = getattr(work.state.model, "backend", "torch")
             reason = _train(work, listener)
             rows = _validate_kept(work)
+            _check_trained(work)
     return _finish(work, folder, rows, reason, machine | {"backend": ran_on, "started_from": work.state.origin})
 
 
@@ -184,8 +185,8 @@ def _begin(
 
 def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None = None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
-    with runtime.building_a_model():
-        model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width, device=device)
+    model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
+                               device=device)
     origin = _load_start(model, start_from) if start_from is not None else None
     return TrainingState(model, descent.optimizer_for(config.train, model), EarlyStopping(config.train.es_patience),
                          Schedule.first(config), origin=origin)
@@ -434,6 +435,17 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _check_trained(work: _Work) -> None:
+    """Check the weights that are kept of a user's own model: training may bring out what no fresh weights show.
+
+    Raises:
+        ModelError: when its predictions depend on more than the sequence and the weights.
+    """
+    model = work.state.model
+    if isinstance(model, models.OwnModel):
+        rehearsal.check_answers(model, model.name, length=model.length, task=work.config.task)
 
 
 def _finish(

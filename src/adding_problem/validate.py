@@ -6,16 +6,16 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from adding_problem import documents, files, models, plots, runtime
+from adding_problem import documents, files, models, plots, rehearsal, runtime, zoo
 from adding_problem.artifacts import RunFolder, ancestors, require_other_seed
 from adding_problem.config import RunConfig
 from adding_problem.errors import (
@@ -43,7 +43,6 @@ __all__ = ["kept_score", "load_model", "run", "score_of", "score_once", "scores"
 _log = logging.getLogger(__name__)
 
 _KEEP_SECONDS = 10.0  # of scoring that are worth keeping
-_WORK_FACTOR, _WORK_BYTES = 8, 64 << 20  # memory for building a model, beside its weights: assumed ample
 
 
 def load_model(
@@ -64,7 +63,7 @@ def load_model(
     Raises:
         RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
         ConfigError, ModelError: when the model of that name cannot be built.
-        BackendError: when the device has too little memory.
+        BackendError: when the memory does not suffice.
 
     Examples:
         >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
@@ -79,22 +78,17 @@ def load_model(
         documents.check(description, documents.MODEL)
     except ValueError as error:
         raise RunFolderError(path, f"model/model.json is damaged ({error})", "train again with --overwrite") from None
-    size = sum(tensor.nbytes for tensor in weights.values())
     named, not_of_the_zoo = models.named_in(description), description.get("family") == models.OwnModel.family
     if not_of_the_zoo and own is not None and models.class_in(own) == models.class_in(str(named)):  # its file may have moved
         named, description = own, {**description, "name": own}
     if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(path, f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
-                             "if you trust that code and this folder, give --trust (validate: or name the model yourself, --model NAME)")
+                             f"{zoo.trust_hint()} (in Python: trust=True)")
     changed = not_of_the_zoo and models.changed_since(str(named), RunFolder(path).read_result().get("model_source"))
     if changed:
         _log.warning("%s: the code of %s has changed since this run", path, named)
     try:
-        # The description may be a stranger's: what it describes may not need more than its weights and some work, nor have
-        # more layers than there are tensors, as each layer has at least one. Code that is trusted may take what it takes.
-        with nullcontext() if not_of_the_zoo else runtime.allocation_limit(_WORK_FACTOR * size + _WORK_BYTES):
-            model = models.from_description(description, backend=backend, device=device, most_layers=len(weights))
-        model.load_state_dict(weights)
+        model = models.from_description(description, weights, backend=backend, device=device)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and runtime.out_of_memory(error):  # no MemoryError, which is the limit's
             raise BackendError(f"memory: the model of {path} does not fit ({in_one_line(error)})",
@@ -126,6 +120,7 @@ def run(
 
     Raises:
         ConfigError: when the model was trained on the sequences of `config.validate.seed`.
+        ModelError: when a prediction depends on more than its sequence and the weights.
         RunFolderError, BackendError: see `adding_problem.errors`.
 
     Examples:
@@ -142,11 +137,13 @@ def run(
         require_other_seed(config.validate.seed, [(folder.path, trained), *ancestors(trained)])
         _require_same_question(config, trained)
     with _model_of(config, trust, config.model.name) as model, folder.locked(takeover=takeover):
+        answers = _answers(model, config)
         digest = folder.read_result()["digest"]
         with folder.predictions(n, sequence_width(data.t, data.variant), config.task.width) as writer:
             for x, y, y_hat in predictions(model, config.task, data.t, n, seed=config.validate.seed, with_inputs=True, on_progress=on_progress):
                 assert x is not None
                 writer.add(x, y, y_hat)
+            _answers(model, config, answers)
         y, y_hat = writer.written.y, writer.written.y_hat
         result = score_of(config, data.t, y, y_hat) | {"model": digest}
         plots.draw_predictions(folder.prediction_plot, y, y_hat, result)
@@ -184,11 +181,13 @@ def scores(
     digest = RunFolder(config.artifacts).read_result()["digest"]
     found = []
     with _model_of(config, trust, own) as model:
+        answers = _answers(model, config)
         for t in lengths:
             scored = Predictions(n)
             try:
                 with runtime.enough_memory():
                     _score(model, config, t, scored, on_progress)
+                    _answers(model, config, answers)
             except (ModelError, BackendError) as error:
                 if on_refusal is None:
                     raise
@@ -237,7 +236,8 @@ def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Mo
 def _score(model: nn.Module, config: RunConfig, t: int, scored: Predictions, on_progress: Progress | None) -> None:
     """Fill in the predictions on new sequences of length t, from where an earlier scoring of the same weights ended."""
     folder, seed = RunFolder(config.artifacts), config.validate.seed
-    key = json.dumps([folder.read_model()[1].get("weights_digest"), t, seed, config.task.to_record()])
+    code = models.source_digest(model.name) if isinstance(model, models.OwnModel) else None
+    key = json.dumps([folder.read_model()[1].get("weights_digest"), code, t, seed, config.task.to_record()])
     folder.read_scored(key, scored)
     written = time.perf_counter()
     for _, y, y_hat in predictions(model, config.task, t, len(scored.y), seed=seed, start=scored.count, on_progress=on_progress):
@@ -246,6 +246,15 @@ def _score(model: nn.Module, config: RunConfig, t: int, scored: Predictions, on_
             with suppress(StorageError):  # a folder that cannot be written can be scored all the same
                 folder.write_scored(key, scored)
             written = time.perf_counter()
+
+
+def _answers(
+    model: nn.Module, config: RunConfig, earlier: Mapping[int, Tensor] | None = None,
+) -> dict[int, Tensor]:
+    """What `rehearsal.check_answers` gives for a user's own model; nothing for those of the zoo."""
+    if not isinstance(model, models.OwnModel):
+        return {}
+    return rehearsal.check_answers(model, model.name, length=model.length, task=config.task, earlier=earlier)
 
 
 def score_of(config: RunConfig, t: int, y: Float32, y_hat: Float32) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A family's class stands in `models/`, and takes exactly the arguments listed her
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -12,7 +13,8 @@ from typing import Any
 
 from adding_problem.errors import ConfigError, nearest
 
-__all__ = ["FAMILIES", "PLUGINS", "TOLD", "Family", "check", "completed", "described_init", "preferred", "takes"]
+__all__ = ["FAMILIES", "LONGEST_MEMORY", "PLUGINS", "TOLD", "Family", "check", "completed", "described_init", "preferred", "takes",
+           "trust_hint"]
 
 PLUGINS = "adding_problem.models"
 """The group of entry points by which other packages add models."""
@@ -201,6 +203,12 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+LONGEST_MEMORY = 10**12
+"""Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
+
+_LARGEST = 1 << 20  # of a whole number: with it every tensor's size in bytes is one of 64 bits
+_LARGEST_OF = {"layers": 1000, "kernel": 1 << 16, "memory": LONGEST_MEMORY}  # a layer takes milliseconds to build, however small it is
+
 
 def takes(name: str, argument: str, value: Any = None) -> bool:
     """Whether a model takes an argument (and, where only some values are known, this one); of own models nothing is known."""
@@ -222,6 +230,12 @@ def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def preferred(name: str) -> dict[str, Any]:
     """What the recipe `fast` does differently for a model, by dotted key."""
     return dict(FAMILIES[name].fast) if name in FAMILIES else {}
+
+
+def trust_hint(name: str | None = None) -> str:
+    """What to type where a file alone names code; with its name where the command takes --model."""
+    by_name = f", or name the model yourself: add --model {shlex.quote(name)}" if name else ""
+    return f"if you trust that code and this file, add --trust{by_name}"
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> None:
@@ -254,7 +268,8 @@ def _check_value(key: str, value: Any, default: Any, choices: tuple[str, ...]) -
         expected = "a number above 0"
         right = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     else:
-        expected = "a whole number of at least 1"
-        right = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        most = _LARGEST_OF.get(key.rpartition(".")[2], _LARGEST)
+        expected = f"a whole number from 1 to {most:,}"
+        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
     if not right and not (value is None and default is None):
         raise ConfigError(key, expected, repr(value), f"change {key}; its default is {default!r}")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from adding_problem.artifacts import EpochRow, RunFolder
+from adding_problem.limits import usable_cores
 from adding_problem.sweep import driver, plan
 from adding_problem.sweep.local import LocalEngine
 from tests.test_sweep import numbers, wait_for
@@ -92,7 +93,7 @@ def epochs_kept(run: Path) -> list[EpochRow]:
 def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(SLOW)
-    driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, os.cpu_count() or 1)))
+    driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, usable_cores())))
 
     sweep = Sweep(path, tmp_path / "out", cluster.address)
     name, worker = wait_for(lambda: workers_on(sweep.under_way()))[0]

@@ -10,19 +10,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import signal
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, interruption
+from adding_problem import config, interruption, output
 from adding_problem.cli import complaints, options, runs
-from adding_problem.errors import AddingProblemError, Interrupted, printable
+from adding_problem.errors import AddingProblemError, Interrupted, on_one_line
+from adding_problem.output import say
 
 __all__ = ["main", "original_main"]
 
@@ -59,8 +60,14 @@ def _guarded(
     argv: Sequence[str] | None,
     command: Callable[[Namespace], None],
 ) -> int:
-    """Parse and run; an error that the user can mend becomes a message and an exit code, never a traceback."""
+    """Parse and run, with all that is printed guarded."""
     given = list(sys.argv[1:] if argv is None else argv)
+    with output.guarded() as guard:
+        return guard.exit_code(_exit_code(parser, given, command))
+
+
+def _exit_code(parser: options.CommandParser, given: list[str], command: Callable[[Namespace], None]) -> int:
+    """An error that the user can mend becomes a message and an exit code, never a traceback."""
     try:
         try:
             # Without defaults, so that what the user gave can be told from what nobody gave.
@@ -71,16 +78,20 @@ def _guarded(
         _show_notes()
         with interruption.at_once():
             command(arguments)
-    except BrokenPipeError:  # whoever read our output, `head` for example, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written must not complain again
-        return 141  # as shells report SIGPIPE
     except AddingProblemError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        say(*f"error: {error}".split("\n"), error=True)
         return error.exit_code
     except KeyboardInterrupt as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
-        print(f"{stop}\n  {_continuing(parser, given)}", file=sys.stderr)
+        say(str(stop), f"  {_continuing(parser, given)}", error=True)
         return stop.exit_code
+    except SystemExit as end:  # of --help and --version
+        if not isinstance(end.code, int | None):
+            raise
+        return end.code or 0
+    except Exception:  # a fault of ours or of a user's model: what it says is cleaned as all is
+        traceback.print_exc()
+        return 1
     return 0
 
 
@@ -108,8 +119,11 @@ def _continuing(parser: options.CommandParser, given: Sequence[str]) -> str:
 
 def _show_notes() -> None:
     """What the package notes on the way is printed among the command's own lines."""
-    notes = logging.StreamHandler(sys.stdout)
-    notes.setFormatter(logging.Formatter("note: %(message)s"))
     logger = logging.getLogger("adding_problem")
-    logger.handlers[:] = [notes]
+    logger.handlers[:] = [_Notes()]
     logger.setLevel(logging.INFO)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {on_one_line(record.getMessage())}")

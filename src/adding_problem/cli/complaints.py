@@ -33,29 +33,16 @@ def _command_of(parser: options.CommandParser, given: Sequence[str]) -> options.
 
 
 def _wrong_value(found: re.Match[str], command: options.CommandParser, given: Sequence[str]) -> ConfigError:
-    key, element = found.groups()
-    values = _values(key, given)
-    position = int(element or 1) - 1
-    value = (values[position] if position < len(values) else "another type") or "nothing"
+    name, value = found.groups()
+    key = name.removeprefix("--")
     if key in command.keys:
         return schema.type_error(config.RunConfig, key, value, config.COMMAND_LINE)
-    return ConfigError(f"--{key}", _expected(key, command), value, f"change --{key}: {_about(key, command)}", config.COMMAND_LINE)
-
-
-def _values(key: str, given: Sequence[str]) -> list[str]:
-    """The words that stand after an option."""
-    values: list[str] = []
-    for word in reversed(given):
-        name, equals, value = config.spelled_out(word).partition("=")
-        if name == f"--{key}":
-            return [value] if equals else values
-        values = [] if word.startswith("--") else [word, *values]
-    return []
+    return ConfigError(name, _expected(key, command), value, f"change {name}: {_about(key, command)}", config.COMMAND_LINE)
 
 
 def _expected(key: str, command: options.CommandParser) -> str:
-    hint = options.type_of(command.taken[key]) if key in command.taken else None
-    return "a value" if hint in (None, str) else schema.described(hint)
+    wanted = options.type_of(command.taken[key]) if key in command.taken else None
+    return schema.described(wanted.hint, wanted.bounds) if wanted else "a value"
 
 
 def _about(key: str, command: options.CommandParser) -> str:
@@ -123,7 +110,7 @@ def _instead_of(word: str, command: options.CommandParser) -> str:
 
 
 _COMPLAINTS: dict[str, Callable[[re.Match[str], options.CommandParser, Sequence[str]], ConfigError]] = {
-    r'Parser key "(.+?)"(?: element (\d+))?:': _wrong_value,
+    r"(?s)argument (\S+): found (.+)": _wrong_value,
     r"the following arguments are required: (.+)": _missing,
     r"(?s)unrecognized arguments: (.+)": _unknown,
     r"argument COMMAND: invalid choice: '(.*?)'": _no_command,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
 from adding_problem import __version__, config, schema, variants
 from adding_problem.cli import exchange, runs, tables
@@ -17,8 +17,12 @@ __all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_pa
 DEFAULT_CONFIG = "configs/config.yaml"
 _EXIT_CODE = "The exit code is 3 when the loss or the score is NaN or infinite; the files are written all the same."
 
-Length = restricted_number_type("Length", int, (">=", 2))
-"""T of a sequence, which has two marks."""
+Length = config.Word(int, least=2)  # of a sequence, which has two marks
+PositiveInt, NonNegativeInt = config.Word(int, least=1), config.Word(int, least=0)
+PositiveFloat = config.Word(float, above=0, below=math.inf)
+
+_AS_WORDS = "as words"
+set_loader(_AS_WORDS, lambda text: text)  # the parser reads no YAML: what a word means is decided in one place
 
 
 class Command(NamedTuple):
@@ -56,9 +60,9 @@ class CommandParser(ArgumentParser):
                 arguments[name] = action.default
 
 
-def type_of(action: Action) -> Any:
-    """The type of an argument's value; None where it takes none."""
-    return getattr(action, "_typehint", action.type)  # jsonargparse keeps all but the plainest types to itself
+def type_of(action: Action) -> config.Word | None:
+    """What reads the argument's value; None where it takes none, or any text."""
+    return action.type if isinstance(action.type, config.Word) else None
 
 
 def _keys(actions: Iterable[Action]) -> set[str]:
@@ -80,13 +84,19 @@ class _Help(DefaultHelpFormatter):
                 shown.append(Action(["--KEY"], "KEY", metavar="VALUE ..."))
         return super()._format_usage(usage, shown, *rest)
 
+    def _get_default_metavar_for_optional(self, action: Action) -> str:
+        wanted = type_of(action)
+        choices = schema.choices(wanted.hint) if wanted else ()
+        return f"{{{','.join(choices)}}}" if choices else super()._get_default_metavar_for_optional(action)
+
     def _get_help_string(self, action: Action) -> str:
-        hint = type_of(action)
-        if hint is None or "(default:" in (action.help or ""):
+        wanted = type_of(action) or config.Word(str)
+        if action.nargs == 0 or "(default:" in (action.help or ""):
             return action.help or ""
+        hint = wanted.hint
         notes = ["required"] if action.required and action.option_strings else []
         if hint not in (str, bool, str | None) and get_origin(hint) is not Literal:  # choices stand beside the name
-            notes.append(schema.described(hint).removesuffix(" or null"))
+            notes.append(schema.described(hint, wanted.bounds).removesuffix(" or null"))
         if action.default not in (None, SUPPRESS) or type(None) in get_args(hint):
             notes.append(f"default: {_shown_default(action.default)}")
         return (action.help or "") + (f" ({'; '.join(notes)})" if notes else "")
@@ -120,14 +130,15 @@ def command_parser(name: str) -> CommandParser:
 def original_parser() -> CommandParser:
     """The parser of `main.py`."""
     parser = _parser("Train or validate a model on the adding problem. " + _EXIT_CODE, prog="main.py")
-    parser.add_argument("--mode", type=Literal["train", "validate"], default="train", help="what to do")
+    parser.add_argument("--mode", type=config.Word(Literal["train", "validate"]), default="train", help="what to do")
     _add_run_options(parser, f"YAML file (default: {DEFAULT_CONFIG})")
     _add_train_flags(parser)
     return parser
 
 
 def _parser(description: str, prog: str) -> CommandParser:
-    return CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Help)
+    return CommandParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Help,
+                         parser_mode=_AS_WORDS)
 
 
 # --- what several commands take --------------------------------------------------------------------------------------
@@ -159,7 +170,7 @@ def _add_takeover(parser: ArgumentParser) -> None:
 
 
 def _add_trust(parser: ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="import and run the model that a run folder or a file names, whatever it is")
+    parser.add_argument("--trust", action="store_true", help="import and run the model that a file or a run folder names, whatever it is")
 
 
 # --- what each takes -------------------------------------------------------------------------------------------------
@@ -187,13 +198,13 @@ def _horizon(parser: ArgumentParser) -> None:
 
 def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
-    parser.add_argument("--engine", type=Literal["local", "ray"], default="local", help="processes on this machine, or tasks of a Ray cluster")
+    parser.add_argument("--engine", type=config.Word(Literal["local", "ray"]), default="local", help="processes on this machine, or tasks of a Ray cluster")
     parser.add_argument("--workers", type=PositiveInt, help="runs at a time (default: local: cores / threads; ray: all that fit)")
     parser.add_argument("--address", type=str, help="with ray: a running cluster, such as auto (default: one is started here)")
-    parser.add_argument("--gpus", type=float, help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
+    parser.add_argument("--gpus", type=config.Word(float), help="with ray: GPUs of each run (default: 1 where device is cuda, else 0)")
     parser.add_argument("--storage", type=str, help="with ray: path or fsspec URL that all nodes reach, for the runs' files on "
                                                     "their way (default: they come through Ray)")
-    parser.add_argument("--retries", type=int, default=3, help="how often a run is begun again after its process or node was lost")
+    parser.add_argument("--retries", type=config.Word(int), default=3, help="how often a run is begun again after its process or node was lost")
     parser.add_argument("--no_score", action="store_true", help="do not score the trained models on new data")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and what they may cost, and exit")
     _add_takeover(parser)
@@ -222,7 +233,7 @@ def _models(parser: ArgumentParser) -> None:
 def _compare(parser: ArgumentParser) -> None:
     parser.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
     parser.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
-    parser.add_argument("--format", type=Literal["png", "pdf", "svg"], help="of the picture, instead of the suffix of --out")
+    parser.add_argument("--format", type=config.Word(Literal["png", "pdf", "svg"]), help="of the picture, instead of the suffix of --out")
     parser.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
                                                      "docs/original_curves.json")
 
@@ -236,13 +247,13 @@ def _report(parser: ArgumentParser) -> None:
     parser.add_argument("--sequences", type=PositiveInt, default=500, help="new sequences for each model")
     parser.add_argument("--models", type=PositiveInt, default=8, help="most models to score: the best run of each method and length")
     parser.add_argument("--pictures", type=str, help="folder for the same figures as pictures for papers")
-    parser.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of these pictures")
+    parser.add_argument("--format", type=config.Word(Literal["png", "pdf", "svg"]), default="png", help="of these pictures")
     parser.add_argument("--threads", type=PositiveInt, help="CPU threads (default: one per core)")
 
 
 def _export(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=str, help="run folder")
-    parser.add_argument("--to", type=Literal["keras", "savedmodel", "onnx", "torch-export"], required=True, help="the format")
+    parser.add_argument("--to", type=config.Word(Literal["keras", "savedmodel", "onnx", "torch-export"]), required=True, help="the format")
     parser.add_argument("--out", type=str, help="file or folder to write (default: in the run folder's model/)")
     _add_takeover(parser)
     _add_trust(parser)
@@ -251,6 +262,11 @@ def _export(parser: ArgumentParser) -> None:
 def _import(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="what to import")
     parser.add_argument("--out", type=str, required=True, help="run folder to make")
+    parser.add_argument("--predictions", type=str,
+                        help=".npz of sequences x (n, T, 2) and what the model predicts for them where it comes from, "
+                             "y (n, 1), both float32; a state_dict needs it")
+    parser.add_argument("--trust", action="store_true",
+                        help="let TensorFlow load and run a SavedModel, in a process of its own, and compare its predictions")
     _add_overwrite(parser, "run")
     _add_takeover(parser)
     config.add_options(parser)
@@ -263,10 +279,10 @@ def _data(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=NonNegativeInt, default=0,
                         help="root seed of the stream; a run trains on that of its own seed")
     parser.add_argument("--start", type=NonNegativeInt, default=0, help="index of the first sequence")
-    parser.add_argument("--variant", type=variants.Variant, default="any", help="where the two marks may stand")
-    parser.add_argument("--target", type=variants.Target, default="sum", help="what is asked of the two marked values")
+    parser.add_argument("--variant", type=config.Word(variants.Variant), default="any", help="where the two marks may stand")
+    parser.add_argument("--target", type=config.Word(variants.Target), default="sum", help="what is asked of the two marked values")
     parser.add_argument("--noise_columns", type=NonNegativeInt, default=0, help="columns of U[0, 1) noise beside value and mark")
-    parser.add_argument("--mix", type=variants.Mix, default="none", help="what is done to the input columns")
+    parser.add_argument("--mix", type=config.Word(variants.Mix), default="none", help="what is done to the input columns")
     parser.add_argument("--mix_seed", type=NonNegativeInt, default=0, help="seed of the rotation, with --mix rotate")
 
 
@@ -310,8 +326,8 @@ COMMANDS = {
         _export, exchange.export),
     "import": Command(
         "make a run folder of a model trained elsewhere",
-        "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras file, or a "
-        "PyTorch state_dict in .safetensors. The options below override the configuration beside it.",
+        "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, a .keras or .h5 file, or a "
+        "PyTorch state_dict in .safetensors. It must be an LSTM and a linear unit, and is refused where nothing shows that. The options below override the configuration beside it.",
         _import, exchange.import_),
     "data": Command(
         "write sequences to a file for another framework",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, files, zoo
+from adding_problem import config, files, output, zoo
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError, DivergedError
+from adding_problem.output import say
 from adding_problem.variants import Task
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def train(arguments: Namespace) -> None:
     run_config = _run_config(arguments)
     if run_config is None:
         return
-    from rich.console import Console
 
     from adding_problem import display, loggers, train
     from adding_problem.artifacts import RunFolder
@@ -36,18 +36,18 @@ def train(arguments: Namespace) -> None:
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
         result = train.run(run_config)
-        print(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
+        say(f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would).")
         _print_result(folder, result)
         return
     if arguments.resume and not folder.has_checkpoint:
-        print(f"note: {folder.path} holds nothing to resume: a new run begins")
+        say(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
     few = run_config.train.glimpse or data.n_held_out
     looked_at = f" (the first {few:,} alone until the goal is near)" if few < data.n_held_out else ""
-    print(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({run_config.task.title}): "
-          f"{training} training and {data.n_held_out:,} held-out sequences{looked_at}, seed {run_config.seed}", flush=True)
-    with display.TrainingDisplay(run_config, Console()) as shown, loggers.attached(run_config, shown) as listener:
+    say(f"{run_config.model.title} on the adding problem, T = {data.t:,} ({run_config.task.title}): "
+        f"{training} training and {data.n_held_out:,} held-out sequences{looked_at}, seed {run_config.seed}")
+    with display.TrainingDisplay(run_config, output.console()) as shown, loggers.attached(run_config, shown) as listener:
         result = train.run(run_config, resume=arguments.resume, overwrite=overwrite, takeover=arguments.takeover, listener=listener)
     _print_result(folder, result)
 
@@ -61,15 +61,15 @@ _ENDINGS = {
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     where = "imported" if "imported" in result else (
         f"{result['seconds']:.1f} s, {result['threads']} thread{'s' * (result['threads'] != 1)}, {result['backend']} on {result['device']}")
-    print(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
-          f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
+    say(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
+        f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}")
     if remark := _ENDINGS.get(result["stop_reason"]):
-        print(f"  ended in epoch {result['epochs']}: {remark}")
+        say(f"  ended in epoch {result['epochs']}: {remark}")
     for threshold, cost in result["reached"].items():
-        print(f"  below {threshold}: " + (
+        say(f"  below {threshold}: " + (
             f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
             + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
-    print(f"model:   {folder.model}\npicture: {folder.loss_plot}")
+    say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
     if result["stop_reason"] == "diverged":
         raise DivergedError(folder.path, f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite")
 
@@ -86,20 +86,19 @@ def validate(arguments: Namespace) -> None:
     if run_config is None:
         return
     _require_same_model(run_config, config.overrides_of(arguments))
-    from rich.console import Console
 
     from adding_problem import display, validate
 
-    with display.counting("scoring", Console()) as counter:
+    with display.counting("scoring", output.console()) as counter:
         score = validate.run(run_config, trust=arguments.trust, takeover=arguments.takeover, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
-    print(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}")
-    print(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
-    print(f"RMSE     {score['rmse']:.3e}")
-    print(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
-    print(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
-          f"{score['constant_predictor_standard_error']:.4f}")
-    print(f"data:    {folder.prediction_pickle}\npicture: {folder.prediction_plot}")
+    say(f"{score['sequences']:,} new sequences, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}")
+    say(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
+    say(f"RMSE     {score['rmse']:.3e}")
+    say(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
+    say(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
+        f"{score['constant_predictor_standard_error']:.4f}")
+    say(f"data:    {folder.prediction_pickle}", f"picture: {folder.prediction_plot}")
     if not math.isfinite(score["mse"]):
         raise DivergedError(folder.path, "the model's predictions on these sequences are not all finite")
 
@@ -137,14 +136,13 @@ def horizon(arguments: Namespace) -> None:
     run_config = _run_config(arguments)
     if run_config is None:
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from adding_problem import display, horizon, loggers
     from adding_problem.statistics import short_count
 
-    console, minutes = Console(), arguments.minutes
+    console, minutes = output.console(), arguments.minutes
 
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
@@ -168,10 +166,10 @@ def horizon(arguments: Namespace) -> None:
         farthest = rung if rung.solved else farthest
     console.print(table)
     if farthest is None:
-        print("horizon: none of the lengths was solved")
+        say("horizon: none of the lengths was solved")
     else:  # the budget ends training, not the validation that is under way: it can be passed
-        print(f"horizon: T = {farthest.t:,} after {farthest.seconds:,.1f} s of a budget of {60 * minutes:,.0f} s")
-    print(f"runs:    {run_config.artifacts}\npicture: {Path(run_config.artifacts) / horizon.PICTURE}")
+        say(f"horizon: T = {farthest.t:,} after {farthest.seconds:,.1f} s of a budget of {60 * minutes:,.0f} s")
+    say(f"runs:    {run_config.artifacts}", f"picture: {Path(run_config.artifacts) / horizon.PICTURE}")
 
 
 def sweep(arguments: Namespace) -> None:
@@ -182,19 +180,17 @@ def sweep(arguments: Namespace) -> None:
 
     runs = plan.read(arguments.config, config.overrides_of(arguments), arguments.out)
     if arguments.print_config is not None:
-        print(config.to_yaml(runs[0].config), end="")
+        say(*config.to_yaml(runs[0].config).splitlines())
         return
-    for run in {planned.config.model.name: planned.config for planned in runs}.values():
-        _require_trust(run, arguments)
-    from rich.console import Console
 
     from adding_problem.sweep import driver, engines, watch
 
     chosen = engines.Choice(arguments.engine, arguments.workers, arguments.address, arguments.gpus, arguments.storage)
-    console = Console()
+    console = output.console()
     if arguments.dry_run:
         console.print(watch.dry_run(runs, chosen.describe(runs)))
         return
+    _require_trust([planned.config for planned in runs], arguments)
     with watch.SweepDisplay(console) as display:
         board = driver.run(runs, engines.build(chosen, runs), score=not arguments.no_score, retries=arguments.retries,
                            takeover=arguments.takeover, follow=display.follow)
@@ -204,11 +200,9 @@ def sweep(arguments: Namespace) -> None:
 
 def watch(arguments: Namespace) -> None:
     """Print the table of the runs in a folder, once or as it changes."""
-    from rich.console import Console
-
     from adding_problem.sweep import watch
 
-    console, folder = Console(), Path(arguments.folder)
+    console, folder = output.console(), Path(arguments.folder)
     if arguments.once:
         console.print(watch.render(str(folder), watch.look(folder)))
     else:
@@ -219,38 +213,24 @@ def _run_config(arguments: Namespace) -> RunConfig | None:
     """The configuration that the arguments ask for; None when it was only to be printed."""
     result = config.load(arguments.config, config.overrides_of(arguments))
     if arguments.print_config is not None:
-        print(config.to_yaml(result), end="")
+        say(*config.to_yaml(result).splitlines())
         return None
-    _require_trust(result, arguments)
+    _require_trust([result], arguments)
     return result
 
 
-def _require_trust(run_config: RunConfig, arguments: Namespace) -> None:
-    """Refuse to import a model that a file alone names, unless --trust or --model NAME says so.
+def _require_trust(run_configs: Iterable[RunConfig], arguments: Namespace) -> None:
+    """Raise unless every model that would be imported is named on the command line, or --trust is given.
 
-    A class of modules in a file of the user's own passes. A function, which would be called, and any model that a file in a run folder names,
-    which may be a stranger's, do not.
+    A file may be an untrusted one, the user's own or the copy in a run folder alike.
 
     Raises:
-        ConfigError: when such a name stands in the file alone.
+        ConfigError: when a file alone names a model that is not of the zoo.
     """
-    name, path = run_config.model.name, arguments.config
-    if name in zoo.FAMILIES or path is None or "model.name" in arguments or arguments.trust:
-        return
-    from adding_problem import runtime
-    from adding_problem.models import names_a_module
-
-    remedy = f"if you trust it, give --trust, or name it yourself: --model {name}"
-    if _in_a_run_folder(Path(path), run_config):
-        raise ConfigError("model.name", "a model of the zoo, in a file that came with a run folder", f"{name!r}, which would be "
-                          "imported and run", remedy, path)
-    if not names_a_module(name, runtime.resolve_device(run_config.device)):
-        raise ConfigError("model.name", "a class or an instance of nn.Module, where a file names it", f"{name!r}, a function, which "
-                          "would be called", remedy, path)
-
-
-def _in_a_run_folder(path: Path, run_config: RunConfig) -> bool:
-    """Whether a configuration file came with a run, which may have been moved since from the folder that it names."""
-    from adding_problem.artifacts import RunFolder
-
-    return path.resolve().is_relative_to(Path(run_config.artifacts).resolve()) or files.is_regular(RunFolder(path.parent).config_copy)
+    names = {run_config.model.name for run_config in run_configs}
+    for name in sorted(names):
+        if not arguments.trust and name not in {*zoo.FAMILIES, arguments.get("model.name")}:
+            raise ConfigError(
+                "model.name", "a model of the zoo, unless the command line names it too",
+                f"{name!r}, which would be imported and run",
+                zoo.trust_hint(name if len(names) == 1 else None), arguments.config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, files, zoo
-from adding_problem.errors import AddingProblemError, ConfigError, nearest, printable
+from adding_problem import config, files, output, zoo
+from adding_problem.errors import AddingProblemError, ConfigError, nearest, on_one_line
+from adding_problem.output import say
 from adding_problem.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
@@ -31,14 +31,13 @@ _PICTURES = (".png", ".pdf", ".svg")
 
 def lengths(arguments: Namespace) -> None:
     """Score models at several lengths; print a table and draw it."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     from adding_problem import display, plots, validate
     from adding_problem.artifacts import RunFolder
 
-    out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, Console()
+    out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, output.console()
     table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
     rows: list[tuple[str, list[float]]] = []
     configs = {path: RunFolder(path).read_config() for path in arguments.folders}
@@ -55,7 +54,7 @@ def lengths(arguments: Namespace) -> None:
         table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
-    print(f"picture: {out}")
+    say(f"picture: {out}")
 
 
 def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
@@ -72,7 +71,7 @@ def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> N
 
 
 def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:
-    print(printable(f"note: {path}, T = {t:,}: {error}"), file=sys.stderr)
+    say(f"note: {path}, T = {t:,}: {on_one_line(error)}", error=True)
 
 
 def _picture(name: str, suffix: str | None = None) -> Path:
@@ -98,15 +97,14 @@ def models(arguments: Namespace) -> None:
     for name in names:
         if name not in zoo.FAMILIES:
             raise ConfigError("models", "models of the zoo", repr(name), nearest(name, list(zoo.FAMILIES)), config.COMMAND_LINE)
-    from rich.console import Console
     from rich.table import Column, Table
 
     table = Table(Column(no_wrap=True, style="bold"), "", box=None, show_header=False, padding=(0, 2, 1, 0))
     for name in names:
         table.add_row(name, _about(name, zoo.FAMILIES[name]))
-    Console(highlight=False).print(table)
+    output.console(highlight=False).print(table)
     if plugins := sorted(metadata.entry_points(group=zoo.PLUGINS).names):
-        print(f"installed plug-ins: {', '.join(plugins)}")
+        say(f"installed plug-ins: {', '.join(plugins)}")
 
 
 def _about(name: str, family: Family) -> str:
@@ -128,7 +126,6 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def compare(arguments: Namespace) -> None:
     """Print a table of runs and draw them."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -138,10 +135,10 @@ def compare(arguments: Namespace) -> None:
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("T", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
     for row in curves:
-        table.add_row(f"{row['t']:,}", escape(printable(row["name"])), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
-    Console().print(table)
-    _print_groups(groups.collect(arguments.folders), Console())
-    print(f"picture: {out}")
+        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
+    output.console().print(table)
+    _print_groups(groups.collect(arguments.folders), output.console())
+    say(f"picture: {out}")
 
 
 def _print_groups(found: list[Group], console: Console) -> None:
@@ -155,31 +152,30 @@ def _print_groups(found: list[Group], console: Console) -> None:
         table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
         for group in found:
-            table.add_row(f"{group.t:,}", escape(printable(f"{group.method}, {group.task.title}")), str(group.solved).replace(" (", "\n("),
+            table.add_row(f"{group.t:,}", escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
                               for name in ("1e-2", "1e-3")))
         console.print(table)
     for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
-        print(printable(remark))
+        say(remark)
     sentences = comparisons(found)
     if len(sentences) > 1:
-        print(f"{len(sentences)} comparisons, p-values not corrected for their number:")
-    print(printable("\n".join(sentences)), end="\n" if sentences else "")
+        say(f"{len(sentences)} comparisons, p-values not corrected for their number:")
+    say(*sentences)
 
 
 def report(arguments: Namespace) -> None:
     """Write the page and print where."""
-    from rich.console import Console
 
     from adding_problem import display, report
 
     out, pictures = Path(arguments.out), Path(arguments.pictures) if arguments.pictures else None
-    with display.counting("scoring", Console()) as counter:
+    with display.counting("scoring", output.console()) as counter:
         found = report.write(arguments.folders, out, title=arguments.title, lengths=arguments.lengths, sequences=arguments.sequences,
                              models=arguments.models, threads=arguments.threads, pictures=pictures, suffix=arguments.format,
                              on_progress=counter)
     for problem in found.left_out:
-        print(printable(f"left out: {problem}"), file=sys.stderr)
-    print(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
-    print(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)" + (f"\npictures: {pictures}" if pictures else ""))
+        say(f"left out: {on_one_line(problem)}", error=True)
+    say(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
+    say(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)", *([f"pictures: {pictures}"] if pictures else []))

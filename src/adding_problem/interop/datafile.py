@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from adding_problem import files
-from adding_problem.errors import ConfigError, InteropError, StorageError, to_install
+from adding_problem.errors import ConfigError, InteropError, to_install
 from adding_problem.interop.weights import Float32
 from adding_problem.task import sample_batch_numpy, sequence_width
 from adding_problem.variants import MIN_LENGTH, Task
@@ -67,14 +67,10 @@ def _check_arguments(about: dict[str, Any]) -> None:
 
 
 def _check_room(path: Path, about: dict[str, Any]) -> None:
-    """Better now than when hours of writing have filled the disk."""
     task = about["task"]
     per_step = 4 * task.width if path.suffix == ".npz" else _LEAST_PARQUET_BYTES
     needed = about["n"] * sequence_width(about["length"], task.variant) * per_step
-    disk = shutil.disk_usage(path.parent)
-    if disk.total and needed > disk.free:  # some network file systems do not tell their size
-        raise StorageError(path, f"it needs {needed / 1e9:,.1f} GB, and the disk has {disk.free / 1e9:,.1f} GB free",
-                           "write fewer or shorter sequences, or to another disk")
+    files.require_room(path, needed, "write fewer or shorter sequences, or to another disk")
 
 
 def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:

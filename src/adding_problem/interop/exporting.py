@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +30,7 @@ from adding_problem import files
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelFormat, RunConfig
 from adding_problem.errors import ConfigError, InteropError, to_install
+from adding_problem.interop import keras_process
 from adding_problem.interop.weights import Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
@@ -205,30 +203,16 @@ def _save_through_keras(kind: str, model: nn.Module, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "weights.npz"
         np.savez(weights, **_lstm_weights(model, kind).arrays())  # type: ignore[arg-type]
-        _worker("save", kind, weights, path)
+        keras_process.run("save", kind, weights, path)
 
 
 def _predict_through_keras(kind: str, path: Path, inputs: Sequence[Float32]) -> list[Float32]:
     with tempfile.TemporaryDirectory() as scratch:
         given, answered = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         np.savez(given, *inputs)
-        _worker("predict", kind, path, given, answered)
+        keras_process.run("predict", kind, path, given, answered)
         with np.load(answered, allow_pickle=False) as outputs:
             return [outputs[f"arr_{index}"] for index in range(len(inputs))]
-
-
-def _worker(verb: str, kind: str, *paths: Path) -> None:
-    """Run keras_worker.py; a SavedModel needs TensorFlow, a `.keras` file is as good from PyTorch, which is here."""
-    backend = "tensorflow" if kind == "savedmodel" else "torch"
-    done = subprocess.run(
-        [sys.executable, "-P", str(Path(__file__).with_name("keras_worker.py")), verb, kind, *map(str, paths)],
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True, text=True, check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise InteropError(f"{kind}: Keras could not {verb} the model: {lines[-1]}",
-                           "check the installation: python -c 'import keras'")
 
 
 # --- ONNX ------------------------------------------------------------------------------------------------------------

@@ -1,15 +1,20 @@
-"""A model that was trained elsewhere becomes a run folder. Nothing of what is read can execute.
+"""A model that was trained elsewhere becomes a run folder.
 
-    a folder          the original's artifacts: model/ (TensorFlow SavedModel), config_copy.yaml, loss.pkl; or the
-                      SavedModel alone
-    NAME.keras        Keras 3, LSTM and Dense(1)
-    NAME.safetensors  a PyTorch `state_dict` of one `nn.LSTM` layer on two inputs and one `nn.Linear` to one output
+    a folder                   the original's artifacts: model/ (SavedModel), config_copy.yaml, loss.pkl; or a SavedModel alone
+    NAME.keras, .h5, .hdf5     of Keras 2 and 3
+    NAME.safetensors           a PyTorch `state_dict` of one `nn.LSTM` layer on two inputs and one `nn.Linear` to one output
+
+A model is accepted when its file says that it is LSTM(H) and Dense(1) with our equations, or when it predicts the same
+where it comes from: in TensorFlow, or in a file of predictions. Of what is read nothing can execute, but for a SavedModel
+that the user trusts.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +31,9 @@ from adding_problem import models, plots, runtime
 from adding_problem.artifacts import EpochRow, RunFolder, milestones
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
-from adding_problem.interop import keras_file, plain_pickle, tensor_bundle
-from adding_problem.interop.weights import OTHER_MODELS, LstmWeights
+from adding_problem.interop import keras_file, plain_pickle, saved_model
+from adding_problem.interop.exporting import TOLERANCE
+from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
 from adding_problem.task import affordable, batches, constant_predictor_mse, evaluation_batch, sequence_width
 from adding_problem.validate import score_of
 
@@ -36,9 +42,9 @@ __all__ = ["Imported", "import_model"]
 _SCORED, _SCORED_STEPS, _FEWEST_SCORED = 10_000, 10**8, 64  # new sequences; fewer where they are long
 _LONGEST = 1_000_000  # steps; a configuration from elsewhere could ask for any memory
 _SURE = 5  # standard errors beyond which two means differ; squared errors have long tails
-_MAX_FILE_BYTES = 1 << 30
+_MAX_PREDICTION_BYTES = 1 << 30
+_FEWEST_ANSWERS = 20  # sequences that a file of predictions must hold
 _ORIGINAL_SPLIT = 0.7  # the original's code asked Keras for this share, where its comment says 0.3
-_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 Losses = dict[str, list[float]]
 
 
@@ -54,6 +60,9 @@ class Imported:
         constant: what always answering the mean scores.
         logged: validation loss that its own log gives for the weights that were kept, after epoch `kept`; None without log.
         agrees: whether the two fit; None without log.
+        difference: largest difference between its predictions here and where it comes from, relative to the largest of
+            them where that is above 1; None where the file says what it computes.
+        log_problem: why its log was not read; None without log, or when it was.
     """
 
     folder: Path
@@ -67,21 +76,26 @@ class Imported:
     kept: int | None
     logged: float | None
     agrees: bool | None
+    difference: float | None
+    log_problem: str | None
 
 
 @dataclass(frozen=True)
 class _Foreign:
-    """What a file or folder of another program held."""
+    """What a file or folder of another program held; `answers` are needed where the file does not say what it computes."""
 
     kind: str
     weights: LstmWeights
     length: int | None = None
     config: Path | None = None
     losses: Losses | None = None
+    log_problem: str | None = None
+    answers: Answers | None = None
 
 
 def import_model(
-    path: Path, out: Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False, takeover: bool = False
+    path: Path, out: Path, *, overrides: Mapping[str, Any] | None = None, predictions: Path | None = None,
+    trust: bool = False, overwrite: bool = False, takeover: bool = False,
 ) -> Imported:
     """Make a run folder of a model trained elsewhere; `validate`, `compare` and the rest then take it as their own.
 
@@ -92,81 +106,98 @@ def import_model(
         path: see the module.
         out: the run folder to make.
         overrides: configuration by dotted key, such as ``{"dataset.t": 150}``, which a file that does not say its T needs.
+        predictions: `.npz` of sequences x, float32 (n, T, 2), and what the model predicts for them where it comes from, y,
+            float32 (n, 1). A state_dict needs it, for it does not say what is computed with it.
+        trust: let TensorFlow load and run a SavedModel, in a process of its own, and compare its predictions.
         overwrite: replace the run that `out` may hold.
         takeover: take `out` from a process that gives no sign of life.
 
     Raises:
-        InteropError: when `path` holds nothing that can be imported.
+        InteropError: when `path` holds nothing that can be imported, or a model that is not known to compute the same.
         ConfigError, RunFolderError: when the configuration or `out` cannot serve.
     """
-    foreign = _read(path)
+    foreign = _read(path, trust=trust)
+    answers = [*(foreign.answers or []), *(_predictions(predictions) if predictions else [])]
+    if foreign.kind == "safetensors" and not answers:
+        raise InteropError(f"{path}: expected to be told what the model predicts, for a state_dict does not say what is computed "
+                           "with it; found no predictions",
+                           "add --predictions NAME.npz, written with numpy.savez(NAME, x=x, y=model(x)), for random sequences x")
     config = _config(path, foreign, out, overrides or {})
     model = models.build_model(config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu")))
     model.load_state_dict(foreign.weights.state_dict())
+    with runtime.enough_memory():
+        difference = _check_answers(path, model, answers) if answers else None
     folder = RunFolder(out)
     with folder.locked(takeover=takeover):
         if folder.open(config, overwrite=overwrite) == "finished":
             raise RunFolderError(out, "holds a finished run of this configuration", "give --out another folder, or --overwrite")
         with runtime.cpu_settings(config.threads), runtime.enough_memory():
-            summary = _compared_with_log(foreign, config, _score(model, config))
+            summary = _compared_with_log(foreign, config, _score(model, config), difference)
         _write(folder, model, config, _rows(config, foreign.losses) or [EpochRow(0, summary.mse, summary.mse, 0, 0, math.nan)], summary)
     return summary
 
 
-def _compared_with_log(foreign: _Foreign, config: RunConfig, score: Mapping[str, Any]) -> Imported:
+@torch.no_grad()
+def _check_answers(path: Path, model: nn.Module, answers: Answers) -> float:
+    """The largest difference from what the model predicts where it comes from."""
+    difference, size = 0.0, 1.0
+    for x, y in answers:
+        if x.shape[2:] != (INPUTS,) or y.shape != (len(x), 1) or not np.isfinite(y).all():
+            raise InteropError(f"{path}: expected predictions (B, 1) of sequences (B, T, 2), all of them finite, found "
+                               f"{y.shape} of {x.shape}", OTHER_MODELS)
+        difference = max(difference, float(np.abs(model(torch.from_numpy(x)).numpy() - y).max()))
+        size = max(size, float(np.abs(y).max()))
+    if not difference <= TOLERANCE * size:
+        raise InteropError(f"{path}: expected an LSTM and a linear unit, which predict the same here and where they come from; "
+                           f"found predictions that differ by up to {difference:.1e}",
+                           f"{OTHER_MODELS}; where its layers are these, predict on the CPU in float32")
+    return difference / size
+
+
+def _compared_with_log(foreign: _Foreign, config: RunConfig, score: Mapping[str, Any], difference: float | None) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
     return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, score["sequences"], score["mse"],
                     score["mse_standard_error"], constant_predictor_mse(config.task, data.t), kept,
-                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, score))
+                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, score),
+                    difference, foreign.log_problem)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> _Foreign:
+def _read(path: Path, *, trust: bool) -> _Foreign:
     if path.is_dir():
-        return _original(path)
+        return _original(path, trust=trust)
     if not path.is_file():
-        raise InteropError(f"{path}: there is nothing", "give a SavedModel folder, a .keras or a .safetensors file")
-    _check_size(path)
-    if path.suffix == ".keras":
+        raise InteropError(f"{path}: there is nothing", "give a SavedModel folder, a .keras, an .h5 or a .safetensors file")
+    saved_model.check_size(path)
+    if path.suffix in keras_file.SUFFIXES:
         weights, length = keras_file.read(path)
         return _Foreign("keras", weights, length)
     if path.suffix == ".safetensors":
         return _Foreign("safetensors", _state_dict(path))
-    raise InteropError(f"{path}: expected a folder, a .keras or a .safetensors file",
-                       "save the model in one of these; a pickle (.pt, .pth, .pkl, .h5) is not read")
+    raise InteropError(f"{path}: expected a folder, a .keras, an .h5 or a .safetensors file, found another ending",
+                       "save the model in one of these; a pickle (.pt, .pth, .pkl) is not read")
 
 
-def _check_size(path: Path) -> None:
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise InteropError(f"{path}: is larger than 1 GiB", "give a model of the adding problem")
-
-
-def _original(path: Path) -> _Foreign:
+def _original(path: Path, *, trust: bool) -> _Foreign:
     """The original's artifact folder, or a SavedModel."""
     model = path if (path / "variables").is_dir() else path / "model"
-    index, data = model / "variables" / "variables.index", model / "variables" / "variables.data-00000-of-00001"
-    if not (index.is_file() and data.is_file()):
+    if not saved_model.is_saved_model(model):
         raise InteropError(f"{path}: holds no SavedModel (variables/variables.index and its data file)",
-                           "give the original's artifact folder, or the folder that tf.saved_model.save wrote")
-    _check_size(data)
-    entries = tensor_bundle.read_index(index)
-    arrays = {name: tensor_bundle.read_array(data, key, entries[key]) for name, key in _variables(model, entries).items()}
-    config, losses = path / "config_copy.yaml", path / "loss.pkl"
-    return _Foreign("savedmodel", LstmWeights.checked(model, **arrays), config=config if config.is_file() else None,
-                    losses=_losses(losses) if losses.is_file() else None)
+                           "give the original's artifact folder, or the folder that Keras or TensorFlow wrote")
+    weights, length, answers = saved_model.run(model) if trust else (*saved_model.read(model), None)
+    config, log = path / "config_copy.yaml", path / "loss.pkl"
+    losses, problem = _log(log) if log.is_file() else (None, None)
+    return _Foreign("savedmodel", weights, length, config if config.is_file() else None, losses, problem, answers)
 
 
-def _variables(model: Path, entries: Mapping[str, tensor_bundle.Entry]) -> dict[str, str]:
-    """Names of the five arrays: Keras 2 numbers the LSTM's and names the readout's; Keras 3 numbers all, in this order."""
-    numbered = sorted((key for key in entries if re.fullmatch(rf"variables/\d{{1,6}}{_VARIABLE}", key)),
-                      key=lambda key: int(key.split("/")[1]))
-    readout = [f"layer_with_weights-1/{name}{_VARIABLE}" for name in ("kernel", "bias")]
-    found = numbered + [key for key in readout if key in entries]
-    if len(found) != 5:
-        raise InteropError(f"{model}: expected the five arrays of an LSTM and Dense(1), found {len(found)}", OTHER_MODELS)
-    return dict(zip(("kernel", "recurrent", "bias", "readout", "readout_bias"), found, strict=True))
+def _log(path: Path) -> tuple[Losses | None, str | None]:
+    """The losses, or why they cannot be read: the model beside them is as good without."""
+    try:
+        return _losses(path), None
+    except InteropError as error:
+        return None, str(error)
 
 
 def _losses(path: Path) -> Losses:
@@ -183,6 +214,22 @@ def _losses(path: Path) -> Losses:
 
 def _is_column(values: object) -> TypeGuard[list[float]]:
     return isinstance(values, list) and bool(values) and all(isinstance(value, float | int) for value in values)
+
+
+def _predictions(path: Path) -> Answers:
+    """Sequences, and what a model predicts for them where it comes from."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_PREDICTION_BYTES:
+                raise ValueError("larger than 1 GiB")
+        with np.load(path, allow_pickle=False) as stored:
+            x, y = stored["x"], stored["y"]
+        if x.dtype != np.float32 or y.dtype != np.float32 or x.ndim != 3 or len(x) < _FEWEST_ANSWERS or x.shape[1] < 2:
+            raise ValueError(f"x is {x.dtype} {x.shape}, y is {y.dtype} {y.shape}")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise InteropError(f"{path}: expected a .npz file of x, float32 (n, T, 2) with n of at least {_FEWEST_ANSWERS}, and y, "
+                           f"float32 (n, 1), found {error}", "write it with numpy.savez(NAME, x=x, y=model(x))") from None
+    return [(x, y)]
 
 
 def _state_dict(path: Path) -> LstmWeights:
@@ -266,7 +313,8 @@ def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[Ep
         "sequences": rows[-1].sequences, "sequence_steps": rows[-1].sequence_steps, "seconds": math.nan,
         "parameters": description["parameters"], "device": "unknown", "backend": "unknown", "threads": 0, "started_from": None,
         "imported": {"from": summary.kind, "mse": summary.mse, "mse_standard_error": summary.standard_error,
-                     "sequences": summary.sequences, "agrees_with_its_log": summary.agrees},
+                     "sequences": summary.sequences, "agrees_with_its_log": summary.agrees,
+                     "largest_difference": summary.difference},
         "processor": None, "versions": runtime.versions(),
     }
     folder.write_history(rows)

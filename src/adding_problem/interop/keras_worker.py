@@ -1,7 +1,8 @@
-"""A program of its own: builds, saves, loads and runs the model in Keras and TensorFlow. See exporting.py.
+"""A program of its own: builds, saves, loads and runs the model in Keras and TensorFlow.
 
     python -P keras_worker.py save    keras|savedmodel WEIGHTS.npz MODEL
     python -P keras_worker.py predict keras|savedmodel MODEL INPUTS.npz OUTPUTS.npz
+    python -P keras_worker.py run     savedmodel       MODEL ANSWERS.npz
 
 The backend of Keras can be chosen once in a process, and TensorFlow takes the signals and threads of its host: hence a
 process apart. Of this package nothing is imported.
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_STEPS = 10**6
+_BATCHES, _LENGTHS = (40, 17, 3), (30, 11)  # several calls: a model that keeps its state answers another time otherwise
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -55,6 +58,28 @@ def _saved_model(path: str) -> Run:
     return lambda x: model.serve(x).numpy()
 
 
+def run(kind: str, path: str, out: str) -> None:
+    """Write the variables of a SavedModel of anybody, its length T (0 is any), and its answers to random sequences."""
+    import tensorflow as tf
+
+    model: Any = tf.saved_model.load(path)  # keeps the variables of the graph alive
+    graph = model.signatures["serving_default"]
+    ((name, spec),) = graph.structured_input_signature[1].items()
+    size, length, _ = spec.shape
+    answers: dict[str, NDArray[np.float32]] = {}
+    generator = np.random.default_rng(1)
+    shapes = [(size or max(min(n, _MOST_STEPS // t), 1), t) for t in ([length] if length else _LENGTHS) for n in _BATCHES]
+    for index, (n, t) in enumerate(shapes):
+        x = np.zeros((n, t, 2), np.float32)
+        x[:, :, 0] = generator.random((n, t))
+        np.put_along_axis(x[:, :, 1], generator.random((n, t)).argsort(1)[:, :2], 1, axis=1)
+        (y,) = graph(**{name: tf.constant(x)}).values()
+        answers |= {f"x{index}": x, f"y{index}": y.numpy()}
+    variables = sorted(graph.variables, key=lambda variable: "recurrent" in variable.name)
+    weights = {f"weight{index}": variable.numpy() for index, variable in enumerate(variables)}
+    np.savez(out, length=np.array(length or 0), **weights, **answers)  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
-    verbs: dict[str, Callable[..., None]] = {"save": save, "predict": predict}
+    verbs: dict[str, Callable[..., None]] = {"save": save, "predict": predict, "run": run}
     verbs[sys.argv[1]](*sys.argv[2:])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from adding_problem.errors import InteropError
+from adding_problem.interop.protobuf import fields, varint
 from adding_problem.interop.weights import Float32
 
 __all__ = ["Entry", "read_array", "read_index"]
@@ -26,7 +27,6 @@ _MAX_KEY_BYTES, _MAX_ENTRIES = 4 << 10, 10_000  # keys share their beginnings: a
 _MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h; the product of very many would take hours
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _FLOAT32 = 1  # tensorflow/core/framework/types.proto, DT_FLOAT
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-_FOOTER_BYTES:]
     position = 0
     for _ in range(2):  # the handle of the meta index, which TensorFlow leaves empty, comes first
-        offset, position = _varint(footer, position)
-        size, position = _varint(footer, position)
+        offset, position = varint(footer, position)
+        size, position = varint(footer, position)
     unread = len(data)
     for _, handle in _limited(_block(data, offset, size)):
-        offset, position = _varint(handle, 0)
-        size, _ = _varint(handle, position)
+        offset, position = varint(handle, 0)
+        size, _ = varint(handle, position)
         unread -= size
         if unread < 0:  # or reading would take far longer than the file is long
             raise ValueError("its blocks overlap")
@@ -113,9 +113,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]  # restart points, and how many there are
     position, key = 0, b""
     while position < end:
-        shared, position = _varint(block, position)
-        fresh, position = _varint(block, position)
-        length, position = _varint(block, position)
+        shared, position = varint(block, position)
+        fresh, position = varint(block, position)
+        length, position = varint(block, position)
         key = key[:shared] + block[position : position + fresh]
         if len(key) > _MAX_KEY_BYTES:
             raise ValueError("a name is longer than 4 KiB")
@@ -124,48 +124,16 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         position += length
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and the position behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("a number is too long")
-
-
-# --- protocol buffers ------------------------------------------------------------------------------------------------
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and values of a message."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        kind = tag & 7
-        if kind == _VARINT:
-            value, position = _varint(message, position)
-            yield tag >> 3, value
-            continue
-        size = {_FIXED64: 8, _FIXED32: 4}.get(kind)
-        if kind == _BYTES:
-            size, position = _varint(message, position)
-        if size is None or position + size > len(message):
-            raise ValueError("a message is cut")
-        chunk = message[position : position + size]
-        position += size
-        yield tag >> 3, chunk if kind == _BYTES else int.from_bytes(chunk, "little")
+# --- values ----------------------------------------------------------------------------------
 
 
 def _entry(message: bytes) -> Entry:
     """A `BundleEntryProto`: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 checksum, 7 slices."""
     numbers: dict[int, int] = {}
     shape: tuple[int, ...] = ()
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == 2 and isinstance(value, bytes):
-            shape = tuple(_dimension(size) for field, size in _fields(value) if field == 2)
+            shape = tuple(_dimension(size) for field, size in fields(value) if field == 2)
         elif isinstance(value, int):
             numbers[number] = value
     if numbers.get(3, 0) != 0:
@@ -176,7 +144,7 @@ def _entry(message: bytes) -> Entry:
 
 
 def _dimension(message: int | bytes) -> int:
-    sizes = dict(_fields(message)) if isinstance(message, bytes) else {}
+    sizes = dict(fields(message)) if isinstance(message, bytes) else {}
     size = sizes.get(1, 0)
     return size if isinstance(size, int) else 0
 

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from adding_problem.errors import InteropError
 
-__all__ = ["OTHER_MODELS", "Float32", "LstmWeights"]
+__all__ = ["INPUTS", "OTHER_MODELS", "Answers", "Float32", "LstmWeights"]
 
 Float32 = NDArray[np.float32]
+Answers = list[tuple[Float32, Float32]]
+"""Sequences (B, T, 2) and what a model predicts for them (B, 1), float32; one pair for each batch."""
 OTHER_MODELS = "import one LSTM layer with two inputs and one linear unit; any other model is trained with --model path/to/file.py:Class"
 """The remedy where a file holds another model than that."""
-INPUTS = 2  # a step is a value and a mark
+INPUTS = 2
+"""Numbers of a step: a value and a mark."""
 _FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm
 
 
@@ -48,6 +51,12 @@ class LstmWeights:
         """The five arrays by name."""
         return dict(vars(self))
 
+    @staticmethod
+    def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the five arrays for H cells."""
+        return {"kernel": (INPUTS, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
+                "readout": (hidden, 1), "readout_bias": (1,)}
+
     @classmethod
     def checked(cls, source: object, **arrays: Float32) -> LstmWeights:
         """The weights of a stranger's file.
@@ -56,8 +65,7 @@ class LstmWeights:
             InteropError: when the shapes are not those of LSTM(H) on two inputs and Dense(1), or a value is not finite.
         """
         hidden = arrays["recurrent"].shape[0] if arrays["recurrent"].ndim else 0
-        expected = {"kernel": (INPUTS, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
-                    "readout": (hidden, 1), "readout_bias": (1,)}
+        expected = cls.shapes(hidden)
         for name, shape in expected.items():
             if arrays[name].shape != shape or hidden < 1:
                 raise InteropError(f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "

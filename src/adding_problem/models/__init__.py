@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adding_problem import runtime, zoo
-from adding_problem.config import LONGEST_MEMORY, ModelConfig
+from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
-from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, names_a_module, source_digest
+from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, source_digest
 from adding_problem.zoo import FAMILIES
 
 __all__ = ["FAMILIES", "AddingLSTM", "CarriesState", "OwnModel", "build_model", "changed_since", "class_in", "describe", "from_description",
-           "named_in", "names_a_module", "source_digest"]
+           "named_in", "source_digest"]
 
-_LARGEST = 65_536  # of a number in a description: a stranger's must not take all memory
+_BUILDING = 4  # times its weights is what a model may take while it is built: the LSTM's orthogonal matrix 3.4 (measured)
 
 
 def build_model(
@@ -40,6 +40,7 @@ def build_model(
 
     Raises:
         ConfigError: when there is no such model or it does not take these arguments.
+        BackendError: when the memory does not suffice; of a model of the zoo none is taken then.
         ModelError: when the model cannot be built or run.
 
     Examples:
@@ -51,12 +52,21 @@ def build_model(
         >>> model(x).shape
         torch.Size([8, 1])
     """
-    with runtime.seeded(seed):
-        if config.name not in FAMILIES:
+    if config.name not in FAMILIES:
+        with runtime.seeded(seed), runtime.building_a_model():
             return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length,
                             input_size=input_size, device=device)
-        context = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
+    context: dict[str, Any] = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
+    size = sum(tensor.nbytes for tensor in _outline(config.name, config.given, **context).state_dict().values())
+    runtime.require_memory(_BUILDING * size, "to build the model takes")
+    with runtime.seeded(seed):
         return _of_family(config.name, config.given, **context).to(device)
+
+
+def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
+    """A model of the zoo without values, on the device `meta`: names, shapes and types of its tensors, which take no memory."""
+    with runtime.seeded(0), torch.device("meta"):
+        return _of_family(name, arguments, **context)
 
 
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
@@ -94,18 +104,23 @@ def named_in(description: Mapping[str, Any]) -> str | None:
 
 
 def from_description(
-    description: Mapping[str, Any], *, backend: str = "torch", device: torch.device | str = "cpu", most_layers: int = _LARGEST,
+    description: Mapping[str, Any], weights: Mapping[str, Tensor], *, backend: str = "torch", device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """The model that `describe` described; its weights are to be loaded. One of the user's own is imported: see `named_in`.
+    """The model that `describe` described, with its weights.
+
+    A model of the zoo takes no more memory than these weights: before anything is made, names, shapes and types are compared. One
+    of the user's own is imported, see `named_in`, and takes what its code takes.
 
     Args:
         description: of which `family` is text.
+        weights: its `state_dict`.
         backend: `torch` or `native`.
         device: where the model will compute.
-        most_layers: that a model of the zoo may have: building them takes time, however small they are.
 
     Raises:
-        ValueError: when the description is not one of a model known here.
+        ValueError: when the description is not one of a model known here, or the weights are not its.
+        RuntimeError: when the weights are not those of a user's own model.
+        BackendError: when the memory does not suffice.
         ModelError, ConfigError: when a user's own model cannot be built.
     """
     family = description.get("family")
@@ -113,19 +128,42 @@ def from_description(
     if family not in FAMILIES and family != OwnModel.family:
         raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
     input_size = description.get("input_size", 2)  # which older descriptions lack
-    if not (isinstance(input_size, int) and 2 <= input_size <= _LARGEST):
-        raise ValueError(f"input_size: expected a whole number from 2 to {_LARGEST}, found {input_size!r}")
+    if not (isinstance(input_size, int) and input_size >= 2):
+        raise ValueError(f"input_size: expected a whole number of at least 2, found {input_size!r}")
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
         with runtime.seeded(0):
-            return OwnModel.described({**description, "arguments": arguments, "input_size": input_size}, backend=backend, device=device)
-    limits = {"memory": LONGEST_MEMORY, "layers": most_layers, "levels": most_layers}
-    for name, value in arguments.items():
-        if isinstance(value, int) and value > (most := limits.get(name, _LARGEST)):
-            raise ValueError(f"{name}: expected at most {most}, found {value}")
+            model: nn.Module = OwnModel.described({**description, "arguments": arguments, "input_size": input_size}, backend=backend, device=device)
+    else:
+        model = _emptied(family, arguments, input_size, weights, backend).to_empty(device=device)
+    model.load_state_dict(weights)
+    return model
+
+
+def _emptied(
+    family: str, arguments: Mapping[str, Any], input_size: int, weights: Mapping[str, Tensor], backend: str
+) -> nn.Module:
+    """The outline of a model of the zoo, which these weights fit."""
+    layers = arguments.get("layers", 0)  # each takes time, and a few KiB of Python's objects, however small its weights are
+    if isinstance(layers, int) and layers > len(weights):
+        raise ValueError(f"layers: expected at most {len(weights)}, as many as there are tensors, found {layers}")
     try:
-        with runtime.seeded(0):
-            return _of_family(family, arguments, seed=0, backend=backend, length=1000, input_size=input_size).to(device)
+        outline = _outline(family, arguments, seed=0, backend=backend, length=1000, input_size=input_size)
     except ConfigError as error:
         raise ValueError(str(error)) from None
+    _require_same(_forms(outline.state_dict()), _forms(weights))
+    runtime.require_memory(sum(tensor.nbytes for tensor in weights.values()), "the model takes")
+    return outline
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Type and shape of each, as `float32 (400, 2)`."""
+    return {name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" for name, tensor in tensors.items()}
+
+
+def _require_same(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise ValueError, which names the first tensor that differs, unless all are the same."""
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            raise ValueError(f"{name[:60]!r}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}")

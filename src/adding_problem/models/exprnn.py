@@ -54,7 +54,7 @@ class AddingExpRNN(nn.Module):
 
     def rotation(self) -> Tensor:
         """Q, (H, H)."""
-        row, column = _below_diagonal(self.hidden, self.skew.device)
+        row, column = torch.tril_indices(self.hidden, self.hidden, offset=-1, device=self.skew.device)
         lower = self.skew.new_zeros(self.hidden, self.hidden).index_put((row, column), self.skew)
         with torch.autocast(self.skew.device.type, enabled=False):  # products in half precision leave nothing orthogonal
             return _exponential(lower - lower.T)
@@ -86,14 +86,9 @@ def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tenso
     return h
 
 
-def _below_diagonal(hidden: int, device: torch.device | None = None) -> Tensor:
-    return torch.tril_indices(hidden, hidden, offset=-1, device=device)
-
-
 @torch.no_grad()
 def _rotate_planes(skew: Tensor, hidden: int) -> None:
     """The planes of units 0 and 1, 2 and 3 and so on turned by angles U(-pi, pi)."""
-    lower = torch.zeros(hidden, hidden)
-    lower.diagonal(-1)[::2].uniform_(-math.pi, math.pi)
-    row, column = _below_diagonal(hidden)
-    skew.copy_(lower[row, column])
+    odd = torch.arange(1, hidden, 2)
+    last_of_row = odd * (odd + 1) // 2 - 1  # row r has r entries below the diagonal: the last is that beside it
+    skew.zero_()[last_of_row] = torch.empty(hidden // 2).uniform_(-math.pi, math.pi)

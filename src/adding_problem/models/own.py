@@ -28,7 +28,7 @@ from adding_problem import runtime
 from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
 from adding_problem.zoo import PLUGINS
 
-__all__ = ["OwnModel", "accepted", "changed_since", "class_in", "names_a_module", "source_digest"]
+__all__ = ["OwnModel", "accepted", "changed_since", "class_in", "source_digest"]
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
@@ -162,16 +162,6 @@ def _sequences(length: int, input_size: int) -> Tensor:
     x[..., 1] = 0.0
     x[:, [0, -1], 1] = 1.0
     return x
-
-
-def names_a_module(name: str, device: torch.device) -> bool:
-    """Whether a name is that of an nn.Module or of a class of them: building one, for this device, calls no other function.
-
-    Raises:
-        ConfigError: when it cannot be imported.
-    """
-    target = _found(name, device)
-    return isinstance(target, nn.Module) or (isinstance(target, type) and issubclass(target, nn.Module))
 
 
 def source_digest(name: str) -> str | None:

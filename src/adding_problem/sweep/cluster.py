@@ -24,6 +24,7 @@ from adding_problem import config as configuration
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import BackendError, ConfigError, LockError, to_install
+from adding_problem.limits import usable_cores
 from adding_problem.runs_folder import run_inside
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
@@ -54,7 +55,7 @@ class RayEngine:
     Args:
         workers: most runs at a time; None is as many as the cluster has room for.
         address: of a running cluster (`auto` finds it on this machine); None starts one here, for the sweep alone.
-        cpus: of the cluster that is started here; None is as many as there are.
+        cpus: of the cluster that is started here; None is as many as this process may use.
         gpus: of each run; None is 1 where the configuration's device is cuda, else 0.
         storage: path or fsspec URL, reached from all nodes, that the files go through; None sends them through Ray.
         task: what is done with a job.
@@ -89,7 +90,7 @@ class RayEngine:
             import ray
         except ImportError:
             raise BackendError("engine: Ray is not installed", to_install("ray")) from None
-        here: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus, "include_dashboard": False}
+        here: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus or usable_cores(), "include_dashboard": False}
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             # "local", for without an address Ray joins a cluster that it finds.

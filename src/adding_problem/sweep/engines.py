@@ -9,7 +9,8 @@ from typing import Literal
 
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import ConfigError
-from adding_problem.runtime import resolve_device, usable_cores
+from adding_problem.limits import usable_cores
+from adding_problem.runtime import resolve_device
 from adding_problem.sweep.driver import Engine
 from adding_problem.sweep.local import LocalEngine
 from adding_problem.sweep.plan import PlannedRun

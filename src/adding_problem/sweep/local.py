@@ -13,6 +13,7 @@ from multiprocessing import connection, resource_tracker
 from typing import Any
 
 from adding_problem.errors import Interrupted
+from adding_problem.output import guarded
 from adding_problem.sweep.job import Job, Outcome, Task, perform
 
 __all__ = ["LocalEngine", "end_with_parent"]
@@ -139,8 +140,9 @@ def _serve(pipe: Any, task: Task) -> None:
         os.setpgrp()  # Ctrl-C reaches the whole group of a terminal; the driver alone answers it
     end_with_parent()
     try:
-        while True:
-            pipe.send(task(pipe.recv()))
+        with guarded():
+            while True:
+                pipe.send(task(pipe.recv()))
     except (EOFError, ConnectionError):  # the driver has closed the pipe
         return
     except KeyboardInterrupt as stop:  # the checkpoint is written; a traceback would only bury what the driver says

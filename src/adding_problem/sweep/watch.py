@@ -22,6 +22,7 @@ from rich.text import Text
 from adding_problem import files, groups, lock
 from adding_problem.artifacts import RunFolder, lowest_val_loss
 from adding_problem.errors import RunFolderError, printable, shown
+from adding_problem.output import say
 from adding_problem.runs_folder import read_summary, run_inside
 from adding_problem.statistics import short_count
 from adding_problem.sweep.driver import SWEEP_FILE, Board, Entry, State
@@ -217,7 +218,7 @@ class SweepDisplay:
         """Show a change; a few times a second at most."""
         if self._live is None:
             if board.changed:
-                print(_sentence(board, board.changed), flush=True)
+                say(_sentence(board, board.changed))
         elif time.monotonic() - self._last > _REDRAW_SECONDS:
             self._last = time.monotonic()
             lines = [_line_of(board.folder, entry) for entry in board.entries.values()]
