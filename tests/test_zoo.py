@@ -326,9 +326,9 @@ def test_attention_sees_no_order() -> None:
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"model.name": "tcn", "model.level": 4}, r"model\.level: expected an argument of tcn.*\n.*did you mean 'model\.levels'"),
-    ({"model.name": "tcn", "model.levels": "many"}, r"model\.levels: expected a whole number of at least 1, found 'many'"),
-    ({"model.name": "tcn", "model.levels": 0}, "at least 1, found 0"),
-    ({"model.name": "tcn", "model.levels": True}, "at least 1, found True"),
+    ({"model.name": "tcn", "model.levels": "many"}, r"model\.levels: expected a whole number from 1 to 1,048,576, found 'many'"),
+    ({"model.name": "tcn", "model.levels": 0}, "from 1 to 1,048,576, found 0"),
+    ({"model.name": "tcn", "model.levels": True}, "from 1 to 1,048,576, found True"),
     ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
     ({"model.name": "gru", "model.init": "latch"}, "one of torch, chrono, found 'latch'"),
     ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
