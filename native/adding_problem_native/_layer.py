@@ -106,8 +106,8 @@ class _Layer(torch.autograd.Function):
             return None, *_plain_gradients(ctx.cell, tuple(inputs), (dy, dhn, dcn), needs), None, None, None
         if _shapes(*inputs, saved) != ctx.shapes:
             raise RuntimeError(f"saved tensors came back with shapes {_shapes(*inputs, saved)}, expected {ctx.shapes}")
-        x, saved = readable_rows(inputs[0]), readable(saved)
-        w_ih, w_hh, bias, h0, c0, dhn, dcn = (None if t is None else readable(t) for t in (*inputs[1:], dhn, dcn))
+        x, w_ih, w_hh, saved = readable_rows(inputs[0]), readable(inputs[1]), readable(inputs[2]), readable(saved)
+        bias, h0, c0, dhn, dcn = (None if t is None else readable(t) for t in (*inputs[3:], dhn, dcn))
         call = _describe(ctx.cell, x, w_ih, w_hh, bias, h0, c0)
         call.segment, call.saved = ctx.segment, address(saved)
         if dy is not None:
@@ -117,8 +117,8 @@ class _Layer(torch.autograd.Function):
         dw_ih, dw_hh = torch.empty_like(w_ih), torch.empty_like(w_hh)
         dbias = None if bias is None else torch.empty_like(bias)
         dx = x.new_empty(x.shape) if needs[0] else None
-        dh0 = torch.empty_like(h0) if needs[4] else None
-        dc0 = torch.empty_like(c0) if needs[5] else None
+        dh0 = torch.empty_like(h0) if h0 is not None and needs[4] else None
+        dc0 = torch.empty_like(c0) if c0 is not None and needs[5] else None
         call.dw_ih, call.dw_hh, call.dbias = address(dw_ih), address(dw_hh), address(dbias)
         call.dx, call.dh0, call.dc0 = address(dx), address(dh0), address(dc0)
         check(ctx.kernels, ctx.kernels.layer_backward(ctypes.byref(call)))

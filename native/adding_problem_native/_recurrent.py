@@ -57,11 +57,11 @@ def lstm(
     if not len(x):
         raise ValueError(f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}")
     check_interval(checkpoint_every)
-    cell = _CELLS["LSTM"]
-    if not layer_served(x, w_ih, w_hh, bias, *(state or ())):
-        y, hn, cn = cell.plain(x, w_ih, w_hh, bias, *(state or (None, None)))
-        return y if outputs else None, (hn, cn)
-    y, hn, cn = layer(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    if layer_served(x, w_ih, w_hh, bias, *(state or ())):
+        y, hn, cn = layer(_CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    else:
+        y, hn, cn = _plain_layer("LSTM", x, w_ih, w_hh, bias, *(state or (None, None)))
+        y = y if outputs else None
     assert cn is not None
     return y, (hn, cn)
 

@@ -92,7 +92,7 @@ class _Scan(torch.autograd.Function):
         h0 = None if h0 is None else readable(h0)
         constant = a.dim() == 1
         da, db = b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a), torch.empty_like(b)
-        dh0 = torch.empty_like(h0) if ctx.needs_input_grad[2] else None
+        dh0 = torch.empty_like(h0) if h0 is not None and ctx.needs_input_grad[2] else None
         call = _describe(a, b, h0, h, ctx.relu)
         call.dh, call.da, call.db, call.dh0 = address(dh), address(da), address(db), address(dh0)
         kernels = library()
