@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from adding_problem import cli, config, models, train, validate, zoo
 from adding_problem.artifacts import RunFolder
@@ -207,6 +208,15 @@ def test_more_heads_than_the_kernels_serve_run_on_torch() -> None:
 def test_chunked_scan_keeps_zeros() -> None:
     a = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 2.0]).view(1, 6, 1)
     assert chunked_scan(a, torch.ones(1, 6, 1)).flatten().tolist() == [1, 1, 2, 3, 1, 3]
+
+
+def test_a_recorded_scan_is_of_torchs_operations_and_few() -> None:
+    pytest.importorskip("adding_problem_native")
+    a, b = torch.rand(2, 100, 3), torch.rand(2, 100, 3)
+    scan = scan_of("native")
+    recorded = make_fx(scan)(a, b)
+    assert torch.allclose(recorded(a / 2, b), scan(a / 2, b), atol=1e-6)
+    assert len(recorded.graph.nodes) < 2 * 100  # the loop, of two operations a step, has twice as many and what they read
 
 
 # --- initialisations ---
