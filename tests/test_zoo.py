@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from adding_problem import cli, config, models, train, validate, zoo
 from adding_problem.artifacts import RunFolder
@@ -209,6 +210,15 @@ def test_chunked_scan_keeps_zeros() -> None:
     assert chunked_scan(a, torch.ones(1, 6, 1)).flatten().tolist() == [1, 1, 2, 3, 1, 3]
 
 
+def test_a_recorded_scan_is_of_torchs_operations_and_few() -> None:
+    pytest.importorskip("adding_problem_native")
+    a, b = torch.rand(2, 100, 3), torch.rand(2, 100, 3)
+    scan = scan_of("native")
+    recorded = make_fx(scan)(a, b)
+    assert torch.allclose(recorded(a / 2, b), scan(a / 2, b), atol=1e-6)
+    assert len(recorded.graph.nodes) < 2 * 100  # the loop, of two operations a step, has twice as many and what they read
+
+
 # --- initialisations ---
 
 
@@ -326,9 +336,9 @@ def test_attention_sees_no_order() -> None:
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"model.name": "tcn", "model.level": 4}, r"model\.level: expected an argument of tcn.*\n.*did you mean 'model\.levels'"),
-    ({"model.name": "tcn", "model.levels": "many"}, r"model\.levels: expected a whole number of at least 1, found 'many'"),
-    ({"model.name": "tcn", "model.levels": 0}, "at least 1, found 0"),
-    ({"model.name": "tcn", "model.levels": True}, "at least 1, found True"),
+    ({"model.name": "tcn", "model.levels": "many"}, r"model\.levels: expected a whole number from 1 to 1,048,576, found 'many'"),
+    ({"model.name": "tcn", "model.levels": 0}, "from 1 to 1,048,576, found 0"),
+    ({"model.name": "tcn", "model.levels": True}, "from 1 to 1,048,576, found True"),
     ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
     ({"model.name": "gru", "model.init": "oracle"}, "one of torch, chrono, found 'oracle'"),
     ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),

@@ -12,13 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, served
+from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, layer_served
+from adding_problem_native._library import CellKind
 
 __all__ = ["cornn", "lem", "modrelu_rnn", "slstm"]
 
 State = tuple[Tensor, ...]
-
-_MODRELU, _SLSTM, _LEM, _CORNN = 4, 5, 6, 7  # `enum CellKind` in src/kernels.h
 
 
 def lem(
@@ -48,7 +47,7 @@ def lem(
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
     weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = _cell(_LEM, _lem_step, (0.0,), two_states=True, dt=dt)
+    cell = _cell(CellKind.LEM, _lem_step, (0.0,), two_states=True, dt=dt)
     y, yn, zn = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     assert zn is not None
     return y, (yn, zn)
@@ -73,7 +72,7 @@ def cornn(
     hidden, inputs = len(w_ih), x.shape[-1]
     weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, 2 * hidden)), "bias": (bias, (hidden,))}
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = _cell(_CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon)
+    cell = _cell(CellKind.CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon)
     y, yn, zn = _run(cell, x, w_ih, torch.cat(w_hh.chunk(2, dim=1)), bias, state or (), checkpoint_every, outputs)
     assert zn is not None
     return y, (yn, zn)
@@ -98,7 +97,7 @@ def modrelu_rnn(
     weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, hidden)), "offset": (offset, (hidden,))}
     check_shapes(x, hidden, weights, state, ("h0",))
     bias = torch.cat([torch.zeros_like(offset), offset])
-    y, hn, _ = _run(_cell(_MODRELU, _modrelu_step), x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
+    y, hn, _ = _run(_cell(CellKind.MODRELU, _modrelu_step), x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     return y, (hn,)
 
 
@@ -121,12 +120,12 @@ def slstm(
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
     weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
     check_shapes(x, hidden, weights, state, ("h0",))
-    cell = _cell(_SLSTM, _slstm_step, (0.0, 0.0, -torch.inf))
+    cell = _cell(CellKind.SLSTM, _slstm_step, (0.0, 0.0, -torch.inf))
     y, hn, _ = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     return y, (hn,)
 
 
-def _cell(kind: int, step: Callable[..., State], starts: tuple[float, ...] = (), *, two_states: bool = False, **constants: float) -> Cell:
+def _cell(kind: CellKind, step: Callable[..., State], starts: tuple[float, ...] = (), *, two_states: bool = False, **constants: float) -> Cell:
     """A cell whose plain layer takes the same constants; `starts`: see `_unrolled`."""
     plain = functools.partial(_unrolled, functools.partial(step, **constants), starts)
     return Cell(kind, plain, two_states, **constants)
@@ -137,7 +136,7 @@ def _run(
     outputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     check_interval(checkpoint_every)
-    if len(x) and served(x, w_ih, w_hh, *([] if bias is None else [bias]), *state):
+    if len(x) and layer_served(x, w_ih, w_hh, bias, *state):
         return layer(cell, x, w_ih, w_hh, bias, state, checkpoint_every, outputs=outputs)
     y, hn, *rest = cell.plain(x, w_ih, w_hh, bias, *(*state, None, None)[:2])
     return y if outputs else None, hn, rest[0] if cell.two_states else None

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adding_problem_native._library import LayerCall, check, library, transformed, workspace
+from adding_problem_native._library import CellKind, LayerCall, check, library, saved_floats, workspace
+from adding_problem_native._tensors import address, plain_gradients, readable, readable_rows, served
 
-__all__ = ["MEMORY_BUDGET", "Cell", "check_interval", "check_shapes", "layer", "served"]
+__all__ = ["MEMORY_BUDGET", "Cell", "check_interval", "check_shapes", "layer", "layer_served"]
 
 MEMORY_BUDGET = 1 << 30
 """Bytes of states that a layer keeps for its backward pass before it sets checkpoints by itself."""
@@ -27,14 +28,14 @@ class Cell:
     """What tells one cell from another.
 
     Args:
-        kind: the kernels' number for it, `enum CellKind` in src/kernels.h.
+        kind: the kernels' number for it.
         plain: the layer on PyTorch's own operations: x, w_ih, w_hh, bias, h0 and c0, the last three perhaps None -> y and the parts of the
             last state, hn first and then, with two states, cn.
         two_states: whether a second state, c, goes in and out beside the output h.
         dt, gamma, epsilon: constants of some cells.
     """
 
-    kind: int
+    kind: CellKind
     plain: Callable[..., tuple[Tensor, ...]]
     two_states: bool = False
     dt: float = 0.0
@@ -50,36 +51,27 @@ def layer(
 
     Args:
         cell: which.
-        x, w_ih, w_hh, bias: float32 on the CPU, already checked, with the rows that src/kernels.h names; no bias is zero.
+        x, w_ih, w_hh, bias: `layer_served`, their shapes checked, with the rows that src/kernels.h names; no bias is zero.
         state: the first output and second state, (B, H) each; what is left out is zero.
         checkpoint_every: keep the state every so many steps; None chooses.
         outputs: whether those of all steps are wanted.
     """
     h0, c0 = (*state, None, None)[:2]
-    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
-    x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
-    w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()
-    bias, h0, c0 = (None if t is None else t.contiguous() for t in (bias, h0, c0))
+    x, w_ih, w_hh = readable_rows(x), readable(w_ih), readable(w_hh)
+    bias, h0, c0 = (None if t is None else readable(t) for t in (bias, h0, c0))
     # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
     return _Layer.apply(  # type: ignore[no-any-return, no-untyped-call]
         cell, x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)
 
 
-def served(*tensors: Any) -> bool:
-    """Whether the kernels compute with all of these, here and now."""
-    return (
-        all(type(t) in (Tensor, torch.nn.Parameter) and t.dtype == torch.float32 and t.device.type == "cpu"
-            and t.layout == torch.strided for t in tensors)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not transformed()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    )
+def layer_served(*tensors: Tensor | None) -> bool:
+    """Whether the kernels compute a layer of all of these, here and now: under autocast its products are PyTorch's."""
+    return served(*tensors) and not torch.is_autocast_enabled("cpu")
 
 
 class _Layer(torch.autograd.Function):
-    """Forward and backward of one layer; all tensors float32 on the CPU, already checked, contiguous but for x's B and T."""
+    """Forward and backward of one layer; all tensors `layer_served` and `readable`, but for x's strides of B and T."""
 
     @staticmethod
     def forward(
@@ -93,54 +85,59 @@ class _Layer(torch.autograd.Function):
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
         hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden) if cell.two_states else None
         call = _describe(cell, x, w_ih, w_hh, bias, h0, c0)
-        call.hn, call.cn = hn.data_ptr(), _pointer(cn)
+        call.hn, call.cn = address(hn), address(cn)
         if y is not None:
-            call.y, call.y_batch_stride, call.y_step_stride = y.data_ptr(), y.stride(0), y.stride(1)
+            call.y, call.y_batch_stride, call.y_step_stride = address(y), y.stride(0), y.stride(1)
         if trained and any(ctx.needs_input_grad):
             call.segment = ctx.segment = checkpoint_every or _automatic_segment(kernels, call)
-            saved = workspace(kernels.layer_saved_floats(ctypes.byref(call)))
-            call.saved = saved.data_ptr()
+            saved = workspace(saved_floats(kernels, call))
+            call.saved = address(saved)
             ctx.save_for_backward(x, w_ih, w_hh, bias, h0, c0, saved)
-        check(kernels.layer_forward(ctypes.byref(call)))
+            ctx.shapes = _shapes(x, w_ih, w_hh, bias, h0, c0, saved)
+        check(kernels, kernels.layer_forward(ctypes.byref(call)))
         return y, hn, cn
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dhn: Tensor | None, dcn: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, bias, h0, c0, saved = ctx.saved_tensors
+        *inputs, saved = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:7]
-        if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
-            return None, *_differentiable_gradients(ctx.cell, (x, w_ih, w_hh, bias, h0, c0), (dy, dhn, dcn), needs), None, None, None
+        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
+        if torch.is_grad_enabled() or not served(*inputs, saved, dy, dhn, dcn):
+            return None, *_plain_gradients(ctx.cell, tuple(inputs), (dy, dhn, dcn), needs), None, None, None
+        if _shapes(*inputs, saved) != ctx.shapes:
+            raise RuntimeError(f"saved tensors came back with shapes {_shapes(*inputs, saved)}, expected {ctx.shapes}")
+        x, w_ih, w_hh, saved = readable_rows(inputs[0]), readable(inputs[1]), readable(inputs[2]), readable(saved)
+        bias, h0, c0, dhn, dcn = (None if t is None else readable(t) for t in (*inputs[3:], dhn, dcn))
         call = _describe(ctx.cell, x, w_ih, w_hh, bias, h0, c0)
-        call.segment, call.saved = ctx.segment, saved.data_ptr()
+        call.segment, call.saved = ctx.segment, address(saved)
         if dy is not None:
-            dy = dy if dy.stride(2) == 1 or dy.shape[2] == 1 else dy.contiguous()
-            call.dy, call.dy_batch_stride, call.dy_step_stride = dy.data_ptr(), dy.stride(0), dy.stride(1)
-        dhn, dcn = (None if t is None else t.contiguous() for t in (dhn, dcn))
-        call.dhn, call.dcn = _pointer(dhn), _pointer(dcn)
+            dy = readable_rows(dy)
+            call.dy, call.dy_batch_stride, call.dy_step_stride = address(dy), dy.stride(0), dy.stride(1)
+        call.dhn, call.dcn = address(dhn), address(dcn)
         dw_ih, dw_hh = torch.empty_like(w_ih), torch.empty_like(w_hh)
         dbias = None if bias is None else torch.empty_like(bias)
         dx = x.new_empty(x.shape) if needs[0] else None
-        dh0 = torch.empty_like(h0) if needs[4] else None
-        dc0 = torch.empty_like(c0) if needs[5] else None
-        call.dw_ih, call.dw_hh, call.dbias = dw_ih.data_ptr(), dw_hh.data_ptr(), _pointer(dbias)
-        call.dx, call.dh0, call.dc0 = _pointer(dx), _pointer(dh0), _pointer(dc0)
-        check(ctx.kernels.layer_backward(ctypes.byref(call)))
+        dh0 = torch.empty_like(h0) if h0 is not None and needs[4] else None
+        dc0 = torch.empty_like(c0) if c0 is not None and needs[5] else None
+        call.dw_ih, call.dw_hh, call.dbias = address(dw_ih), address(dw_hh), address(dbias)
+        call.dx, call.dh0, call.dc0 = address(dx), address(dh0), address(dc0)
+        check(ctx.kernels, ctx.kernels.layer_backward(ctypes.byref(call)))
         return None, dx, dw_ih, dw_hh, dbias, dh0, dc0, None, None, None
 
 
-def _differentiable_gradients(
+def _shapes(*tensors: Tensor | None) -> list[torch.Size | None]:
+    return [None if t is None else t.shape for t in tensors]
+
+
+def _plain_gradients(
     cell: Cell, inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """The gradients of `_Layer`'s six tensor inputs as a graph of PyTorch's own operations, for second derivatives."""
-    # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
-    inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
-    x, w_ih, w_hh, bias, h0, c0 = inputs
-    assert x is not None and w_ih is not None and w_hh is not None
-    results = cell.plain(x, w_ih, w_hh, bias, h0, c0)
-    outputs = [(out, grad) for out, grad in zip(results, gradients, strict=False) if grad is not None]
-    wanted = [t for t, needed in zip(inputs, needs, strict=False) if needed and t is not None]
-    found = iter(torch.autograd.grad([out for out, _ in outputs], wanted, [grad for _, grad in outputs], create_graph=True))
-    return [next(found) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=False)]
+    """The gradients of `_Layer`'s six tensor inputs by PyTorch's own operations."""
+
+    def results(*inputs: Tensor | None) -> list[Tensor]:
+        return [out for out, grad in zip(cell.plain(*inputs), gradients, strict=False) if grad is not None]
+
+    return plain_gradients(results, inputs, [grad for grad in gradients if grad is not None], needs)
 
 
 def _describe(
@@ -149,19 +146,15 @@ def _describe(
     """A call that keeps every step, without outputs or gradients: those are its caller's to add."""
     return LayerCall(
         cell=cell.kind, batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=x.shape[1],
-        threads=torch.get_num_threads(), x=x.data_ptr(), x_batch_stride=x.stride(0), x_step_stride=x.stride(1),
-        h0=_pointer(h0), c0=_pointer(c0), w_ih=w_ih.data_ptr(), w_hh=w_hh.data_ptr(), bias=_pointer(bias),
+        threads=torch.get_num_threads(), x=address(x), x_batch_stride=x.stride(0), x_step_stride=x.stride(1),
+        h0=address(h0), c0=address(c0), w_ih=address(w_ih), w_hh=address(w_hh), bias=address(bias),
         dt=cell.dt, gamma=cell.gamma, epsilon=cell.epsilon,
     )
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
 def _automatic_segment(kernels: ctypes.CDLL, call: LayerCall) -> int:
     """All steps while their states fit the budget; else about the square root of T, which keeps both parts small."""
-    if 4 * kernels.layer_saved_floats(ctypes.byref(call)) <= MEMORY_BUDGET:
+    if 4 * saved_floats(kernels, call) <= MEMORY_BUDGET:
         return call.steps  # type: ignore[no-any-return]
     return min(512, max(16, math.isqrt(call.steps)))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import functools
+import itertools
 import os
 import weakref
 from pathlib import Path
@@ -39,6 +41,23 @@ class ScanCall(ctypes.Structure):
         ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N), ("relu", _N), ("constant", _N),
         ("a", _P), ("b", _P), ("h0", _P), ("h", _P), ("dh", _P), ("da", _P), ("db", _P), ("dh0", _P),
     ]
+
+
+class CellKind(enum.IntEnum):
+    """Mirror of `enum CellKind` in src/kernels.h."""
+
+    LSTM, GRU, TANH, RELU, MODRELU, SLSTM, LEM, CORNN = range(8)
+
+
+def _interface() -> list[str]:
+    """What is mirrored here, in the words of `interface_text()` in src/kernels.h."""
+    words = ["version:1"]
+    for structure in (LayerCall, ScanCall):
+        words.append(f"{structure.__name__}:{ctypes.sizeof(structure)}")
+        for name, *_ in structure._fields_:
+            field = getattr(structure, name)
+            words.append(f"{structure.__name__}.{name}:{field.offset}+{field.size}")
+    return words + [f"cell.{kind.name}:{kind.value}" for kind in CellKind]
 
 
 def available_isas() -> list[str]:
@@ -84,6 +103,8 @@ def _open(isa: str) -> ctypes.CDLL:
     if path is None:
         raise ImportError(f"adding_problem_native has no compiled kernels ({_NAMES[isa]}): install it with pip")
     opened = ctypes.CDLL(str(path))
+    _check_interface(opened, path)
+    opened.last_failure.restype = ctypes.c_char_p
     opened.layer_saved_floats.restype = ctypes.c_int64
     opened.memory_acquire.restype = ctypes.c_void_p
     opened.memory_acquire.argtypes = [ctypes.c_int64]
@@ -93,6 +114,18 @@ def _open(isa: str) -> ctypes.CDLL:
     return opened
 
 
+def _check_interface(opened: ctypes.CDLL, path: Path) -> None:
+    """Raise ImportError for kernels that were built from other sources than this file: they would write where they must not."""
+    found = []
+    if hasattr(opened, "interface_text"):  # the first versions had none
+        opened.interface_text.restype = ctypes.c_char_p
+        found = opened.interface_text().decode().split()
+    for ours, theirs in itertools.zip_longest(_interface(), found, fillvalue="nothing"):
+        if ours != theirs:
+            raise ImportError(f"{path} was built for another version of adding_problem_native (expected {ours}, found {theirs}): "
+                              "install the package anew with pip")
+
+
 def _torchs_parallel_region() -> ctypes.c_void_p | None:
     """GOMP_parallel of the OpenMP runtime that PyTorch computes with; None where it has another kind or none."""
     try:
@@ -100,11 +133,6 @@ def _torchs_parallel_region() -> ctypes.c_void_p | None:
         return ctypes.cast(torchs.GOMP_parallel, ctypes.c_void_p)
     except (OSError, AttributeError):
         return None
-
-
-def transformed() -> bool:
-    """Whether a `torch.func` transform is under way, which needs PyTorch's own operations."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def workspace(floats: int) -> torch.Tensor:
@@ -121,7 +149,17 @@ def workspace(floats: int) -> torch.Tensor:
     return torch.frombuffer(memory, dtype=torch.float32)
 
 
-def check(status: int) -> None:
-    """Turn a kernel's status into an exception."""
-    if status:
+def saved_floats(kernels: ctypes.CDLL, call: LayerCall) -> int:
+    """How many floats the backward pass of a call needs kept."""
+    floats = int(kernels.layer_saved_floats(ctypes.byref(call)))
+    if floats < 0:
+        raise RuntimeError(f"the native kernels refuse the call: {kernels.last_failure().decode()}")
+    return floats
+
+
+def check(kernels: ctypes.CDLL, status: int) -> None:
+    """Turn the status of one of the kernels' functions (`enum Status` in src/kernels.h) into an exception."""
+    if status == 1:
         raise MemoryError("the native kernels found no memory for their scratch space")
+    if status:
+        raise RuntimeError(f"the native kernels failed: {kernels.last_failure().decode()}")

@@ -5,14 +5,17 @@ Letters: B batch, T steps, I inputs, H hidden, L layers.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, served
+from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, layer_served
+from adding_problem_native._library import CellKind
 
 __all__ = ["GRU", "LSTM", "RNN", "lstm"]
 
@@ -54,7 +57,11 @@ def lstm(
     if not len(x):
         raise ValueError(f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}")
     check_interval(checkpoint_every)
-    y, hn, cn = layer(_CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    if layer_served(x, w_ih, w_hh, bias, *(state or ())):
+        y, hn, cn = layer(_CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+    else:
+        y, hn, cn = _plain_layer("LSTM", x, w_ih, w_hh, bias, *(state or (None, None)))
+        y = y if outputs else None
     assert cn is not None
     return y, (hn, cn)
 
@@ -73,6 +80,9 @@ class _Native(nn.RNNBase):
         Where only the last output is wanted, use the state, whose gradient costs nothing at the other steps, or
         `final_state`, which does not even compute the others' array.
         """
+        if isinstance(input, torch.fx.Proxy):  # to torch.fx a module of PyTorch's is one node
+            tracer = input.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), {})  # type: ignore[attr-defined]
         weights = self._weights()
         if not self._runs_natively(input, hx, weights):
             return super().forward(input, hx)
@@ -85,6 +95,12 @@ class _Native(nn.RNNBase):
             return super().forward(input, hx)[1]
         return self._run(input, hx, weights, outputs=False)[1]
 
+    def __prepare_scriptable__(self) -> nn.RNNBase:
+        """PyTorch's module on the same parameters, which `torch.jit.script` compiles in the place of this one."""
+        plain = copy.copy(self)
+        plain.__class__ = {"LSTM": nn.LSTM, "GRU": nn.GRU}.get(self.mode, nn.RNN)
+        return plain
+
     def _weights(self) -> list[list[Any]]:
         """Of every layer, as they are now: `torch.func.functional_call` and parametrisations put others in their places."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]
@@ -96,7 +112,7 @@ class _Native(nn.RNNBase):
             not self.bidirectional
             and self.proj_size == 0
             and (self.num_layers == 1 or self.dropout == 0 or not self.training)
-            and served(x, *_parts(hx), *itertools.chain(*weights))
+            and layer_served(x, *_parts(hx), *itertools.chain(*weights))
         )
 
     def _run(self, x: Tensor, hx: Any, weights: list[list[Any]], *, outputs: bool) -> tuple[Tensor | None, Any]:
@@ -194,6 +210,7 @@ def _plain_layer(
     return y, hn[0]
 
 
-_CELLS = {mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM")
-          for kind, mode in enumerate(("LSTM", "GRU", "RNN_TANH", "RNN_RELU"))}
-"""By PyTorch's name of a cell, `mode`, in the order of `enum CellKind` in src/kernels.h."""
+_KINDS = {"LSTM": CellKind.LSTM, "GRU": CellKind.GRU, "RNN_TANH": CellKind.TANH, "RNN_RELU": CellKind.RELU}
+
+_CELLS = {mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM") for mode, kind in _KINDS.items()}
+"""By PyTorch's name of a cell, `mode`."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adding_problem_native._library import ScanCall, check, library, transformed
+from adding_problem_native._library import ScanCall, check, library
+from adding_problem_native._tensors import address, plain_gradients, readable, served
 
 __all__ = ["linear_scan", "linear_scan_reference", "relu_scan", "relu_scan_reference"]
 
@@ -49,10 +50,9 @@ def relu_scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tenso
 
 def _scan(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
     _check(a, b, h0)
-    if a.dtype != torch.float32 or a.device.type != "cpu" or transformed():
+    if not served(a, b, h0):
         return _reference(a, b, h0, relu=relu)
-    # What the function saves must be its inputs: of a copy that it made itself autograd knows nothing in a second derivative.
-    a, b, h0 = a.contiguous(), b.contiguous(), None if h0 is None else h0.contiguous()
+    a, b, h0 = readable(a), readable(b), None if h0 is None else readable(h0)
     return _Scan.apply(a, b, h0, relu)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -68,12 +68,13 @@ def _reference(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor
 
 
 class _Scan(torch.autograd.Function):
-    """Forward and backward; all tensors float32 on the CPU, already checked and contiguous."""
+    """Forward and backward; all tensors `served`, `readable` and of the right shapes."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
         h = torch.empty_like(b)
-        check(library().scan_forward(ctypes.byref(_describe(a, b, h0, h, relu))))
+        kernels = library()
+        check(kernels, kernels.scan_forward(ctypes.byref(_describe(a, b, h0, h, relu))))
         ctx.save_for_backward(a, b, h0, h)
         ctx.relu = relu
         return h
@@ -81,20 +82,21 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         a, b, h0, h = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
-            # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
-            a, b, h0 = a.view_as(a), b.view_as(b), None if h0 is None else h0.view_as(h0)
-            inputs = [t for t, needed in zip((a, b, h0), ctx.needs_input_grad[:3], strict=True) if needed]
-            found = iter(torch.autograd.grad(_reference(a, b, h0, relu=ctx.relu), inputs, dh, create_graph=True))
-            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
-        dh = dh.contiguous()
+        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
+        if torch.is_grad_enabled() or not served(a, b, h0, h, dh):
+            return *plain_gradients(lambda *inputs: [_reference(*inputs, relu=ctx.relu)], (a, b, h0), [dh], ctx.needs_input_grad[:3]), None
+        _check(a, b, h0)
+        if h.shape != b.shape:
+            raise RuntimeError(f"a saved tensor came back with shape {tuple(h.shape)}, expected {tuple(b.shape)}")
+        a, b, h, dh = readable(a), readable(b), readable(h), readable(dh)
+        h0 = None if h0 is None else readable(h0)
         constant = a.dim() == 1
         da, db = b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a), torch.empty_like(b)
-        dh0 = torch.empty_like(h0) if ctx.needs_input_grad[2] else None
+        dh0 = torch.empty_like(h0) if h0 is not None and ctx.needs_input_grad[2] else None
         call = _describe(a, b, h0, h, ctx.relu)
-        call.dh, call.da, call.db = dh.data_ptr(), da.data_ptr(), db.data_ptr()
-        call.dh0 = None if dh0 is None else dh0.data_ptr()
-        check(library().scan_backward(ctypes.byref(call)))
+        call.dh, call.da, call.db, call.dh0 = address(dh), address(da), address(db), address(dh0)
+        kernels = library()
+        check(kernels, kernels.scan_backward(ctypes.byref(call)))
         return da.sum(0) if constant else da, db, dh0, None
 
 
@@ -102,7 +104,7 @@ def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool) ->
     batch, steps, features = b.shape
     return ScanCall(
         batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), relu=relu,
-        constant=a.dim() == 1, a=a.data_ptr(), b=b.data_ptr(), h0=None if h0 is None else h0.data_ptr(), h=h.data_ptr(),
+        constant=a.dim() == 1, a=address(a), b=address(b), h0=address(h0), h=address(h),
     )
 
 

@@ -1,4 +1,5 @@
-// The C interface. Python mirrors the structures in adding_problem_native/_library.py.
+// The C interface. Python mirrors the structures and the enum in adding_problem_native/_library.py; interface.cpp describes
+// them to it, so that a library built from another version of this file is refused where it is opened.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,9 @@ struct LayerCall {
   float *dw_ih, *dw_hh, *dbias;  // like the weights; dbias null: not wanted
 };
 
-// Each returns 0, or 1 when there is no memory for scratch space.
+// What the functions that work return. The first of these is -1 where it fails.
+enum Status : int { kDone, kNoMemory, kFailed };  // kFailed: last_failure() says why
+
 EXPORT int64_t layer_saved_floats(const LayerCall* call);
 EXPORT int layer_forward(const LayerCall* call);
 EXPORT int layer_backward(const LayerCall* call);
@@ -64,6 +67,12 @@ EXPORT void memory_release(void* memory);
 
 // Use PyTorch's OpenMP threads: the address of GOMP_parallel in its runtime. Null: threads of our own.
 EXPORT void use_parallel_region(void* gomp_parallel);
+
+// Why the last call of this thread that returned kFailed, or -1, did so.
+EXPORT const char* last_failure();
+
+// Version, structures and cells as words `name:value`, a field's value being `offset+size`.
+EXPORT const char* interface_text();
 
 // 4 and 3 for the x86-64 levels of those numbers, else 0.
 EXPORT int processor_level();

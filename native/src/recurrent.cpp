@@ -494,23 +494,22 @@ void backward(const LayerCall& call) {
   const Scratch gradients(static_cast<size_t>(n.blocks * n.K * n.Rp));
   std::unique_ptr<ForwardWeights> again;
   if (n.checkpointed()) again = std::make_unique<ForwardWeights>(call, n, Cell());
-  std::atomic<bool> exhausted{false};
   parallel_for(static_cast<int>(n.blocks), static_cast<int>(call.threads), [&](int b) {
-    try {
-      BackwardScratch scratch(n);
-      BackwardBlock<Cell>(call, n, b).backward(again.get(), weights, call.saved + b * n.saved_per_block(),
-                                               gradients.data() + b * n.K * n.Rp, scratch);
-    } catch (const std::bad_alloc&) {
-      exhausted = true;
-    }
+    BackwardScratch scratch(n);
+    BackwardBlock<Cell>(call, n, b).backward(again.get(), weights, call.saved + b * n.saved_per_block(),
+                                             gradients.data() + b * n.K * n.Rp, scratch);
   });
-  if (exhausted) throw std::bad_alloc();
   reduce<Cell>(call, n, gradients.data());
 }
 
-// work(cell) for the cell that a call names.
+// work(cell) for the cell that a call names, once its sizes make sense.
 template <class Work>
-auto with_cell(const LayerCall& call, Work work) {
+void with_cell(const LayerCall& call, Work work) {
+  require_positive("batch", call.batch);
+  require_positive("steps", call.steps);
+  require_positive("inputs", call.inputs);
+  require_positive("hidden", call.hidden);
+  require_positive("segment", call.segment);
   switch (call.cell) {
     case kLstm: return work(Lstm());
     case kGru: return work(Gru());
@@ -519,17 +518,22 @@ auto with_cell(const LayerCall& call, Work work) {
     case kModrelu: return work(Modrelu());
     case kSlstm: return work(Slstm());
     case kLem: return work(Lem());
-    default: return work(Cornn());
+    case kCornn: return work(Cornn());
+    default: throw std::invalid_argument("cell: the kernels have none of the number " + std::to_string(call.cell));
   }
 }
 
 }  // namespace
 
 int64_t layer_saved_floats(const LayerCall* call) {
-  return with_cell(*call, [&](auto cell) {
-    const Sizes n(*call, cell);
-    return n.blocks * n.saved_per_block();
+  int64_t floats = -1;
+  guarded([&] {
+    with_cell(*call, [&](auto cell) {
+      const Sizes n(*call, cell);
+      floats = n.blocks * n.saved_per_block();
+    });
   });
+  return floats;
 }
 
 int layer_forward(const LayerCall* call) {

@@ -109,6 +109,9 @@ void backward_rest(const ScanCall& call, int64_t sequence, int64_t first) {
 // A task is a chunk of features of one sequence.
 template <class Chunk, class Vector, class Rest>
 void run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
+  require_positive("batch", call.batch);
+  require_positive("steps", call.steps);
+  require_positive("features", call.features);
   const int64_t chunks = (call.features + kChunk - 1) / kChunk;
   parallel_for(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
     const int64_t sequence = task / chunks;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../../src/kernels.h"
+#include "../../src/runtime.h"
 
 using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
@@ -359,8 +360,35 @@ static void check_scan(int64_t B, int64_t T, int64_t H, bool relu, bool constant
   expect_close("scan dh0", dh0, right_dh0);
 }
 
+static void expect(bool right, const char* what) {
+  if (right) return;
+  std::printf("FAILED %s\n", what);
+  std::exit(1);
+}
+
+// Whatever goes wrong comes back as a status and a text: it ends neither the process nor in a number.
+static void check_failures() {
+  LayerCall call{};
+  call.cell = 99, call.batch = call.steps = call.inputs = call.hidden = call.segment = call.threads = 1;
+  expect(layer_forward(&call) == kFailed && layer_backward(&call) == kFailed && layer_saved_floats(&call) == -1, "an unknown cell");
+  expect(std::string(last_failure()) == "cell: the kernels have none of the number 99", "the text of an unknown cell");
+  call.cell = kLstm, call.segment = 0;
+  expect(layer_forward(&call) == kFailed, "a segment of no steps");
+  const ScanCall scan{};
+  expect(scan_forward(&scan) == kFailed && scan_backward(&scan) == kFailed, "an empty scan");
+  for (int threads : {1, 3}) {
+    const auto thrown = [&](auto error) {
+      return guarded([&] { parallel_for(20, threads, [&](int task) { if (task == 7) throw error; }); });
+    };
+    expect(thrown(std::bad_alloc()) == kNoMemory, "lack of memory in a task");
+    expect(thrown(std::length_error("too long")) == kFailed && std::string(last_failure()) == "too long", "an exception in a task");
+    expect(thrown(7) == kFailed && std::string(last_failure()) == "an exception of an unknown type", "something else in a task");
+  }
+}
+
 int main() {
   int cases = 0;
+  check_failures(), ++cases;
   const int64_t sizes[][4] = {{1, 1, 1, 1}, {2, 3, 1, 3}, {3, 9, 2, 5}, {5, 7, 3, 16}, {8, 12, 2, 17}, {17, 10, 2, 33},
                               {33, 6, 5, 20}, {16, 20, 2, 100}, {70, 4, 2, 12}, {300, 3, 1, 4}};
   for (const auto& s : sizes) {
