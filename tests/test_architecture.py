@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY, Command
 PACKAGE = REPOSITORY / "src" / "adding_problem"
 LEVELS = {
     "errors": 0,
-    "documents": 1, "files": 1, "interruption": 1, "predictions": 1, "schema": 1, "statistics": 1, "yaml_file": 1, "zoo": 1,
+    "documents": 1, "files": 1, "interruption": 1, "predictions": 1, "schema": 1, "statistics": 1, "variants": 1, "yaml_file": 1, "zoo": 1,
     "config": 2,
     "descent": 3, "lock": 3, "runtime": 3, "task": 3,
     "artifacts": 4, "models": 4, "schedule": 4,
@@ -24,7 +24,7 @@ LEVELS = {
     "validate": 7,
     "interop": 8,
     "train": 9,
-    "display": 10, "horizon": 10, "loggers": 10,
+    "certificate": 10, "display": 10, "horizon": 10, "loggers": 10,
     "report": 11, "sweep": 11,
     "cli": 12, "__main__": 13, "__init__": 13,
 }
