@@ -18,7 +18,15 @@ from adding_problem.artifacts import EpochRow, RunFolder, ancestors, milestones,
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
-from adding_problem.schedule import EarlyStopping, Schedule, advance, batch_length, begin_ending, epoch_order, stream_seed
+from adding_problem.schedule import (
+    EarlyStopping,
+    Schedule,
+    advance,
+    batch_length,
+    begin_ending,
+    epoch_order,
+    stream_seed,
+)
 from adding_problem.task import (
     AddingDataset,
     batches,

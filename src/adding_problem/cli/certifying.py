@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adding_problem.config import RunConfig
     from adding_problem.train import Listener
 
-__all__ = ["BUDGET", "OUT", "certify"]
+__all__ = ["BUDGET", "OUT", "certify", "show"]
 
 BUDGET, OUT = 10_000_000, "certificate"
 _T = 1_000
@@ -54,7 +54,7 @@ def certify(arguments: Namespace) -> None:
         certificate.forget(folder, takeover=arguments.takeover)
     made = certificate.certify(run_config, takeover=arguments.takeover, following=following, counting=counting)
     card.write(made, folder / certificate.CARD)
-    _print(made, console)
+    show(made, console)
     print(f"card:    {folder / certificate.CARD}\nrecord:  {folder / certificate.RECORD}\nruns:    {folder / certificate.RUNS}")
 
 
@@ -79,25 +79,32 @@ def _configuration(arguments: Namespace) -> RunConfig | None:
 # --- the card on a terminal ------------------------------------------------------------------------------------------
 
 
-def _print(made: Certificate, console: Console) -> None:
+def show(made: Certificate, console: Console) -> None:
     """A column for each question, a line for each number, then what the verdicts rest on."""
     from rich import box
     from rich.markup import escape
     from rich.table import Column, Table
 
-    columns = [Column(row.name.replace(", ", ",\n"), justify="right") for row in made.rows]
-    table = Table("", *columns, box=box.SIMPLE_HEAD, title=f"{escape(printable(made.title))}, T = {made.t:,}, seed {made.seed}")
+    columns = [Column(_heading(row.name), justify="right", no_wrap=True) for row in made.rows]
+    table = Table(Column("", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+                  title=f"{escape(printable(made.title))}, T = {made.t:,}, seed {made.seed}")
     styles = [_STYLES.get(row.verdict.word, "bold yellow") for row in made.rows]
     table.add_row("verdict", *(f"[{style}]{row.verdict.word}[/]" for style, row in zip(styles, made.rows, strict=True)), end_section=True)
     for label, cells in _lines(made):
         table.add_row(label, *cells, style="dim" if label.startswith("pooling") else "")
     console.print(table)
-    print(f"Mean squared errors on new sequences. Readouts are fitted on {printable(made.features)}.\n"
+    print(f"Mean squared errors on new sequences. Fitted: a readout on the untrained model, on {printable(made.features)}.\n"
+          "Exchanged, rotated and noise: the difference, from changed inputs. "
           f"Each training: recipe {made.recipe}, at most {made.budget:,} sequence-steps.")
     for row in made.rows:
         print(printable(f"{row.name}: {row.verdict.word}: {row.verdict.reason}"))
     for note in made.notes:
         print(printable(f"note: {note}"))
+
+
+def _heading(name: str) -> str:
+    """What is changed, or the target where nothing is."""
+    return name.rpartition(", ")[2].replace(" columns", "\ncolumns")
 
 
 def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
@@ -108,15 +115,15 @@ def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
     rows, t, ten = made.rows, made.t, 10 * made.t
     yield "mean baseline", [f"{row.baseline:.3f}" for row in rows]
     for at, tested in ((SHORT, SHORT), (SHORT, t), (SHORT, ten), (t, t)):
-        yield f"untrained, fitted at {at:,}, T = {tested:,}", [_error(row.fitted(at, tested)) for row in rows]
-    yield f"readout trained alone, T = {t:,}", [_error(row.alone) for row in rows]
+        yield f"fitted at {at:,}, T = {tested:,}", [_error(row.fitted(at, tested)) for row in rows]
+    yield f"readout alone, T = {t:,}", [_error(row.alone) for row in rows]
     yield f"trained, T = {t:,}", [_error(row.trained.error) for row in rows]
     yield f"trained, T = {ten:,}", [_error(row.trained.beyond) for row in rows]
     yield "longest trained", ["-" if row.trained.longest is None else f"{row.trained.longest:,}" for row in rows]
-    yield "sequence-steps to 1e-3", ["never" if row.trained.to_solved is None else short_count(row.trained.to_solved) for row in rows]
+    yield "steps to 1e-3", ["never" if row.trained.to_solved is None else short_count(row.trained.to_solved) for row in rows]
     if made.pooling:
-        yield f"pooling, trained, T = {t:,}", [_error(control.trained.error) for control in made.pooling]
-        yield f"pooling, trained, T = {ten:,}", [_error(control.trained.beyond) for control in made.pooling]
+        yield f"pooling, T = {t:,}", [_error(control.trained.error) for control in made.pooling]
+        yield f"pooling, T = {ten:,}", [_error(control.trained.beyond) for control in made.pooling]
 
 
 def _error(measured: Measured | None) -> str:
