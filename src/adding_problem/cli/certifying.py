@@ -85,7 +85,7 @@ def show(made: Certificate, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    columns = [Column(_heading(row.name), justify="right", no_wrap=True) for row in made.rows]
+    columns = [Column(escape(_heading(row.name)), justify="right", no_wrap=True) for row in made.rows]
     table = Table(Column("", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
                   title=f"{escape(printable(made.title))}, T = {made.t:,}, seed {made.seed}")
     styles = [_STYLES.get(row.verdict.word, "bold yellow") for row in made.rows]
