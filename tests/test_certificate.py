@@ -330,7 +330,8 @@ def test_the_command(tmp_path: Path, command: Command) -> None:
     assert (made.t, made.budget, made.recipe, made.seed) == (T, 3000, "fast", 0)
     again = command("certify", "--model", name, "--t", T, "--budget", 3000, "--threads", 1, "--dataset.held_out", 64)
     assert again.returncode == 0
-    assert "training:" not in again.stdout  # read, not made again
+    assert "training: sum, readout" not in again.stdout
+    assert "training: sum" not in again.stdout  # read, not made again
     other = ["certify", "--model", name, "--t", T, "--budget", 3001, "--threads", 1, "--dataset.held_out", 64]
     refused = command(*other)
     assert refused.returncode == 2
