@@ -428,6 +428,9 @@ class _Call:
             seed=config.seed, t=t, budget=config.train.budget_steps or 0, features=features, order=order, rows=(),
             pooling=self._pooling(notes), notes=())
         difference = _mse(rows[1].trained.error)
+        if difference < SOLVED <= _mse(rows[2].trained.error):
+            notes.append("difference is solved, and with value and mark exchanged it is not: either the initial weights know which column holds "
+                         "the marks, or the budget is too small")
         judged = tuple(replace(row, verdict=_verdict(row, draft.order_free, difference, t)) for row in rows)
         return replace(draft, rows=judged, notes=tuple(dict.fromkeys(notes)))
 
