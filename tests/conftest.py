@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-SLOW_FIRST = ("test_sweep", "test_reliability", "test_runtime", "test_own_model", "test_horizon", "test_zoo")
+SLOW_FIRST = ("test_sweep", "test_certificate", "test_reliability", "test_runtime", "test_own_model", "test_horizon", "test_zoo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ LEVELS = {
     "validate": 7,
     "interop": 8,
     "train": 9,
-    "display": 10, "horizon": 10, "loggers": 10,
+    "certificate": 10, "display": 10, "horizon": 10, "loggers": 10,
     "report": 11, "sweep": 11,
     "cli": 12, "__main__": 13, "__init__": 13,
 }

@@ -237,3 +237,10 @@ def attention(w: Weights, x: Tensor, model: Any) -> Tensor:
     scores = [torch.exp(tanh(linear(w, "score", h))) for h in features]
     mean = sum(score * h for score, h in zip(scores, features, strict=True)) / sum(scores)
     return leaky_relu(readout(w, leaky_relu(linear(w, "summary", mean))))
+
+
+def pooling(w: Weights, x: Tensor, model: Any) -> Tensor:
+    total = torch.zeros(len(x), model.hidden, dtype=x.dtype)
+    for t in range(x.shape[1]):
+        total = total + relu(linear(w, "features", x[:, t]))
+    return readout(w, total)

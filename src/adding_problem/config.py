@@ -197,6 +197,7 @@ class TrainConfig:
     ending_steps: int | None = option(
         None, "once the validation loss is below stop_val_loss, so many more steps at full length with a learning rate that falls in a line to 0; "
               "null: stop at once", least=1)
+    only_readout: bool = option(False, "train the final linear unit alone; all other weights keep their initial values")
     glimpse: int | None = option(None, "held-out sequences that a validation covers first; it covers all only when the loss on "
                                        "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all", least=1)
 

@@ -231,7 +231,7 @@ def _alike(one: Any, other: Any) -> bool:
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
     backend = runtime.resolve_backend(config.backend, device)
     return models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
-                              device=device)
+                              device=device, only_readout=config.train.only_readout)
 
 
 class _Trial:

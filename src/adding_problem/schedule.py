@@ -18,7 +18,7 @@ from adding_problem.variants import MIN_LENGTH
 __all__ = ["EarlyStopping", "Schedule", "advance", "batch_length", "begin_ending", "epoch_order", "stream_seed"]
 
 # Spawn keys: to number them anew would change the numbers of every run.
-_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5, "climb": 6}
+_STREAMS = {"initialisation": 1, "order": 2, "held_out": 3, "lengths": 4, "model": 5, "climb": 6, "certificate": 7}
 
 
 @dataclass

@@ -186,7 +186,7 @@ def _begin(
 def _fresh(config: RunConfig, device: torch.device, backend: str, *, start_from: str | None = None) -> TrainingState:
     seed = stream_seed(config.seed, "initialisation")
     model = models.build_model(config.model, seed=seed, backend=backend, length=config.dataset.t, input_size=config.task.width,
-                               device=device)
+                               device=device, only_readout=config.train.only_readout)
     origin = _load_start(model, start_from) if start_from is not None else None
     return TrainingState(model, descent.optimizer_for(config.train, model), EarlyStopping(config.train.es_patience),
                          Schedule.first(config), origin=origin)

@@ -201,6 +201,14 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 100},
         source="the paper, section 2",
     ),
+    "pooling": Family(
+        home="pooling:AddingPooling",
+        paper="Zaheer et al. 2017 (Deep Sets)",
+        cost="4 H multiplications",
+        parallel=True,
+        defaults={"hidden": 100},
+        source="our choice; the paper's sums have no marks",
+    ),
 }
 
 LONGEST_MEMORY = 10**12

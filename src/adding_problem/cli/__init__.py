@@ -3,6 +3,7 @@
     options        what each command takes, and the table of all
     complaints     what the parser complains of, in our words
     runs           train, validate, horizon, sweep, watch
+    certifying     certify
     tables         lengths, models, compare, report
     exchange       export, import, data
 """
@@ -111,7 +112,7 @@ def _continuing(parser: options.CommandParser, given: Sequence[str]) -> str:
     original = parser.prog.endswith(".py")
     program = ["python", parser.prog] if original else [parser.prog]
     name = ("validate" if {"validate", "--mode=validate"} & set(given) else "train") if original else next(iter(given), "")
-    if name not in ("train", "horizon", "sweep"):
+    if name not in ("train", "horizon", "certify", "sweep"):
         return f"to start again: {shlex.join([*program, *given])}"
     words = [word for word in given if word not in ("--overwrite", "--resume", "--takeover")]
     return f"to continue: {shlex.join([*program, *words, *(['--resume'] if name == 'train' else [])])}"

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
 from adding_problem import __version__, config, schema, variants
-from adding_problem.cli import exchange, runs, tables
+from adding_problem.cli import certifying, exchange, runs, tables
 
 __all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_parser", "main_parser", "original_parser", "type_of"]
 
@@ -196,6 +196,16 @@ def _horizon(parser: ArgumentParser) -> None:
     _add_run_options(parser)
 
 
+def _certify(parser: ArgumentParser) -> None:
+    parser.add_argument("--t", type=Length, help="tested length T (default: that of --config, else 1000)")
+    parser.add_argument("--budget", type=PositiveInt, default=certifying.BUDGET, help="sequence-steps that each training may take")
+    parser.add_argument("--out", type=str, default=certifying.OUT, help="folder for the certificate and its runs")
+    _add_overwrite(parser, "certificate")
+    _add_takeover(parser)
+    _add_trust(parser)
+    _add_run_options(parser)
+
+
 def _sweep(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, help="the sweep's folder, a run folder in it for each run (default: the file's artifacts)")
     parser.add_argument("--engine", type=config.Word(Literal["local", "ray"]), default="local", help="processes on this machine, or tasks of a Ray cluster")
@@ -298,6 +308,12 @@ COMMANDS = {
         "the one that was not solved is trained again from its beginning. Set by the climb itself: dataset.t, train.budget_minutes, train.epochs and "
         "the curriculum's start; held-out and new sequences become fewer at long T. Without --recipe and --config the recipe is fast; the defaults "
         "below are those of the recipe seed.", _horizon, runs.horizon),
+    "certify": Command(
+        "say what a model was given, and what it learned",
+        "Certify a model's memory: fit a readout on the untrained model, train the readout alone, change the inputs, ask for an order, and train. "
+        "Says of each question whether the answer was given (oracle, reservoir), pooled or learned. Takes minutes; the same call again continues "
+        "one that was cut. Without --recipe and --config the recipe is fast; the defaults below are those of the recipe seed.",
+        _certify, certifying.certify),
     "sweep": Command(
         "many runs: a grid, on this machine or on a Ray cluster",
         "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of its section runs:, "

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
     from adding_problem.train import Listener
 
-__all__ = ["horizon", "sweep", "train", "validate", "watch"]
+__all__ = ["configuration_of", "horizon", "sweep", "train", "validate", "watch"]
 
 
 def train(arguments: Namespace) -> None:
     """Train, or say that it is done already, and print the result."""
-    run_config = _run_config(arguments)
+    run_config = configuration_of(arguments)
     if run_config is None:
         return
 
@@ -82,7 +82,7 @@ def validate(arguments: Namespace) -> None:
     if arguments.config is None and files.is_regular(folder.config_copy):
         folder.read_config()  # refuses links that lead elsewhere
         arguments.config = str(folder.config_copy)
-    run_config = _run_config(arguments)
+    run_config = configuration_of(arguments)
     if run_config is None:
         return
     _require_same_model(run_config, config.overrides_of(arguments))
@@ -133,7 +133,7 @@ def horizon(arguments: Namespace) -> None:
     if "artifacts" not in arguments and arguments.config is None:
         name = arguments.get("model.name") or config.ModelConfig().name
         arguments.artifacts = f"artifacts/horizon/{name.replace(':', '.').rpartition('.')[2]}"
-    run_config = _run_config(arguments)
+    run_config = configuration_of(arguments)
     if run_config is None:
         return
     from rich.markup import escape
@@ -209,7 +209,7 @@ def watch(arguments: Namespace) -> None:
         watch.follow(folder, console)
 
 
-def _run_config(arguments: Namespace) -> RunConfig | None:
+def configuration_of(arguments: Namespace) -> RunConfig | None:
     """The configuration that the arguments ask for; None when it was only to be printed."""
     result = config.load(arguments.config, config.overrides_of(arguments))
     if arguments.print_config is not None:

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from adding_problem import runtime, zoo
 from adding_problem.config import ModelConfig
-from adding_problem.errors import ConfigError
+from adding_problem.errors import ConfigError, ModelError
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
 from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, source_digest
 from adding_problem.zoo import FAMILIES
 
 __all__ = ["FAMILIES", "AddingLSTM", "CarriesState", "OwnModel", "build_model", "changed_since", "class_in", "describe", "from_description",
-           "named_in", "source_digest"]
+           "named_in", "readout_of", "source_digest"]
 
 _BUILDING = 4  # times its weights is what a model may take while it is built: the LSTM's orthogonal matrix 3.4 (measured)
 
 
 def build_model(
     config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "cpu", only_readout: bool = False,
 ) -> nn.Module:
     """The model of a configuration, freshly initialised: on the CPU, so that every device has the same weights, then moved.
 
@@ -37,11 +37,12 @@ def build_model(
             constructors that have an argument of that name.
         input_size: input columns C, see `variants.Task.width`.
         device: where the model will compute.
+        only_readout: leave only the weights of the readout to be trained, see `readout_of`.
 
     Raises:
         ConfigError: when there is no such model or it does not take these arguments.
         BackendError: when the memory does not suffice; of a model of the zoo none is taken then.
-        ModelError: when the model cannot be built or run.
+        ModelError: when the model cannot be built or run, or has no readout that could be trained alone.
 
     Examples:
         >>> from adding_problem import RunConfig, build_model, sample_batch
@@ -54,13 +55,43 @@ def build_model(
     """
     if config.name not in FAMILIES:
         with runtime.seeded(seed), runtime.building_a_model():
-            return OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length,
-                            input_size=input_size, device=device)
-    context: dict[str, Any] = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
-    size = sum(tensor.nbytes for tensor in _outline(config.name, config.given, **context).state_dict().values())
-    runtime.require_memory(_BUILDING * size, "to build the model takes")
-    with runtime.seeded(seed):
-        return _of_family(config.name, config.given, **context).to(device)
+            model: nn.Module = OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length,
+                                        input_size=input_size, device=device)
+    else:
+        context: dict[str, Any] = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
+        size = sum(tensor.nbytes for tensor in _outline(config.name, config.given, **context).state_dict().values())
+        runtime.require_memory(_BUILDING * size, "to build the model takes")
+        with runtime.seeded(seed):
+            model = _of_family(config.name, config.given, **context).to(device)
+    if only_readout:
+        _freeze_body(model, config.name)
+    return model
+
+
+def readout_of(model: nn.Module) -> nn.Linear | None:
+    """The linear unit that makes the prediction of a model from `build_model`, from one vector for each sequence.
+
+    Of the zoo's models it is `readout`. Of a custom model it is the one that was added, else the last `nn.Linear` of one
+    output that its forward pass calls, else None.
+    """
+    if isinstance(model, OwnModel) and model.readout is None:
+        return None if model.last_unit is None else model.inner.get_submodule(model.last_unit)  # type: ignore[return-value]
+    return model.readout  # type: ignore[return-value]
+
+
+def _freeze_body(model: nn.Module, name: str) -> None:
+    """Train nothing but the readout.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    readout = readout_of(model)
+    if readout is None:
+        raise ModelError(name, "a readout for train.only_readout, an nn.Linear of one output on one vector for each sequence", "none",
+                         "end the model with nn.Linear(H, 1) on (B, H), or return the output of every step (B, T, H): then a "
+                         "readout is added; or set train.only_readout to false")
+    model.requires_grad_(False)
+    readout.requires_grad_(True)
 
 
 def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:

@@ -53,6 +53,8 @@ class OwnModel(nn.Module):
     Attributes:
         inner: the user's module.
         readout: the linear unit that was added, or None.
+        last_unit: the name of the module's own last `nn.Linear` of one output, as the forward pass calls them, or None. It
+            takes one vector for each sequence.
     """
 
     family = "own"
@@ -66,6 +68,7 @@ class OwnModel(nn.Module):
         context = {"seed": seed % _SEEDS, "backend": backend, "length": length, "input_size": input_size}
         self.inner = _make(name, device, arguments, context).to(device)
         self.readout: nn.Linear | None = None
+        self.last_unit: str | None = None
         width = self._probe(device)
         if width is not None:
             self.readout = nn.Linear(width, 1).to(device)
@@ -130,10 +133,16 @@ class OwnModel(nn.Module):
         """
         training = self.inner.training
         self.inner.eval()
+        called: list[str] = []
+        hooks = [unit.register_forward_pre_hook(functools.partial(_note_call, called, name))
+                 for name, unit in self.inner.named_modules() if isinstance(unit, nn.Linear)]
         try:
             x, output = self._first_output(device)
         finally:
             self.inner.train(training)
+            for hook in hooks:
+                hook.remove()
+        self.last_unit = called[-1] if called else None
         if output.dim() == 3 and output.permute(_AXES[self.layout]).shape[:2] == x.shape[:2]:
             return output.permute(_AXES[self.layout]).shape[2]
         if output.shape == (len(x), 1):
@@ -151,6 +160,12 @@ class OwnModel(nn.Module):
         except ModelError:
             full = _sequences(self.length, self.input_size).to(device)
             return full, self._output(full)
+
+
+def _note_call(called: list[str], name: str, unit: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Before a linear layer runs: note its name if it gives one number for each sequence."""
+    if isinstance(unit, nn.Linear) and unit.out_features == 1 and inputs and inputs[0].dim() == 2:
+        called.append(name)
 
 
 def _sequences(length: int, input_size: int) -> Tensor:

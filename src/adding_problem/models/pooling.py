@@ -1,0 +1,33 @@
+"""Sum pooling, a Deep Sets model (Zaheer et al. 2017, arXiv:1703.06114): no recurrence, no positions, no order.
+
+    y = v . sum_t relu(W x_t + b) + d
+
+It is the control of targets that need no memory: a model that cannot tell the order of the steps can learn the sum of the
+marked values, or their product, and of their difference no more than its mean.
+
+Parameters, of two columns: 3 H + H + 1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["AddingPooling"]
+
+
+class AddingPooling(nn.Module):
+    """A linear readout of features of the steps, summed over the steps.
+
+    Args:
+        hidden: number of features H.
+        input_size: input columns I.
+    """
+
+    def __init__(self, hidden: int, *, input_size: int = 2) -> None:
+        super().__init__()
+        self.hidden, self.input_size = hidden, input_size
+        self.features, self.readout = nn.Linear(input_size, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (B, 1) of sequences (B, T, I)."""
+        return self.readout(self.features(x).relu().sum(dim=1))  # type: ignore[no-any-return]

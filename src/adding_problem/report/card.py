@@ -1,0 +1,41 @@
+"""The memory certificate as one HTML page, without scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from adding_problem import __version__, files
+from adding_problem.certificate import SHORT, Certificate, Measured
+from adding_problem.statistics import short_count
+
+__all__ = ["render", "write"]
+
+
+def write(made: Certificate, out: Path) -> None:
+    """Write the page.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    files.write(out, render(made).encode())
+
+
+def render(made: Certificate) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"error": _error, "count": "{:,}".format, "short": short_count}
+    return environment.get_template("certificate.html.j2").render(made=made, short=SHORT, version=__version__)
+
+
+def _error(measured: Measured | None, baseline: float) -> str:
+    """The error, and as a share of the mean baseline's."""
+    if measured is None:
+        return "–"
+    return "not finite" if measured.mse is None else f"{measured.mse:.1e} ({_share(measured.mse / baseline)})"
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if 0.01 <= share < 10 else f"{share:.0e}"
