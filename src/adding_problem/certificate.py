@@ -39,6 +39,7 @@ from adding_problem import files, models, runtime, train, validate
 from adding_problem.artifacts import SOLVED, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ConfigError, ModelError, RunFolderError, printable
+from adding_problem.runs_folder import RunsFolder, run_inside
 from adding_problem.schedule import stream_seed
 from adding_problem.task import affordable, constant_predictor_mse, evaluation_batch, sample_batch, sequence_width
 from adding_problem.train import Listener
@@ -49,6 +50,9 @@ __all__ = ["CARD", "NOISE_COLUMNS", "RECORD", "RUNS", "SET_HERE", "SHORT", "Cert
 
 RECORD, CARD, RUNS = "certificate.json", "certificate.html", "runs"
 """What a certificate leaves in its folder."""
+
+RUNS_RECORD = "runs.json"
+"""What its folder of runs holds beside them: which of them are its own."""
 
 SHORT = 30
 """The short length at which a readout is fitted."""
@@ -365,21 +369,27 @@ def certify(config: RunConfig, *, takeover: bool = False, following: Following, 
             there = read(folder / RECORD)
             if (there.digest, there.model_source) == (config.digest, _source(config)):
                 return there
-        made = _Call(config, takeover, following, counting).certificate()
+        runs = RunsFolder(run_inside(folder, RUNS).path, RUNS_RECORD)
+        with runs.locked(takeover=takeover):
+            made = _Call(config, runs, takeover, following, counting).certificate()
         files.write(folder / RECORD, made.to_json())
         return made
 
 
 def forget(folder: Path, *, takeover: bool = False) -> None:
-    """Delete the certificate that a folder holds, and its runs."""
+    """Delete the certificate that a folder holds, and the runs that it records.
+
+    Raises:
+        RunFolderError: before anything is deleted, when a run or the folder of all runs is a link that leads out.
+    """
+    if not (folder / RUNS).is_dir():
+        return
+    runs = RunsFolder(run_inside(folder, RUNS).path, RUNS_RECORD)
+    with runs.locked(takeover=takeover):
+        runs.delete()
+        runs.write({"runs": runs.records})
     for name in (RECORD, CARD):
         files.remove(folder / name)
-    for path in folder.glob(f"{RUNS}/*"):
-        run = RunFolder(path)
-        if files.is_regular(run.config_copy) and not files.leads_out(path, folder):
-            with run.locked(takeover=takeover):
-                run.clear()
-                files.remove(path / _LONGEST)
 
 
 def _check(config: RunConfig) -> None:
@@ -401,6 +411,7 @@ class _Call:
     """What all measurements of a call share."""
 
     config: RunConfig
+    runs: RunsFolder
     takeover: bool
     following: Following
     counting: Counting
@@ -474,15 +485,18 @@ class _Call:
 
     def _trained(self, name: str, run: RunConfig, notes: list[str] | None) -> Training:
         """Train, or read what was trained, and score at T and, where there is a place for notes, at ten times T."""
-        folder = Path(self.config.artifacts) / RUNS / name.replace(", ", "-").replace(" ", "_")
-        run = replace(run, artifacts=str(folder))
+        folder = self.runs.run(name.replace(", ", "-").replace(" ", "_"))
+        run = replace(run, artifacts=str(folder.path))
+        if not self.runs.owns(folder.path.name):
+            self.runs.record(run)
+            self.runs.write({"runs": self.runs.records})
         with self.following(name, run) as shown:
             result = train.run(run, resume=True, takeover=self.takeover, listener=shown)
         score, t = validate.score_once(run), run.dataset.t
         beyond = None if notes is None else self._beyond(name, run, notes)
         reached = result["reached"]["1e-3"]
-        return Training(Measured(t, score["sequences"], _finite(score["mse"])), beyond, result["longest_length"] or None, result["sequence_steps"],
-                        reached and reached["sequence_steps"], result["stop_reason"], folder.name)
+        return Training(Measured(t, score["sequences"], _finite(score["mse"])), beyond, result.get("longest_length") or None, result["sequence_steps"],
+                        reached and reached["sequence_steps"], result["stop_reason"], folder.path.name)
 
     def _beyond(self, name: str, run: RunConfig, notes: list[str]) -> Measured | None:
         ten = 10 * run.dataset.t
