@@ -89,7 +89,7 @@ def test_the_streamed_pickle_is_what_it_says() -> None:
 
 def test_too_few_predictions_leave_no_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(ValueError, match="expected 2 sequences, found 1"), folder.predictions(2, 1) as writer:
+    with pytest.raises(ValueError, match="expected 2 sequences, found 1"), folder.predictions(2, 1, 2) as writer:
         writer.add(np.zeros((1, 1, 2), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
     assert list(tmp_path.iterdir()) == []
 

@@ -100,13 +100,15 @@ def leaf_changes() -> list[tuple[str, object]]:
             ("backend", "torch"), ("recipe", "fast"), ("dataset.stream", True), ("dataset.held_out", 5),
             ("train.epoch_steps", 9), ("train.clip_norm", 2.0), ("train.warmup_steps", 3), ("train.decay_steps", 50),
             ("train.decay_below", 0.02), ("train.optimizer", "sgd"),
-            ("train.budget_steps", 10), ("train.only_readout", True), ("train.budget_minutes", 1.5), ("curriculum.factor", 2.5),
+            ("train.budget_steps", 10), ("train.only_readout", True), ("train.ending_steps", 7), ("train.ending_length", 9),
+            ("dataset.target", "product"), ("dataset.noise_columns", 2), ("dataset.mix", "swap"), ("train.budget_minutes", 1.5), ("curriculum.factor", 2.5),
             ("curriculum.threshold", 0.02), ("curriculum.smoothing", 0.9), ("model.memory", 5000),
             ("model.start_from", "artifacts/other"), ("model.name", "some.Model")]
 
 
 # Values that need others beside them.
 DEPENDENT: dict[str, tuple[object, dict[str, object]]] = {
+    "dataset.mix_seed": (3, {"dataset.mix": "rotate"}),
     "curriculum.start": (40, {"recipe": "fast"}), "curriculum.shortest": (0.4, {"recipe": "fast"}),
     "train.glimpse": (5, {"recipe": "fast"}), "model.layout": ("tbc", {"model.name": "some.Model"}),
 }

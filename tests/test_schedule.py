@@ -149,7 +149,7 @@ def test_a_glimpse_decides_nothing_alone(
         return float(errors[first : first + n].sum())
 
     monkeypatch.setattr(train, "_squared_error", squared_error)
-    work = SimpleNamespace(config=run, state=SimpleNamespace(rows=before))
+    work = SimpleNamespace(config=run, state=SimpleNamespace(rows=before, schedule=Schedule.first(run)))
     errors[:8] = far
     found = train._held_out_mse(work)
     assert (found.mse, found.sequences) == (pytest.approx(far), 8)

@@ -129,7 +129,7 @@ def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
 
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
 _PARSERS: list[Callable[[str], Any]] = [
-    whole_number, float, float, whole_number, whole_number, float, whole_number
+    whole_number, float, float, whole_number, whole_number, float, whole_number, whole_number
 ]
 _BUDGETS = ("train.epochs", "train.budget_steps", "train.budget_minutes", "train.es_patience")
 

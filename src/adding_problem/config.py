@@ -74,6 +74,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.decay_steps": 400,
         "train.stop_val_loss": 8e-4,
         "train.ending_steps": 200,
+        "train.ending_length": 1_000,
         "train.glimpse": 64,
         "curriculum.start": 30,
         "curriculum.shortest": 0.1,
@@ -195,8 +196,9 @@ class TrainConfig:
                                        "are very short", above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
     ending_steps: int | None = option(
-        None, "once the validation loss is below stop_val_loss, so many more steps at full length with a learning rate that falls in a line to 0; "
-              "null: stop at once", least=1)
+        None, "once the validation loss is below stop_val_loss, so many more steps with a learning rate that falls in a line to 0; null: stop "
+              "at once", least=1)
+    ending_length: int | None = option(None, "longest T of these steps, where the curriculum has not come further; null: dataset.t", least=2)
     only_readout: bool = option(False, "train the final linear unit alone; all other weights keep their initial values")
     glimpse: int | None = option(None, "held-out sequences that a validation covers first; it covers all only when the loss on "
                                        "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all", least=1)
@@ -567,9 +569,6 @@ def _check_training(config: RunConfig) -> None:
     if config.train.glimpse is not None and config.train.stop_val_loss is None:
         raise ConfigError("train.glimpse", "null where train.stop_val_loss is null", str(config.train.glimpse),
                           "set train.stop_val_loss, or train.glimpse to null")
-    if config.train.ending_steps is not None and config.train.stop_val_loss is None:
-        raise ConfigError("train.ending_steps", "null where train.stop_val_loss is null", str(config.train.ending_steps),
-                          "set train.stop_val_loss, or train.ending_steps to null")
 
 
 def _check_paths(config: RunConfig) -> None:

@@ -109,6 +109,8 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
     step = schedule.step + 1
     if schedule.decay_steps:
         if step > schedule.decay_start + schedule.decay_steps:
+            if schedule.length < config.dataset.t:  # an ending that lost what it had: on with the curriculum
+                return replace(schedule, step=step, smoothed=_nothing_learned(config), decay_start=0, decay_steps=0)
             return replace(schedule, step=step, smoothed=smoothed, rate=schedule.rate / 2, decay_start=step - 1,
                            decay_steps=2 * schedule.decay_steps)
         return replace(schedule, step=step, smoothed=smoothed)
@@ -122,13 +124,15 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
 
 
 def begin_ending(schedule: Schedule, config: RunConfig) -> Schedule:
-    """The schedule of a run whose validation loss is below `train.stop_val_loss`: full length, and a decay to the end.
+    """The schedule of a run whose validation loss is below `train.stop_val_loss`: longer sequences, and a decay to the end.
 
     A decay that is under way is the ending already.
     """
-    if config.train.ending_steps is None or schedule.decay_steps:
+    train, t = config.train, config.dataset.t
+    if train.ending_steps is None or schedule.decay_steps:
         return schedule
-    return replace(schedule, length=config.dataset.t, decay_start=schedule.step, decay_steps=config.train.ending_steps)
+    length = max(schedule.length, min(t, train.ending_length or t))
+    return replace(schedule, length=length, decay_start=schedule.step, decay_steps=train.ending_steps)
 
 
 def batch_length(config: RunConfig, schedule: Schedule) -> int:
