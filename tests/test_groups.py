@@ -13,7 +13,7 @@ import pytest
 from adding_problem import config, plots
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
-from adding_problem.groups import collect, comparisons
+from adding_problem.groups import collect, comparisons, lengths_in_words
 from tests.conftest import Command
 from tests.test_commands import PNG
 
@@ -133,6 +133,31 @@ def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Comman
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     few = command("compare", *folders[:2], "--out", "few.png")
     assert "2 seeds only" in few.stdout
+
+
+def test_the_longest_trained_length_stands_beside_the_tested_one(tmp_path: Path, command: Command) -> None:
+    """As recorded; of older runs T where the data set is fixed and unknown where it is not."""
+    fresh = {"recipe": "fast", "dataset__t": 500}
+    runs = [made(tmp_path / f"s{seed}", [0.1, 9e-4], seed=seed, **fresh) for seed in range(3)]
+    for path, longest in zip(runs[:2], (30, 90), strict=True):
+        folder = RunFolder(path)
+        folder.write_result(folder.read_result() | {"longest_length": longest})
+    (group,) = collect(runs)
+    assert [seed.longest for seed in group.seeds] == [30, 90, None]
+    assert group.longest == "30 to 90, some unknown"
+    (fixed,) = collect([made(tmp_path / "fixed", [0.1], seed=0)])
+    assert fixed.longest == "20"
+    assert lengths_in_words([None]) == "unknown"
+    begun = RunFolder(runs[2])
+    begun.result.unlink()
+    begun.write_history([EpochRow(1, 0.1, 0.1, 10, 200, 1.0, 64, 30), EpochRow(2, 0.1, 0.1, 20, 400, 2.0, 64, 45)])
+    assert collect([runs[2]])[0].longest == "45"
+    done = command("compare", *runs, tmp_path / "fixed", "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    for part in ("tested T", "longest trained", "30 to 90"):
+        assert part in re.sub(r"\s+", " ", done.stdout), done.stdout
+    assert "trained at" not in done.stdout
+    assert {"500 │ 30", "500 │ 90", "500 │ 45", "20 │ 20"} <= set(re.findall(r"\d+ +│ \d+", re.sub(r" +", " ", done.stdout)))
 
 
 def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:

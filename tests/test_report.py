@@ -120,6 +120,23 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts(page: Page, folder: Path
     assert (folder.parent / "new" / "report.html").stat().st_size < 6e6
 
 
+def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> None:
+    """Every table has it beside T; what is not known is said to be unknown."""
+    for name, longest in (("short", 5), ("old", None)):
+        shutil.copytree(folder / "a", tmp_path / "runs" / name)
+        copy = RunFolder(tmp_path / "runs" / name)
+        copy.config_copy.write_text(copy.config_copy.read_text().replace("stream: false", "stream: true"))
+        copy.write_result({k: v for k, v in copy.read_result().items() if k != "longest_length"} | ({"longest_length": longest} if longest else {}))
+        copy.write_history([replace(row, longest_length=0) for row in copy.read_history()])
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert {row["run"]: row["longest_trained"] for row in page.csv("runs")} == {"short": "5", "old": ""}
+    assert "unknown" in page.content["td"]
+    seen = "".join(page.seen)
+    assert seen.count("longest trained") >= 4
+    assert "trained at" not in seen
+
+
 def test_hostile_names_are_text(page: Page) -> None:
     name = str(HOSTILE_FOLDERS)
     assert name in page.content["th"]
@@ -140,6 +157,7 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
         assert [int(row[key]) for key in ("T", "seed", "epochs", "sequences", "sequence_steps")] == [
             result[key] for key in ("t", "seed", "epochs", "sequences", "sequence_steps")]
         assert float(row["seconds"]) == result["seconds"]
+        assert int(row["longest_trained"]) == result["longest_length"] == result["t"]  # of a fixed data set
     assert rows["unfinished"]["state"] == "unfinished"
     assert float(rows["unfinished"]["best_val_loss"]) == min(r.val_loss for r in RunFolder(folder / "unfinished").read_history())
     curve = [row for row in page.csv("curves") if row["run"] == "b"]

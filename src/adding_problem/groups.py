@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics, zoo
-from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, longest_trained, lowest_val_loss
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 from adding_problem.variants import Task
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "own_score", "source_of"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "lengths_in_words", "one_per_seed",
+           "own_score", "source_of"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -35,12 +36,14 @@ class Seed:
         rows: its epochs.
         mse: on new data, where it was scored at its own length.
         stop_reason: why it ended; None where it has not.
+        longest: the longest T that it trained on; None where nobody knows.
     """
 
     seed: int
     rows: tuple[EpochRow, ...]
     mse: float | None
     stop_reason: str | None
+    longest: int | None = None
 
     @property
     def lowest(self) -> float:
@@ -108,6 +111,11 @@ class Group:
         return statistics.losses(self.values)
 
     @property
+    def longest(self) -> str:
+        """The longest T that its runs trained on, which may be shorter than T."""
+        return lengths_in_words(seed.longest for seed in self.seeds)
+
+    @property
     def remark(self) -> str:
         """What a reader has to bear in mind."""
         again = f"{self.repeated} run{'s' if self.repeated != 1 else ''} of a seed that is there already left out"
@@ -151,6 +159,16 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), Task(*(values[key] for key in _TASK)),
                             values["dataset.t"], tuple(each), len(seeds) - len(each)))
     return sorted(groups, key=lambda group: (group.task.title, group.t, group.method))
+
+
+def lengths_in_words(lengths: Iterable[int | None]) -> str:
+    """One length, or the shortest and the longest of several; None is an unknown one."""
+    every = set(lengths)
+    known = sorted(length for length in every if length is not None)
+    if not known:
+        return "unknown"
+    ends = f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+    return f"{ends}, some unknown" if None in every else ends
 
 
 def _named(key: str, value: Any) -> str:
@@ -229,7 +247,9 @@ def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, S
     result = folder.read_result() if folder.result.is_file() else None
     stop_reason = None if result is None else str(result.get("stop_reason"))
     score = None if result is None else own_score(folder, result)
-    return _method_of(config), source_of(result or {}), Seed(config.seed, tuple(folder.read_history()), score, stop_reason)
+    rows = tuple(folder.read_history())
+    seed = Seed(config.seed, rows, score, stop_reason, longest_trained(config, rows, result or {}))
+    return _method_of(config), source_of(result or {}), seed
 
 
 def own_score(folder: RunFolder, result: Mapping[str, Any]) -> float | None:

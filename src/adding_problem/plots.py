@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adding_problem import files, groups
-from adding_problem.artifacts import SOLVED, EpochRow, RunFolder
+from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, longest_trained
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
@@ -65,9 +65,12 @@ class _Curves:
     val_loss: Sequence[float]
     val_sequences: Sequence[int]
     constant_mse: float = 1 / 6
+    longest: int | None = None
 
     @classmethod
-    def of_rows(cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6) -> _Curves:
+    def of_rows(
+        cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6, longest: int | None = None,
+    ) -> _Curves:
         return cls(
             name,
             t,
@@ -76,6 +79,7 @@ class _Curves:
             [row.val_loss for row in rows],
             [row.val_sequences for row in rows],
             constant_mse,
+            longest,
         )
 
     def validations(self, places: Sequence[float]) -> Iterator[tuple[int, list[float], list[float]]]:
@@ -157,7 +161,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
-        One dict per curve: name, t, epochs, lowest_val_loss.
+        One dict per curve: name, t, longest_trained (None where unknown), epochs, lowest_val_loss.
 
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
@@ -185,7 +189,8 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
             _whole_decades(axes, "y")
-    return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "lowest_val_loss": curves.best}
+    return [{"name": curves.name, "t": curves.t, "longest_trained": curves.longest, "epochs": len(curves.val_loss),
+             "lowest_val_loss": curves.best}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
 
 
@@ -231,7 +236,7 @@ def _end_of_climb(document: Mapping[str, Any]) -> str:
 
 
 def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
-    """A heatmap of mean squared errors: one row for each run, by name and trained length, one column for each tested length."""
+    """A heatmap of mean squared errors: one row for each run, by name and longest trained length, one column for each tested length."""
     from matplotlib.colors import LogNorm
 
     names = 0.08 * max(map(len, runs))  # inches that the longest one takes
@@ -245,7 +250,7 @@ def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Se
             axes.text(column, row, "-" if missing else f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
-        axes.set(xlabel="tested at T", ylabel="trained at T")
+        axes.set(xlabel="tested T", ylabel="run (longest trained)")
         figure.colorbar(image, label="mean squared error (the scale ends at 1/6)", extend="both")
 
 
@@ -263,12 +268,13 @@ def _original_curves(path: Path) -> list[_Curves]:
 def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float]) -> _Curves:
     if len(loss) != len(val_loss):
         raise ValueError(f"at T = {t} {len(loss)} values of loss and {len(val_loss)} of val_loss")
-    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss, [0] * len(loss))
+    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss, [0] * len(loss), longest=t)
 
 
 def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
-    return _Curves.of_rows(str(folder.path), config.dataset.t, rows)
+    result = folder.read_result() if files.is_regular(folder.result) else {}
+    return _Curves.of_rows(str(folder.path), config.dataset.t, rows, longest=longest_trained(config, rows, result))
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:

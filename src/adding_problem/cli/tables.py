@@ -35,10 +35,12 @@ def lengths(arguments: Namespace) -> None:
     from rich.table import Column, Table
 
     from adding_problem import display, plots, validate
-    from adding_problem.artifacts import RunFolder
+    from adding_problem.artifacts import RunFolder, longest_trained
+    from adding_problem.groups import lengths_in_words
 
     out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, output.console()
-    table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
+    table = Table("longest trained", Column("run", overflow="fold"), *(f"{t:,}" for t in tested),
+                  title=f"MSE on {n:,} new sequences, by tested T")
     rows: list[tuple[str, list[float]]] = []
     configs = {path: RunFolder(path).read_config() for path in arguments.folders}
     _check_lengths(tested, configs)
@@ -50,8 +52,10 @@ def lengths(arguments: Namespace) -> None:
             scores = validate.scores(run_config, tested, n, trust=arguments.trust, on_progress=counter,
                                      on_refusal=functools.partial(_note_refusal, path))
         found = {score["t"]: score["mse"] for score in scores}
-        rows.append((f"{name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
-        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
+        folder = RunFolder(path)
+        longest = lengths_in_words([longest_trained(read, folder.read_history(), folder.read_result())])
+        rows.append((f"{name} ({longest})", [found.get(t, math.nan) for t in tested]))
+        table.add_row(longest, escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     say(f"picture: {out}")
@@ -133,9 +137,9 @@ def compare(arguments: Namespace) -> None:
 
     out, original = _picture(arguments.out, arguments.format), arguments.original
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
-    table = Table("T", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
+    table = Table("tested T", "longest trained", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
     for row in curves:
-        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
+        table.add_row(f"{row['t']:,}", groups.lengths_in_words([row["longest_trained"]]), escape(row["name"]), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
     output.console().print(table)
     _print_groups(groups.collect(arguments.folders), output.console())
     say(f"picture: {out}")
@@ -149,10 +153,10 @@ def _print_groups(found: list[Group], console: Console) -> None:
     from adding_problem.groups import comparisons
 
     if max(len(group.seeds) for group in found) > 1:
-        table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
+        table = Table("tested\nT", "longest\ntrained", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
         for group in found:
-            table.add_row(f"{group.t:,}", escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
+            table.add_row(f"{group.t:,}", group.longest, escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
                               for name in ("1e-2", "1e-3")))

@@ -82,11 +82,12 @@ def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[M
     horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
     if horizons:
         tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
-    held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < SOLVED and t > one.run.t]
+    held = [(t, longest) for one in measured for t, mse in one.mse.items()
+            if (longest := one.run.longest) and mse < SOLVED and t > longest]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond its length",
-                      "note": f"trained at {trained:,}, below 1e-3 at {t:,}"})
+        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond the longest trained",
+                      "note": f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}"})
     return tiles
 
 
@@ -135,7 +136,7 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
     if not able:
         return None
     one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
-    return {**(one.weights or {}), "name": one.run.name, "trained": one.run.t, "variant": one.run.config.dataset.variant,
+    return {**(one.weights or {}), "name": one.run.name, "t": one.run.t, "trained": one.run.longest, "variant": one.run.config.dataset.variant,
             "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved}
 
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from adding_problem import __version__, files
 from adding_problem import config as configuration
 from adding_problem.artifacts import THRESHOLDS
+from adding_problem.groups import lengths_in_words
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
@@ -127,19 +128,19 @@ def _tables(
     found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured], tested: Sequence[int]
 ) -> dict[str, Table]:
     tables = [
-        Table("runs", ["run", "method", "T", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
+        Table("runs", ["run", "method", "T", "longest_trained", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
                        "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3"], [_run_row(run) for run in found.runs]),
-        Table("groups", ["method", "T", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
+        Table("groups", ["method", "T", "longest_trained", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
                          "median_sequence_steps_to_1e-3", "median_seconds_to_1e-3"], [_group_row(group) for group in groups]),
         _curves_table(found.runs),
-        Table("lengths", ["run", "method", "trained_T", *(f"T={t}" for t in tested)],
-              [[one.run.name, one.run.method, one.run.t, *(one.mse.get(t) for t in tested)] for one in measured if not one.problem]),
+        Table("lengths", ["run", "method", "longest_trained", *(f"T={t}" for t in tested)],
+              [[one.run.name, one.run.method, one.run.longest, *(one.mse.get(t) for t in tested)] for one in measured if not one.problem]),
         Table("predictions", ["run", "T", "target", "prediction"],
               [[one.run.name, one.run.t, y, y_hat] for one in measured
                for y, y_hat in zip(one.y.tolist(), one.y_hat.tolist(), strict=True)]),
         Table("memory", ["run", "step", "marked", "gradient_value", "gradient_mark"], _memory_rows(measured)),
-        Table("horizon", ["folder", "T", "solved", "mse", "sequence_steps", "seconds"],
-              [[name, rung["t"], rung["solved"], rung["mse"], rung["sequence_steps"], rung["seconds"]]
+        Table("horizon", ["folder", "T", "longest_trained", "solved", "mse", "sequence_steps", "seconds"],
+              [[name, rung["t"], rung["longest_length"], rung["solved"], rung["mse"], rung["sequence_steps"], rung["seconds"]]
                for name, document in found.horizons.items() for rung in document["rungs"]]),
         _configuration_table(found.runs),
     ]
@@ -148,14 +149,14 @@ def _tables(
 
 def _run_row(run: Run) -> list[Any]:
     cost = [run.reached[threshold] for threshold in THRESHOLDS]
-    return [run.name, run.method, run.t, run.config.seed, figures.state(run), run.best, len(run.rows),
+    return [run.name, run.method, run.t, run.longest, run.config.seed, figures.state(run), run.best, len(run.rows),
             *(int(run.spent(unit)) for unit in ("sequences", "sequence_steps")), run.spent("seconds"),
             *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"]]
 
 
 def _group_row(group: RunGroup) -> list[Any]:
     solved = group.solved
-    return [group.method, group.t, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
+    return [group.method, group.t, group.longest, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
             *(group.interval or (None, None)), group.cost("1e-3", "sequence_steps").median, group.cost("1e-3", "seconds").median]
 
 
@@ -192,7 +193,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters |= {"number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
+    environment.filters |= {"steps": lambda length: lengths_in_words([length]), "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     return environment
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from adding_problem import config as configuration
 from adding_problem import documents, files, groups
-from adding_problem.artifacts import HORIZON, SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import (
+    HORIZON,
+    SOLVED,
+    THRESHOLDS,
+    EpochRow,
+    RunFolder,
+    first_below,
+    longest_trained,
+    lowest_val_loss,
+)
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.groups import Seed, Unit
@@ -46,6 +55,7 @@ class Run:
         machine: processor, device and backend, where the result tells.
         source: digest of the code of a user's own model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
+        longest: the longest T that it trained on; None where nobody knows.
     """
 
     name: str
@@ -60,10 +70,11 @@ class Run:
     machine: str
     source: str | None
     method: str = ""
+    longest: int | None = None
 
     @property
     def t(self) -> int:
-        """Length T that it trained for."""
+        """Length T that it trained for and was validated at, which it need not have trained on."""
         return self.config.dataset.t
 
     @property
@@ -79,7 +90,7 @@ class Run:
     @property
     def as_seed(self) -> Seed:
         """What statistics over seeds ask of it."""
-        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None)
+        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None, self.longest)
 
     def spent(self, unit: str) -> float:
         """Training that the whole run took, in a unit of `UNITS`."""
@@ -156,7 +167,7 @@ def _read(path: Path, name: str) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
     return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine,
-               groups.source_of(result))
+               groups.source_of(result), longest=longest_trained(config, rows, result))
 
 
 def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
@@ -179,7 +190,7 @@ def _read_horizon(path: Path) -> dict[str, Any]:
 def _rung(document: object) -> dict[str, Any]:
     rung = documents.check(document, documents.RUNG)
     reached = {threshold: rung["reached"][threshold] for threshold in THRESHOLDS}
-    return {"t": rung["t"], "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
+    return {"t": rung["t"], "longest_length": rung.get("longest_length"), "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
             "reached": {threshold: cost and _climbs_cost(cost) for threshold, cost in reached.items()}}
 
 

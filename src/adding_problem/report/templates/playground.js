@@ -29,7 +29,7 @@ class Playground {
     // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
     this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
-    this.setLength(Math.max(model.shortest, Math.min(200, model.trained)));
+    this.setLength(Math.max(model.shortest, Math.min(200, model.t)));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
   }
 
