@@ -125,6 +125,27 @@ def test_comparisons(folders: list[Path]) -> None:
     assert comparisons(collect(folders[:3])) == []
 
 
+def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(tmp_path: Path, command: Command) -> None:
+    """Its numbers are the best and its name the first of the alphabet."""
+    fast = {"recipe": "fast", "dataset__t": 500}
+    runs = [made(tmp_path / f"{name}{seed}", [mse], mse, seed=seed, model__init=init, **values, **fast)
+            for name, init, mse, values in (("a", "oracle", 1e-6, {}), ("b", "oracle", 2e-6, {"model__hidden": 7}), ("c", "long", 1e-4, {}),
+                                            ("d", "keras", 1e-1, {})) for seed in range(2)]
+    found = collect(runs)
+    assert [group.oracle for group in found] == [False, False, True, True]
+    assert all("init oracle: input gates preset from the mark column" in group.method for group in found[2:])
+    sentences = comparisons(found)
+    assert [("keras" in one, "long" in one, "oracle" in one) for one in sentences] == [(True, True, False), (False, False, True)]
+    done = command("compare", *runs, "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    for table in (part for part in re.split("┏", done.stdout)[1:]):
+        learners, oracles = table.split("├", 1)  # one rule, below the learners
+        assert "oracle" not in learners
+        assert "oracle" in oracles
+        assert "├" not in oracles
+    assert "oracle: input gates preset from the mark column" in done.stdout
+
+
 def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Command, tmp_path: Path) -> None:
     done = command("compare", *folders, "--out", "picture.png")
     assert done.returncode == 0, done.stderr

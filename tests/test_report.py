@@ -137,6 +137,29 @@ def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> Non
     assert "trained at" not in seen
 
 
+def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
+    """Its error is the lowest, and no figure at the top is its own."""
+    for name, init, best in (("a", "oracle", 1e-6), ("b", "keras", 1e-2), ("c", "long", 2e-2)):
+        train.run(config.load(None, SMALL | {"dataset.t": 12, "model.init": init, "artifacts": str(tmp_path / "runs" / name)}))
+        folder = RunFolder(tmp_path / "runs" / name)
+        folder.write_result(folder.read_result() | {"best_val_loss": best})
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    text = (tmp_path / "out.html").read_text()
+    page = Page(text)
+    told = "init oracle: input gates preset from the mark column"
+    for table in ("runs", "groups", "lengths"):
+        assert [told in row["method"] for row in page.csv(table)] == [False, False, True], table
+    assert text.count('<tr class="apart">') == 3
+    assert page.script("model")["name"] == "b"
+    assert "0 of 2" in page.content["strong"]
+    assert "1.0e-02" not in page.content["strong"]
+    assert "0.010" in page.content["strong"]
+    report.write([tmp_path / "runs" / "a"], tmp_path / "alone.html", lengths=[12], sequences=20, threads=1)
+    alone = Page((tmp_path / "alone.html").read_text())
+    assert "1 of 1" in alone.content["strong"]
+    assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
+
+
 def test_hostile_names_are_text(page: Page) -> None:
     name = str(HOSTILE_FOLDERS)
     assert name in page.content["th"]

@@ -5,12 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics, zoo
-from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, longest_trained, lowest_val_loss
+from adding_problem.artifacts import (
+    SOLVED,
+    THRESHOLDS,
+    EpochRow,
+    RunFolder,
+    first_below,
+    longest_trained,
+    lowest_val_loss,
+)
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 from adding_problem.variants import Task
 
@@ -76,6 +84,7 @@ class Group:
         task, t: of the data; where inputs are rotated, each seed has a rotation of its own.
         seeds: the runs, by seed.
         repeated: runs that are left out, because another one of the same seed is there.
+        oracle: whether its models start with the answer, see `zoo.is_oracle`; these stand behind the learners.
     """
 
     method: str
@@ -83,6 +92,7 @@ class Group:
     t: int
     seeds: tuple[Seed, ...]
     repeated: int = 0
+    oracle: bool = field(default=False, kw_only=True)
 
     @property
     def scored(self) -> bool:
@@ -139,6 +149,8 @@ class Group:
 def collect(folders: Sequence[str | Path]) -> list[Group]:
     """The groups of these run folders, by task, T and method, all measured alike: by scores on new data where every run has one.
 
+    Oracles stand behind all learners.
+
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
@@ -153,12 +165,14 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     groups = []
     for key, seeds in members.items():
         values = dict(key)
-        varying_here = varying | ({"model.init"} if values.get("model.init") in zoo.TOLD else set())
-        rest = [_named(name, value) for name, value in values.items() if name in varying_here and value is not None]
+        told = {"model.init"} if values.get("model.init") in zoo.TOLD else set()
+        first = sorted(values.items(), key=lambda item: item[0] not in told)  # a picture's legend cuts long names
+        rest = [_named(name, value) for name, value in first if name in varying | told and value is not None]
         each = one_per_seed(seeds)
         groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), Task(*(values[key] for key in _TASK)),
-                            values["dataset.t"], tuple(each), len(seeds) - len(each)))
-    return sorted(groups, key=lambda group: (group.task.title, group.t, group.method))
+                            values["dataset.t"], tuple(each), len(seeds) - len(each),
+                            oracle=zoo.is_oracle(values["model.name"], values.get("model.init"))))
+    return sorted(groups, key=lambda group: (group.oracle, group.task.title, group.t, group.method))
 
 
 def lengths_in_words(lengths: Iterable[int | None]) -> str:
@@ -214,10 +228,13 @@ def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 
 
 def comparisons(groups: Sequence[Group]) -> list[str]:
-    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not."""
+    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not.
+
+    An oracle is compared with no learner.
+    """
     sentences = []
     for first, second in itertools.combinations(groups, 2):
-        if (first.task, first.t) != (second.task, second.t):
+        if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
         both = first.scored and second.scored
         a, b = ({seed.seed: seed.mse if both and seed.mse is not None else seed.lowest for seed in group.seeds}

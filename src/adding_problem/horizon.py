@@ -284,6 +284,7 @@ def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> dict[str, Any]:
         "solved_below": SOLVED,
         "minutes": begin.minutes,
         **begin.config.task.to_record(),
+        "model": begin.config.model.title,
         "seed": begin.config.seed,
         "rungs": [asdict(rung) for rung in rungs],
         "runs": begin.folder.records,

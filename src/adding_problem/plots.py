@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adding_problem import files, groups
+from adding_problem import files, groups, zoo
 from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, longest_trained
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
@@ -66,10 +66,12 @@ class _Curves:
     val_sequences: Sequence[int]
     constant_mse: float = 1 / 6
     longest: int | None = None
+    oracle: bool = False
 
     @classmethod
     def of_rows(
         cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6, longest: int | None = None,
+        oracle: bool = False,
     ) -> _Curves:
         return cls(
             name,
@@ -80,6 +82,7 @@ class _Curves:
             [row.val_sequences for row in rows],
             constant_mse,
             longest,
+            oracle,
         )
 
     def validations(self, places: Sequence[float]) -> Iterator[tuple[int, list[float], list[float]]]:
@@ -161,7 +164,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
-        One dict per curve: name, t, longest_trained (None where unknown), epochs, lowest_val_loss.
+        One dict per curve, oracles last: name, t, longest_trained (None where unknown), epochs, lowest_val_loss, oracle.
 
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
@@ -190,8 +193,8 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
             axes.set_ylabel("validation MSE")
             _whole_decades(axes, "y")
     return [{"name": curves.name, "t": curves.t, "longest_trained": curves.longest, "epochs": len(curves.val_loss),
-             "lowest_val_loss": curves.best}
-            for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
+             "lowest_val_loss": curves.best, "oracle": curves.oracle}
+            for curves in sorted([*ours, *theirs], key=lambda curves: (curves.oracle, curves.t, curves.name))]
 
 
 def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
@@ -219,7 +222,8 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
         figure.axes[0].legend()
         horizon = document["horizon"]
         figure.suptitle((f"Horizon: T = {horizon:,}" if horizon else "Horizon: none of the lengths")
-                        + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}")
+                        + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}"
+                        + (f"\n{document['model']}" if "model" in document else ""))  # which a report does not read
 
 
 def _end_of_climb(document: Mapping[str, Any]) -> str:
@@ -274,7 +278,8 @@ def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float])
 def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
     result = folder.read_result() if files.is_regular(folder.result) else {}
-    return _Curves.of_rows(str(folder.path), config.dataset.t, rows, longest=longest_trained(config, rows, result))
+    return _Curves.of_rows(str(folder.path), config.dataset.t, rows, longest=longest_trained(config, rows, result),
+                           oracle=zoo.is_oracle(config.model.name, config.model.init))
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:

@@ -160,7 +160,7 @@ def horizon(arguments: Namespace) -> None:
     def refused(error: AddingProblemError) -> None:
         console.print(f"note: the climb ends here: {escape(str(error))}")
 
-    table = Table("tested T", "longest trained", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
+    table = Table("tested T", "longest trained", "to 1e-2", "to 1e-3", "MSE on new data", "", title=f"{run_config.model.title}: from the start of the climb")
     lengths = arguments.lengths or horizon.LENGTHS
     farthest: horizon.Rung | None = None
     for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following, overwrite=arguments.overwrite,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "lengths", "models", "report"]
 
 _PICTURES = (".png", ".pdf", ".svg")
+_ORACLE = zoo.described_init("oracle")
 
 
 def lengths(arguments: Namespace) -> None:
@@ -42,9 +43,13 @@ def lengths(arguments: Namespace) -> None:
     table = Table("longest trained", Column("run", overflow="fold"), *(f"{t:,}" for t in tested),
                   title=f"MSE on {n:,} new sequences, by tested T")
     rows: list[tuple[str, list[float]]] = []
-    configs = {path: RunFolder(path).read_config() for path in arguments.folders}
-    _check_lengths(tested, configs)
+    given = {path: RunFolder(path).read_config() for path in arguments.folders}
+    _check_lengths(tested, given)
+    configs = dict(sorted(given.items(), key=lambda item: _oracle(item[1])))
     for (path, read), name in zip(configs.items(), files.told_apart([Path(path) for path in configs]), strict=True):
+        told = f", {_ORACLE}" if _oracle(read) else ""
+        if told and rows and len(rows) == sum(not _oracle(each) for each in given.values()):
+            table.add_section()
         # Where it was trained, a GPU for example, need not be here.
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.threads or read.threads)
@@ -54,11 +59,15 @@ def lengths(arguments: Namespace) -> None:
         found = {score["t"]: score["mse"] for score in scores}
         folder = RunFolder(path)
         longest = lengths_in_words([longest_trained(read, folder.read_history(), folder.read_result())])
-        rows.append((f"{name} ({longest})", [found.get(t, math.nan) for t in tested]))
-        table.add_row(longest, escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
+        rows.append((f"{name} ({longest}{told})", [found.get(t, math.nan) for t in tested]))
+        table.add_row(longest, escape(path + told.replace(", ", "\n")), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
     plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
     say(f"picture: {out}")
+
+
+def _oracle(run_config: RunConfig) -> bool:
+    return zoo.is_oracle(run_config.model.name, run_config.model.init)
 
 
 def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
@@ -138,8 +147,11 @@ def compare(arguments: Namespace) -> None:
     out, original = _picture(arguments.out, arguments.format), arguments.original
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
     table = Table("tested T", "longest trained", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
-    for row in curves:
-        table.add_row(f"{row['t']:,}", groups.lengths_in_words([row["longest_trained"]]), escape(row["name"]), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
+    for row, above in zip(curves, [None, *curves], strict=False):
+        if above and row["oracle"] and not above["oracle"]:
+            table.add_section()
+        name = f"{row['name']}\n{_ORACLE}" if row["oracle"] else row["name"]
+        table.add_row(f"{row['t']:,}", groups.lengths_in_words([row["longest_trained"]]), escape(name), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
     output.console().print(table)
     _print_groups(groups.collect(arguments.folders), output.console())
     say(f"picture: {out}")
@@ -155,7 +167,9 @@ def _print_groups(found: list[Group], console: Console) -> None:
     if max(len(group.seeds) for group in found) > 1:
         table = Table("tested\nT", "longest\ntrained", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
-        for group in found:
+        for group, above in zip(found, [None, *found], strict=False):
+            if above and group.oracle and not above.oracle:
+                table.add_section()
             table.add_row(f"{group.t:,}", group.longest, escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from adding_problem import zoo
 from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
@@ -64,26 +65,29 @@ def state(run: Run) -> str:
 
 def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> list[dict[str, str]]:
     """The figures at the top: value, what it is, a remark."""
-    runs, solved = found.runs, [run for run in found.runs if run.solved]
+    runs = [run for run in found.runs if not run.oracle] or found.runs  # an oracle is not ranked beside learners
+    oracles, solved = len(found.runs) - len(runs), [run for run in runs if run.solved]
     longest = max((run.t for run in solved), default=None)
     best = min((run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None)
     tiles = [
-        {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved", "note": "validation MSE below 1e-3"},
+        {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved",
+         "note": "validation MSE below 1e-3" + (f"; {oracles} of an oracle not counted" if oracles else "")},
         {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
         {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
          "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
     ]
-    at_longest = [group for group in groups if group.t == longest and group.cost("1e-3", "seconds").median is not None]
+    at_longest = [group for group in groups if group.t == longest and group.oracle == runs[0].oracle and group.cost("1e-3", "seconds").median is not None]
     if at_longest:
         group = min(at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf)
         tiles.append({"value": f"{number(group.cost('1e-3', 'seconds').median)} s", "what": "to solve the longest",
                       "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
                               + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
-    horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
+    horizons = [document["horizon"] for document in found.horizons.values()
+                if document["horizon"] and document["oracle"] == runs[0].oracle]
     if horizons:
         tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
     held = [(t, longest) for one in measured for t, mse in one.mse.items()
-            if (longest := one.run.longest) and mse < SOLVED and t > longest]
+            if (longest := one.run.longest) and mse < SOLVED and t > longest and one.run.oracle == runs[0].oracle]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
         tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond the longest trained",
@@ -131,13 +135,17 @@ def data(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measu
 
 
 def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
-    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best."""
+    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best.
+
+    An oracle only where there is no learner.
+    """
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
         return None
-    one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
+    one = max(able, key=lambda one: (not one.run.oracle, one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
     return {**(one.weights or {}), "name": one.run.name, "t": one.run.t, "trained": one.run.longest, "variant": one.run.config.dataset.variant,
-            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved}
+            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved,
+            "told": zoo.described_init(str(one.run.config.model.init)) if one.run.config.model.init in zoo.TOLD else None}
 
 
 def _curve(run: Run, points: int) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         script_hashes=[_script_hash(str(script)) for script in scripts],
         found=found,
         groups=groups,
+        apart=_apart,
         headline=figures.headline(found, groups, measured),
         alt=figures.alternatives(found, groups, measured),
         data=figures.data(found, groups, measured),
@@ -119,6 +120,11 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         several=any(len(group.runs) > 1 for group in groups),
         configurations=[(group, configuration.to_yaml(group.runs[0].config)) for group in groups],
     )
+
+
+def _apart(oracles: Sequence[bool], index: int) -> bool:
+    """Whether a rule stands above a row: it is the first oracle below learners."""
+    return index > 0 and oracles[index] and not oracles[index - 1]
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

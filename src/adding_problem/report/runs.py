@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import config as configuration
-from adding_problem import documents, files, groups
+from adding_problem import documents, files, groups, zoo
 from adding_problem.artifacts import (
     HORIZON,
     SOLVED,
@@ -83,6 +83,11 @@ class Run:
         return self.best < SOLVED
 
     @property
+    def oracle(self) -> bool:
+        """Whether the model starts with the answer, see `zoo.is_oracle`: it stands behind the learners."""
+        return zoo.is_oracle(self.config.model.name, self.config.model.init)
+
+    @property
     def seed(self) -> int:
         """Its root seed."""
         return self.config.seed
@@ -99,7 +104,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that the given folders hold: runs in the order of method, T and seed; horizons by name; what could not be read."""
+    """All that the given folders hold: runs in the order of method, T and seed, oracles last; horizons by name; what could not be read."""
 
     runs: list[Run]
     horizons: dict[str, dict[str, Any]]
@@ -141,7 +146,11 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
                              "; ".join(left_out) or "train first: adding-problem train --config FILE")
     runs = _with_methods(runs, {path.resolve(): names[path] for path in found if files.is_regular(path / HORIZON)})
-    return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.seed, run.name)), horizons, left_out)
+    oracles = {run.path.resolve().parent for run in runs if run.oracle}
+    given = {names[path] for path in found if path.resolve() in oracles}
+    horizons = {f"{name}, {zoo.described_init('oracle')}" if name in given else name: document | {"oracle": name in given}
+                for name, document in sorted(horizons.items(), key=lambda item: item[0] in given)}
+    return Collection(sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name)), horizons, left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -204,6 +213,8 @@ def _climbs_cost(values: dict[str, Any]) -> dict[str, float]:
 def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
     """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all.
 
+    What an initialisation tells the model is always said.
+
     The runs of a climb, whose deviations come from the climbing, are one method.
     """
     climbing = {id(run): climbs.get(run.path.resolve().parent) if run.path.name.partition("-")[0] == f"t{run.t}" else None for run in runs}
@@ -213,8 +224,12 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
     named = []
     for run in runs:
         parts = [f"{_model_name(run.config)}"] + ([f"recipe {run.config.recipe}"] if len(recipes) > 1 else [])
+        untold = {"model.name", "model.hidden"}
+        if run.config.model.name == "lstm" and (init := run.config.model.init) in zoo.TOLD:
+            parts.append(f"init {zoo.described_init(str(init))}")
+            untold.add("model.init")
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in deviations[id(run)].items()
-                  if (key, repr(value)) not in common and key not in ("model.name", "model.hidden")]
+                  if (key, repr(value)) not in common and key not in untold]
         if climb := climbing[id(run)]:
             parts.append(f"climbing ({climb})")
         named.append(", ".join(parts))

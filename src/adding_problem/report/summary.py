@@ -47,15 +47,15 @@ def together(runs: Sequence[Run]) -> list[RunGroup]:
     members: dict[tuple[str, Task, int], list[Run]] = {}
     for run in runs:
         members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(run)
-    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
+    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each), oracle=each[0].oracle)
             for (method, task, t), found in members.items() for each in [groups.one_per_seed(found)]]
 
 
 def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
-    """The best finished run of each group, at most so many: spread evenly over the lengths."""
+    """The best finished run of each group, at most so many, oracles last: spread evenly over the lengths."""
     best = [min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
             for group in found if (finished := [run for run in group.runs if run.finished])]
-    best.sort(key=lambda run: (run.t, run.method))
+    best.sort(key=lambda run: (run.oracle, run.t, run.method))
     if len(best) <= most:
         return best
     return [best[round(place)] for place in np.linspace(0, len(best) - 1, most)]
