@@ -9,11 +9,12 @@ from typing import Any
 
 import matplotlib
 import pytest
+import torch
 
 from adding_problem import config, plots
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
-from adding_problem.groups import collect, comparisons, lengths_in_words
+from adding_problem.groups import collect, comparisons, equals, lengths_in_words
 from tests.conftest import Command
 from tests.test_commands import PNG
 
@@ -144,6 +145,28 @@ def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(tmp_pat
         assert "oracle" in oracles
         assert "├" not in oracles
     assert "oracle: input gates preset from the mark column" in done.stdout
+
+
+def with_weights(path: Path, value: float) -> Path:
+    """The run with a model of one weight."""
+    RunFolder(path).write_model({"w": torch.full((1,), value)}, {"family": "lstm"})
+    return path
+
+
+def test_models_at_several_lengths_are_told_to_be_the_same(tmp_path: Path, command: Command) -> None:
+    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights are others."""
+    runs = [with_weights(made(tmp_path / f"{init}{t}-{seed}", [0.1 * (seed + 1)], seed=seed, dataset__t=t, model__init=init),
+                         seed + 2 * (init == "long") + 10 * (t == 70))
+            for t in (20, 50, 70) for init in ("keras", "long") for seed in (0, 1)]
+    sentences = comparisons(collect(runs))
+    assert ["the same weights as at T = 20" in one for one in sentences] == [False, True, False]
+    done = command("compare", *(run.relative_to(tmp_path) for run in runs), "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    assert "12 runs, 8 models" in done.stdout
+    assert done.stdout.count("same weights as") == 4 + 1
+    assert "same weights as keras20-1" in done.stdout
+    assert [str(group.solved) for group in collect(runs)] == [str(collect(runs)[0].solved)] * 6  # each length has its two seeds
+    assert equals(["a", None, "b", "a", None, "a"]) == [None, None, None, 0, None, 0]
 
 
 def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Command, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
     done = command("lengths", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png")  # makes the folder
     assert done.returncode == 0, done.stderr
-    shutil.copytree(tmp_path / "climb" / "t10", tmp_path / "given")
+    shutil.copytree(tmp_path / "climb" / "t20", tmp_path / "given")
     given = tmp_path / "given" / "config_copy.yaml"
     given.write_text(re.sub(r"  init: \S+", "  init: oracle", given.read_text()))
     done = command("lengths", "given", "climb/t10", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
@@ -199,6 +199,11 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     learner, oracle = done.stdout.split("├")
     assert "climb/t10" in learner
     assert "oracle: input gates preset from the mark column" in oracle
+    shutil.copytree(tmp_path / "climb" / "t10", tmp_path / "twin")
+    done = command("lengths", "climb/t10", "twin", "climb/t20", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
+    assert done.returncode == 0, done.stderr
+    assert "twin: same weights as climb/t10, shown once" in done.stdout
+    assert len(re.findall(r"^│ *\d", done.stdout, re.MULTILINE)) == 2
     wrong = command("horizon", "--dataset.t", 300)
     assert wrong.returncode == 2
     assert "--dataset.t: expected no value, for a climb sets it" in wrong.stderr

@@ -160,6 +160,25 @@ def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
     assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
 
 
+def test_runs_with_the_same_weights_are_one_model(folder: Path, tmp_path: Path, command: Command) -> None:
+    """A model that is also told as one of T = 30 and 60: solved at 12 and 30, not at 60."""
+    for name, t, best in (("a", 12, 1e-4), ("twin", 30, 2e-4), ("triplet", 60, 2e-3)):
+        shutil.copytree(folder / "a", tmp_path / "runs" / name)
+        copy = RunFolder(tmp_path / "runs" / name)
+        copy.config_copy.write_text(copy.config_copy.read_text().replace("t: 12 ", f"t: {t} "))
+        copy.write_result(copy.read_result() | {"t": t, "best_val_loss": best})
+    shutil.copytree(folder / "b", tmp_path / "runs" / "b")
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert "0 of 2" in page.content["strong"]
+    assert [row["run"] for row in page.csv("lengths")] == ["a"]
+    assert {row["run"]: row["same_weights_as"] for row in page.csv("runs")} == {"a": "", "b": "", "twin": "a", "triplet": "a"}
+    assert "same weights as T = 30 (twin), T = 60 (triplet)" in page.content["small"]
+    assert [(row["T"], row["runs"], row["solved"]) for row in page.csv("groups")] == [("12", "2", "1"), ("30", "1", "1"), ("60", "1", "0")]
+    done = command("report", "runs", "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12)
+    assert "4 runs of 2 models, 0 solved" in done.stdout
+
+
 def test_hostile_names_are_text(page: Page) -> None:
     name = str(HOSTILE_FOLDERS)
     assert name in page.content["th"]

@@ -491,6 +491,13 @@ class RunFolder:
             raise self._damaged(self.weights, error) from None
         return weights, description
 
+    def weights_digest(self) -> str | None:
+        """Of the trained weights, as `model.json` says; None where it does not."""
+        with suppress(RunFolderError):
+            digest = self._read_json(self.model_description).get("weights_digest")
+            return digest if isinstance(digest, str) else None
+        return None
+
     def read_scored(self, key: str, scored: Predictions) -> None:
         """Fill in what an earlier scoring of this key has left, as far as there is room; nothing where that is damaged."""
         file = self._scored_file(key)

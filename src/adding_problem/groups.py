@@ -22,8 +22,8 @@ from adding_problem.artifacts import (
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 from adding_problem.variants import Task
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "lengths_in_words", "one_per_seed",
-           "own_score", "source_of"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "equals", "lengths_in_words", "one_per_seed",
+           "own_score", "source_of", "weights_of"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -45,6 +45,7 @@ class Seed:
         mse: on new data, where it was scored at its own length.
         stop_reason: why it ended; None where it has not.
         longest: the longest T that it trained on; None where nobody knows.
+        weights: of its model, see `weights_of`; None where nobody knows.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Seed:
     mse: float | None
     stop_reason: str | None
     longest: int | None = None
+    weights: Hashable = None
 
     @property
     def lowest(self) -> float:
@@ -230,9 +232,10 @@ def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 def comparisons(groups: Sequence[Group]) -> list[str]:
     """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not.
 
-    An oracle is compared with no learner.
+    An oracle is compared with no learner. Models that were compared at another length before are said to be the same.
     """
     sentences = []
+    compared: dict[tuple[Hashable, ...], int] = {}
     for first, second in itertools.combinations(groups, 2):
         if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
@@ -242,7 +245,11 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
         if shared := sorted(a.keys() & b.keys()):
             found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
             measure = "MSE on new data" if both else "validation MSE"
-            sentences.append(f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}")
+            sentence = f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}"
+            models = tuple(seed.weights for group in (first, second) for seed in group.seeds if seed.seed in shared)
+            if None not in models and (t := compared.setdefault(models, first.t)) != first.t:
+                sentence += f" These are the same weights as at T = {t:,}, not other models."
+            sentences.append(sentence)
     return sentences
 
 
@@ -258,6 +265,19 @@ def source_of(result: Mapping[str, Any]) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
+def weights_of(folder: RunFolder, config: RunConfig, result: Mapping[str, Any]) -> Hashable:
+    """What two finished runs share whose models are one and the same; None where nobody knows."""
+    digest = folder.weights_digest()
+    return digest and (digest, config.model.name, source_of(result))
+
+
+def equals(found: Sequence[Hashable]) -> list[int | None]:
+    """For each the index of the first one that is equal and stands before it; None where there is none, and for None."""
+    first: dict[Hashable, int] = {}
+    places = [index if one is None else first.setdefault(one, index) for index, one in enumerate(found)]
+    return [place if place != index else None for index, place in enumerate(places)]
+
+
 def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, Seed]:
     """The method of a run, the digest of its own model's code, and the run."""
     config = folder.read_config()
@@ -265,7 +285,8 @@ def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, S
     stop_reason = None if result is None else str(result.get("stop_reason"))
     score = None if result is None else own_score(folder, result)
     rows = tuple(folder.read_history())
-    seed = Seed(config.seed, rows, score, stop_reason, longest_trained(config, rows, result or {}))
+    weights = None if result is None else weights_of(folder, config, result)
+    seed = Seed(config.seed, rows, score, stop_reason, longest_trained(config, rows, result or {}), weights)
     return _method_of(config), source_of(result or {}), seed
 
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +67,12 @@ class _Curves:
     constant_mse: float = 1 / 6
     longest: int | None = None
     oracle: bool = False
+    weights: Hashable = None
 
     @classmethod
     def of_rows(
         cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6, longest: int | None = None,
-        oracle: bool = False,
+        oracle: bool = False, weights: Hashable = None,
     ) -> _Curves:
         return cls(
             name,
@@ -83,6 +84,7 @@ class _Curves:
             constant_mse,
             longest,
             oracle,
+            weights,
         )
 
     def validations(self, places: Sequence[float]) -> Iterator[tuple[int, list[float], list[float]]]:
@@ -164,7 +166,8 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
-        One dict per curve, oracles last: name, t, longest_trained (None where unknown), epochs, lowest_val_loss, oracle.
+        One dict per curve, oracles last: name, t, longest_trained (None where unknown), epochs, lowest_val_loss, oracle, weights
+        (equal where the model is the same; None where unknown).
 
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
@@ -193,7 +196,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
             axes.set_ylabel("validation MSE")
             _whole_decades(axes, "y")
     return [{"name": curves.name, "t": curves.t, "longest_trained": curves.longest, "epochs": len(curves.val_loss),
-             "lowest_val_loss": curves.best, "oracle": curves.oracle}
+             "lowest_val_loss": curves.best, "oracle": curves.oracle, "weights": curves.weights}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.oracle, curves.t, curves.name))]
 
 
@@ -279,7 +282,8 @@ def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
     result = folder.read_result() if files.is_regular(folder.result) else {}
     return _Curves.of_rows(str(folder.path), config.dataset.t, rows, longest=longest_trained(config, rows, result),
-                           oracle=zoo.is_oracle(config.model.name, config.model.init))
+                           oracle=zoo.is_oracle(config.model.name, config.model.init),
+                           weights=groups.weights_of(folder, config, result) if result else None)
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from adding_problem import zoo
 from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
-from adding_problem.report.summary import RunGroup
+from adding_problem.report.summary import RunGroup, all_solved, distinct
 from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
 
 __all__ = ["alternatives", "count", "data", "headline", "loss", "number", "played", "shade", "state"]
@@ -67,11 +67,16 @@ def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[M
     """The figures at the top: value, what it is, a remark."""
     runs = [run for run in found.runs if not run.oracle] or found.runs  # an oracle is not ranked beside learners
     oracles, solved = len(found.runs) - len(runs), [run for run in runs if run.solved]
+    models = distinct(runs)
+    noun, notes = "runs", ["validation MSE below 1e-3"]
+    if len(models) < len(runs):
+        noun, notes = "models", ["validation MSE below 1e-3 at every T", f"{len(runs)} runs, the same weights counted once"]
+    if oracles:
+        notes.append(f"{oracles} of an oracle not counted")
     longest = max((run.t for run in solved), default=None)
     best = min((run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None)
     tiles = [
-        {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved",
-         "note": "validation MSE below 1e-3" + (f"; {oracles} of an oracle not counted" if oracles else "")},
+        {"value": f"{sum(map(all_solved, models))} of {len(models)}", "what": f"{noun} solved", "note": "; ".join(notes)},
         {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
         {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
          "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
@@ -102,7 +107,7 @@ def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequen
                      f"{len(group.runs)} solved" for group in groups[:12])
     mean = _constant(found)
     return {
-        "curves": f"Line chart of the validation error of {len(found.runs)} runs during training, on a log scale. {solved} end "
+        "curves": f"Line chart of the validation error of {len(found.runs)} runs, {len(distinct(found.runs))} models, during training, on a log scale. {solved} end "
                   f"below 0.001; a dashed line marks {mean:.3f}, the error of always answering the mean.",
         "best": f"Validation error of the weights that were kept against the sequence length. {best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",

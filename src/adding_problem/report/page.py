@@ -25,7 +25,7 @@ from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import RunGroup, representatives, together
+from adding_problem.report.summary import RunGroup, distinct, representatives, together
 
 __all__ = ["Table", "write"]
 
@@ -107,6 +107,8 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         found=found,
         groups=groups,
         apart=_apart,
+        same={run.name: [f"T = {other.t:,} ({other.name})" for other in model if other is not run]
+              for model in distinct(found.runs) for run in model},
         headline=figures.headline(found, groups, measured),
         alt=figures.alternatives(found, groups, measured),
         data=figures.data(found, groups, measured),
@@ -135,7 +137,7 @@ def _tables(
 ) -> dict[str, Table]:
     tables = [
         Table("runs", ["run", "method", "T", "longest_trained", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
-                       "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3"], [_run_row(run) for run in found.runs]),
+                       "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3", "same_weights_as"], [_run_row(run) for run in found.runs]),
         Table("groups", ["method", "T", "longest_trained", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
                          "median_sequence_steps_to_1e-3", "median_seconds_to_1e-3"], [_group_row(group) for group in groups]),
         _curves_table(found.runs),
@@ -157,7 +159,7 @@ def _run_row(run: Run) -> list[Any]:
     cost = [run.reached[threshold] for threshold in THRESHOLDS]
     return [run.name, run.method, run.t, run.longest, run.config.seed, figures.state(run), run.best, len(run.rows),
             *(int(run.spent(unit)) for unit in ("sequences", "sequence_steps")), run.spent("seconds"),
-            *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"]]
+            *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"], run.same_as or None]
 
 
 def _group_row(group: RunGroup) -> list[Any]:
@@ -199,9 +201,13 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters |= {"steps": lambda length: lengths_in_words([length]), "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
+    environment.filters |= {"steps": _steps, "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     return environment
+
+
+def _steps(length: int | None) -> str:
+    return lengths_in_words([length])
 
 
 def _resource(name: str) -> str:

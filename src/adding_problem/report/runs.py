@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,8 @@ class Run:
         source: digest of the code of a user's own model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
         longest: the longest T that it trained on; None where nobody knows.
+        weights: equal where the model is the same; None where nobody knows.
+        same_as: name of the first run with the same weights, if that is another.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Run:
     source: str | None
     method: str = ""
     longest: int | None = None
+    weights: Hashable = None
+    same_as: str = ""
 
     @property
     def t(self) -> int:
@@ -150,7 +154,10 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     given = {names[path] for path in found if path.resolve() in oracles}
     horizons = {f"{name}, {zoo.described_init('oracle')}" if name in given else name: document | {"oracle": name in given}
                 for name, document in sorted(horizons.items(), key=lambda item: item[0] in given)}
-    return Collection(sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name)), horizons, left_out)
+    runs = sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name))
+    first = groups.equals([run.weights for run in runs])
+    runs = [run if same is None else replace(run, same_as=runs[same].name) for run, same in zip(runs, first, strict=True)]
+    return Collection(runs, horizons, left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -176,7 +183,8 @@ def _read(path: Path, name: str) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
     return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine,
-               groups.source_of(result), longest=longest_trained(config, rows, result))
+               groups.source_of(result), longest=longest_trained(config, rows, result),
+               weights=groups.weights_of(folder, config, result) if finished else None)
 
 
 def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
