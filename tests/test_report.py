@@ -27,6 +27,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
+from adding_problem.variants import Task
 from tests.conftest import Command
 from tests.reference import forward, weights_of
 
@@ -279,6 +280,60 @@ def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
     assert np.allclose(forward(weights, x.double().numpy())[0], model(x).detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize(("mix", "target"), [("swap", "difference"), ("rotate", "product")])
+def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: Path) -> None:
+    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or rotated."""
+    train.run(config.load(None, SMALL | {"dataset.t": 12, "dataset.mix": mix, "dataset.target": target, "artifacts": str(tmp_path / "a")}))
+    report.write([tmp_path / "a"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    packed = page.script("model")
+    hidden, values = packed["hidden"], np.frombuffer(base64.b64decode(packed["weights"]), "<f4").astype(np.float64)
+    kernel, recurrent, bias, readout, offset = np.split(values, np.cumsum([8 * hidden, 4 * hidden**2, 4 * hidden, hidden]))
+    weights = {"kernel": kernel.reshape(-1, 2).T, "recurrent": recurrent.reshape(-1, hidden).T, "bias": bias,
+               "readout": readout[:, None], "readout_bias": offset}
+    task = config.load(tmp_path / "a" / "config_copy.yaml").task
+    mixed, plain = sample_batch(5, 30, seed=1, task=task)[0], sample_batch(5, 30, seed=1)[0]
+    assert not np.allclose(mixed, plain)
+    model = validate.load_model(str(tmp_path / "a"))
+    assert np.allclose(forward(weights, plain.double().numpy())[0], model(mixed).detach(), atol=1e-5)
+    assert packed["target"] == target
+    assert packed["constant"] == pytest.approx({"difference": 1 / 6, "product": 7 / 144}[target])
+    seen = " ".join("".join(page.seen).split())
+    assert {"difference": "The right answer is the first of the two minus the second.",
+            "product": "The right answer is the product of the two."}[target] in seen
+    assert f"always predicting the mean has a mean squared error of {packed['constant']:.3f}" in seen
+
+
+def test_no_playground_with_noise_columns(tmp_path: Path) -> None:
+    train.run(config.load(None, SMALL | {"dataset.t": 12, "dataset.noise_columns": 2, "artifacts": str(tmp_path / "a")}))
+    report.write([tmp_path / "a"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert page.script("model") is None
+    assert "without noise columns" in "".join(page.seen)
+    assert "Task: any, 2 noise columns" in " ".join("".join(page.seen).split())
+
+
+@pytest.mark.parametrize("variant", ["any", "hs1997"])
+@pytest.mark.parametrize("target", ["sum", "difference", "product", "first"])
+def test_right_slopes_are_the_targets_derivatives(variant: Any, target: Any) -> None:
+    """The target is linear in each marked value: an affine function through its slope, with the other value held."""
+    task = Task(variant, target)
+    x, y = sample_batch(200, 30, seed=3, task=task)
+    counts = set()
+    for values, marks, right in zip(x[..., 0].double(), x[..., 1], y[:, 0].double(), strict=True):
+        marked = values[marks == 1].tolist()
+        counts.add(len(marked))
+        found = measure.slopes(task, marked)
+        assert len(found) == len(marked)
+        for index, value in enumerate(marked):  # with this value exchanged for zero
+            rest = ([0.0, *marked])[-2:]
+            rest[index - len(marked)] = 0.0
+            left = {"sum": rest[0] + rest[1], "difference": rest[0] - rest[1], "product": rest[0] * rest[1], "first": rest[0]}[target]
+            left = 0.5 + left / 4 if variant == "hs1997" else left
+            assert float(right) == pytest.approx(left + found[index] * value, abs=1e-6)
+    assert counts == ({1, 2} if variant == "hs1997" else {2})
+
+
 def run_of(folder: Path) -> runs.Run:
     (run,) = runs.collect([folder]).runs
     return run
@@ -294,6 +349,7 @@ def test_gradient_and_cell_states(folder: Path) -> None:
     x = items[[np.argmax([np.ptp(np.flatnonzero(item[:, 1])) for item in items])]]
     assert measured.memory.marks == np.flatnonzero(x[0, :, 1]).tolist()
     assert measured.memory.target == pytest.approx((x[0, :, 0] * x[0, :, 1]).sum())
+    assert measured.memory.right_gradient == [1, 1]
     for step in range(12):
         for column, gradient in enumerate((measured.memory.value_gradient, measured.memory.mark_gradient)):
             ends = []

@@ -22,7 +22,7 @@ from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
 from adding_problem.task import constant_predictor_mse
-from adding_problem.variants import Task
+from adding_problem.variants import MIN_LENGTH, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,23 +242,30 @@ def _end_of_climb(document: Mapping[str, Any]) -> str:
     return ""
 
 
-def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
-    """A heatmap of mean squared errors: one row for each run, by name and longest trained length, one column for each tested length."""
+def draw_lengths(
+    path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]], tasks: Sequence[Task],
+) -> None:
+    """A heatmap of mean squared errors: one row for each run, by name and longest trained length, one column for each tested length.
+
+    The scale ends at the mean baseline, of several tasks the highest.
+    """
     from matplotlib.colors import LogNorm
+
+    baseline = max(constant_predictor_mse(task, max(*tested, MIN_LENGTH[task.variant])) for task in tasks)
 
     names = 0.08 * max(map(len, runs))  # inches that the longest one takes
     with _figure(path, (3 + names + 1.1 * len(tested), 2.2 + 0.6 * len(runs))) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
-        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="viridis_r", aspect="auto")
+        image = axes.imshow(values, norm=LogNorm(1e-5, baseline), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
             dark, missing = values[row, column] > SOLVED, math.isnan(values[row, column])
             axes.text(column, row, "-" if missing else f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested T", ylabel="run (longest trained)")
-        figure.colorbar(image, label="mean squared error (the scale ends at 1/6)", extend="both")
+        figure.colorbar(image, label=f"mean squared error (the scale ends at {baseline:.3f})", extend="both")
 
 
 def _original_curves(path: Path) -> list[_Curves]:

@@ -73,7 +73,8 @@ def lengths(arguments: Namespace) -> None:
         table.add_row(longest, escape(path + told.replace(", ", "\n")), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
     say(*remarks)
-    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
+    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows],
+                       [read.task for read in configs.values()])
     say(f"picture: {out}")
 
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -115,6 +115,7 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         measured=[one for one in measured if not one.problem],
         problems=[one for one in measured if one.problem],
         played=figures.played(measured),
+        tasks=list(dict.fromkeys(replace(run.config.task, mix_seed=0) for run in found.runs)),
         tested=tested,
         sequences=sequences,
         epochs=sum(len(run.rows) for run in found.runs),
@@ -201,7 +202,8 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters |= {"steps": _steps, "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
+    environment.filters |= {"steps": _steps, "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade,
+                            "question": figures.question, "perfect_memory": figures.perfect_memory}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     return environment
 

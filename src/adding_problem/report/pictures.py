@@ -36,7 +36,7 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
         plots.draw_comparison(file("comparison"), drawn)
     if scored:
         plots.draw_lengths(file("lengths"), [f"{one.run.name} ({lengths_in_words([one.run.longest])})" for one in scored], tested,
-                           [[one.mse.get(t, np.nan) for t in tested] for one in scored])
+                           [[one.mse.get(t, np.nan) for t in tested] for one in scored], [one.run.config.task for one in scored])
     for index, document in enumerate(found.horizons.values(), 1):
         plots.draw_horizon(file(f"horizon-{index}"), document)
     for index, one in enumerate(scored, 1):
