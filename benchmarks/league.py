@@ -46,8 +46,8 @@ from adding_problem.errors import AddingProblemError
 from adding_problem.sweep.local import end_with_parent
 from adding_problem.task import sample_batch
 
-ENTRANTS = ["lstm", "lstm:init=long,memory=null", *(name for name in zoo.FAMILIES if name != "lstm")]
-"""The zoo, and the LSTM without the knowledge of which column holds the marks."""
+ENTRANTS = ["lstm:init=oracle", "lstm:init=long,memory=null", *(name for name in zoo.FAMILIES if name != "lstm")]
+"""The zoo, and the LSTM whose input gates are preset from the mark column: an oracle, which stands below the others."""
 RATES = (1e-3, 5e-3, 2e-2)
 TUNING_LENGTH, TUNING_SEED = 100, 1000
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -154,11 +154,19 @@ def _per_second(step: Callable[[], None]) -> float:
 
 
 def table(league: dict[str, Any]) -> str:
-    """Markdown, the farthest first."""
-    rows = ["| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | trained at 500, tested at 5000 "
+    """Markdown, the farthest first; oracles, which are not ranked, in a table of their own below."""
+    ranking = _ranking(league)
+    learners, oracles = ([item for item in ranking if _is_oracle(item[0]) == told] for told in (False, True))
+    parts = [_rows(learners, league["minutes"])]
+    if oracles:
+        parts += ["", "Not ranked, since it is told which column holds the marks:", "", _rows(oracles, league["minutes"])]
+    return "\n".join(parts)
+
+
+def _rows(ranking: list[tuple[str, dict[str, Any]]], minutes: float) -> str:
+    rows = ["| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | model of T = 500, tested at 5000 "
             "| parameters | training, inference: thousand steps/s | learning rate |", "|---|---|---|---|---|---|---|"]
-    minutes = league["minutes"]
-    for name, entry in _ranking(league):
+    for name, entry in ranking:
         climbs = list(entry["climbs"].values())
         horizons = _horizons(entry, minutes)
         costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
@@ -173,15 +181,22 @@ def table(league: dict[str, Any]) -> str:
 
 def _shown(entrant: str) -> str:
     model, settings = _parts(entrant)
+    if _is_oracle(entrant):
+        return f"{model.upper()}, {zoo.described_init('oracle')}"
     told = [f"{key} {value}" for key, value in settings.items() if value != "null"]
     return f"{model} ({', '.join(told)})" if told else model
 
 
+def _is_oracle(entrant: str) -> bool:
+    model, settings = _parts(entrant)
+    return zoo.is_oracle(model, settings.get("init"))
+
+
 def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'."""
-    def reach(item: tuple[str, dict[str, Any]]) -> tuple[int, float]:
+    """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'. Oracles come last."""
+    def reach(item: tuple[str, dict[str, Any]]) -> tuple[bool, int, float]:
         horizons = _horizons(item[1], league["minutes"])
-        return _median(horizons), statistics.geometric_mean(horizon + 1 for horizon in horizons)
+        return not _is_oracle(item[0]), _median(horizons), statistics.geometric_mean(horizon + 1 for horizon in horizons)
 
     return sorted(((name, entry) for name, entry in league["models"].items() if entry["climbs"]), key=reach, reverse=True)
 
@@ -203,14 +218,18 @@ def _cost(steps: list[int | None]) -> str:
 
 
 def draw(league: dict[str, Any], path: Path) -> None:
-    """A dot for every seed, one above the other, and a line at the median."""
+    """A dot for every seed, one above the other, and a line at the median; oracles at the bottom, below a rule."""
     from matplotlib.figure import Figure
 
     none = min(LENGTHS) / 2  # where those stand that did not solve even the shortest
     ranking = _ranking(league)[::-1]
+    oracles = sum(_is_oracle(name) for name, _ in ranking)
+    rows = [row - (row < oracles) for row in range(len(ranking))]  # with room for the rule
     figure = Figure(figsize=(8, 1 + 0.4 * len(ranking)), layout="constrained")
     axes = figure.add_subplot()
-    for row, (_, entry) in enumerate(ranking):
+    if 0 < oracles < len(ranking):
+        axes.axhline(oracles - 1, color="black", linewidth=1)
+    for row, (_, entry) in zip(rows, ranking, strict=True):
         horizons = _horizons(entry, league["minutes"])
         places = [horizon or none for horizon in horizons]
         axes.hlines(row, min(places), max(places), color="#56B4E9", linewidth=2)
@@ -221,7 +240,7 @@ def draw(league: dict[str, Any], path: Path) -> None:
     axes.set_xticks([none, *(10**k for k in range(2, 7))], ["none", "100", "1,000", "10,000", "100,000", "1,000,000"])
     axes.set_xticks([], minor=True)
     axes.margins(y=0.02)
-    axes.set_yticks(range(len(ranking)), [_shown(name) for name, _ in ranking])
+    axes.set_yticks(rows, [_shown(name).replace(": ", ":\n").replace("preset from", "preset\nfrom") for name, _ in ranking])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     figure.savefig(path, dpi=150)

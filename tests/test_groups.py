@@ -9,11 +9,12 @@ from typing import Any
 
 import matplotlib
 import pytest
+import torch
 
 from adding_problem import config, plots
 from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
-from adding_problem.groups import collect, comparisons
+from adding_problem.groups import collect, comparisons, equals, lengths_in_words
 from tests.conftest import Command
 from tests.test_commands import PNG
 
@@ -125,6 +126,49 @@ def test_comparisons(folders: list[Path]) -> None:
     assert comparisons(collect(folders[:3])) == []
 
 
+def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(tmp_path: Path, command: Command) -> None:
+    """Its numbers are the best and its name the first of the alphabet."""
+    fast = {"recipe": "fast", "dataset__t": 500}
+    runs = [made(tmp_path / f"{name}{seed}", [mse], mse, seed=seed, model__init=init, **values, **fast)
+            for name, init, mse, values in (("a", "oracle", 1e-6, {}), ("b", "oracle", 2e-6, {"model__hidden": 7}), ("c", "long", 1e-4, {}),
+                                            ("d", "keras", 1e-1, {})) for seed in range(2)]
+    found = collect(runs)
+    assert [group.oracle for group in found] == [False, False, True, True]
+    assert all("init oracle: input gates preset from the mark column" in group.method for group in found[2:])
+    sentences = comparisons(found)
+    assert [("keras" in one, "long" in one, "oracle" in one) for one in sentences] == [(True, True, False), (False, False, True)]
+    done = command("compare", *runs, "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    for table in (part for part in re.split("┏", done.stdout)[1:]):
+        learners, oracles = table.split("├", 1)  # one rule, below the learners
+        assert "oracle" not in learners
+        assert "oracle" in oracles
+        assert "├" not in oracles
+    assert "oracle: input gates preset from the mark column" in done.stdout
+
+
+def with_weights(path: Path, value: float) -> Path:
+    """The run with a model of one weight."""
+    RunFolder(path).write_model({"w": torch.full((1,), value)}, {"family": "lstm"})
+    return path
+
+
+def test_models_at_several_lengths_are_told_to_be_the_same(tmp_path: Path, command: Command) -> None:
+    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights are others."""
+    runs = [with_weights(made(tmp_path / f"{init}{t}-{seed}", [0.1 * (seed + 1)], seed=seed, dataset__t=t, model__init=init),
+                         seed + 2 * (init == "long") + 10 * (t == 70))
+            for t in (20, 50, 70) for init in ("keras", "long") for seed in (0, 1)]
+    sentences = comparisons(collect(runs))
+    assert ["the same weights as at T = 20" in one for one in sentences] == [False, True, False]
+    done = command("compare", *(run.relative_to(tmp_path) for run in runs), "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    assert "12 runs, 8 models" in done.stdout
+    assert done.stdout.count("same weights as") == 4 + 1
+    assert "same weights as keras20-1" in done.stdout
+    assert [str(group.solved) for group in collect(runs)] == [str(collect(runs)[0].solved)] * 6  # each length has its two seeds
+    assert equals(["a", None, "b", "a", None, "a"]) == [None, None, None, 0, None, 0]
+
+
 def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Command, tmp_path: Path) -> None:
     done = command("compare", *folders, "--out", "picture.png")
     assert done.returncode == 0, done.stderr
@@ -133,6 +177,31 @@ def test_compare_prints_and_draws_the_seeds(folders: list[Path], command: Comman
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     few = command("compare", *folders[:2], "--out", "few.png")
     assert "2 seeds only" in few.stdout
+
+
+def test_the_longest_trained_length_stands_beside_the_tested_one(tmp_path: Path, command: Command) -> None:
+    """As recorded; of older runs T where the data set is fixed and unknown where it is not."""
+    fresh = {"recipe": "fast", "dataset__t": 500}
+    runs = [made(tmp_path / f"s{seed}", [0.1, 9e-4], seed=seed, **fresh) for seed in range(3)]
+    for path, longest in zip(runs[:2], (30, 90), strict=True):
+        folder = RunFolder(path)
+        folder.write_result(folder.read_result() | {"longest_length": longest})
+    (group,) = collect(runs)
+    assert [seed.longest for seed in group.seeds] == [30, 90, None]
+    assert group.longest == "30 to 90, some unknown"
+    (fixed,) = collect([made(tmp_path / "fixed", [0.1], seed=0)])
+    assert fixed.longest == "20"
+    assert lengths_in_words([None]) == "unknown"
+    begun = RunFolder(runs[2])
+    begun.result.unlink()
+    begun.write_history([EpochRow(1, 0.1, 0.1, 10, 200, 1.0, 64, 30), EpochRow(2, 0.1, 0.1, 20, 400, 2.0, 64, 45)])
+    assert collect([runs[2]])[0].longest == "45"
+    done = command("compare", *runs, tmp_path / "fixed", "--out", "picture.png")
+    assert done.returncode == 0, done.stderr
+    for part in ("tested T", "longest trained", "30 to 90"):
+        assert part in re.sub(r"\s+", " ", done.stdout), done.stdout
+    assert "trained at" not in done.stdout
+    assert {"500 │ 30", "500 │ 90", "500 │ 45", "20 │ 20"} <= set(re.findall(r"\d+ +│ \d+", re.sub(r" +", " ", done.stdout)))
 
 
 def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:

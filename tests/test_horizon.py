@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import signal
 from contextlib import nullcontext
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_a_climb(tmp_path: Path) -> None:
     assert short.solved
     assert long.solved
     assert RunFolder(long.folder).read_config().model.start_from == short.folder
+    assert long.longest_length == max(row.longest_length for rung in (short, long) for row in rows_of(rung))
+    assert RunFolder(long.folder).read_result()["longest_length"] == long.longest_length
     # Costs are counted from the start of the climb.
     first = next(row for row in rows_of(long) if row.val_loss < 1e-3)
     assert long.reached["1e-3"] == {"sequence_steps": rows_of(short)[-1].sequence_steps + first.sequence_steps,
@@ -178,11 +181,29 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     done = command("horizon", "--model", "lstm", "--minutes", 1, "--lengths", 10, 20, *options, "--artifacts", "climb")
     assert done.returncode == 0, done.stderr
     assert re.search(r"horizon: T = 20 after [0-9.]+ s of a budget of 60 s", done.stdout)
+    assert "longest trained" in done.stdout
+    assert "tested T" in done.stdout
     done = command("lengths", "climb/t10", "climb/t20", "--lengths", 10, 40, "--sequences", 20, "--out", "heat.png")
     assert done.returncode == 0, done.stderr
+    assert "longest trained" in done.stdout
+    assert "by tested T" in done.stdout
+    assert "trained at" not in done.stdout
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
     done = command("lengths", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png")  # makes the folder
     assert done.returncode == 0, done.stderr
+    shutil.copytree(tmp_path / "climb" / "t20", tmp_path / "given")
+    given = tmp_path / "given" / "config_copy.yaml"
+    given.write_text(re.sub(r"  init: \S+", "  init: oracle", given.read_text()))
+    done = command("lengths", "given", "climb/t10", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
+    assert done.returncode == 0, done.stderr
+    learner, oracle = done.stdout.split("├")
+    assert "climb/t10" in learner
+    assert "oracle: input gates preset from the mark column" in oracle
+    shutil.copytree(tmp_path / "climb" / "t10", tmp_path / "twin")
+    done = command("lengths", "climb/t10", "twin", "climb/t20", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
+    assert done.returncode == 0, done.stderr
+    assert "twin: same weights as climb/t10, shown once" in done.stdout
+    assert len(re.findall(r"^│ *\d", done.stdout, re.MULTILINE)) == 2
     wrong = command("horizon", "--dataset.t", 300)
     assert wrong.returncode == 2
     assert "--dataset.t: expected no value, for a climb sets it" in wrong.stderr

@@ -27,6 +27,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.errors import RunFolderError
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
+from adding_problem.variants import Task
 from tests.conftest import Command
 from tests.reference import forward, weights_of
 
@@ -120,6 +121,65 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts(page: Page, folder: Path
     assert (folder.parent / "new" / "report.html").stat().st_size < 6e6
 
 
+def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> None:
+    """Every table has it beside T; what is not known is said to be unknown."""
+    for name, longest in (("short", 5), ("old", None)):
+        shutil.copytree(folder / "a", tmp_path / "runs" / name)
+        copy = RunFolder(tmp_path / "runs" / name)
+        copy.config_copy.write_text(copy.config_copy.read_text().replace("stream: false", "stream: true"))
+        copy.write_result({k: v for k, v in copy.read_result().items() if k != "longest_length"} | ({"longest_length": longest} if longest else {}))
+        copy.write_history([replace(row, longest_length=0) for row in copy.read_history()])
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert {row["run"]: row["longest_trained"] for row in page.csv("runs")} == {"short": "5", "old": ""}
+    assert "unknown" in page.content["td"]
+    seen = "".join(page.seen)
+    assert seen.count("longest trained") >= 4
+    assert "trained at" not in seen
+
+
+def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
+    """Its error is the lowest, and no figure at the top is its own."""
+    for name, init, best in (("a", "oracle", 1e-6), ("b", "keras", 1e-2), ("c", "long", 2e-2)):
+        train.run(config.load(None, SMALL | {"dataset.t": 12, "model.init": init, "artifacts": str(tmp_path / "runs" / name)}))
+        folder = RunFolder(tmp_path / "runs" / name)
+        folder.write_result(folder.read_result() | {"best_val_loss": best})
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    text = (tmp_path / "out.html").read_text()
+    page = Page(text)
+    told = "init oracle: input gates preset from the mark column"
+    for table in ("runs", "groups", "lengths"):
+        assert [told in row["method"] for row in page.csv(table)] == [False, False, True], table
+    assert text.count('<tr class="apart">') == 3
+    assert page.script("model")["name"] == "b"
+    assert "0 of 2" in page.content["strong"]
+    assert "1.0e-02" not in page.content["strong"]
+    assert "0.010" in page.content["strong"]
+    report.write([tmp_path / "runs" / "a"], tmp_path / "alone.html", lengths=[12], sequences=20, threads=1)
+    alone = Page((tmp_path / "alone.html").read_text())
+    assert "1 of 1" in alone.content["strong"]
+    assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
+
+
+def test_runs_with_the_same_weights_are_one_model(folder: Path, tmp_path: Path, command: Command) -> None:
+    """A model that is also told as one of T = 30 and 60: solved at 12 and 30, not at 60."""
+    for name, t, best in (("a", 12, 1e-4), ("twin", 30, 2e-4), ("triplet", 60, 2e-3)):
+        shutil.copytree(folder / "a", tmp_path / "runs" / name)
+        copy = RunFolder(tmp_path / "runs" / name)
+        copy.config_copy.write_text(copy.config_copy.read_text().replace("t: 12 ", f"t: {t} "))
+        copy.write_result(copy.read_result() | {"t": t, "best_val_loss": best})
+    shutil.copytree(folder / "b", tmp_path / "runs" / "b")
+    report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert "0 of 2" in page.content["strong"]
+    assert [row["run"] for row in page.csv("lengths")] == ["a"]
+    assert {row["run"]: row["same_weights_as"] for row in page.csv("runs")} == {"a": "", "b": "", "twin": "a", "triplet": "a"}
+    assert "same weights as T = 30 (twin), T = 60 (triplet)" in page.content["small"]
+    assert [(row["T"], row["runs"], row["solved"]) for row in page.csv("groups")] == [("12", "2", "1"), ("30", "1", "1"), ("60", "1", "0")]
+    done = command("report", "runs", "--out", "page.html", "--threads", 1, "--sequences", 20, "--lengths", 12)
+    assert "4 runs of 2 models, 0 solved" in done.stdout
+
+
 def test_hostile_names_are_text(page: Page) -> None:
     name = str(HOSTILE_FOLDERS)
     assert name in page.content["th"]
@@ -140,6 +200,7 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
         assert [int(row[key]) for key in ("T", "seed", "epochs", "sequences", "sequence_steps")] == [
             result[key] for key in ("t", "seed", "epochs", "sequences", "sequence_steps")]
         assert float(row["seconds"]) == result["seconds"]
+        assert int(row["longest_trained"]) == result["longest_length"] == result["t"]  # of a fixed data set
     assert rows["unfinished"]["state"] == "unfinished"
     assert float(rows["unfinished"]["best_val_loss"]) == min(r.val_loss for r in RunFolder(folder / "unfinished").read_history())
     curve = [row for row in page.csv("curves") if row["run"] == "b"]
@@ -219,6 +280,60 @@ def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
     assert np.allclose(forward(weights, x.double().numpy())[0], model(x).detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize(("mix", "target"), [("swap", "difference"), ("rotate", "product")])
+def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: Path) -> None:
+    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or rotated."""
+    train.run(config.load(None, SMALL | {"dataset.t": 12, "dataset.mix": mix, "dataset.target": target, "artifacts": str(tmp_path / "a")}))
+    report.write([tmp_path / "a"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    packed = page.script("model")
+    hidden, values = packed["hidden"], np.frombuffer(base64.b64decode(packed["weights"]), "<f4").astype(np.float64)
+    kernel, recurrent, bias, readout, offset = np.split(values, np.cumsum([8 * hidden, 4 * hidden**2, 4 * hidden, hidden]))
+    weights = {"kernel": kernel.reshape(-1, 2).T, "recurrent": recurrent.reshape(-1, hidden).T, "bias": bias,
+               "readout": readout[:, None], "readout_bias": offset}
+    task = config.load(tmp_path / "a" / "config_copy.yaml").task
+    mixed, plain = sample_batch(5, 30, seed=1, task=task)[0], sample_batch(5, 30, seed=1)[0]
+    assert not np.allclose(mixed, plain)
+    model = validate.load_model(str(tmp_path / "a"))
+    assert np.allclose(forward(weights, plain.double().numpy())[0], model(mixed).detach(), atol=1e-5)
+    assert packed["target"] == target
+    assert packed["constant"] == pytest.approx({"difference": 1 / 6, "product": 7 / 144}[target])
+    seen = " ".join("".join(page.seen).split())
+    assert {"difference": "The right answer is the first of the two minus the second.",
+            "product": "The right answer is the product of the two."}[target] in seen
+    assert f"always predicting the mean has a mean squared error of {packed['constant']:.3f}" in seen
+
+
+def test_no_playground_with_noise_columns(tmp_path: Path) -> None:
+    train.run(config.load(None, SMALL | {"dataset.t": 12, "dataset.noise_columns": 2, "artifacts": str(tmp_path / "a")}))
+    report.write([tmp_path / "a"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
+    page = Page((tmp_path / "out.html").read_text())
+    assert page.script("model") is None
+    assert "without noise columns" in "".join(page.seen)
+    assert "Task: any, 2 noise columns" in " ".join("".join(page.seen).split())
+
+
+@pytest.mark.parametrize("variant", ["any", "hs1997"])
+@pytest.mark.parametrize("target", ["sum", "difference", "product", "first"])
+def test_right_slopes_are_the_targets_derivatives(variant: Any, target: Any) -> None:
+    """The target is linear in each marked value: an affine function through its slope, with the other value held."""
+    task = Task(variant, target)
+    x, y = sample_batch(200, 30, seed=3, task=task)
+    counts = set()
+    for values, marks, right in zip(x[..., 0].double(), x[..., 1], y[:, 0].double(), strict=True):
+        marked = values[marks == 1].tolist()
+        counts.add(len(marked))
+        found = measure.slopes(task, marked)
+        assert len(found) == len(marked)
+        for index, value in enumerate(marked):  # with this value exchanged for zero
+            rest = ([0.0, *marked])[-2:]
+            rest[index - len(marked)] = 0.0
+            left = {"sum": rest[0] + rest[1], "difference": rest[0] - rest[1], "product": rest[0] * rest[1], "first": rest[0]}[target]
+            left = 0.5 + left / 4 if variant == "hs1997" else left
+            assert float(right) == pytest.approx(left + found[index] * value, abs=1e-6)
+    assert counts == ({1, 2} if variant == "hs1997" else {2})
+
+
 def run_of(folder: Path) -> runs.Run:
     (run,) = runs.collect([folder]).runs
     return run
@@ -234,6 +349,7 @@ def test_gradient_and_cell_states(folder: Path) -> None:
     x = items[[np.argmax([np.ptp(np.flatnonzero(item[:, 1])) for item in items])]]
     assert measured.memory.marks == np.flatnonzero(x[0, :, 1]).tolist()
     assert measured.memory.target == pytest.approx((x[0, :, 0] * x[0, :, 1]).sum())
+    assert measured.memory.right_gradient == [1, 1]
     for step in range(12):
         for column, gradient in enumerate((measured.memory.value_gradient, measured.memory.mark_gradient)):
             ends = []

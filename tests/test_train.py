@@ -24,6 +24,7 @@ from adding_problem.schedule import EarlyStopping
 from adding_problem.task import sample_batch_numpy
 from adding_problem.train import StepEvent
 from tests import reference
+from tests.conftest import Command
 
 needs_native = pytest.mark.skipif(importlib.util.find_spec("adding_problem_native") is None, reason="no kernels here")
 
@@ -303,3 +304,19 @@ def test_memory_of_a_long_data_set_stays_bounded() -> None:
 def test_every_field_of_the_configuration_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().seed = 1  # type: ignore[misc]
+
+
+def test_the_longest_trained_length_counts_the_start_and_is_told(tmp_path: Path, command: Command) -> None:
+    """Weights from T = 40 are trained on at T = 10: 40; where the start's length is unknown, so is theirs."""
+    small = {"dataset.dt_length": 60, "model.hidden": 4, "train.epochs": 1, "train.batch": 20, "threads": 1}
+    long = train.run(config.load(None, small | {"dataset.t": 40, "artifacts": str(tmp_path / "long")}))
+    assert long["longest_length"] == 40
+    short = small | {"dataset.t": 10, "seed": 1, "model.start_from": str(tmp_path / "long")}
+    assert train.run(config.load(None, short | {"artifacts": str(tmp_path / "short")}))["longest_length"] == 40
+    folder = RunFolder(tmp_path / "long")
+    folder.write_result({**folder.read_result(), "imported": "elsewhere"})
+    assert train.run(config.load(None, short | {"artifacts": str(tmp_path / "unknown")}))["longest_length"] is None
+    for name, told in (("short", "longest trained 40, tested T = 10"), ("unknown", "longest trained unknown, tested T = 10")):
+        done = command("train", "--config", tmp_path / name / "config_copy.yaml", "--artifacts", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout

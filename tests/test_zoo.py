@@ -402,6 +402,17 @@ def test_the_command_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'gru'" in capsys.readouterr().err
 
 
+def test_the_league_ranks_no_oracle() -> None:
+    """Its row stands below those of the models that learn, under its name."""
+    told = "oracle: input gates preset from the mark column"
+    ranked, _, below = (REPOSITORY / "docs" / "league.md").read_text().partition("\nNot ranked")
+    assert "| lstm (init long) | 30,000" in ranked
+    assert "oracle" not in ranked
+    assert f"| LSTM, {told} | 1,000,000" in below
+    league = json.loads((REPOSITORY / "docs" / "league.json").read_text())["models"]
+    assert {"lstm:init=oracle", "lstm:init=long,memory=null"} == {name for name in league if name.startswith("lstm")}
+
+
 def test_the_learning_rates_are_those_that_the_league_found() -> None:
     league = json.loads((REPOSITORY / "docs" / "league.json").read_text())["models"]
     for name in league.keys() & zoo.FAMILIES.keys():  # pooling came later

@@ -49,8 +49,8 @@ from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.lock import FolderLock
 from adding_problem.predictions import Predictions, PredictionWriter
 
-__all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "lowest_val_loss",
-           "milestones", "require_other_seed"]
+__all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "longest_trained",
+           "longest_within", "lowest_val_loss", "milestones", "require_other_seed"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation losses by name; a result records what training had taken when it was first below each."""
@@ -125,6 +125,28 @@ def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
     lowest, first = lowest_val_loss(rows), {name: first_below(rows, threshold) for name, threshold in THRESHOLDS.items()}
     return {"lowest_val_loss": lowest if math.isfinite(lowest) else None,
             "reached": {name: row.cost if row else None for name, row in first.items()}}
+
+
+def longest_within(rows: Sequence[EpochRow], config: RunConfig) -> int | None:
+    """The longest T of these epochs; None where nobody knows, as of older runs on fresh sequences."""
+    lengths = [row.longest_length for row in rows if row.epoch]
+    if lengths and all(lengths):
+        return max(lengths)
+    return config.dataset.t if lengths and not config.dataset.stream else None
+
+
+def longest_trained(config: RunConfig, rows: Sequence[EpochRow], result: Mapping[str, Any]) -> int | None:
+    """The longest T that the weights of a run were trained on, those that it began with too; None where nobody knows.
+
+    Args:
+        config, rows: of the run.
+        result: its `result.json`; empty where it has not ended.
+    """
+    if "imported" in result:
+        return None
+    if recorded := result.get("longest_length"):
+        return int(recorded)
+    return longest_within(rows, config) if config.model.start_from is None else None
 
 
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
@@ -468,6 +490,13 @@ class RunFolder:
         except (SafetensorError, TypeError, ValueError) as error:
             raise self._damaged(self.weights, error) from None
         return weights, description
+
+    def weights_digest(self) -> str | None:
+        """Of the trained weights, as `model.json` says; None where it does not."""
+        with suppress(RunFolderError):
+            digest = self._read_json(self.model_description).get("weights_digest")
+            return digest if isinstance(digest, str) else None
+        return None
 
     def read_scored(self, key: str, scored: Predictions) -> None:
         """Fill in what an earlier scoring of this key has left, as far as there is room; nothing where that is damaged."""

@@ -14,13 +14,14 @@ RESULT = {
     "t": "a whole number", "epochs": "a whole number", "best_epoch": "a whole number", "threads": "a whole number",
     "sequences": "a whole number", "sequence_steps": "a whole number", "best_loss": "a number",
     "best_val_loss": "a number", "constant_predictor_mse": "a number", "seconds": "a number", "reached": "costs",
+    "longest_length": "a whole number or null",
 }
 VALIDATION = {"model": "text", "t": "a whole number", "sequences": "a whole number", "mse": "a number",
                "mse_standard_error": "a number"}
 MODEL = {"family": "text", "name": "text or null"}
 HORIZON = {"horizon": "a whole number or null", "minutes": "a number", "variant": "text"}
 RUNG = {"t": "a whole number", "mse": "a number", "sequence_steps": "a finite number", "seconds": "a finite number",
-        "reached": "costs of a climb"}
+        "reached": "costs of a climb", "longest_length": "a whole number or null"}
 """Kinds of the values that are read, of `RUNG` those of each of a horizon's rungs; see `check`."""
 
 _MAX_COUNT = 1 << 53  # whole numbers above it are not exact as floats, which pictures are made of

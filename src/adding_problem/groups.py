@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import statistics, zoo
-from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem.artifacts import (
+    SOLVED,
+    THRESHOLDS,
+    EpochRow,
+    RunFolder,
+    first_below,
+    longest_trained,
+    lowest_val_loss,
+)
 from adding_problem.config import WITHOUT_EFFECT, RunConfig
 from adding_problem.variants import Task
 
-__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "one_per_seed", "own_score", "source_of"]
+__all__ = ["NOT_THE_METHOD", "Group", "Seed", "Unit", "code_labels", "collect", "comparisons", "equals", "lengths_in_words", "one_per_seed",
+           "own_score", "source_of", "weights_of"]
 
 Unit = Literal["sequences", "sequence_steps", "seconds"]
 
@@ -35,12 +44,16 @@ class Seed:
         rows: its epochs.
         mse: on new data, where it was scored at its own length.
         stop_reason: why it ended; None where it has not.
+        longest: the longest T that it trained on; None where nobody knows.
+        weights: of its model, see `weights_of`; None where nobody knows.
     """
 
     seed: int
     rows: tuple[EpochRow, ...]
     mse: float | None
     stop_reason: str | None
+    longest: int | None = None
+    weights: Hashable = None
 
     @property
     def lowest(self) -> float:
@@ -73,6 +86,7 @@ class Group:
         task, t: of the data; where inputs are rotated, each seed has a rotation of its own.
         seeds: the runs, by seed.
         repeated: runs that are left out, because another one of the same seed is there.
+        oracle: whether its models start with the answer, see `zoo.is_oracle`; these stand behind the learners.
     """
 
     method: str
@@ -80,6 +94,7 @@ class Group:
     t: int
     seeds: tuple[Seed, ...]
     repeated: int = 0
+    oracle: bool = field(default=False, kw_only=True)
 
     @property
     def scored(self) -> bool:
@@ -108,6 +123,11 @@ class Group:
         return statistics.losses(self.values)
 
     @property
+    def longest(self) -> str:
+        """The longest T that its runs trained on, which may be shorter than T."""
+        return lengths_in_words(seed.longest for seed in self.seeds)
+
+    @property
     def remark(self) -> str:
         """What a reader has to bear in mind."""
         again = f"{self.repeated} run{'s' if self.repeated != 1 else ''} of a seed that is there already left out"
@@ -131,6 +151,8 @@ class Group:
 def collect(folders: Sequence[str | Path]) -> list[Group]:
     """The groups of these run folders, by task, T and method, all measured alike: by scores on new data where every run has one.
 
+    Oracles stand behind all learners.
+
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
@@ -145,12 +167,24 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     groups = []
     for key, seeds in members.items():
         values = dict(key)
-        varying_here = varying | ({"model.init"} if values.get("model.init") in zoo.TOLD else set())
-        rest = [_named(name, value) for name, value in values.items() if name in varying_here and value is not None]
+        told = {"model.init"} if values.get("model.init") in zoo.TOLD else set()
+        first = sorted(values.items(), key=lambda item: item[0] not in told)  # a picture's legend cuts long names
+        rest = [_named(name, value) for name, value in first if name in varying | told and value is not None]
         each = one_per_seed(seeds)
         groups.append(Group(", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]), Task(*(values[key] for key in _TASK)),
-                            values["dataset.t"], tuple(each), len(seeds) - len(each)))
-    return sorted(groups, key=lambda group: (group.task.title, group.t, group.method))
+                            values["dataset.t"], tuple(each), len(seeds) - len(each),
+                            oracle=zoo.is_oracle(values["model.name"], values.get("model.init"))))
+    return sorted(groups, key=lambda group: (group.oracle, group.task.title, group.t, group.method))
+
+
+def lengths_in_words(lengths: Iterable[int | None]) -> str:
+    """One length, or the shortest and the longest of several; None is an unknown one."""
+    every = set(lengths)
+    known = sorted(length for length in every if length is not None)
+    if not known:
+        return "unknown"
+    ends = f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+    return f"{ends}, some unknown" if None in every else ends
 
 
 def _named(key: str, value: Any) -> str:
@@ -196,10 +230,14 @@ def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 
 
 def comparisons(groups: Sequence[Group]) -> list[str]:
-    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not."""
+    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not.
+
+    An oracle is compared with no learner. Models that were compared at another length before are said to be the same.
+    """
     sentences = []
+    compared: dict[tuple[Hashable, ...], int] = {}
     for first, second in itertools.combinations(groups, 2):
-        if (first.task, first.t) != (second.task, second.t):
+        if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
         both = first.scored and second.scored
         a, b = ({seed.seed: seed.mse if both and seed.mse is not None else seed.lowest for seed in group.seeds}
@@ -207,7 +245,11 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
         if shared := sorted(a.keys() & b.keys()):
             found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
             measure = "MSE on new data" if both else "validation MSE"
-            sentences.append(f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}")
+            sentence = f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}"
+            models = tuple(seed.weights for group in (first, second) for seed in group.seeds if seed.seed in shared)
+            if None not in models and (t := compared.setdefault(models, first.t)) != first.t:
+                sentence += f" These are the same weights as at T = {t:,}, not other models."
+            sentences.append(sentence)
     return sentences
 
 
@@ -223,13 +265,29 @@ def source_of(result: Mapping[str, Any]) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
+def weights_of(folder: RunFolder, config: RunConfig, result: Mapping[str, Any]) -> Hashable:
+    """What two finished runs share whose models are one and the same; None where nobody knows."""
+    digest = folder.weights_digest()
+    return digest and (digest, config.model.name, source_of(result))
+
+
+def equals(found: Sequence[Hashable]) -> list[int | None]:
+    """For each the index of the first one that is equal and stands before it; None where there is none, and for None."""
+    first: dict[Hashable, int] = {}
+    places = [index if one is None else first.setdefault(one, index) for index, one in enumerate(found)]
+    return [place if place != index else None for index, place in enumerate(places)]
+
+
 def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, Seed]:
     """The method of a run, the digest of its own model's code, and the run."""
     config = folder.read_config()
     result = folder.read_result() if folder.result.is_file() else None
     stop_reason = None if result is None else str(result.get("stop_reason"))
     score = None if result is None else own_score(folder, result)
-    return _method_of(config), source_of(result or {}), Seed(config.seed, tuple(folder.read_history()), score, stop_reason)
+    rows = tuple(folder.read_history())
+    weights = None if result is None else weights_of(folder, config, result)
+    seed = Seed(config.seed, rows, score, stop_reason, longest_trained(config, rows, result or {}), weights)
+    return _method_of(config), source_of(result or {}), seed
 
 
 def own_score(folder: RunFolder, result: Mapping[str, Any]) -> float | None:

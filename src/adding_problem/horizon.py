@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import files, plots, train, validate
-from adding_problem.artifacts import HORIZON, SOLVED, RunFolder
+from adding_problem.artifacts import HORIZON, SOLVED, RunFolder, longest_trained
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
 from adding_problem.runs_folder import RunsFolder, read_summary
@@ -45,6 +45,7 @@ class Rung:
 
     Attributes:
         t: the length.
+        longest_length: the longest T that was trained on up to here, which may be shorter; None where nobody knows.
         mse, mse_standard_error, sequences_tested: on new sequences, after training.
         solved: whether that is below 1e-3.
         reached: `1e-2` and `1e-3` -> sequence_steps and seconds from the start of the climb until the held-out error first
@@ -55,6 +56,7 @@ class Rung:
     """
 
     t: int
+    longest_length: int | None
     mse: float
     mse_standard_error: float
     sequences_tested: int
@@ -265,7 +267,8 @@ def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung
         name: earlier.get(name) or (cost and {"sequence_steps": steps + cost["sequence_steps"], "seconds": seconds + cost["seconds"]})
         for name, cost in result["reached"].items()
     }
-    return Rung(run.dataset.t, score["mse"], score["mse_standard_error"], score["sequences"], score["mse"] < SOLVED,
+    longest = longest_trained(run, RunFolder(run.artifacts).read_history(), result)
+    return Rung(run.dataset.t, longest, score["mse"], score["mse_standard_error"], score["sequences"], score["mse"] < SOLVED,
                 reached, steps + result["sequence_steps"], seconds + result["seconds"], result["stop_reason"],
                 run.artifacts)
 
@@ -281,6 +284,7 @@ def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> dict[str, Any]:
         "solved_below": SOLVED,
         "minutes": begin.minutes,
         **begin.config.task.to_record(),
+        "model": begin.config.model.title,
         "seed": begin.config.seed,
         "rungs": [asdict(rung) for rung in rungs],
         "runs": begin.folder.records,

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adding_problem import files, groups
-from adding_problem.artifacts import SOLVED, EpochRow, RunFolder
+from adding_problem import files, groups, zoo
+from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, longest_trained
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
 from adding_problem.task import constant_predictor_mse
-from adding_problem.variants import Task
+from adding_problem.variants import MIN_LENGTH, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,9 +65,15 @@ class _Curves:
     val_loss: Sequence[float]
     val_sequences: Sequence[int]
     constant_mse: float = 1 / 6
+    longest: int | None = None
+    oracle: bool = False
+    weights: Hashable = None
 
     @classmethod
-    def of_rows(cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6) -> _Curves:
+    def of_rows(
+        cls, name: str, t: int, rows: Sequence[EpochRow], constant_mse: float = 1 / 6, longest: int | None = None,
+        oracle: bool = False, weights: Hashable = None,
+    ) -> _Curves:
         return cls(
             name,
             t,
@@ -76,6 +82,9 @@ class _Curves:
             [row.val_loss for row in rows],
             [row.val_sequences for row in rows],
             constant_mse,
+            longest,
+            oracle,
+            weights,
         )
 
     def validations(self, places: Sequence[float]) -> Iterator[tuple[int, list[float], list[float]]]:
@@ -157,7 +166,8 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
 
     Returns:
-        One dict per curve: name, t, epochs, lowest_val_loss.
+        One dict per curve, oracles last: name, t, longest_trained (None where unknown), epochs, lowest_val_loss, oracle, weights
+        (equal where the model is the same; None where unknown).
 
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
@@ -185,8 +195,9 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         for axes in panels[:, 0]:
             axes.set_ylabel("validation MSE")
             _whole_decades(axes, "y")
-    return [{"name": curves.name, "t": curves.t, "epochs": len(curves.val_loss), "lowest_val_loss": curves.best}
-            for curves in sorted([*ours, *theirs], key=lambda curves: (curves.t, curves.name))]
+    return [{"name": curves.name, "t": curves.t, "longest_trained": curves.longest, "epochs": len(curves.val_loss),
+             "lowest_val_loss": curves.best, "oracle": curves.oracle, "weights": curves.weights}
+            for curves in sorted([*ours, *theirs], key=lambda curves: (curves.oracle, curves.t, curves.name))]
 
 
 def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
@@ -214,7 +225,8 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
         figure.axes[0].legend()
         horizon = document["horizon"]
         figure.suptitle((f"Horizon: T = {horizon:,}" if horizon else "Horizon: none of the lengths")
-                        + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}")
+                        + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}"
+                        + (f"\n{document['model']}" if "model" in document else ""))  # which a report does not read
 
 
 def _end_of_climb(document: Mapping[str, Any]) -> str:
@@ -230,23 +242,30 @@ def _end_of_climb(document: Mapping[str, Any]) -> str:
     return ""
 
 
-def draw_lengths(path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]]) -> None:
-    """A heatmap of mean squared errors: one row for each run, by name and trained length, one column for each tested length."""
+def draw_lengths(
+    path: Path, runs: Sequence[str], tested: Sequence[int], mse: Sequence[Sequence[float]], tasks: Sequence[Task],
+) -> None:
+    """A heatmap of mean squared errors: one row for each run, by name and longest trained length, one column for each tested length.
+
+    The scale ends at the mean baseline, of several tasks the highest.
+    """
     from matplotlib.colors import LogNorm
+
+    baseline = max(constant_predictor_mse(task, max(*tested, MIN_LENGTH[task.variant])) for task in tasks)
 
     names = 0.08 * max(map(len, runs))  # inches that the longest one takes
     with _figure(path, (3 + names + 1.1 * len(tested), 2.2 + 0.6 * len(runs))) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
-        image = axes.imshow(values, norm=LogNorm(1e-5, 1 / 6), cmap="viridis_r", aspect="auto")
+        image = axes.imshow(values, norm=LogNorm(1e-5, baseline), cmap="viridis_r", aspect="auto")
         for row, column in np.ndindex(values.shape):
             dark, missing = values[row, column] > SOLVED, math.isnan(values[row, column])
             axes.text(column, row, "-" if missing else f"{mse[row][column]:.1e}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
-        axes.set(xlabel="tested at T", ylabel="trained at T")
-        figure.colorbar(image, label="mean squared error (the scale ends at 1/6)", extend="both")
+        axes.set(xlabel="tested T", ylabel="run (longest trained)")
+        figure.colorbar(image, label=f"mean squared error (the scale ends at {baseline:.3f})", extend="both")
 
 
 def _original_curves(path: Path) -> list[_Curves]:
@@ -263,12 +282,15 @@ def _original_curves(path: Path) -> list[_Curves]:
 def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float]) -> _Curves:
     if len(loss) != len(val_loss):
         raise ValueError(f"at T = {t} {len(loss)} values of loss and {len(val_loss)} of val_loss")
-    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss, [0] * len(loss))
+    return _Curves(name, t, [_ORIGINAL_EPOCH * (epoch + 1) for epoch in range(len(loss))], loss, val_loss, [0] * len(loss), longest=t)
 
 
 def _curves_of(folder: RunFolder) -> _Curves:
     config, rows = folder.read_config(), folder.read_history()
-    return _Curves.of_rows(str(folder.path), config.dataset.t, rows)
+    result = folder.read_result() if files.is_regular(folder.result) else {}
+    return _Curves.of_rows(str(folder.path), config.dataset.t, rows, longest=longest_trained(config, rows, result),
+                           oracle=zoo.is_oracle(config.model.name, config.model.init),
+                           weights=groups.weights_of(folder, config, result) if result else None)
 
 
 def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:

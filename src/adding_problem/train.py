@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,10 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import descent, interop, interruption, models, plots, rehearsal, runtime
-from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, ancestors, first_below, milestones, require_other_seed
+from adding_problem.artifacts import (
+    SOLVED,
+    EpochRow,
+    RunFolder,
+    ancestors,
+    first_below,
+    longest_trained,
+    longest_within,
+    milestones,
+    require_other_seed,
+)
 from adding_problem.checkpoint import Checkpoints, EpochSums, TrainingState, own_copy
 from adding_problem.config import RunConfig
-from adding_problem.errors import ConfigError, Interrupted, RunFolderError
+from adding_problem.errors import AddingProblemError, ConfigError, Interrupted, RunFolderError
 from adding_problem.schedule import (
     EarlyStopping,
     Schedule,
@@ -485,6 +495,18 @@ def _result(config: RunConfig, rows: Sequence[EpochRow], best_epoch: int, reason
         **milestones(rows),
         "sequences": last.sequences,
         "sequence_steps": last.sequence_steps,
-        "longest_length": max(row.longest_length for row in rows[:best.epoch]),
+        "longest_length": _longest_length(config, rows[:best.epoch]),
         "seconds": last.seconds,
     }
+
+
+def _longest_length(config: RunConfig, rows: Sequence[EpochRow]) -> int | None:
+    """The longest T that the weights after these epochs were trained on; None where nobody knows, as of a start that was imported."""
+    lengths = [longest_within(rows, config)]
+    if config.model.start_from is not None:
+        lengths.append(None)
+        with suppress(AddingProblemError):  # gone or damaged meanwhile: no reason to lose a run at its end
+            start = RunFolder(config.model.start_from)
+            lengths[-1] = longest_trained(start.read_config(), start.read_history(), start.read_result())
+    known = [length for length in lengths if length is not None]
+    return max(known) if len(known) == len(lengths) else None

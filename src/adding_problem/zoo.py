@@ -13,8 +13,8 @@ from typing import Any
 
 from adding_problem.errors import ConfigError, nearest
 
-__all__ = ["FAMILIES", "LONGEST_MEMORY", "PLUGINS", "TOLD", "Family", "check", "completed", "described_init", "preferred", "takes",
-           "trust_hint"]
+__all__ = ["FAMILIES", "LONGEST_MEMORY", "PLUGINS", "TOLD", "Family", "check", "completed", "described_init", "is_oracle", "preferred",
+           "takes", "trust_hint"]
 
 PLUGINS = "adding_problem.models"
 """The group of entry points by which other packages add models."""
@@ -31,6 +31,11 @@ TOLD = {
 def described_init(init: str) -> str:
     """The initialisation with what it tells the model, such as ``oracle: input gates preset from the mark column``."""
     return f"{init}: {TOLD[init]}" if init in TOLD else init
+
+
+def is_oracle(name: str, init: str | None) -> bool:
+    """Whether a model starts with the answer to what it has to learn: it is named as such, and never ranked beside learners."""
+    return name == "lstm" and init == "oracle"
 
 
 @dataclass(frozen=True)

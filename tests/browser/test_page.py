@@ -164,6 +164,27 @@ def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> No
         assert_readings(page, folder)
 
 
+@pytest.mark.parametrize(("target", "mix"), [("difference", "none"), ("product", "swap"), ("first", "rotate")])
+def test_its_right_answer_is_the_tasks(browser: Any, target: str, mix: str, tmp_path: Path) -> None:
+    """Estimate and right answer of plain sequences are the model's and the target's of the mixed ones, after any order of the marks."""
+    values = {"dataset.t": 30, "dataset.target": target, "dataset.mix": mix, "dataset.dt_length": 300, "model.hidden": 8, "train.epochs": 2}
+    run = config.load(None, values | {"threads": 1, "artifacts": str(tmp_path / "run")})
+    train.run(run)
+    report.write([tmp_path / "run"], tmp_path / "report.html", lengths=[30], sequences=50, threads=1)
+    model = validate.load_model(str(tmp_path / "run"))
+    with opened(browser, (tmp_path / "report.html").as_uri()) as page:
+        for index in range(4):
+            x, y = sample_batch(1, 30, seed=5, start=index, task=run.task)
+            plain = sample_batch(1, 30, seed=5, start=index)[0][0].numpy()
+            places = np.flatnonzero(plain[:, 1] == 1).tolist()[:: -1 if index % 2 else 1]
+            page.evaluate("([values, places]) => { playground.length = 30; playground.values = Float32Array.from(values);"
+                          " playground.places = places; playground.changed(30); }", [plain[:, 0].tolist(), places])
+            assert reading(page, "estimate") == pytest.approx(model(x).item(), abs=1e-4)
+            assert reading(page, "right") == pytest.approx(y.item(), abs=1e-4)
+            assert reading(page, "error") == pytest.approx(model(x).item() - y.item(), abs=2e-4)
+        assert page.locator("[data-chart=memory] [data-plot] svg circle").count() >= 4  # dots and rings at two marks
+
+
 def test_a_drag_moves_a_mark(browser: Any, address: str, folder: Path) -> None:
     with opened(browser, address) as page:
         mark = page.locator(".mark").first

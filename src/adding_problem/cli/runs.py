@@ -59,6 +59,9 @@ _ENDINGS = {
 
 
 def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    from adding_problem.artifacts import longest_trained
+    from adding_problem.groups import lengths_in_words
+
     where = "imported" if "imported" in result else (
         f"{result['seconds']:.1f} s, {result['threads']} thread{'s' * (result['threads'] != 1)}, {result['backend']} on {result['device']}")
     say(f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
@@ -69,6 +72,8 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
         say(f"  below {threshold}: " + (
             f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
             + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
+    longest = lengths_in_words([longest_trained(folder.read_config(), folder.read_history(), result)])
+    say(f"  longest trained {longest}, tested T = {result['t']:,}")
     say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
     if result["stop_reason"] == "diverged":
         raise DivergedError(folder.path, f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite")
@@ -140,6 +145,7 @@ def horizon(arguments: Namespace) -> None:
     from rich.table import Table
 
     from adding_problem import display, horizon, loggers
+    from adding_problem.groups import lengths_in_words
     from adding_problem.statistics import short_count
 
     console, minutes = output.console(), arguments.minutes
@@ -154,14 +160,14 @@ def horizon(arguments: Namespace) -> None:
     def refused(error: AddingProblemError) -> None:
         console.print(f"note: the climb ends here: {escape(str(error))}")
 
-    table = Table("T", "to 1e-2", "to 1e-3", "MSE on new data", "", title="From the start of the climb")
+    table = Table("tested T", "longest trained", "to 1e-2", "to 1e-3", "MSE on new data", "", title=f"{run_config.model.title}: from the start of the climb")
     lengths = arguments.lengths or horizon.LENGTHS
     farthest: horizon.Rung | None = None
     for rung in horizon.climb(run_config, minutes=minutes, lengths=lengths, following=following, overwrite=arguments.overwrite,
                               takeover=arguments.takeover, on_refusal=refused):
         cells = [f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s" if cost else "never"
                  for cost in rung.reached.values()]
-        table.add_row(f"{rung.t:,}", *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
+        table.add_row(f"{rung.t:,}", lengths_in_words([rung.longest_length]), *cells, f"{rung.mse:.1e} ± {rung.mse_standard_error:.0e}",
                       "solved" if rung.solved else f"not solved ({rung.stop_reason})")
         farthest = rung if rung.solved else farthest
     console.print(table)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "lengths", "models", "report"]
 
 _PICTURES = (".png", ".pdf", ".svg")
+_ORACLE = zoo.described_init("oracle")
 
 
 def lengths(arguments: Namespace) -> None:
@@ -35,14 +36,30 @@ def lengths(arguments: Namespace) -> None:
     from rich.table import Column, Table
 
     from adding_problem import display, plots, validate
-    from adding_problem.artifacts import RunFolder
+    from adding_problem.artifacts import RunFolder, longest_trained
+    from adding_problem.groups import equals, lengths_in_words, weights_of
 
     out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, output.console()
-    table = Table("trained at T", Column("run", overflow="fold"), *(f"{t:,}" for t in tested), title=f"MSE on {n:,} new sequences")
+    table = Table("longest trained", Column("run", overflow="fold"), *(f"{t:,}" for t in tested),
+                  title=f"MSE on {n:,} new sequences, by tested T")
     rows: list[tuple[str, list[float]]] = []
-    configs = {path: RunFolder(path).read_config() for path in arguments.folders}
-    _check_lengths(tested, configs)
-    for (path, read), name in zip(configs.items(), files.told_apart([Path(path) for path in configs]), strict=True):
+    remarks: list[str] = []
+    oracles = 0
+    given = {path: RunFolder(path).read_config() for path in arguments.folders}
+    _check_lengths(tested, given)
+    configs = dict(sorted(given.items(), key=lambda item: _oracle(item[1])))
+    paths = list(configs)
+    weights = [weights_of(folder, read, folder.read_result()) if files.is_regular(folder.result) else None
+               for path, read in configs.items() for folder in [RunFolder(path)]]
+    same = equals([one and (one, read.task) for one, read in zip(weights, configs.values(), strict=True)])
+    for (path, read), name, first in zip(configs.items(), files.told_apart([Path(path) for path in paths]), same, strict=True):
+        if first is not None:
+            remarks.append(f"{path}: same weights as {paths[first]}, shown once")
+            continue
+        told = f", {_ORACLE}" if _oracle(read) else ""
+        if told and rows and not oracles:
+            table.add_section()
+        oracles += bool(told)
         # Where it was trained, a GPU for example, need not be here.
         run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
                                          threads=arguments.threads or read.threads)
@@ -50,11 +67,19 @@ def lengths(arguments: Namespace) -> None:
             scores = validate.scores(run_config, tested, n, trust=arguments.trust, on_progress=counter,
                                      on_refusal=functools.partial(_note_refusal, path))
         found = {score["t"]: score["mse"] for score in scores}
-        rows.append((f"{name} (T = {run_config.dataset.t:,})", [found.get(t, math.nan) for t in tested]))
-        table.add_row(f"{run_config.dataset.t:,}", escape(path), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
+        folder = RunFolder(path)
+        longest = lengths_in_words([longest_trained(read, folder.read_history(), folder.read_result())])
+        rows.append((f"{name} ({longest}{told})", [found.get(t, math.nan) for t in tested]))
+        table.add_row(longest, escape(path + told.replace(", ", "\n")), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
     console.print(table)
-    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows])
+    say(*remarks)
+    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows],
+                       [read.task for read in configs.values()])
     say(f"picture: {out}")
+
+
+def _oracle(run_config: RunConfig) -> bool:
+    return zoo.is_oracle(run_config.model.name, run_config.model.init)
 
 
 def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
@@ -133,10 +158,16 @@ def compare(arguments: Namespace) -> None:
 
     out, original = _picture(arguments.out, arguments.format), arguments.original
     curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
-    table = Table("T", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
-    for row in curves:
-        table.add_row(f"{row['t']:,}", escape(row["name"]), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
+    table = Table("tested T", "longest trained", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
+    first = groups.equals([row["weights"] for row in curves])
+    for row, above, same in zip(curves, [None, *curves], first, strict=False):
+        if above and row["oracle"] and not above["oracle"]:
+            table.add_section()
+        name = [row["name"], *([_ORACLE] if row["oracle"] else []), *([] if same is None else [f"same weights as {curves[same]['name']}"])]
+        table.add_row(f"{row['t']:,}", groups.lengths_in_words([row["longest_trained"]]), escape("\n".join(name)), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
     output.console().print(table)
+    if again := len(first) - first.count(None):
+        say(f"{len(curves)} runs, {len(curves) - again} models: runs with the same weights are one model")
     _print_groups(groups.collect(arguments.folders), output.console())
     say(f"picture: {out}")
 
@@ -149,10 +180,12 @@ def _print_groups(found: list[Group], console: Console) -> None:
     from adding_problem.groups import comparisons
 
     if max(len(group.seeds) for group in found) > 1:
-        table = Table("T", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
+        table = Table("tested\nT", "longest\ntrained", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
                       title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
-        for group in found:
-            table.add_row(f"{group.t:,}", escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
+        for group, above in zip(found, [None, *found], strict=False):
+            if above and group.oracle and not above.oracle:
+                table.add_section()
+            table.add_row(f"{group.t:,}", group.longest, escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
                           f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
                               f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
                               for name in ("1e-2", "1e-3")))
@@ -169,6 +202,7 @@ def report(arguments: Namespace) -> None:
     """Write the page and print where."""
 
     from adding_problem import display, report
+    from adding_problem.report.summary import all_solved, distinct
 
     out, pictures = Path(arguments.out), Path(arguments.pictures) if arguments.pictures else None
     with display.counting("scoring", output.console()) as counter:
@@ -177,5 +211,9 @@ def report(arguments: Namespace) -> None:
                              on_progress=counter)
     for problem in found.left_out:
         say(f"left out: {on_one_line(problem)}", error=True)
-    say(f"{len(found.runs)} runs, {sum(run.solved for run in found.runs)} solved")
+    for told, ours in (("", [run for run in found.runs if not run.oracle]), (f" ({_ORACLE})", [run for run in found.runs if run.oracle])):
+        models = distinct(ours)
+        several = f" of {len(models)} models" if len(models) < len(ours) else ""
+        if ours:
+            say(f"{len(ours)} runs{several}, {sum(map(all_solved, models))} solved{told}")
     say(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)", *([f"pictures: {pictures}"] if pictures else []))

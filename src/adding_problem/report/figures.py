@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from adding_problem import zoo
 from adding_problem.artifacts import SOLVED, THRESHOLDS
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
-from adding_problem.report.summary import RunGroup
+from adding_problem.report.summary import RunGroup, all_solved, distinct
 from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
+from adding_problem.variants import Task
 
-__all__ = ["alternatives", "count", "data", "headline", "loss", "number", "played", "shade", "state"]
+__all__ = ["alternatives", "count", "data", "headline", "loss", "number", "perfect_memory", "played", "question", "shade", "state"]
 
 _POINTS = 200  # of a learning curve, at most
 _ALL_POINTS = 40_000  # of all learning curves together
@@ -47,12 +49,27 @@ def loss(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.1e}" if value < 0.01 else f"{value:.3f}"
 
 
-def shade(mse: float | None) -> int:
-    """Where an error stands between 1e-5 (0) and the constant predictor's 1/6 (100), on a log scale."""
+def shade(mse: float | None, task: Task, t: int) -> int:
+    """Where an error stands between 1e-5 (0) and the mean baseline (100) of the task at length T, on a log scale."""
     if mse is None or not math.isfinite(mse):
         return 100
-    low, high = math.log(1e-5), math.log(constant_predictor_mse())
+    low, high = math.log(1e-5), math.log(constant_predictor_mse(task, t))
     return round(100 * min(1.0, max(0.0, (math.log(max(mse, 1e-9)) - low) / (high - low))))
+
+
+def question(task: Task) -> str:
+    """What a model must answer."""
+    words = {"sum": "the sum of the two", "difference": "the first of the two minus the second", "product": "the product of the two",
+             "first": "the first of the two"}[task.target]
+    return f"0.5 and a quarter of {words}" if task.variant == "hs1997" else words
+
+
+def perfect_memory(task: Task) -> str:
+    """The size of the derivative of the right answer by the value at each step."""
+    whole, scaled = ("0.25", "a quarter of ") if task.variant == "hs1997" else ("1", "")
+    at_marks = {"sum": f"{whole} at both marks", "difference": f"{whole} at the first mark and −{whole}, of the same size, at the second",
+                "product": f"at each mark {scaled}the value at the other", "first": f"{whole} at the first mark"}[task.target]
+    return f"{at_marks} and 0 elsewhere"
 
 
 def state(run: Run) -> str:
@@ -64,29 +81,38 @@ def state(run: Run) -> str:
 
 def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> list[dict[str, str]]:
     """The figures at the top: value, what it is, a remark."""
-    runs, solved = found.runs, [run for run in found.runs if run.solved]
+    runs = [run for run in found.runs if not run.oracle] or found.runs  # an oracle is not ranked beside learners
+    oracles, solved = len(found.runs) - len(runs), [run for run in runs if run.solved]
+    models = distinct(runs)
+    noun, notes = "runs", ["validation MSE below 1e-3"]
+    if len(models) < len(runs):
+        noun, notes = "models", ["validation MSE below 1e-3 at every T", f"{len(runs)} runs, the same weights counted once"]
+    if oracles:
+        notes.append(f"{oracles} of an oracle not counted")
     longest = max((run.t for run in solved), default=None)
     best = min((run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None)
     tiles = [
-        {"value": f"{len(solved)} of {len(runs)}", "what": "runs solved", "note": "validation MSE below 1e-3"},
+        {"value": f"{sum(map(all_solved, models))} of {len(models)}", "what": f"{noun} solved", "note": "; ".join(notes)},
         {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
         {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
-         "note": f"T = {best.t:,}; always the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
+         "note": f"T = {best.t:,}; always predicting the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
     ]
-    at_longest = [group for group in groups if group.t == longest and group.cost("1e-3", "seconds").median is not None]
+    at_longest = [group for group in groups if group.t == longest and group.oracle == runs[0].oracle and group.cost("1e-3", "seconds").median is not None]
     if at_longest:
         group = min(at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf)
         tiles.append({"value": f"{number(group.cost('1e-3', 'seconds').median)} s", "what": "to solve the longest",
                       "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
                               + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
-    horizons = [document["horizon"] for document in found.horizons.values() if document["horizon"]]
+    horizons = [document["horizon"] for document in found.horizons.values()
+                if document["horizon"] and document["oracle"] == runs[0].oracle]
     if horizons:
         tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
-    held = [(t, one.run.t) for one in measured for t, mse in one.mse.items() if mse < SOLVED and t > one.run.t]
+    held = [(t, longest) for one in measured for t, mse in one.mse.items()
+            if (longest := one.run.longest) and mse < SOLVED and t > longest and one.run.oracle == runs[0].oracle]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond its length",
-                      "note": f"trained at {trained:,}, below 1e-3 at {t:,}"})
+        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond the longest trained",
+                      "note": f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}"})
     return tiles
 
 
@@ -97,8 +123,8 @@ def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequen
                      f"{len(group.runs)} solved" for group in groups[:12])
     mean = _constant(found)
     return {
-        "curves": f"Line chart of the validation error of {len(found.runs)} runs during training, on a log scale. {solved} end "
-                  f"below 0.001; a dashed line marks {mean:.3f}, the error of always answering the mean.",
+        "curves": f"Line chart of the validation error of {len(found.runs)} runs, {len(distinct(found.runs))} models, during training, on a log scale. {solved} end "
+                  f"below 0.001; a dashed line marks {mean:.3f}, the error of always predicting the mean.",
         "best": f"Validation error of the weights that were kept against the sequence length. {best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
@@ -107,7 +133,7 @@ def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequen
         "errors": "Histogram of prediction minus target. "
                   + "; ".join(f"{one.run.name}: {one.score['within_tolerance']:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
         "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
-                  f"A model that remembers rightly has {_slope(found)} at the marks and 0 elsewhere.",
+                  f"A model that remembers rightly has {perfect_memory(found.runs[0].config.task)}.",
     }
 
 
@@ -120,7 +146,6 @@ def data(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measu
     return {
         "methods": found.methods,
         "constant": _constant(found),
-        "slope": _slope(found),
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in groups],
@@ -130,13 +155,19 @@ def data(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measu
 
 
 def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
-    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best."""
+    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best.
+
+    An oracle only where there is no learner.
+    """
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
         return None
-    one = max(able, key=lambda one: (one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
-    return {**(one.weights or {}), "name": one.run.name, "trained": one.run.t, "variant": one.run.config.dataset.variant,
-            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved}
+    one = max(able, key=lambda one: (not one.run.oracle, one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
+    task = one.run.config.task
+    return {**(one.weights or {}), "name": one.run.name, "target": task.target, "question": question(task),
+            "constant": constant_predictor_mse(task, one.run.t), "t": one.run.t, "trained": one.run.longest, "variant": task.variant,
+            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved,
+            "told": zoo.described_init(str(one.run.config.model.init)) if one.run.config.model.init in zoo.TOLD else None}
 
 
 def _curve(run: Run, points: int) -> dict[str, Any]:
@@ -149,13 +180,8 @@ def _curve(run: Run, points: int) -> dict[str, Any]:
     }
 
 
-def _slope(found: Collection) -> float:
-    """The derivative of the right answer by a marked value, of the first run's variant."""
-    return 0.25 if found.runs[0].config.dataset.variant == "hs1997" else 1
-
-
 def _constant(found: Collection) -> float:
-    """What always answering the mean scores, of the first run's task, which is most often that of all."""
+    """What always predicting the mean scores, of the first run's task, which is most often that of all."""
     return constant_predictor_mse(found.runs[0].config.task, found.runs[0].t)
 
 
@@ -195,7 +221,7 @@ def _memory(one: Measured) -> dict[str, Any] | None:
         "t": memory.t, "marks": memory.marks, "target": _short(memory.target), "prediction": _short(memory.prediction),
         "value": [_short(v) for v in thinned(memory.value_gradient).tolist()],
         "at_marks": [_short(v) for v in memory.value_gradient[memory.marks].tolist()],
-        "cells": None,
+        "right": [_short(v) for v in memory.right_gradient], "cells": None,
     }
     if memory.cells is not None:
         cells = thinned(memory.cells)

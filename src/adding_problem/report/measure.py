@@ -21,8 +21,9 @@ from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
 from adding_problem.task import affordable, batches, evaluation_batch, sample_batch, unmixed
 from adding_problem.validate import load_model, score_of
+from adding_problem.variants import Task
 
-__all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "thinned"]
+__all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "slopes", "thinned"]
 
 _SCORE_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
 _LONG, _FEWEST_LONG = 20_000, 16  # lengths above this are tested when asked for alone; sequences that these have at least
@@ -39,6 +40,7 @@ class Memory:
     Attributes:
         t, marks, target, prediction: the sequence: its length, its marked steps, the right and the given answer.
         value_gradient, mark_gradient: (T,), absolute derivative of the prediction by each step's value and mark.
+        right_gradient: absolute derivative of the right answer by the value at each of `marks`.
         cells: (C, T), states of the cells that move most, of an LSTM; None of other models, or where one is not finite.
     """
 
@@ -49,6 +51,7 @@ class Memory:
     value_gradient: NDArray[np.float32]
     mark_gradient: NDArray[np.float32]
     cells: NDArray[np.float32] | None
+    right_gradient: list[float]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
     farthest apart. None where the model has no gradient.
     """
     x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task)
-    places = [np.flatnonzero(marks == 1) for marks in unmixed(x.numpy(), run.config.task)[..., 1].round(3)]
+    plain = unmixed(x.numpy(), run.config.task)
+    places = [np.flatnonzero(marks == 1) for marks in plain[..., 1].round(3)]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
     x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
     try:
@@ -156,12 +160,26 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
         return None
     values, marks = np.abs(unmixed(gradient[0].numpy(), run.config.task)).T[:2]
     return Memory(x.shape[1], places[farthest].tolist(), y.item(), prediction.item(), values, marks,
-                  _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None)
+                  _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None,
+                  np.abs(slopes(run.config.task, plain[farthest, places[farthest], 0].tolist())).tolist())
+
+
+def slopes(task: Task, marked: Sequence[float]) -> list[float]:
+    """The derivatives of the right answer by the marked values.
+
+    Args:
+        task: of the sequence.
+        marked: in the order of their steps. Of hs1997 there may be one alone: the other, at the first pair, counts as zero.
+    """
+    first, second = ([0.0, *marked])[-2:]
+    by_both = {"sum": (1.0, 1.0), "difference": (1.0, -1.0), "product": (second, first), "first": (1.0, 0.0)}[task.target]
+    scale = 0.25 if task.variant == "hs1997" else 1.0
+    return [scale * slope for slope in by_both[-len(marked):]]
 
 
 @torch.no_grad()
 def _cell_states(model: AddingLSTM, x: Tensor) -> NDArray[np.float32]:
-    """Cell states (H, T) of one sequence (1, T, 2), step by step."""
+    """Cell states (H, T) of one sequence (1, T, C), step by step."""
     def states() -> Iterator[Tensor]:
         state = None
         for t in range(x.shape[1]):
@@ -179,13 +197,15 @@ def _moving(cells: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
-    """Weights of an LSTM for the page, base64 of little-endian float32; None of other models, larger ones and `hs1997`.
+    """Weights of an LSTM for the page, base64 of little-endian float32; None of other models, larger ones, `hs1997` and noise columns.
 
-    In this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout (H,), its bias (1,); gates i, f, g, o.
+    Where inputs are mixed the weights are those for plain ones: value and mark. In this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout (H,), its bias (1,); gates i, f, g, o.
     """
-    if not isinstance(model, AddingLSTM) or model.hidden > _MOST_PLAYED or run.config.dataset.variant == "hs1997":
+    task = run.config.task
+    if not isinstance(model, AddingLSTM) or model.hidden > _MOST_PLAYED or task.variant == "hs1997" or task.noise_columns:
         return None
     kernel, recurrent, bias, second_bias = (parameter.detach() for parameter in model.lstm.parameters())
+    kernel = torch.from_numpy(unmixed(kernel.numpy(), task).copy())
     parts = [kernel, recurrent, bias + second_bias, model.readout.weight.detach(), model.readout.bias.detach()]
     packed = torch.cat([part.reshape(-1) for part in parts]).numpy().astype("<f4").tobytes()
     return {"hidden": model.hidden, "weights": base64.b64encode(packed).decode()}

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,11 +20,12 @@ from markupsafe import Markup
 from adding_problem import __version__, files
 from adding_problem import config as configuration
 from adding_problem.artifacts import THRESHOLDS
+from adding_problem.groups import lengths_in_words
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import RunGroup, representatives, together
+from adding_problem.report.summary import RunGroup, distinct, representatives, together
 
 __all__ = ["Table", "write"]
 
@@ -105,12 +106,16 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
         script_hashes=[_script_hash(str(script)) for script in scripts],
         found=found,
         groups=groups,
+        apart=_apart,
+        same={run.name: [f"T = {other.t:,} ({other.name})" for other in model if other is not run]
+              for model in distinct(found.runs) for run in model},
         headline=figures.headline(found, groups, measured),
         alt=figures.alternatives(found, groups, measured),
         data=figures.data(found, groups, measured),
         measured=[one for one in measured if not one.problem],
         problems=[one for one in measured if one.problem],
         played=figures.played(measured),
+        tasks=list(dict.fromkeys(replace(run.config.task, mix_seed=0) for run in found.runs)),
         tested=tested,
         sequences=sequences,
         epochs=sum(len(run.rows) for run in found.runs),
@@ -120,6 +125,11 @@ def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int
     )
 
 
+def _apart(oracles: Sequence[bool], index: int) -> bool:
+    """Whether a rule stands above a row: it is the first oracle below learners."""
+    return index > 0 and oracles[index] and not oracles[index - 1]
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -127,19 +137,19 @@ def _tables(
     found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured], tested: Sequence[int]
 ) -> dict[str, Table]:
     tables = [
-        Table("runs", ["run", "method", "T", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
-                       "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3"], [_run_row(run) for run in found.runs]),
-        Table("groups", ["method", "T", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
+        Table("runs", ["run", "method", "T", "longest_trained", "seed", "state", "best_val_loss", "epochs", "sequences", "sequence_steps", "seconds",
+                       "sequence_steps_to_1e-2", "sequence_steps_to_1e-3", "seconds_to_1e-3", "same_weights_as"], [_run_row(run) for run in found.runs]),
+        Table("groups", ["method", "T", "longest_trained", "runs", "solved", "solved_low", "solved_high", "median_best_val_loss", "loss_low", "loss_high",
                          "median_sequence_steps_to_1e-3", "median_seconds_to_1e-3"], [_group_row(group) for group in groups]),
         _curves_table(found.runs),
-        Table("lengths", ["run", "method", "trained_T", *(f"T={t}" for t in tested)],
-              [[one.run.name, one.run.method, one.run.t, *(one.mse.get(t) for t in tested)] for one in measured if not one.problem]),
+        Table("lengths", ["run", "method", "longest_trained", *(f"T={t}" for t in tested)],
+              [[one.run.name, one.run.method, one.run.longest, *(one.mse.get(t) for t in tested)] for one in measured if not one.problem]),
         Table("predictions", ["run", "T", "target", "prediction"],
               [[one.run.name, one.run.t, y, y_hat] for one in measured
                for y, y_hat in zip(one.y.tolist(), one.y_hat.tolist(), strict=True)]),
         Table("memory", ["run", "step", "marked", "gradient_value", "gradient_mark"], _memory_rows(measured)),
-        Table("horizon", ["folder", "T", "solved", "mse", "sequence_steps", "seconds"],
-              [[name, rung["t"], rung["solved"], rung["mse"], rung["sequence_steps"], rung["seconds"]]
+        Table("horizon", ["folder", "T", "longest_trained", "solved", "mse", "sequence_steps", "seconds"],
+              [[name, rung["t"], rung["longest_length"], rung["solved"], rung["mse"], rung["sequence_steps"], rung["seconds"]]
                for name, document in found.horizons.items() for rung in document["rungs"]]),
         _configuration_table(found.runs),
     ]
@@ -148,14 +158,14 @@ def _tables(
 
 def _run_row(run: Run) -> list[Any]:
     cost = [run.reached[threshold] for threshold in THRESHOLDS]
-    return [run.name, run.method, run.t, run.config.seed, figures.state(run), run.best, len(run.rows),
+    return [run.name, run.method, run.t, run.longest, run.config.seed, figures.state(run), run.best, len(run.rows),
             *(int(run.spent(unit)) for unit in ("sequences", "sequence_steps")), run.spent("seconds"),
-            *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"]]
+            *(c and int(c["sequence_steps"]) for c in cost), cost[1] and cost[1]["seconds"], run.same_as or None]
 
 
 def _group_row(group: RunGroup) -> list[Any]:
     solved = group.solved
-    return [group.method, group.t, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
+    return [group.method, group.t, group.longest, len(group.runs), solved.successes, solved.low, solved.high, group.losses.median,
             *(group.interval or (None, None)), group.cost("1e-3", "sequence_steps").median, group.cost("1e-3", "seconds").median]
 
 
@@ -192,9 +202,14 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters |= {"number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade}
+    environment.filters |= {"steps": _steps, "number": figures.number, "loss": figures.loss, "count": figures.count, "shade": figures.shade,
+                            "question": figures.question, "perfect_memory": figures.perfect_memory}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     return environment
+
+
+def _steps(length: int | None) -> str:
+    return lengths_in_words([length])
 
 
 def _resource(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from adding_problem import files, plots
+from adding_problem.groups import lengths_in_words
 from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection
 
@@ -34,8 +35,8 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
     if drawn := [run.path for run in found.runs if run.rows]:
         plots.draw_comparison(file("comparison"), drawn)
     if scored:
-        plots.draw_lengths(file("lengths"), [f"{one.run.t:,} ({one.run.name})" for one in scored], tested,
-                           [[one.mse.get(t, np.nan) for t in tested] for one in scored])
+        plots.draw_lengths(file("lengths"), [f"{one.run.name} ({lengths_in_words([one.run.longest])})" for one in scored], tested,
+                           [[one.mse.get(t, np.nan) for t in tested] for one in scored], [one.run.config.task for one in scored])
     for index, document in enumerate(found.horizons.values(), 1):
         plots.draw_horizon(file(f"horizon-{index}"), document)
     for index, one in enumerate(scored, 1):

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adding_problem import config as configuration
-from adding_problem import documents, files, groups
-from adding_problem.artifacts import HORIZON, SOLVED, THRESHOLDS, EpochRow, RunFolder, first_below, lowest_val_loss
+from adding_problem import documents, files, groups, zoo
+from adding_problem.artifacts import (
+    HORIZON,
+    SOLVED,
+    THRESHOLDS,
+    EpochRow,
+    RunFolder,
+    first_below,
+    longest_trained,
+    lowest_val_loss,
+)
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.groups import Seed, Unit
@@ -46,6 +55,9 @@ class Run:
         machine: processor, device and backend, where the result tells.
         source: digest of the code of a user's own model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
+        longest: the longest T that it trained on; None where nobody knows.
+        weights: equal where the model is the same; None where nobody knows.
+        same_as: name of the first run with the same weights, if that is another.
     """
 
     name: str
@@ -60,16 +72,24 @@ class Run:
     machine: str
     source: str | None
     method: str = ""
+    longest: int | None = None
+    weights: Hashable = None
+    same_as: str = ""
 
     @property
     def t(self) -> int:
-        """Length T that it trained for."""
+        """Length T that it trained for and was validated at, which it need not have trained on."""
         return self.config.dataset.t
 
     @property
     def solved(self) -> bool:
         """Whether the weights that were kept have a validation loss below 1e-3."""
         return self.best < SOLVED
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the model starts with the answer, see `zoo.is_oracle`: it stands behind the learners."""
+        return zoo.is_oracle(self.config.model.name, self.config.model.init)
 
     @property
     def seed(self) -> int:
@@ -79,7 +99,7 @@ class Run:
     @property
     def as_seed(self) -> Seed:
         """What statistics over seeds ask of it."""
-        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None)
+        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None, self.longest)
 
     def spent(self, unit: str) -> float:
         """Training that the whole run took, in a unit of `UNITS`."""
@@ -88,7 +108,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that the given folders hold: runs in the order of method, T and seed; horizons by name; what could not be read."""
+    """All that the given folders hold: runs in the order of method, T and seed, oracles last; horizons by name; what could not be read."""
 
     runs: list[Run]
     horizons: dict[str, dict[str, Any]]
@@ -130,7 +150,14 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         raise RunFolderError(", ".join(map(str, folders)), "no run can be read" if left_out else "no run in any of them",
                              "; ".join(left_out) or "train first: adding-problem train --config FILE")
     runs = _with_methods(runs, {path.resolve(): names[path] for path in found if files.is_regular(path / HORIZON)})
-    return Collection(sorted(runs, key=lambda run: (run.method, run.t, run.seed, run.name)), horizons, left_out)
+    oracles = {run.path.resolve().parent for run in runs if run.oracle}
+    given = {names[path] for path in found if path.resolve() in oracles}
+    horizons = {f"{name}, {zoo.described_init('oracle')}" if name in given else name: document | {"oracle": name in given}
+                for name, document in sorted(horizons.items(), key=lambda item: item[0] in given)}
+    runs = sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name))
+    first = groups.equals([run.weights for run in runs])
+    runs = [run if same is None else replace(run, same_as=runs[same].name) for run, same in zip(runs, first, strict=True)]
+    return Collection(runs, horizons, left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -156,7 +183,8 @@ def _read(path: Path, name: str) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(path, f"result.json is damaged ({error!r})", "train again with --overwrite") from None
     return Run(name, path, config, rows, finished, str(result.get("stop_reason", "")), best, reached, versions, machine,
-               groups.source_of(result))
+               groups.source_of(result), longest=longest_trained(config, rows, result),
+               weights=groups.weights_of(folder, config, result) if finished else None)
 
 
 def _reached(result: dict[str, Any], rows: Sequence[EpochRow], threshold: str) -> dict[str, float] | None:
@@ -179,7 +207,7 @@ def _read_horizon(path: Path) -> dict[str, Any]:
 def _rung(document: object) -> dict[str, Any]:
     rung = documents.check(document, documents.RUNG)
     reached = {threshold: rung["reached"][threshold] for threshold in THRESHOLDS}
-    return {"t": rung["t"], "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
+    return {"t": rung["t"], "longest_length": rung.get("longest_length"), "mse": float(rung["mse"]), "solved": bool(rung["solved"]), **_climbs_cost(rung),
             "reached": {threshold: cost and _climbs_cost(cost) for threshold, cost in reached.items()}}
 
 
@@ -193,6 +221,8 @@ def _climbs_cost(values: dict[str, Any]) -> dict[str, float]:
 def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
     """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all.
 
+    What an initialisation tells the model is always said.
+
     The runs of a climb, whose deviations come from the climbing, are one method.
     """
     climbing = {id(run): climbs.get(run.path.resolve().parent) if run.path.name.partition("-")[0] == f"t{run.t}" else None for run in runs}
@@ -202,8 +232,12 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
     named = []
     for run in runs:
         parts = [f"{_model_name(run.config)}"] + ([f"recipe {run.config.recipe}"] if len(recipes) > 1 else [])
+        untold = {"model.name", "model.hidden"}
+        if run.config.model.name == "lstm" and (init := run.config.model.init) in zoo.TOLD:
+            parts.append(f"init {zoo.described_init(str(init))}")
+            untold.add("model.init")
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in deviations[id(run)].items()
-                  if (key, repr(value)) not in common and key not in ("model.name", "model.hidden")]
+                  if (key, repr(value)) not in common and key not in untold]
         if climb := climbing[id(run)]:
             parts.append(f"climbing ({climb})")
         named.append(", ".join(parts))

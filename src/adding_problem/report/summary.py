@@ -12,7 +12,7 @@ from adding_problem import groups
 from adding_problem.report.runs import Run
 from adding_problem.variants import Task
 
-__all__ = ["RunGroup", "representatives", "together"]
+__all__ = ["RunGroup", "all_solved", "distinct", "representatives", "together"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,34 @@ def together(runs: Sequence[Run]) -> list[RunGroup]:
     members: dict[tuple[str, Task, int], list[Run]] = {}
     for run in runs:
         members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(run)
-    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each))
+    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each), oracle=each[0].oracle)
             for (method, task, t), found in members.items() for each in [groups.one_per_seed(found)]]
 
 
+def distinct(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs by model: those with the same weights, as at several T of one seed, are one."""
+    first = groups.equals([run.weights for run in runs])
+    models: dict[int, list[Run]] = {}
+    for index, (run, same) in enumerate(zip(runs, first, strict=True)):
+        models.setdefault(index if same is None else same, []).append(run)
+    return list(models.values())
+
+
+def all_solved(model: Sequence[Run]) -> bool:
+    """Whether a model solves every T at which it was validated."""
+    return all(run.solved for run in model)
+
+
 def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
-    """The best finished run of each group, at most so many: spread evenly over the lengths."""
+    """The best finished run of each group, at most so many, oracles last: spread evenly over the lengths.
+
+    One model on one task is shown once, whatever the lengths are at which it was validated.
+    """
     best = [min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
             for group in found if (finished := [run for run in group.runs if run.finished])]
-    best.sort(key=lambda run: (run.t, run.method))
+    best.sort(key=lambda run: (run.oracle, run.t, run.method))
+    again = groups.equals([run.weights and (run.weights, run.config.task) for run in best])
+    best = [run for run, same in zip(best, again, strict=True) if same is None]
     if len(best) <= most:
         return best
     return [best[round(place)] for place in np.linspace(0, len(best) - 1, most)]

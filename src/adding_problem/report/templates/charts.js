@@ -231,6 +231,7 @@ const CHARTS = {
       const memory = model.memory, columns = memory.value.length;
       const points = memory.value.map((y, i) => ({ step: Math.round(((i + 0.5) * memory.t) / columns), y: scale === "log" ? Math.max(y, 1e-8) : y }));
       const marks = memory.marks.map((step, i) => ({ step: step + 1, y: memory.at_marks[i] }));
+      const right = memory.right.map((y, i) => ({ step: marks[i].step, y: scale === "log" ? Math.max(y, 1e-8) : y }));
       const axis = scale === "log" ? logAxis(points.map((d) => d.y), "↑ |∂ŷ/∂xₜ|") : {
         scale: { zero: true, nice: true },
         marks: linearAxis("↑ |∂ŷ/∂xₜ|"),
@@ -242,6 +243,7 @@ const CHARTS = {
         marks: [
           ...axis.marks,
           Plot.ruleX(points, { x: "step", y1: scale === "log" ? axis.scale.domain[0] : 0, y2: "y", stroke: "var(--c0)", strokeWidth: Math.max(1.5, width / columns / 1.6), strokeOpacity: 0.8 }),
+          Plot.dot(right, { x: "step", y: "y", stroke: "var(--right)", strokeWidth: 1.5, r: 9 }),
           Plot.dot(marks, { x: "step", y: "y", fill: "var(--right)", stroke: "var(--card)", strokeWidth: 1.5, r: 5 }),
           Plot.tip([...points, ...marks], Plot.pointerX({ ...tip, x: "step", y: "y", title: (d) => `step ${integer(d.step)}\n${d3.format(".2~e")(d.y)}` })),
         ],

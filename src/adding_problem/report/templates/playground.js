@@ -4,6 +4,14 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PLAY_SECONDS = 6;
 
+// By target: the right answer to the two marked values in the order of their steps, 0 until they are read; and lines of the picture.
+const TARGETS = {
+  sum: { right: (first, second) => first + second, lines: [0, 1, 2] },
+  difference: { right: (first, second) => first - second, lines: [-1, 0, 1] },
+  product: { right: (first, second) => first * second, lines: [0, 0.5, 1] },
+  first: { right: (first) => first, lines: [0, 0.5, 1] },
+};
+
 /** Uniform numbers in [0, 1) from a 32-bit seed (mulberry32, T. Ettinger): the page opens with the same sequence everywhere. */
 function uniform(seed) {
   return () => {
@@ -18,6 +26,7 @@ class Playground {
   constructor(root, model) {
     this.root = root;
     this.model = model;
+    this.target = TARGETS[model.target];
     this.lstm = new LSTM(model);
     this.random = uniform(1997);
     // The cells that weigh most in the estimate stand on top.
@@ -29,7 +38,7 @@ class Playground {
     // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
     this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
-    this.setLength(Math.max(model.shortest, Math.min(200, model.trained)));
+    this.setLength(Math.max(model.shortest, Math.min(200, model.t)));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
   }
 
@@ -75,9 +84,10 @@ class Playground {
     return marks;
   }
 
-  get sums() {
-    let sum = 0;
-    return this.values.map((value, step) => (sum += this.places.includes(step) ? value : 0));
+  /** The right answer after each step. */
+  get answers() {
+    const [first, second] = d3.sort(this.places), read = (place, step) => (step >= place ? this.values[place] : 0);
+    return this.values.map((_, step) => this.target.right(read(first, step), read(second, step)));
   }
 
   /** Run the model anew; show the end, or the step that was shown. */
@@ -150,15 +160,15 @@ class Playground {
 
   renderTrace() {
     const svg = this.draw.trace, height = svg.clientHeight || 136, base = height - 8, top = 8;
-    const [low, high] = d3.extent([0, 2, ...this.estimates]);
+    const [low, high] = d3.extent([...this.target.lines, ...this.estimates]);
     const y = (value) => base - ((value - low) / (high - low)) * (base - top);
     const path = (values) => Array.from(values, (value, step) => `${step ? "L" : "M"}${this.x(step).toFixed(2)} ${y(value).toFixed(2)}`).join("");
-    const stairs = Array.from(this.sums, (sum, step) => `${step ? "H" : "M0 " + y(0).toFixed(2) + "H"}${this.x(step).toFixed(2)}V${y(sum).toFixed(2)}`).join("") + `H${this.width}`;
+    const stairs = Array.from(this.answers, (answer, step) => `${step ? "H" : "M0 " + y(0).toFixed(2) + "H"}${this.x(step).toFixed(2)}V${y(answer).toFixed(2)}`).join("") + `H${this.width}`;
     svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.draw.now.setAttribute("viewBox", `0 0 ${this.width} 100`);
     const clip = shape("clipPath", { id: "past" }, shape("rect", { id: "past-box", x: 0, y: -10, height: height + 20 }));
     svg.replaceChildren(clip,
-      ...[0, 1, 2].flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(-7, y(value) + 4, String(value), "end")]),
+      ...this.target.lines.flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(-7, y(value) + 4, String(value).replace("-", "−"), "end")]),
       ...["later", "past"].map((when) => shape("g", when === "later" ? { class: "later" } : { "clip-path": "url(#past)" },
         shape("path", { class: "sum", d: stairs }), shape("path", { class: "estimate", d: path(this.estimates) }))));
   }
@@ -178,12 +188,12 @@ class Playground {
 
   /** All that depends on the step that is shown; `shown` steps have been read. */
   renderStep() {
-    const step = this.shown, right = step ? this.sums[step - 1] : 0, estimate = step ? this.estimates[step - 1] : NaN;
+    const step = this.shown, right = step ? this.answers[step - 1] : 0, estimate = step ? this.estimates[step - 1] : NaN;
     const at = step ? this.x(step - 1) : 0;
     const cursor = () => shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: step === this.length ? 0 : "100%" });
-    this.find("estimate").textContent = step ? estimate.toFixed(4) : "–";
-    this.find("right").textContent = right.toFixed(4);
-    this.find("right-label").textContent = step === this.length ? "right sum" : "sum so far";
+    this.find("estimate").textContent = step ? estimate.toFixed(4).replace("-", "−") : "–";
+    this.find("right").textContent = right.toFixed(4).replace("-", "−");
+    this.find("right-label").textContent = step === this.length ? "right answer" : "so far";
     // The model is asked after the last step alone.
     this.find("error").textContent = step === this.length ? (estimate - right).toFixed(4).replace("-", "−") : "–";
     this.find("step").textContent = `${integer(step)} / ${integer(this.length)}`;
