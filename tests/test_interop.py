@@ -655,7 +655,7 @@ def test_wrong_orders_for_data(tmp_path: Path, name: str, n: int, length: int, p
 def test_data_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adding_problem.interop import datafile
 
-    monkeypatch.setattr(datafile, "_PIECE_STEPS", 100)
+    monkeypatch.setattr(datafile, "_PIECE_NUMBERS", 200)
     seen: list[int] = []
     interop.write_data(tmp_path / "d.npz", 25, 10, on_progress=lambda done, _: seen.append(done))
     assert seen == [10, 20, 25]

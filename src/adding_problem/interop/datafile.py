@@ -22,7 +22,7 @@ from adding_problem.variants import MIN_LENGTH, Task
 __all__ = ["write_data"]
 
 _PLAIN = Task()
-_PIECE_STEPS = 1 << 21  # numbers in memory at once: 8 MB
+_PIECE_NUMBERS = 1 << 21  # numbers in memory at once: 8 MB
 _LEAST_PARQUET_BYTES = 2  # of a step: a random value is hardly compressed, a mark to almost nothing
 Progress = Callable[[int, int], None]
 
@@ -75,7 +75,7 @@ def _check_room(path: Path, about: dict[str, Any]) -> None:
 
 def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:
     n, length, task = about["n"], about["length"], about["task"]
-    size = max(1, _PIECE_STEPS // (task.width * sequence_width(length, task.variant)))
+    size = max(1, _PIECE_NUMBERS // (task.width * sequence_width(length, task.variant)))
     for first in range(0, n, size):
         count = min(size, n - first)
         yield sample_batch_numpy(count, length, seed=about["seed"], start=about["start"] + first, task=task)
