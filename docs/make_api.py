@@ -14,7 +14,7 @@ import griffe2md
 
 SOURCES = Path(__file__).parents[1] / "src"
 GROUPS = {
-    "Data": ["task.sample_batch", "task.sample_batch_numpy", "task.AddingDataset", "task.AddingStream",
+    "Data": ["variants.Task", "task.sample_batch", "task.sample_batch_numpy", "task.AddingDataset", "task.AddingStream",
              "task.constant_predictor_mse", "task.constant_predictor_standard_error"],
     "Runs": ["config.load", "config.RunConfig", "train.run", "validate.run"],
     "Models": ["models.build_model", "validate.load_model"],

@@ -162,7 +162,8 @@ def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
     assert document["rungs"][0]["mse"] is None
     found = report_runs.collect([tmp_path])
     assert not found.left_out
-    assert math.isnan(found.horizons[tmp_path.name]["rungs"][0]["mse"])
+    ((_, climbed),) = found.horizons.items()
+    assert math.isnan(climbed["rungs"][0]["mse"])
 
 
 def test_scores_at_other_lengths(tmp_path: Path) -> None:
@@ -183,6 +184,9 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert re.search(r"horizon: T = 20 after [0-9.]+ s of a budget of 60 s", done.stdout)
     assert "longest trained" in done.stdout
     assert "tested T" in done.stdout
+    for length in (10, 20):  # as if they had learned
+        learned = tmp_path / "climb" / f"t{length}" / "config_copy.yaml"
+        learned.write_text(re.sub(r"  init: \S+", "  init: long", learned.read_text()))
     done = command("lengths", "climb/t10", "climb/t20", "--lengths", 10, 40, "--sequences", 20, "--out", "heat.png")
     assert done.returncode == 0, done.stderr
     assert "longest trained" in done.stdout

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import Task, config, models, rehearsal, train, validate, zoo
+from adding_problem import Task, config, evaluate, models, rehearsal, train, validate, zoo
 from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError, ModelError
@@ -406,7 +406,7 @@ def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
     run = run_of(tmp_path, f"{file}:Mine")
     train.run(run)
     file.write_text(BROKEN + AFTER[changed])
-    monkeypatch.setattr(validate, "evaluation_batch", lambda length: 4)  # 25 calls
+    monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 4)  # 25 calls
     attempts = [lambda: validate.run(run), lambda: validate.score_once(run),
                 lambda: validate.scores(run, [30], 100, trust=True)]
     for score in attempts:

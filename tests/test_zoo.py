@@ -109,7 +109,7 @@ def test_parameters_are_as_many_as_the_papers_formula_says(name: str) -> None:
 @pytest.mark.parametrize("name", zoo.FAMILIES)
 def test_the_catalogue_lists_what_the_class_takes(name: str) -> None:
     model = build(name, **TINY[name])
-    taken = set(inspect.signature(type(model)).parameters) - {"seed", "backend", "length"}
+    taken = set(inspect.signature(type(model)).parameters) - {"seed", "backend", "length", "input_size"}
     assert taken == set(zoo.FAMILIES[name].defaults)
     assert model.__doc__
 

@@ -265,7 +265,7 @@ def draw_lengths(
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested T", ylabel="run (longest trained)")
-        figure.colorbar(image, label=f"mean squared error (the scale ends at {baseline:.3f})", extend="both")
+        figure.colorbar(image, label=f"MSE, up to {baseline:.3f}", extend="both")
 
 
 def _original_curves(path: Path) -> list[_Curves]:

@@ -34,6 +34,11 @@ class Task:
 
     Raises:
         ValueError: when a value is none of these.
+
+    Examples:
+        >>> task = Task(target="difference", noise_columns=6)
+        >>> task.title, task.width
+        ('any, difference, 6 noise columns', 8)
     """
 
     variant: Variant = "any"
