@@ -34,6 +34,7 @@ import matplotlib.figure  # noqa: F401  (here, so that forked trials need not lo
 import results
 import torch
 import torture_commands
+from torture_faults import faults
 from torture_files import configs, folders
 from torture_runs import cost, damage, disk, kills
 from torture_trials import Budget, Outcome
@@ -42,7 +43,7 @@ from adding_problem import runtime
 
 DEFAULT_TRIALS = {"kills": 200, "damage": 50, "configs": 10_000, "folders": 2_000, "cost": 4}  # of the others, all that there are
 PARTS = {"kills": kills, "damage": damage, "disk": disk, "configs": configs, "folders": folders, "cost": cost,
-         **torture_commands.parts()}
+         **torture_commands.parts(), "faults": faults}
 
 
 def main() -> int:

@@ -22,7 +22,6 @@ import re
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +44,8 @@ FOREIGN = Path(__file__).resolve().parents[1] / "tests" / "foreign"
 SMALL = ["--dataset.t", "10", "--dataset.dt_length", "60", "--model.hidden", "4", "--train.batch", "32", "--validate.dt_length", "20",
          "--threads", "1"]
 MOST_REPETITIONS = 6
+FLAGS = {"--resume": "give --resume", "--takeover": "give --takeover", "--overwrite": "holds a finished run of this configuration"}
+"""A flag, and the words of a message that asks for it."""
 TIMES = {"seconds", "begin", "updated", "date", "deaths"}
 SWEEP_FILE = """\
 dataset: {t: 10, dt_length: 60}
@@ -130,7 +131,7 @@ def _repeat(place: Place, case: Case, status: int, said: str, expected: Any, out
     for _ in range(MOST_REPETITIONS):
         if status == 0:
             break
-        flag = next((flag for flag in ("--resume", "--takeover") if f"give {flag}" in said and flag not in words), None)
+        flag = next((flag for flag, asked in FLAGS.items() if asked in said and flag not in words), None)
         words += [flag] if flag else []
         outcome["flags_asked_for"] += flag is not None
         outcome["repetitions"] += 1
@@ -153,8 +154,7 @@ class Place:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.path, self._said = folder / "before", folder / "here", folder / "said"
-        self._loaded = folder / "loaded"
+        self._folder, self.path = folder / "before", folder / "here"
         self._folder.mkdir()
 
     def fill(self, commands: tuple[list[str], ...]) -> None:
@@ -198,35 +198,13 @@ class Place:
         return iter(rng.sample(every, min(n, len(every))))
 
     def give(self, words: list[str], operations: Operations | None = None) -> tuple[int, str, int]:
-        """Give a command in a process of its own: its exit status, what it said, its peak memory in KiB."""
-        status, words_of_fault, memory = in_child(partial(self._command, words, operations))
-        return status, self._said.read_text(errors="replace") + words_of_fault, memory
+        """Give a command; see `give`."""
+        return give(words, self.path, self._folder.parent, operations)
 
     def _undisturbed(self, words: list[str]) -> None:
         status, said, _ = self.give(words)
         if status:
             sys.exit(f"{words} failed undisturbed:\n{said}")
-        for name in json.loads(self._loaded.read_text()):  # so that no trial has to load them
-            with suppress(Exception):
-                importlib.import_module(name)
-
-    def _command(self, words: list[str], operations: Operations | None) -> None:
-        """In the process of its own."""
-        said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), "utf-8", line_buffering=True)
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), "utf-8", line_buffering=True)
-        os.chdir(self.path)
-        make_cheap()
-        if operations:
-            operations.install()
-        code = cli.main(words)
-        if operations is None:
-            self._loaded.write_text(json.dumps(list(sys.modules)))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
     def found(self, varying: frozenset[str]) -> dict[str, Any]:
         """All that a command has left: name -> content, without what may differ."""
@@ -239,6 +217,47 @@ class Place:
         return [str(path) for path in self.path.rglob("*") if is_hidden(path.name) and path.is_file()]
 
 
+def give(words: list[str], here: Path, notes: Path, operations: Operations | None = None) -> tuple[int, str, int]:
+    """Give a command in a process of its own.
+
+    Args:
+        words: the command.
+        here: folder that it is given in.
+        notes: folder for what it says.
+        operations: to install in that process; without, what it loads is loaded here too, so that no later one has to.
+
+    Returns:
+        Its exit status, what it said, its peak memory in KiB.
+    """
+    (notes / "loaded").write_text("[]")
+    status, fault, memory = in_child(partial(_command, words, here, notes, operations))
+    for name in json.loads((notes / "loaded").read_text()):
+        with suppress(Exception):
+            importlib.import_module(name)
+    return status, (notes / "said").read_text(errors="replace") + fault, memory
+
+
+def _command(words: list[str], here: Path, notes: Path, operations: Operations | None) -> None:
+    """In the process of its own."""
+    said = os.open(notes / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), "utf-8", line_buffering=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), "utf-8", line_buffering=True)
+    os.chdir(here)
+    make_cheap()
+    before = set(sys.modules)
+    if operations:
+        operations.install()
+    code = cli.main(words)
+    if operations is None:
+        ours = {name for name in set(sys.modules) - before if Path(getattr(sys.modules[name], "__file__", None) or sys.prefix).is_relative_to(sys.prefix)}
+        (notes / "loaded").write_text(json.dumps(sorted(ours)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def is_hidden(name: str) -> bool:
     """Of a path inside the place: whether a part of it begins with a dot."""
     return any(part.startswith(".") for part in Path(name).parts)
@@ -246,21 +265,24 @@ def is_hidden(name: str) -> bool:
 
 def content(path: Path, varying: set[str] | frozenset[str]) -> Any:
     """What must be equal of a file."""
-    if path.suffix == ".json":
-        return without(json.loads(path.read_bytes()), varying)
-    if path.suffix == ".csv":
-        return [line.split(",")[:5] + line.split(",")[6:] for line in path.read_text().splitlines()]
-    if path.suffix == ".yaml":
-        return [line for line in path.read_text().splitlines() if line.strip().partition(":")[0] not in varying]
-    if path.suffix == ".npz":
+
+    def arrays() -> dict[str, bytes]:
         with np.load(path) as stored:
             return {name: stored[name].tobytes() for name in stored.files}
-    if path.suffix == ".html":
-        return re.sub(r"\b20\d\d-\d\d-\d\d\b", "", path.read_text())
-    if path.suffix == ".pt2":
-        with torch.no_grad():
-            return torch.export.load(path).module()(torch.linspace(0, 1, 60).reshape(3, 10, 2)).tolist()
-    return path.read_bytes()
+
+    @torch.no_grad()
+    def predictions() -> list[list[float]]:
+        return torch.export.load(path).module()(torch.linspace(0, 1, 60).reshape(3, 10, 2)).tolist()  # type: ignore[no-any-return]
+
+    readers: dict[str, Callable[[], Any]] = {
+        ".json": lambda: without(json.loads(path.read_bytes()), varying),
+        ".csv": lambda: [line.split(",")[:5] + line.split(",")[6:] for line in path.read_text().splitlines()],
+        ".yaml": lambda: [line for line in path.read_text().splitlines() if line.strip().partition(":")[0] not in varying],
+        ".npz": arrays,
+        ".html": lambda: re.sub(r"\b20\d\d-\d\d-\d\d\b", "", path.read_text()),
+        ".pt2": predictions,
+    }
+    return readers.get(path.suffix, path.read_bytes)()
 
 
 def without(value: Any, keys: set[str] | frozenset[str]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,19 @@ class RunsFolder:
             raise RunFolderError(run.path, f"holds a run that {self.summary} does not record as begun for it, and is not deleted",
                                  "move or delete that folder yourself, or give another one (--artifacts)")
 
-    def delete(self, names: Iterable[str] | None = None, *, takeover: bool = False) -> None:
+    def delete(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        takeover: bool = False,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
         """Delete the files of the runs that it owns, and nothing else that lies in their folders.
 
         Args:
             names: of the runs; None is all.
             takeover: take the run folders from processes that give no sign of life.
+            first: is called when nothing stands in the way, before anything is deleted.
 
         Raises:
             RunFolderError: before anything is deleted, when a run holds a link that leads out.
@@ -157,6 +164,7 @@ class RunsFolder:
                 held.enter_context(run.locked(takeover=takeover))
             for run in runs:
                 run.check_own_files()
+            first()
             for run in runs:
                 run.clear()
                 del self._recorded[run.path.name]
