@@ -2,7 +2,7 @@
 
     python benchmarks/torture.py                            # everything, about an hour on two cores
     python benchmarks/torture.py --part kills --n 20 --seed 3   # a part of it; results are added up in the JSON
-    python benchmarks/torture.py --table                    # the table of docs/reliability.md, from the JSON
+    python benchmarks/torture.py --table --out docs/torture.json    # the table of docs/reliability.md, from the record
 
     kills     SIGKILL at random moments and at random operations on files, over both recipes and both backends; the run is
               resumed until it ends, and its weights, losses and result compared bit by bit with the run that was never cut
@@ -34,6 +34,7 @@ import matplotlib.figure  # noqa: F401  (here, so that forked trials need not lo
 import results
 import torch
 import torture_commands
+import torture_table
 from torture_faults import faults
 from torture_files import configs, folders
 from torture_runs import cost, damage, disk, kills
@@ -54,34 +55,38 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no trial after so many seconds of a part")
     parser.add_argument("--out", type=Path, default=Path("artifacts/torture.json"))
+    parser.add_argument("--table", action="store_true", help="print the record as a table, and try nothing")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(torture_table.table(json.loads(arguments.out.read_text())))
+        return 0
     chosen = [name for name in PARTS if arguments.part in (None, name, name.partition(":")[0])]
     if not chosen:
         parser.error(f"there is no part {arguments.part!r}")
     torch.set_num_threads(1)
     logging.disable()  # that a lock was left by a killed process is no news here
-    bad = 0
+    bad, commit = 0, results.commit()
     for name in chosen:
         n = arguments.n if arguments.n is not None else DEFAULT_TRIALS.get(name, 0)
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
             outcome = PARTS[name](Budget(n, arguments.seconds), random.Random(f"{name} {arguments.seed}"), Path(folder))
             outcome["wall_seconds"] = time.perf_counter() - begin
-        record(arguments.out, name, arguments.seed, outcome)
+        record(arguments.out, name, arguments.seed, outcome, commit)
         print(f"{name} (seed {arguments.seed}): " + ", ".join(
             f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}" for key, value in outcome.items()), flush=True)
         bad += sum(outcome.get(key, 0) for key in ("lost", "tracebacks", "escaped", "wrong_without_a_word", "unexpected"))
     return 1 if bad else 0
 
 
-def record(path: Path, part: str, seed: int, outcome: Outcome) -> None:
+def record(path: Path, part: str, seed: int, outcome: Outcome, commit: str) -> None:
     """Keep the outcome of a part and seed, and the sums over seeds."""
     document = json.loads(path.read_text()) if path.exists() else {"parts": {}}
     document["machine"] = {"processor": runtime.processor(), "cores": os.cpu_count()}
     document["versions"] = runtime.versions()
     entry = document["parts"].setdefault(part, {"seeds": {}})
     entry["seeds"][str(seed)] = outcome
-    entry["commit"] = results.commit()
+    entry["commit"] = commit
     entry["all"] = {
         key: (max if key.startswith(("peak", "worst", "largest", "operations")) else sum)(each[key] for each in entry["seeds"].values())
         for key in outcome}
