@@ -156,6 +156,14 @@ def test_a_climb_that_was_cut_in_its_first_run_knows_it(tmp_path: Path) -> None:
     assert contents(tmp_path / "t20") == {}
 
 
+def test_records_are_in_the_order_in_which_runs_began(tmp_path: Path) -> None:
+    """Not in that of an earlier call, which was killed before its run had a file."""
+    folder = RunsFolder(tmp_path, HORIZON)
+    for name in ("t20", "t10", "t20"):
+        folder.record(small(tmp_path / name))
+    assert [entry["name"] for entry in folder.records] == ["t10", "t20"]
+
+
 class Killed(BaseException):
     """In the place of a kill, which no handler of errors sees."""
 

@@ -127,7 +127,10 @@ class RunsFolder:
 
     def record(self, config: RunConfig) -> None:
         """Note that a run is about to begin in `config.artifacts`, where none is; write the summary before it does."""
-        self._recorded[Path(config.artifacts).name] = _digest(configuration.to_yaml(config).encode())
+        name = Path(config.artifacts).name
+        # To the end: the records are in the order in which the runs began, also after one that was killed before it did.
+        self._recorded.pop(name, None)
+        self._recorded[name] = _digest(configuration.to_yaml(config).encode())
 
     def owns(self, name: str) -> bool:
         """Whether the folder of this name holds the run that was recorded under it, and no other."""
