@@ -93,7 +93,8 @@ CASES = {
     "validate": Case(["validate", "--artifacts", "run"], before=([*TRAIN, "--train.epochs", "1"],)),
     "horizon": Case(CLIMB, varying=OF_MINUTES),
     "horizon --overwrite": Case([*CLIMB, "--overwrite"], before=(CLIMB,), varying=OF_MINUTES),
-    "sweep": Case(["sweep", "--config", "sweep.yaml", "--workers", "1"]),
+    # The run before it loads what the worker needs.
+    "sweep": Case(["sweep", "--config", "sweep.yaml", "--workers", "1"], before=([*TRAIN, "--train.epochs", "1"],)),
     "export": Case(["export", "run", "--to", "torch-export"], before=([*TRAIN, "--train.epochs", "1"],)),
     "import": Case(["import", str(FOREIGN / "original"), "--out", "run", "--threads", "1"]),
     "report": Case(["report", "run", "--out", "page/report.html", "--lengths", "10", "--sequences", "20", "--threads", "1"],
