@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import itertools
 import json
 import logging
@@ -98,6 +99,19 @@ def test_kill_minus_nine_at_any_moment(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     outcome = json.loads(out.read_text())["parts"]["kills"]["all"]
     assert (outcome["trials"], outcome["lost"], outcome["tracebacks"]) == (2, 0, 0)
+
+
+def test_the_published_table_is_that_of_the_record() -> None:
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    try:
+        table = importlib.import_module("torture_table").table
+    finally:
+        sys.path.pop(0)
+    docs = REPOSITORY / "docs"
+    record = json.loads((docs / "torture.json").read_text())
+    assert table(record) in (docs / "reliability.md").read_text()
+    harm = ("lost", "tracebacks", "escaped", "wrong_without_a_word", "unexpected")
+    assert {key: part["all"][key] for part in record["parts"].values() for key in harm if part["all"].get(key)} == {}
 
 
 def spoil(file: Path, how: str) -> None:

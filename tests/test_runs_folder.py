@@ -125,10 +125,10 @@ def test_a_record_from_a_stranger_leads_nowhere(name: str, precious: Path, climb
 def test_links_inside_a_run_are_told_before_anything_is_deleted(precious: Path, climbed: Path) -> None:
     shutil.rmtree(climbed / "t10" / "model")
     (climbed / "t10" / "model").symlink_to(precious / "model")
-    before = contents(precious), contents(climbed / "t10")
+    before = contents(precious), contents(climbed)
     with pytest.raises(RunFolderError, match="model is a link that leads out"):
         climb(climbed, [10], overwrite=True)
-    assert (contents(precious), contents(climbed / "t10")) == before
+    assert (contents(precious), contents(climbed)) == before
 
 
 def test_what_killed_processes_left_is_not_looked_for_through_links(precious: Path, tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_what_killed_processes_left_is_not_looked_for_through_links(precious: Pa
 
 
 def test_nothing_is_deleted_while_another_process_holds_a_run(climbed: Path) -> None:
-    before = contents(climbed / "t10")
+    before = contents(climbed)
     with RunFolder(climbed / "t10").locked(), pytest.raises(LockError, match="works in it"):
         climb(climbed, [10], overwrite=True)
-    assert {name: data for name, data in contents(climbed / "t10").items() if not name.startswith(".")} == before
+    assert {name: data for name, data in contents(climbed).items() if ".lock" not in name} == before
 
 
 def test_a_climb_that_was_cut_in_its_first_run_knows_it(tmp_path: Path) -> None:
@@ -154,6 +154,14 @@ def test_a_climb_that_was_cut_in_its_first_run_knows_it(tmp_path: Path) -> None:
     (rung,) = climb(tmp_path, [10], overwrite=True)
     assert rung.t == 10
     assert contents(tmp_path / "t20") == {}
+
+
+def test_records_are_in_the_order_in_which_runs_began(tmp_path: Path) -> None:
+    """Not in that of an earlier call, which was killed before its run had a file."""
+    folder = RunsFolder(tmp_path, HORIZON)
+    for name in ("t20", "t10", "t20"):
+        folder.record(small(tmp_path / name))
+    assert [entry["name"] for entry in folder.records] == ["t10", "t20"]
 
 
 class Killed(BaseException):

@@ -184,8 +184,8 @@ def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
             begin.folder.require_own(path.name)
     if not read_summary(begin.folder.summary):
         return
-    _write_summary(begin, [])  # which no longer tells of runs that are about to go, and still records them
-    begin.folder.delete(takeover=begin.takeover)
+    # First the summary no longer tells of the runs that are about to go; it still records them.
+    begin.folder.delete(takeover=begin.takeover, first=lambda: _write_summary(begin, []))
     files.remove(begin.folder.path / PICTURE)
     _write_summary(begin, [])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,10 @@ class RunsFolder:
 
     def record(self, config: RunConfig) -> None:
         """Note that a run is about to begin in `config.artifacts`, where none is; write the summary before it does."""
-        self._recorded[Path(config.artifacts).name] = _digest(configuration.to_yaml(config).encode())
+        name = Path(config.artifacts).name
+        # To the end: the records are in the order in which the runs began, also after one that was killed before it did.
+        self._recorded.pop(name, None)
+        self._recorded[name] = _digest(configuration.to_yaml(config).encode())
 
     def owns(self, name: str) -> bool:
         """Whether the folder of this name holds the run that was recorded under it, and no other."""
@@ -140,12 +143,19 @@ class RunsFolder:
             raise RunFolderError(run.path, f"holds a run that {self.summary} does not record as begun for it, and is not deleted",
                                  "move or delete that folder yourself, or give another one (--artifacts)")
 
-    def delete(self, names: Iterable[str] | None = None, *, takeover: bool = False) -> None:
+    def delete(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        takeover: bool = False,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
         """Delete the files of the runs that it owns, and nothing else that lies in their folders.
 
         Args:
             names: of the runs; None is all.
             takeover: take the run folders from processes that give no sign of life.
+            first: is called when nothing stands in the way, before anything is deleted.
 
         Raises:
             RunFolderError: before anything is deleted, when a run holds a link that leads out.
@@ -157,6 +167,7 @@ class RunsFolder:
                 held.enter_context(run.locked(takeover=takeover))
             for run in runs:
                 run.check_own_files()
+            first()
             for run in runs:
                 run.clear()
                 del self._recorded[run.path.name]
