@@ -26,7 +26,7 @@ def test_the_tour_runs_and_shows_what_it_says() -> None:
     printed = "".join(output.text for cell in notebook.cells if cell.cell_type == "code"
                       for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
     assert "solved after" in printed
-    at_the_marks = [float(value) for value in re.findall(r"at the marks \[(\S+) +(\S+)\]", printed)[0]]
+    at_the_marks = [float(value) for value in re.findall(r"at the marks \[ *(\S+) +(\S+) *\]", printed)[0]]
     assert at_the_marks == pytest.approx([1, 1], abs=0.15)  # the right answer is the sum of the marked values
 
 
