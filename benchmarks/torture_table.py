@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _KILLED = "commands: "
+_NAMES = {"commands: more epochs": "`train --resume` with more epochs"}
 _COLUMNS = ["part", "trials", "what came of them", "lost", "tracebacks", "wrong without a word", "peak memory", "worst time"]
 # Of each part, what came of its trials; the names are those of its outcome.
 _FOUND = {
@@ -12,7 +13,7 @@ _FOUND = {
              "killed again until it ended, both recipes, both backends",
     "damage": "{fell_back} fell back to the checkpoint before and ended bit for bit alike; {refused} had nothing intact left, or were "
               "weights, and were refused",
-    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a remedy, {unharmed} needed no room), "
+    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a remedy, {unharmed} did no harm), "
             "{real_disk_trials} of them on a real disk of 2 MB",
     "configs": "{accepted} accepted, {refused} refused with a message",
     "folders": "{read} readings succeeded, {refused} were refused; files outside that were changed: {escaped}",
@@ -26,7 +27,7 @@ def table(record: dict[str, Any]) -> str:
     parts = record["parts"]
     lines = [_row(_COLUMNS), "|---" * len(_COLUMNS) + "|"]
     lines += [_line(name, parts[name]["all"], found) for name, found in _FOUND.items() if name in parts]
-    lines += [_line(f"`{name.removeprefix(_KILLED)}`", part["all"], _of_command(part["all"])) for name, part in parts.items()
+    lines += [_line(_NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"), part["all"], _of_command(part["all"])) for name, part in parts.items()
               if name.startswith(_KILLED)]
     machine, versions = record["machine"], record["versions"]
     tried = [part for name, part in parts.items() if name != "cost"]
