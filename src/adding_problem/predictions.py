@@ -29,11 +29,6 @@ class Predictions:
         self.y, self.y_hat = np.empty(n, np.float32), np.empty(n, np.float32)
         self.count = 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether there are as many as there shall be."""
-        return self.count == len(self.y)
-
     def add(self, y: Float32, y_hat: Float32) -> None:
         """The next k targets and predictions, each (k, 1) or (k,)."""
         here = slice(self.count, self.count + len(y))

@@ -31,10 +31,12 @@ from adding_problem import models, plots, runtime
 from adding_problem.artifacts import EpochRow, RunFolder, milestones
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
+from adding_problem.evaluate import predictions
 from adding_problem.interop import keras_file, plain_pickle, saved_model
 from adding_problem.interop.exporting import TOLERANCE
 from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
-from adding_problem.task import affordable, batches, constant_predictor_mse, evaluation_batch, sequence_width
+from adding_problem.predictions import Predictions
+from adding_problem.task import affordable, constant_predictor_mse, sequence_width
 from adding_problem.validate import score_of
 
 __all__ = ["Imported", "import_model"]
@@ -287,9 +289,10 @@ def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
     """What `validation.json` would say, on new sequences."""
     data = config.dataset
     n = affordable(_SCORED, data.t, steps=_SCORED_STEPS, fewest=_FEWEST_SCORED)
-    parts = [(y.numpy(), model(x).numpy()) for x, y in batches(
-        n, data.t, seed=config.validate.seed, task=config.task, batch=evaluation_batch(data.t))]
-    return score_of(config, data.t, *(np.concatenate(column).reshape(-1) for column in zip(*parts, strict=True)))
+    scored = Predictions(n)
+    for _, y, y_hat in predictions(model, config.task, data.t, n, seed=config.validate.seed):
+        scored.add(y, y_hat)
+    return score_of(config, data.t, scored.y, scored.y_hat)
 
 
 def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, score: Mapping[str, Any]) -> bool | None:

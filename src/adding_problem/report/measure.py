@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from adding_problem import runtime
 from adding_problem.errors import AddingProblemError, printable
+from adding_problem.evaluate import predictions
 from adding_problem.models import AddingLSTM
 from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
-from adding_problem.task import affordable, batches, evaluation_batch, sample_batch, unmixed
+from adding_problem.task import affordable, sample_batch, unmixed
 from adding_problem.validate import load_model, score_of
 from adding_problem.variants import Task
 
@@ -135,8 +136,8 @@ def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.flo
     seed = run.config.validate.seed
     n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
     found = Predictions(n)
-    for x, y in batches(n, t, seed=seed, task=run.config.task, batch=evaluation_batch(t)):
-        found.add(y.numpy(), model(x).numpy())
+    for _, y, y_hat in predictions(model, run.config.task, t, n, seed=seed):
+        found.add(y, y_hat)
     return found.y, found.y_hat
 
 
