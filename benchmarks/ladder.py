@@ -1,23 +1,26 @@
-"""The ladder of knowledge: what does an LSTM need to be told to solve T = 1000, and how far does it hold?
+"""The ladder of knowledge: what is an LSTM told, does it solve T = 1000, and how far does it hold?
 
-    python benchmarks/ladder.py --out docs/ladder.json                       # all rows and questions, ten seeds
-    python benchmarks/ladder.py --rows keyed oracle --questions sum --seeds 3 --out artifacts/ladder.json
+    python benchmarks/ladder.py --out docs/ladder.json             # train all rows on three questions, then score
+    python benchmarks/ladder.py --rows keyed --questions sum --seeds 20 --threads 2 --workers 1 --phases train
+    python benchmarks/ladder.py --phases score --sequences 256     # of what was trained, as far as is missing
     python benchmarks/ladder.py --table docs/ladder.json
 
-LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in the target and in columns of
-noise. Every second seed has value and mark exchanged, but for the oracle, which names the mark's column. A run ends by the
-recipe's rule, or at the budget of sequence-steps. Its weights are then scored on new sequences of T = 1000 (10,000
-sequences) and beyond (256 at 10^4 and 10^5, and at 10^6 as --at-a-million says); a length is left out once a shorter one has
-an error above 0.1. Runs that the record holds are not made again. The runs go two at a time on a thread each.
+LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in the task.
+Odd seeds have value and mark exchanged, but for the oracle, which names the mark's column, and where the
+question turns the inputs itself. A run ends by the recipe's rule or at the budget of sequence-steps. Its
+weights are then scored on new sequences: 10,000 of T = 1000, and --sequences of each longer T. A length is
+left out once a shorter one has an error above 0.1. Runs, and scores of at least as many sequences, that
+the record holds are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
-import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +28,16 @@ from typing import Any
 
 import results
 
-from adding_problem import config, runtime, train, validate
+from adding_problem import config, train, validate
 from adding_problem.artifacts import SOLVED
+from adding_problem.config import RunConfig
 from adding_problem.statistics import proportion
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)
 LOST = 0.1  # an error above which longer sequences need not be tried
+NORMAL_95 = 1.96
+
+Run = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,103 +49,177 @@ class Row:
     told: str
 
 
-SCALE = "a time scale of 10^9 steps"
+_NO_MEMORY = {"model.memory": None}
 ROWS = {row.name: row for row in (
-    Row("keras", {"model.init": "keras", "model.memory": None}, "a curriculum of lengths, as all rows"),
-    Row("chrono", {"model.init": "chrono", "model.memory": None}, "a time scale of T"),
-    Row("long", {"model.init": "long", "model.memory": None}, "a time scale of T, small recurrent weights"),
-    Row("keyed", {"model.init": "keyed"}, f"{SCALE}; to write rarely, by one input column"),
-    Row("keyed-directions", {"model.init": "keyed-directions"}, f"{SCALE}; to write rarely"),
-    Row("oracle", {"model.init": "oracle"}, f"which column holds the marks; {SCALE}"),
+    Row("keras", {"model.init": "keras", **_NO_MEMORY}, "nothing but the recipe"),
+    Row("chrono", {"model.init": "chrono", **_NO_MEMORY}, "a time scale of T"),
+    Row("long", {"model.init": "long", **_NO_MEMORY}, "a time scale of T"),
+    Row("keyed", {"model.init": "keyed"}, "a time scale of 10^9; write rarely, by one column"),
+    Row("keyed-directions", {"model.init": "keyed-directions"}, "a time scale of 10^9; write rarely"),
+    Row("oracle", {"model.init": "oracle"}, "which column holds the marks; a time scale of 10^9"),
 )}
+_DIFFERENCE = {"dataset.target": "difference"}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "sum": {},
-    "difference": {"dataset.target": "difference"},
-    "difference, 6 noise columns": {"dataset.target": "difference", "dataset.noise_columns": 6},
+    "difference": _DIFFERENCE,
+    "difference, 6 noise columns": _DIFFERENCE | {"dataset.noise_columns": 6},
+    "difference, rotated": _DIFFERENCE | {"dataset.mix": "rotate"},
+    "product": {"dataset.target": "product"},
+    "first": {"dataset.target": "first"},
+    "sum, halves": {"dataset.variant": "halves"},
+    "sum, hs1997": {"dataset.variant": "hs1997"},
 }
+LADDER = ("sum", "difference", "difference, 6 noise columns")
 
 
-def run_one(row: str, question: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train one model and score its weights at all lengths."""
-    mix = "swap" if seed % 2 and row != "oracle" else "none"
-    values = ROWS[row].values | QUESTIONS[question] | {"dataset.mix": mix}
-    with tempfile.TemporaryDirectory() as folder:
-        run = config.load(None, {
-            "recipe": "fast", "dataset.t": T, "seed": seed, "validate.seed": 10_000 + seed, "threads": arguments.threads,
-            "train.budget_steps": arguments.budget, "train.epochs": 1_000_000, "artifacts": folder, **values,
-        })
-        result = train.run(run)
-        errors = {}
-        for length, n in ((T, 10_000), *zip(TESTED, (256, 256, arguments.at_a_million), strict=True)):
-            (score,) = validate.scores(run, [length], n)
-            errors[str(length)] = {key: score[key] for key in ("mse", "mse_standard_error", "sequences")}
-            if not score["mse"] < LOST:
-                break
-    return {"row": row, "question": question, "seed": seed, "mix": mix, "told": ROWS[row].told, "errors": errors,
-            **{key: result[key] for key in ("stop_reason", "reached", "sequence_steps", "seconds", "longest_length")},
-            "budget": arguments.budget, "threads": arguments.threads, "commit": results.commit(),
-            "processor": runtime.processor(), "versions": runtime.versions()}
+def configuration(run: Run, arguments: argparse.Namespace) -> RunConfig:
+    """What a run of the record trains."""
+    row, question, seed = run["row"], run["question"], run["seed"]
+    exchanged = {"dataset.mix": "swap"} if seed % 2 and row != "oracle" else {}
+    folder = arguments.runs / question.replace(", ", "-").replace(" ", "-") / row / str(seed)
+    return config.load(None, {
+        "recipe": "fast", "dataset.t": T, "seed": seed, "validate.seed": 10_000 + seed,
+        "threads": run.get("threads", arguments.threads), "train.budget_steps": run.get("budget", arguments.budget),
+        "train.epochs": 1_000_000, "artifacts": str(folder),
+        **exchanged, **ROWS[row].values, **QUESTIONS[question],
+    })
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each start and question."""
-    head = ["start", "told", "question", "solved at T = 1,000", "sequence-steps to 1e-3", "seconds to 1e-3",
+def trained(run: Run, arguments: argparse.Namespace) -> Run:
+    """The run, trained and scored at T."""
+    wanted = configuration(run, arguments)
+    result = train.run(wanted, resume=True)
+    kept = ("stop_reason", "reached", "sequence_steps", "seconds", "longest_length", "threads", "processor", "versions")
+    return run | {"mix": wanted.dataset.mix, **{key: result[key] for key in kept}, "budget": arguments.budget,
+                  "workers": arguments.workers, "commit": results.commit(),
+                  "errors": {str(T): _score(wanted, T, 10_000)}}
+
+
+def scored(run: Run, arguments: argparse.Namespace) -> Run:
+    """The run, scored at the lengths that it may still be asked for."""
+    errors = dict(run["errors"])
+    wanted = configuration(run, arguments)
+    for length in missing(run, arguments):
+        if not errors[max(errors, key=int)]["mse"] < LOST:
+            break
+        errors[str(length)] = _score(wanted, length, arguments.sequences)
+    return run | {"errors": errors}
+
+
+def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
+    (score,) = validate.scores(wanted, [length], n)
+    return {key: score[key] for key in ("mse", "mse_standard_error", "sequences")}
+
+
+def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
+    """The lengths that lack a score of so many sequences; none of a run that is lost already."""
+    errors = run["errors"]
+    if not all(error["mse"] < LOST for error in errors.values()):
+        return []
+    return [length for length in arguments.lengths
+            if errors.get(str(length), {"sequences": 0})["sequences"] < arguments.sequences]
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def table(runs: list[Run]) -> str:
+    """Markdown: a row for each question and start."""
+    head = ["question", "start", "told", "solved at T = 1,000", "sequence-steps to 1e-3", "seconds", "longest trained",
             *(f"T = {length:,}" for length in TESTED)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for question in QUESTIONS:
         for row in ROWS.values():
             group = [run for run in runs if (run["row"], run["question"]) == (row.name, question)]
             if group:
-                lines.append("| " + " | ".join([row.name, row.told, question, *_cells(group)]) + " |")
+                lines.append("| " + " | ".join([question, f"`{row.name}`", row.told, *_cells(group)]) + " |")
     return "\n".join(lines)
 
 
-def _cells(group: list[dict[str, Any]]) -> list[str]:
+def _cells(group: list[Run]) -> Iterator[str]:
     solved = [run for run in group if run["errors"][str(T)]["mse"] < SOLVED]
     costs = [run["reached"]["1e-3"] for run in solved if run["reached"]["1e-3"]]
-    cells = [str(proportion(len(solved), len(group)))]
+    yield str(proportion(len(solved), len(group)))
     for key in ("sequence_steps", "seconds"):
-        found = sorted(cost[key] for cost in costs)
-        never = f"; {len(group) - len(found)} never, up to {group[0]['budget']:,} steps" if len(found) < len(group) else ""
-        cells.append(f"{statistics.median(found):,.4g} ({found[0]:,.4g} to {found[-1]:,.4g}){never}" if found else "-")
+        yield _spread([cost[key] for cost in costs], lambda cost: f"{cost:,.3g}" if cost < 100 else f"{cost:,.0f}")
+    longest = sorted({run["longest_length"] for run in group})
+    yield f"{longest[0]:,}" if len(longest) == 1 else f"{longest[0]:,} to {longest[-1]:,}"
     for length in TESTED:
-        errors = [run["errors"].get(str(length), {"mse": float("inf")})["mse"] for run in group]
-        below = sum(error < SOLVED for error in errors)
-        median = statistics.median(errors)
-        cells.append(f"{median:.1e}; {below} of {len(group)} below 1e-3" if median < 1e3 else f"lost; {below} of {len(group)}")
-    return cells
+        errors = [error for run in group if (error := run["errors"].get(str(length)))]
+        lost = sum(not all(error["mse"] < LOST for error in run["errors"].values()) for run in group)
+        if not errors:
+            yield "lost" if lost else "-"
+            continue
+        bounds = [error["mse"] + NORMAL_95 * error["mse_standard_error"] for error in errors]
+        holds = sum(bound < SOLVED for bound in bounds)
+        spread = _spread([error["mse"] for error in errors], "{:.1e}".format)
+        yield f"{spread}; {holds} of {len(group)} hold ({min(error['sequences'] for error in errors)} sequences)"
+
+
+def _spread(values: list[float], written: Callable[[float], str]) -> str:
+    """Median and range."""
+    found = [value for value in values if math.isfinite(value)]
+    if not found:
+        return "never" if not values else "lost"
+    if len(found) == 1:
+        return written(found[0])
+    return f"{written(statistics.median(found))} ({written(min(found))} to {written(max(found))})"
+
+
+# --- the command -------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Make the runs that the record lacks, or print its table."""
+    """Make what the record lacks, or print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=list(QUESTIONS))
+    parser.add_argument("--questions", nargs="+", default=list(LADDER), choices=list(QUESTIONS))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--phases", nargs="+", default=["train", "score"], choices=["train", "score"])
     parser.add_argument("--budget", type=int, default=10_000_000, help="sequence-steps of a run")
-    parser.add_argument("--at-a-million", type=int, default=16, help="sequences of T = 1,000,000")
+    parser.add_argument("--lengths", nargs="+", type=int, default=list(TESTED), help="to score at, beside T")
+    parser.add_argument("--sequences", type=int, default=64, help="of each of these lengths")
     parser.add_argument("--threads", type=int, default=1, help="of a run")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("artifacts/ladder.json"))
+    parser.add_argument("--runs", type=Path, default=Path("artifacts/ladder"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=Path("docs/ladder.json"))
     parser.add_argument("--table", type=Path, help="print the table of this record, and make no runs")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(json.loads(arguments.table.read_text())["runs"]))
         return
-    runs = json.loads(arguments.out.read_text())["runs"] if arguments.out.exists() else []
-    held = {(run["row"], run["question"], run["seed"]) for run in runs}
-    asked = [(row, question, seed) for seed in range(arguments.seeds) for question in arguments.questions
-             for row in arguments.rows if (row, question, seed) not in held]
+    asked = [(row, question, seed) for question in arguments.questions for row in arguments.rows
+             for seed in range(arguments.seeds)]
+    if "train" in arguments.phases:
+        held = {_key(run) for run in _record(arguments.out)}
+        new = [{"row": row, "question": question, "seed": seed} for row, question, seed in asked]
+        _all(trained, [run for run in new if _key(run) not in held], arguments)
+    if "score" in arguments.phases:
+        held_runs = [run for run in _record(arguments.out) if _key(run) in asked and missing(run, arguments)]
+        _all(scored, sorted(held_runs, key=lambda run: run["seed"]), arguments)
+    print(table(_record(arguments.out)))
+
+
+def _all(task: Callable[[Run, argparse.Namespace], Run], todo: list[Run], arguments: argparse.Namespace) -> None:
+    """Do a task for all of these runs, and write the record after each."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run_one, *one, arguments) for one in asked]):
-            runs.append(future.result())
-            runs.sort(key=lambda run: (run["question"], run["row"], run["seed"]))
+        for number, future in enumerate(as_completed([pool.submit(task, run, arguments) for run in todo]), 1):
+            done = future.result()
+            others = [run for run in _record(arguments.out) if _key(run) != _key(done)]
+            runs = sorted([*others, done], key=lambda run: (run["question"], run["row"], run["seed"]))
             results.write(arguments.out, {"command": "python benchmarks/ladder.py", "runs": runs})
-            last = runs[[*map(id, runs)].index(id(future.result()))]
-            print(f"{len(runs)}: {last['row']}, {last['question']}, seed {last['seed']}: {last['stop_reason']}, "
-                  + ", ".join(f"{key}: {value['mse']:.1e}" for key, value in last["errors"].items()), flush=True)
-    print(table(runs))
+            errors = ", ".join(f"{length}: {error['mse']:.1e}" for length, error in done["errors"].items())
+            print(f"{number} of {len(todo)}: {done['row']}, {done['question']}, seed {done['seed']}: "
+                  f"{done['stop_reason']}, {done['seconds']:.1f} s; {errors}", flush=True)
+
+
+def _record(path: Path) -> list[Run]:
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+def _key(run: Run) -> tuple[str, str, int]:
+    return run["row"], run["question"], run["seed"]
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ def leaf_changes() -> list[tuple[str, object]]:
             ("train.epoch_steps", 9), ("train.clip_norm", 2.0), ("train.warmup_steps", 3), ("train.decay_steps", 50),
             ("train.decay_below", 0.02), ("train.optimizer", "sgd"),
             ("train.budget_steps", 10), ("train.only_readout", True), ("train.ending_steps", 7), ("train.ending_length", 9),
+            ("train.ending_below", 4e-3),
             ("dataset.target", "product"), ("dataset.noise_columns", 2), ("dataset.mix", "swap"), ("train.budget_minutes", 1.5), ("curriculum.factor", 2.5),
             ("curriculum.threshold", 0.02), ("curriculum.smoothing", 0.9), ("model.memory", 5000),
             ("model.start_from", "artifacts/other"), ("model.name", "some.Model")]

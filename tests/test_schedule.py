@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from adding_problem.artifacts import EpochRow, RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.models import build_model
-from adding_problem.schedule import Schedule, advance, stream_seed
+from adding_problem.schedule import Schedule, advance, begin_ending, stream_seed
 from adding_problem.task import sample_batch
 from adding_problem.train import StepEvent
 from tests.test_train import Interrupt, numbers, weights
@@ -82,6 +83,35 @@ def test_an_unsolved_decay_is_followed_by_a_longer_one_from_half_the_rate() -> N
     assert following.decay_steps == 2 * schedule.decay_steps
     assert following.learning_rate(run) < schedule.rate / 2
     assert following.learning_rate(run) > 0.99 * schedule.rate / 2
+
+
+def test_in_an_ending_the_lengths_grow_and_the_rate_falls() -> None:
+    run = fast(dataset__t=1000, train__ending_steps=5, train__ending_length=480, train__warmup_steps=0)
+    first = replace(Schedule.first(run), length=30)
+    schedule, lengths, rates = begin_ending(first, run), [], []
+    while not schedule.decayed:
+        lengths.append(schedule.length)
+        rates.append(schedule.learning_rate(run) / run.train.learning_rate)
+        schedule = advance(schedule, 5e-3, run)
+    assert lengths == [30, 60, 120, 240, 480]
+    assert rates == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_after_an_ending_in_vain_the_curriculum_goes_on_and_the_next_is_twice_as_long() -> None:
+    run = fast(dataset__t=1000, train__ending_steps=5, train__warmup_steps=0)
+    first = replace(Schedule.first(run), length=30)
+    schedule = after(begin_ending(first, run), [5e-3] * 6, run)
+    assert schedule.length == 30
+    assert schedule.learning_rate(run) == run.train.learning_rate
+    again = begin_ending(schedule, run)
+    assert again.decay_steps == 10
+    assert after(again, [5e-3] * 9, run).length == 1000
+
+
+def test_an_ending_is_never_shorter_than_the_curriculum() -> None:
+    run = fast(dataset__t=1000, train__ending_steps=5, train__ending_length=100)
+    schedule = begin_ending(replace(Schedule.first(run), length=270), run)
+    assert {after(schedule, [5e-3] * steps, run).length for steps in range(5)} == {270}
 
 
 def test_the_original_method_has_one_length_and_one_rate() -> None:

@@ -58,7 +58,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "seed": {},
     "fast": {
         "dataset.stream": True,
-        "dataset.held_out": 1_000,
+        "dataset.held_out": 256,
         "validate.dt_length": 10_000,
         "model.init": "keyed",
         "model.memory": 1_000_000_000,
@@ -67,16 +67,17 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.batch": 16,
         "train.es_patience": None,
         "train.es_monitor": "val_loss",
-        "train.learning_rate": 2e-2,
+        "train.learning_rate": 3e-2,
         "train.clip_value": None,
         "train.clip_norm": 1.0,
         "train.warmup_steps": 50,
         "train.decay_steps": 400,
         "train.stop_val_loss": 8e-4,
-        "train.ending_steps": 200,
+        "train.ending_below": 3e-3,
+        "train.ending_steps": 300,
         "train.ending_length": 1_000,
         "train.glimpse": 64,
-        "curriculum.start": 30,
+        "curriculum.start": 20,
         "curriculum.shortest": 0.1,
     },
 }
@@ -196,9 +197,11 @@ class TrainConfig:
                                        "are very short", above=0, below=math.inf)
     stop_val_loss: float | None = option(None, "stop once the validation loss is below this; null: never", above=0)
     ending_steps: int | None = option(
-        None, "once the validation loss is below stop_val_loss, so many more steps with a learning rate that falls in a line to 0; null: stop "
-              "at once", least=1)
-    ending_length: int | None = option(None, "longest T of these steps, where the curriculum has not come further; null: dataset.t", least=2)
+        None, "once the validation loss is below ending_below, so many more steps, in which the learning rate falls in a line to 0 and the "
+              "lengths grow; twice as many after an ending that did not reach stop_val_loss; null: stop at once", least=1)
+    ending_below: float | None = option(None, "validation loss that begins the ending; null: stop_val_loss", above=0)
+    ending_length: int | None = option(None, "longest T of the last of these steps, where the curriculum has not come further; null: "
+                                             "dataset.t", least=2)
     only_readout: bool = option(False, "train the final linear unit alone; all other weights keep their initial values")
     glimpse: int | None = option(None, "held-out sequences that a validation covers first; it covers all only when the loss on "
                                        "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all", least=1)

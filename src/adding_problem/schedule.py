@@ -66,6 +66,8 @@ class Schedule:
         rate: learning rate before warm-up and decay.
         step: training steps taken.
         decay_start, decay_steps: the decay under way; no steps where there is none.
+        ending_from: length at which the ending under way began; 0 where there is none.
+        endings: that came to their end, all of them unsolved.
     """
 
     length: int
@@ -74,6 +76,8 @@ class Schedule:
     step: int = 0
     decay_start: int = 0
     decay_steps: int = 0
+    ending_from: int = 0
+    endings: int = 0
 
     @classmethod
     def first(cls, config: RunConfig) -> Schedule:
@@ -102,18 +106,21 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
 
     A smoothed loss below the curriculum's threshold makes the sequences longer; at full length, one below
     `train.decay_below` begins the decay. A decay that ends unsolved is followed by another, from half the rate and twice
-    as long.
+    as long. In an ending the lengths grow in equal ratios up to `train.ending_length`. After one that ends unsolved
+    the curriculum goes on from where it was, and the next ending is twice as long.
     """
     curriculum = config.curriculum
     smoothed = curriculum.smoothing * schedule.smoothed + (1 - curriculum.smoothing) * loss
     step = schedule.step + 1
     if schedule.decay_steps:
         if step > schedule.decay_start + schedule.decay_steps:
-            if schedule.length < config.dataset.t:  # an ending that lost what it had: on with the curriculum
-                return replace(schedule, step=step, smoothed=_nothing_learned(config), decay_start=0, decay_steps=0)
+            if schedule.ending_from:
+                return replace(schedule, step=step, smoothed=_nothing_learned(config), length=schedule.ending_from,
+                               decay_start=0, decay_steps=0, ending_from=0, endings=schedule.endings + 1)
             return replace(schedule, step=step, smoothed=smoothed, rate=schedule.rate / 2, decay_start=step - 1,
                            decay_steps=2 * schedule.decay_steps)
-        return replace(schedule, step=step, smoothed=smoothed)
+        length = _ending_length(schedule, step, config) if schedule.ending_from else schedule.length
+        return replace(schedule, step=step, smoothed=smoothed, length=length)
     full = schedule.length == config.dataset.t
     if not full and smoothed < curriculum.threshold:
         length = max(schedule.length + 1, int(min(config.dataset.t, schedule.length * curriculum.factor)))
@@ -124,15 +131,22 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
 
 
 def begin_ending(schedule: Schedule, config: RunConfig) -> Schedule:
-    """The schedule of a run whose validation loss is below `train.stop_val_loss`: longer sequences, and a decay to the end.
+    """The schedule once the validation loss is below `train.ending_below`: a decay to the end, in which the lengths grow.
 
     A decay that is under way is the ending already.
     """
-    train, t = config.train, config.dataset.t
-    if train.ending_steps is None or schedule.decay_steps:
+    if config.train.ending_steps is None or schedule.decay_steps:
         return schedule
-    length = max(schedule.length, min(t, train.ending_length or t))
-    return replace(schedule, length=length, decay_start=schedule.step, decay_steps=train.ending_steps)
+    steps = config.train.ending_steps * 2**schedule.endings
+    return replace(schedule, decay_start=schedule.step, decay_steps=steps, ending_from=schedule.length)
+
+
+def _ending_length(schedule: Schedule, step: int, config: RunConfig) -> int:
+    """The longest T of a step of an ending; `train.ending_length` at its last."""
+    first, t = schedule.ending_from, config.dataset.t
+    last = max(first, min(t, config.train.ending_length or t))
+    done = min(1.0, (step - schedule.decay_start) / max(1, schedule.decay_steps - 1))
+    return round(first * (last / first) ** done)
 
 
 def batch_length(config: RunConfig, schedule: Schedule) -> int:

@@ -307,7 +307,8 @@ def _end_epoch(work: _Work) -> EpochRow:
         improved = state.stopping.update(row.epoch, held_out.first, held_out.complete)
     if improved or not state.best_weights:
         state.best_weights = {k: own_copy(v) for k, v in state.model.state_dict().items()}
-    if _below_goal(work.config, row):
+    goal = work.config.train.stop_val_loss
+    if goal is not None and row.val_loss < (work.config.train.ending_below or goal):
         state.schedule = begin_ending(state.schedule, work.config)
     return row
 
