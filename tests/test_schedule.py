@@ -40,18 +40,18 @@ def test_lengths_grow_by_the_factor_up_to_t() -> None:
         if schedule.length not in lengths:
             lengths.append(schedule.length)
         schedule = advance(schedule, 1e-3, run)
-    assert lengths == [30, 90, 270, 810, 1000]
+    assert lengths == [20, 60, 180, 540, 1000]
 
 
 def test_a_length_is_kept_while_the_loss_is_high() -> None:
     run = fast(dataset__t=1000)
-    assert after(Schedule.first(run), [0.17] * 500, run).length == 30
+    assert after(Schedule.first(run), [0.17] * 500, run).length == 20
 
 
 def test_a_few_lucky_batches_do_not_lengthen() -> None:
     run = fast(dataset__t=1000)
-    assert after(Schedule.first(run), [1e-3] * 40, run).length == 30
-    assert after(Schedule.first(run), [0.17] * 30 + [1e-3] * 40, run).length == 30
+    assert after(Schedule.first(run), [1e-3] * 40, run).length == 20
+    assert after(Schedule.first(run), [0.17] * 30 + [1e-3] * 40, run).length == 20
 
 
 def test_the_smoothed_loss_is_the_exponential_mean() -> None:

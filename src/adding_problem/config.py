@@ -318,7 +318,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         >>> from adding_problem import load
         >>> config = load(overrides={"recipe": "fast", "dataset.t": 1000})
         >>> config.dataset.t, config.curriculum.start, config.train.batch
-        (1000, 30, 16)
+        (1000, 20, 16)
     """
     document = dict(flatten(read_yaml(Path(path)), str(path))) if path is not None else {}
     return of_values(document, str(path or COMMAND_LINE), overrides or {})
