@@ -72,7 +72,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.clip_norm": 1.0,
         "train.warmup_steps": 50,
         "train.decay_steps": 400,
-        "train.stop_val_loss": 8e-4,
+        "train.stop_val_loss": 5e-4,
         "train.ending_below": 3e-3,
         "train.ending_steps": 300,
         "train.ending_length": 1_000,
