@@ -51,6 +51,13 @@ def test_the_originals_seven_experiments(t: int) -> None:
     assert (loaded.train.batch, loaded.train.epochs, loaded.train.es_patience) == (64, 100, 10)
 
 
+def test_the_configuration_of_the_originals_command_has_its_keys_and_no_others() -> None:
+    path = REPOSITORY / "configs" / "config.yaml"
+    keys = dict(config.flatten(config.read_yaml(path), str(path)))
+    assert set(keys) == {"dataset.dt_length", "dataset.t", "train.epochs", "train.batch", "train.es_patience", "artifacts"}
+    assert config.load(path) == config.load(None, keys | {"recipe": "original"})
+
+
 def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
     loaded = config.load(write(tmp_path, ORIGINAL), {"dataset.t": "300", "train.learning_rate": "1e-3"})
     assert (loaded.dataset.t, loaded.train.learning_rate, loaded.train.batch) == (300, 1e-3, 64)
