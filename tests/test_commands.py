@@ -97,16 +97,19 @@ def test_a_run_on_the_plateau_says_so_and_what_to_change(small_config: Path, com
     words = ("--config", small_config, "--dataset.t", 100, "--train.epochs", 1)
     trained = command("train", *words)
     assert trained.returncode == 0, trained.stderr
-    said = "still at the mean baseline: the validation MSE is not below 0.15, 90% of what always predicting the mean scores"
-    assert trained.stdout.splitlines().count(said) == 1
-    recipe, longer = (line.partition(": ")[2].partition(": ")[2] for line in trained.stdout.splitlines() if line.startswith("  hint: "))
+    said = ("still at the mean baseline: the validation MSE is not below 0.15, "
+            "90% of what always predicting the mean scores")
+    lines = trained.stdout.splitlines()
+    assert lines.count(said) == 1
+    recipe, longer = (line.split(": ", 2)[2] for line in lines if line.startswith("  hint: "))
     program, *fast = shlex.split(recipe)
     assert program == "adding-problem"
     printed = command(*fast, "--print_config")
     assert printed.returncode == 0, printed.stderr
     assert "recipe: fast" in printed.stdout
     assert "t: 100 " in printed.stdout
-    assert longer == "--train.epochs 429 --resume"  # 30 T = 3,000 steps, of which an epoch has ceil(210 / 32) = 7
+    # 30 T = 3,000 steps, of which an epoch has ceil(210 / 32) = 7
+    assert longer == "--train.epochs 429 --resume"
     resumed = command("train", *words[:-2], *shlex.split(longer.replace("429", "2")))
     assert resumed.returncode == 0, resumed.stderr
     assert "best epoch 2 of 2" in resumed.stdout or "best epoch 1 of 2" in resumed.stdout
@@ -118,24 +121,31 @@ def test_a_run_on_the_plateau_says_so_and_what_to_change(small_config: Path, com
 
 
 def test_a_run_that_has_learned_does_not_speak_of_the_plateau(small_config: Path, command: Command) -> None:
-    words = ("--config", small_config, "--dataset.t", 2, "--train.epochs", 40)  # with T = 2 there is nothing to remember
+    # With T = 2 there is nothing to remember.
+    words = ("--config", small_config, "--dataset.t", 2, "--train.epochs", 40)
     trained, validated = command("train", *words), command("validate", *words)
     assert (trained.returncode, validated.returncode) == (0, 0), trained.stderr + validated.stderr
-    assert json.loads((small_config.parent / "run" / "result.json").read_text())["best_val_loss"] < 0.1
+    result = json.loads((small_config.parent / "run" / "result.json").read_text())
+    assert result["best_val_loss"] < 0.1
     assert "mean baseline" not in trained.stdout + validated.stdout
 
 
 @pytest.mark.parametrize(("values", "result", "expected"), [
-    ({"train.es_patience": 10}, {"stop_reason": "early_stopping"}, ("--recipe fast", "--train.es_patience 30 --resume")),
-    ({"dataset.target": "difference", "train.budget_steps": 500}, {"stop_reason": "budget", "sequence_steps": 600},
+    ({"train.es_patience": 10}, {"stop_reason": "early_stopping"},
+     ("--recipe fast", "--train.es_patience 30 --resume")),
+    ({"dataset.target": "difference", "train.budget_steps": 500},
+     {"stop_reason": "budget", "sequence_steps": 600},
      ("--dataset.target difference", "--train.budget_steps 1500 --resume")),
-    ({"train.budget_minutes": 0.5}, {"stop_reason": "budget", "sequence_steps": 600}, ("--recipe fast", "--train.budget_minutes 1.5 --resume")),
+    ({"train.budget_minutes": 0.5}, {"stop_reason": "budget", "sequence_steps": 600},
+     ("--recipe fast", "--train.budget_minutes 1.5 --resume")),
     ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 30},
      ("--train.learning_rate 0.005", "--train.epochs 2000 --resume")),
     ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 90},
      ("--train.epochs 2000 --resume", "--dataset.t 333")),
 ])
-def test_the_hints_are_the_runs_own(values: dict[str, object], result: dict[str, object], expected: tuple[str, str]) -> None:
+def test_the_hints_are_the_runs_own(
+    values: dict[str, object], result: dict[str, object], expected: tuple[str, str],
+) -> None:
     for hint, words in zip(plateau_hints(config.load(None, values), result), expected, strict=True):
         assert words in hint
 

@@ -1,4 +1,4 @@
-"""The page of the original's experiments: its figures against the records, and its words for any number of seeds."""
+"""The page of the original's experiments: its figures, and its words for any number of seeds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ CURVES = REPOSITORY / "docs" / "original_curves.json"
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """docs/make_original.py as a module, with a record of seeds of its own."""
-    spec = importlib.util.spec_from_file_location("make_original", REPOSITORY / "docs" / "make_original.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_original", REPOSITORY / "docs" / "make_original.py"
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "make_original", module)  # dataclasses look themselves up there
+    monkeypatch.setitem(
+        sys.modules, "make_original", module
+    )  # dataclasses look themselves up there
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "SEEDS", tmp_path / "seeds.json")
     return module
@@ -37,9 +41,21 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def seed_record(seed: int, epoch: int | None, **changes: Any) -> dict[str, Any]:
     """An entry as benchmarks/original_seeds.py writes it."""
     reached = {"1e-2": {"epoch": epoch} if epoch else None, "1e-3": None}
-    return {"seed": seed, "reached": reached, "epochs": epoch or 16, "stop_reason": "solved" if epoch else "early_stopping",
-            "lowest_val_loss": 5e-3 if epoch else 0.166, "sequence_steps": 480e6, "seconds": 3600.0, "commit": "abc",
-            "processor": "X", "backend": "native", "threads": 1, "versions": {"torch": "2.13.0"}, **changes}
+    return {
+        "seed": seed,
+        "reached": reached,
+        "epochs": epoch or 16,
+        "stop_reason": "solved" if epoch else "early_stopping",
+        "lowest_val_loss": 5e-3 if epoch else 0.166,
+        "sequence_steps": 480e6,
+        "seconds": 3600.0,
+        "commit": "abc",
+        "processor": "X",
+        "backend": "native",
+        "threads": 1,
+        "versions": {"torch": "2.13.0"},
+        **changes,
+    }
 
 
 def test_the_page_speaks_the_truth_for_any_number_of_seeds(page: ModuleType) -> None:
@@ -54,11 +70,13 @@ def test_the_page_speaks_the_truth_for_any_number_of_seeds(page: ModuleType) -> 
     assert "It got there in epoch 12." in one
     assert "others" not in one
     three = told(seed_record(0, 12), seed_record(1, None), seed_record(2, 20))
-    # Wilson's interval by hand, z = 1.96: (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = 2/3, n = 3
-    assert "**2 of 3 seeds so far** came below a validation MSE of 1e-2 (Wilson's 95% interval of the share: 21% to 94%)" in three
+    assert "**2 of 3 seeds so far** came below a validation MSE of 1e-2." in three
+    # Wilson's interval by hand, with z = 1.96, p = 2/3 and n = 3:
+    # (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    assert "Wilson's 95% interval of the share: 21% to 94%." in three
     assert "They got there in epochs 12, 20." in three
     assert "The others ended so: 1 by patience." in three
-    assert "| 1 | never | 16 | patience | 0.17 |" in three
+    assert "| 1 | never | 16 | by patience | 0.17 |" in three
     none = told(seed_record(0, None))
     assert "**0 of 1 seeds so far**" in none
     assert "got there" not in none
@@ -78,7 +96,9 @@ def test_the_tables_are_the_records(page: ModuleType) -> None:
         assert epochs.split()[0] == str(len(rows))
         assert float(lowest) == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=0.05)
         assert reached.split(" / ")[0] == first["epoch"]
-        (cost,) = re.findall(rf"^\| {t:,} \| .* \| {first['epoch']} \| (\S+) \|$", costs, re.MULTILINE)
+        (cost,) = re.findall(
+            rf"^\| {t:,} \| .* \| {first['epoch']} \| (\S+) \|$", costs, re.MULTILINE
+        )
         assert float(cost) * 1e6 == float(first["sequence_steps"])
 
 
@@ -99,8 +119,17 @@ def test_the_pictures_draw_both_runs_and_the_plateau(tmp_path: Path) -> None:
         plots.draw_curves(tmp_path / "curves.svg", RUNS / "1000", CURVES, "the finding")
         plots.draw_costs(tmp_path / "costs.svg", sorted(RUNS.iterdir()), CURVES, "what it costs")
     curves, costs = ((tmp_path / f"{name}.svg").read_text() for name in ("curves", "costs"))
-    for part in ("the finding", "ours, training loss", "the original, validation loss", "mean baseline (0.167)"):
+    for part in (
+        "the finding",
+        "ours, training loss",
+        "the original, validation loss",
+        "mean baseline (0.167)",
+    ):
         assert part in curves
-    for part in ("what it costs", "the original: ended before", "epochs until the validation MSE is below 1e-2"):
+    for part in (
+        "what it costs",
+        "the original: ended before",
+        "epochs until the validation MSE is below 1e-2",
+    ):
         assert part in costs
     assert "ours: ended before" not in costs

@@ -61,8 +61,8 @@ SOLVED = THRESHOLDS["1e-3"]
 PLATEAU = 0.9
 """A model whose error is not below this share of the mean baseline has learned nothing yet.
 
-The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the plateau falls far below it
-within an epoch or two.
+The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the
+plateau falls far below it within an epoch or two.
 """
 
 HORIZON = "horizon.json"
@@ -135,7 +135,7 @@ def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
 
 
 def on_plateau(mse: float, baseline: float) -> bool:
-    """Whether an error is about that of always predicting the mean, which is `baseline`, or is no number."""
+    """Whether an error is no number, or about `baseline`, that of always predicting the mean."""
     return not mse < PLATEAU * baseline
 
 

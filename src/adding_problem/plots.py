@@ -96,7 +96,8 @@ class _Curves:
 
     def epochs_to(self, threshold: float) -> int | None:
         """The first epoch whose validation loss is below; None where none is."""
-        return next((epoch for epoch, loss in enumerate(self.val_loss, 1) if loss < threshold), None)
+        epochs = enumerate(self.val_loss, 1)
+        return next((epoch for epoch, loss in epochs if loss < threshold), None)
 
     @property
     def best(self) -> float:
@@ -210,7 +211,7 @@ def draw_comparison(
 
 
 def draw_curves(path: Path, folder: Path, original: Path, title: str) -> None:
-    """The training and validation losses of one run over the original's of the same T, against the epoch.
+    """The losses of one run over the original's of the same T, against the epoch.
 
     Args:
         path: where the picture goes.
@@ -222,13 +223,16 @@ def draw_curves(path: Path, folder: Path, original: Path, title: str) -> None:
         RunFolderError: see `draw_comparison`.
     """
     ours = _curves_of(RunFolder(folder))
-    lines = [(curves, "the original", _ORIGINAL) for curves in _original_curves(original) if curves.t == ours.t]
+    theirs = [curves for curves in _original_curves(original) if curves.t == ours.t]
+    lines = [(ours, "ours", _VALIDATION)]
+    lines += [(curves, "the original", _ORIGINAL) for curves in theirs]
     with _figure(path, (7.5, 4.5)) as figure:
         axes = figure.add_subplot()
-        for curves, name, color in [(ours, "ours", _VALIDATION), *lines]:
+        for curves, name, color in lines:
             epochs = range(1, len(curves.loss) + 1)
-            axes.plot(epochs, curves.loss, color=color, linestyle=":", label=f"{name}, training loss")
-            axes.plot(epochs, curves.val_loss, "o-", color=color, markevery=[-1], label=f"{name}, validation loss")
+            axes.plot(epochs, curves.loss, ":", color=color, label=f"{name}, training loss")
+            axes.plot(epochs, curves.val_loss, "o-", color=color, markevery=[-1],
+                      label=f"{name}, validation loss")
         _constant_line(axes, ours.constant_mse, "mean baseline")
         axes.set(xlabel="epoch", ylabel="mean squared error", yscale="log", xlim=(0, None))
         axes.locator_params(axis="x", integer=True)
@@ -237,15 +241,16 @@ def draw_curves(path: Path, folder: Path, original: Path, title: str) -> None:
         _set_title(figure, title)
 
 
-def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str, threshold: str = "1e-2") -> None:
-    """Epochs and sequence-steps until the validation loss first was below a threshold, against T; a cross where it never was.
+def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str) -> None:
+    """Epochs and sequence-steps until the validation loss first was below 1e-2, against T.
+
+    A cross where it never was: what the run had spent at its end.
 
     Args:
         path: where the picture goes.
         folders: of runs on fixed data, a run for each T.
         original: as for `draw_comparison`.
         title: above the picture.
-        threshold: its name in a result, `1e-2` or `1e-3`.
 
     Raises:
         RunFolderError: see `draw_comparison`.
@@ -257,16 +262,19 @@ def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str, 
     with _figure(path, (10, 4.5)) as figure:
         for axes, unit in zip(figure.subplots(1, 2), ("epochs", "sequence-steps"), strict=True):
             for found, name, color, marker in series:
-                ordered = sorted(found, key=lambda curves: curves.t)
-                costs = [(curves.t, curves.epochs_to(THRESHOLDS[threshold]), curves) for curves in ordered]
-                places = [(t, n if unit == "epochs" else curves.sequences[n - 1] * t) for t, n, curves in costs if n]
-                axes.plot([t for t, _ in places], [cost for _, cost in places], marker=marker, color=color, label=name)
-                for t, n, curves in costs:
-                    if n is None:
-                        spent = len(curves.val_loss) if unit == "epochs" else curves.sequences[-1] * t
-                        axes.plot(t, spent, "x", color=color, markersize=14, markeredgewidth=2, label=f"{name}: ended before")
+                reached: list[tuple[int, int]] = []
+                ended: list[tuple[int, int]] = []
+                for curves in sorted(found, key=lambda curves: curves.t):
+                    first = curves.epochs_to(THRESHOLDS["1e-2"])
+                    epochs = first or len(curves.val_loss)
+                    cost = epochs if unit == "epochs" else curves.sequences[epochs - 1] * curves.t
+                    (reached if first else ended).append((curves.t, cost))
+                axes.plot(*zip(*reached, strict=True), marker=marker, color=color, label=name)
+                if ended:
+                    axes.plot(*zip(*ended, strict=True), "x", color=color, markersize=14,
+                              markeredgewidth=2, label=f"{name}: ended before")
             axes.set(xscale="log", xlabel="sequence length T")
-            axes.set_title(f"{unit} until the validation MSE is below {threshold}", fontsize=11)
+            axes.set_title(f"{unit} until the validation MSE is below 1e-2", fontsize=11)
             _length_ticks(axes, [curves.t for found, *_ in series for curves in found])
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -522,7 +530,8 @@ def _short_length(t: int) -> str:
 def _set_title(figure: Figure, title: str) -> None:
     """Above all, in as many lines as it needs."""
     if title:
-        figure.suptitle("\n".join(textwrap.wrap(title, int(_TITLE_COLUMNS * figure.get_figwidth()))))
+        columns = int(_TITLE_COLUMNS * figure.get_figwidth())
+        figure.suptitle("\n".join(textwrap.wrap(title, columns)))
 
 
 def _outcome(result: Mapping[str, Any]) -> str:

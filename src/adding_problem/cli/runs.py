@@ -75,7 +75,8 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
             + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
     longest = lengths_in_words([longest_trained(folder.read_config(), folder.read_history(), result)])
     say(f"  longest trained {longest}, tested T = {result['t']:,}")
-    _say_if_on_plateau(folder, "validation MSE", result["best_val_loss"], result["constant_predictor_mse"])
+    _say_if_on_plateau(
+        folder, "validation MSE", result["best_val_loss"], result["constant_predictor_mse"])
     say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
     if result["stop_reason"] == "diverged":
         raise DivergedError(folder.path, f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite")
@@ -87,14 +88,18 @@ def _say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float
 
     if not math.isfinite(mse) or not on_plateau(mse, baseline):
         return
-    say(f"still at the mean baseline: the {name} is not below {PLATEAU * baseline:.3g}, {PLATEAU:.0%} of what always predicting "
-        "the mean scores")
+    say(f"still at the mean baseline: the {name} is not below {PLATEAU * baseline:.3g}, "
+        f"{PLATEAU:.0%} of what always predicting the mean scores")
     run_config, result = folder.read_config(), folder.read_result()
     if "imported" not in result:
         say(*(f"  hint: {hint}" for hint in plateau_hints(run_config, result)))
 
 
-_STEPS_ON_PLATEAU = 30  # times T. Measured: the original's method leaves it after 7 to 19 times T (docs/original.md)
+# Times T. Measured: the original's method leaves it after 7 to 19 times T (docs/original.md).
+_STEPS_ON_PLATEAU = 30
+
+
+_KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix", "model.name")
 
 
 def plateau_hints(run_config: RunConfig, result: Mapping[str, Any]) -> tuple[str, str]:
@@ -107,16 +112,17 @@ def plateau_hints(run_config: RunConfig, result: Mapping[str, Any]) -> tuple[str
     longer = _longer(run_config, result)
     if run_config.recipe != "fast":
         # A file's own keys would stand above the recipe's: the command names no file.
-        words = ["adding-problem", "train", "--recipe", "fast", "--dataset.t", str(run_config.dataset.t)]
         usual = RunConfig()
-        for key in ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix", "model.name"):
-            if (value := run_config.get(key)) != usual.get(key):
-                words += [f"--{key}", str(value)]
-        return f"the recipe fast: {shlex.join([*words, '--artifacts', f'{run_config.artifacts}_fast'])}", longer
+        kept = {key: value for key in _KEPT if (value := run_config.get(key)) != usual.get(key)}
+        values = {"recipe": "fast", "dataset.t": run_config.dataset.t, **kept,
+                  "artifacts": f"{run_config.artifacts}_fast"}
+        words = (word for key, value in values.items() for word in (f"--{key}", str(value)))
+        return f"the recipe fast: {shlex.join(['adding-problem', 'train', *words])}", longer
     if (result.get("longest_length") or 0) <= (run_config.curriculum.start or 0):
-        rate = run_config.train.learning_rate
-        return f"another learning rate, for the first length was not learned: --train.learning_rate {rate / 4:g}", longer
-    return longer, f"shorter sequences: --dataset.t {max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])}"
+        rate = f"--train.learning_rate {run_config.train.learning_rate / 4:g}"
+        return f"another learning rate, for the first length was not learned: {rate}", longer
+    shorter = max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])
+    return longer, f"shorter sequences: --dataset.t {shorter}"
 
 
 def _longer(run_config: RunConfig, result: Mapping[str, Any]) -> str:
@@ -125,12 +131,14 @@ def _longer(run_config: RunConfig, result: Mapping[str, Any]) -> str:
     if reason == "early_stopping":
         return f"more patience: --train.es_patience {3 * max(train.es_patience or 1, 1)} --resume"
     if reason == "budget":
-        key = "budget_steps" if result["sequence_steps"] >= (train.budget_steps or math.inf) else "budget_minutes"
+        steps_spent = result["sequence_steps"] >= (train.budget_steps or math.inf)
+        key = "budget_steps" if steps_spent else "budget_minutes"
         return f"a larger budget: --train.{key} {3 * getattr(train, key)} --resume"
     data = run_config.dataset
     steps = train.epoch_steps if data.stream else math.ceil(data.n_train / train.batch)
-    epochs = max(2 * train.epochs, math.ceil(_STEPS_ON_PLATEAU * data.t / steps) if run_config.recipe != "fast" else 0)
-    return f"more epochs: --train.epochs {min(epochs, config.MOST_EPOCHS)} --resume"
+    needed = 0 if run_config.recipe == "fast" else math.ceil(_STEPS_ON_PLATEAU * data.t / steps)
+    epochs = min(max(2 * train.epochs, needed), config.MOST_EPOCHS)
+    return f"more epochs: --train.epochs {epochs} --resume"
 
 
 def validate(arguments: Namespace) -> None:
