@@ -3,7 +3,7 @@
     python benchmarks/ladder.py --out docs/ladder.json             # train all rows on three questions, then score
     python benchmarks/ladder.py --rows keyed --questions sum --seeds 20 --threads 2 --workers 1 --phases train
     python benchmarks/ladder.py --phases score --sequences 256     # of what was trained, as far as is missing
-    python benchmarks/ladder.py --table docs/ladder.json
+    python benchmarks/ladder.py --table docs/ladder.json --verdicts docs/certificates.json
 
 LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in the task.
 Odd seeds have value and mark exchanged, but for the oracle, which names the mark's column, and where the
@@ -125,15 +125,30 @@ def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
 
 def table(runs: list[Run]) -> str:
     """Markdown: a row for each question and start."""
-    head = ["question", "start", "told", "solved at T = 1,000", "sequence-steps to 1e-3", "seconds", "longest trained",
+    head = ["question", "start", "solved at T = 1,000", "sequence-steps to 1e-3", "seconds", "longest trained",
             *(f"T = {length:,}" for length in TESTED)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for question in QUESTIONS:
         for row in ROWS.values():
             group = [run for run in runs if (run["row"], run["question"]) == (row.name, question)]
             if group:
-                lines.append("| " + " | ".join([question, f"`{row.name}`", row.told, *_cells(group)]) + " |")
-    return "\n".join(lines)
+                rows.append([question, f"`{row.name}`", *_cells(group)])
+    return _markdown(head, rows)
+
+
+def told(certificates: list[dict[str, Any]]) -> str:
+    """Markdown: what each start tells the model, and the verdicts of its certificate at T."""
+    verdicts = {entry["init"]: {row["question"]: row["verdict"] for row in entry["rows"]}
+                for entry in certificates if (entry["model"], entry["t"]) == ("lstm", T)}
+    asked = list(dict.fromkeys(question for found in verdicts.values() for question in found))
+    rows = [[f"`{row.name}`", row.told, *(verdicts.get(row.name, {}).get(question, "-") for question in asked)]
+            for row in ROWS.values()]
+    return _markdown(["start", "what it is told", *asked], rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _cells(group: list[Run]) -> Iterator[str]:
@@ -184,8 +199,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("artifacts/ladder"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=Path("docs/ladder.json"))
     parser.add_argument("--table", type=Path, help="print the table of this record, and make no runs")
+    parser.add_argument("--verdicts", type=Path, help="with --table: print what is told and the verdicts in this record")
     arguments = parser.parse_args()
     if arguments.table:
+        if arguments.verdicts:
+            print(told(json.loads(arguments.verdicts.read_text())["certificates"]) + "\n")
         print(table(json.loads(arguments.table.read_text())["runs"]))
         return
     asked = [(row, question, seed) for question in arguments.questions for row in arguments.rows
