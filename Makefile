@@ -1,10 +1,10 @@
-# make run      install, then train and validate configs/config.yaml
+# make run      install, then train and validate configs/quickstart.yaml
 # make test     install, then run the tests that need no extras and no browser
 # make test-browser  install, then look at the report in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
 # make lint     ruff and mypy
-# make docs     docs/api.md and docs/configuration.md from the source, docs/tour.ipynb run anew
+# make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
@@ -15,7 +15,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CONFIG ?= configs/config.yaml
+CONFIG ?= configs/quickstart.yaml
 # a process for each core, four at most; torch computes with one thread in each where nothing asks for more
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
@@ -49,6 +49,7 @@ docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/python docs/make_api.py >docs/api.md
 	$(BIN)/python docs/make_configuration.py >docs/configuration.md
+	$(BIN)/python docs/make_original.py --pictures >docs/original.md
 	$(BIN)/jupyter execute --inplace docs/tour.ipynb
 
 PACKAGES := build/packages
@@ -58,7 +59,7 @@ test-packages:
 	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source
 	$(PYTHON) -m venv $(PACKAGES)/venv
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pip
-	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(PACKAGES) . ./native
+	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --config-settings wheel.cmake=true --wheel-dir $(PACKAGES) . ./native
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis $(PACKAGES)/*.whl
 	cp -r pyproject.toml main.py configs docs tests $(PACKAGES)/source && mkdir $(PACKAGES)/source/native
@@ -77,7 +78,8 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock native/pyproject.
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps ./native \
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps \
+	  --config-settings wheel.cmake=true ./native \
 	  >$(VENV)/native-build.log 2>&1 || echo "the native kernels were not built: everything runs on torch, slower;" \
 	  "they need a C++17 compiler (what went wrong: $(VENV)/native-build.log)"
 	@touch $@

@@ -4,9 +4,9 @@
     python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 5 --out artifacts/time_to_solve/precise
     python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 --contenders fast-native fast-torch original-native \
         original-keras --out artifacts/time_to_solve/original                                         (make peers)
-    python benchmarks/time_to_solve.py --table docs/time_to_solve/any.json
+    python benchmarks/time_to_solve.py --table docs/time_to_solve/precise.json
 
-Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `seed`, 30,000 training and
+Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `original`, 30,000 training and
 70,000 held-out sequences) on the native kernels, on torch, and in Keras on TensorFlow.
 
 A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below

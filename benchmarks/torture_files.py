@@ -86,7 +86,7 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                         "worst_seconds": 0.0}
     good, cut, secret = folder / "good", folder / "half", folder / "secret"
     small = {"train.epochs": 2, "dataset.dt_length": 300}
-    run = config.load(None, config_values(run_of("seed", "torch", good)) | small)
+    run = config.load(None, config_values(run_of("original", "torch", good)) | small)
     train.run(run)
     validate.run(run)
     shutil.copytree(good, cut, dirs_exist_ok=True)
@@ -123,7 +123,7 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 def readers(path: Path, trial: int) -> list[Callable[[], object]]:
     """All that a user may do with a stranger's folder."""
     run = RunFolder(path)
-    small = config.load(None, config_values(run_of("seed", "torch", path)) | {
+    small = config.load(None, config_values(run_of("original", "torch", path)) | {
         "train.epochs": 2, "dataset.dt_length": 300, "validate.dt_length": 20})
     actions: list[Callable[[], object]] = [
         run.read_result, run.read_history, run.read_validation, lambda: run.holds_finished(small),

@@ -21,7 +21,7 @@ from adding_problem.artifacts import RunFolder
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError
 
-COMBINATIONS = [(recipe, backend) for recipe in ("seed", "fast") for backend in ("native", "torch")]
+COMBINATIONS = [(recipe, backend) for recipe in ("original", "fast") for backend in ("native", "torch")]
 
 Outcome = dict[str, Any]
 
@@ -48,7 +48,7 @@ def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunC
     """A run of about a second, or a third of that, with checkpoints as often as their cost allows."""
     values = {"recipe": recipe, "backend": backend, "threads": 1, "artifacts": str(folder), "model.hidden": 24,
               "train.checkpoint_minutes": 1e-4, "validate.dt_length": 20}
-    if recipe == "seed":
+    if recipe == "original":
         values |= {"dataset.t": 40, "dataset.dt_length": 400 if short else 3_000, "train.batch": 32,
                    "train.epochs": 2 if short else 5}
     else:

@@ -9,11 +9,11 @@ from adding_problem import config, schema, zoo
 
 HEADER = """# The configuration, key by key
 
-Made from the source by `make docs`. `seed` is the default recipe, the original's method; a dash in the column `fast` says that it sets the same.
+Made from the source by `make docs`. `original` is the default recipe, the original's method; a dash in the column `fast` says that it sets the same.
 Every key can be set in the file and on the command line, where it is stronger; `adding-problem train --config FILE --print_config` prints
 what a run would use. Sweeps have two more sections ([many runs](sweeps.md)).
 
-| key | seed | fast | a value is | what it says |
+| key | original | fast | a value is | what it says |
 |---|---|---|---|---|"""
 FAMILIES = """
 ## What `fast` sets for other families than the LSTM
@@ -26,12 +26,12 @@ Sizes and initialisations are each family's own (`adding-problem models`); your 
 
 def main() -> None:
     """The page, on standard output."""
-    seed, fast = (config.load(None, {"recipe": recipe}).flat() for recipe in ("seed", "fast"))
+    original, fast = (config.load(None, {"recipe": recipe}).flat() for recipe in ("original", "fast"))
     types = dict(schema.types(config.RunConfig))
     print(HEADER)
     for key, opt in schema.options(config.RunConfig):
-        changed = shown(fast[key]) if fast[key] != seed[key] and key != "recipe" else "-"
-        print(f"| `{key}` | {shown(seed[key])} | {changed} | {schema.described(types[key], opt.metadata)} | {opt.metadata['help']} |")
+        changed = shown(fast[key]) if fast[key] != original[key] and key != "recipe" else "-"
+        print(f"| `{key}` | {shown(original[key])} | {changed} | {schema.described(types[key], opt.metadata)} | {opt.metadata['help']} |")
     print(FAMILIES)
     for name in zoo.FAMILIES:
         own = config.load(None, {"recipe": "fast", "model.name": name}).flat()

@@ -40,7 +40,7 @@ def test_every_public_name_has_an_example_and_documents_its_arguments(name: str)
 needs_griffe2md = pytest.mark.skipif(importlib.util.find_spec("griffe2md") is None, reason="needs griffe2md")
 
 
-@pytest.mark.parametrize("page", [pytest.param("api", marks=needs_griffe2md), "configuration"])
+@pytest.mark.parametrize("page", [pytest.param("api", marks=needs_griffe2md), "configuration", "original"])
 def test_the_pages_in_docs_are_what_the_source_says(page: str) -> None:
     made = subprocess.run([sys.executable, f"docs/make_{page}.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert made == (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8"), "run `make docs`"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,9 @@ import safetensors.numpy
 
 import adding_problem
 from adding_problem import config
+from adding_problem.artifacts import PLATEAU, on_plateau
 from adding_problem.cli import options
+from adding_problem.cli.runs import plateau_hints
 from tests.conftest import REPOSITORY, Command
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -87,6 +91,72 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
     assert score["within_tolerance"] == np.mean(np.abs(error) < 0.04)
     model = adding_problem.load_model(str(run))
     assert np.allclose(model(adding_problem.sample_batch(300, 12, seed=43)[0]).detach().numpy()[:, 0], y_hat, atol=1e-6)
+
+
+def test_a_run_on_the_plateau_says_so_and_what_to_change(small_config: Path, command: Command) -> None:
+    words = ("--config", small_config, "--dataset.t", 100, "--train.epochs", 1)
+    trained = command("train", *words)
+    assert trained.returncode == 0, trained.stderr
+    said = ("still at the mean baseline: the validation MSE is not below 0.15, "
+            "90% of what always predicting the mean scores")
+    lines = trained.stdout.splitlines()
+    assert lines.count(said) == 1
+    recipe, longer = (line.split(": ", 2)[2] for line in lines if line.startswith("  hint: "))
+    program, *fast = shlex.split(recipe)
+    assert program == "adding-problem"
+    printed = command(*fast, "--print_config")
+    assert printed.returncode == 0, printed.stderr
+    assert "recipe: fast" in printed.stdout
+    assert "t: 100 " in printed.stdout
+    # 30 T = 3,000 steps, of which an epoch has ceil(210 / 32) = 7
+    assert longer == "--train.epochs 429 --resume"
+    resumed = command("train", *words[:-2], *shlex.split(longer.replace("429", "2")))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "best epoch 2 of 2" in resumed.stdout or "best epoch 1 of 2" in resumed.stdout
+
+    validated = command("validate", "--artifacts", small_config.parent / "run")
+    assert validated.returncode == 0, validated.stderr
+    assert validated.stdout.count("still at the mean baseline: the MSE is not below 0.15") == 1
+    assert validated.stdout.count("  hint: ") == 2
+
+
+def test_a_run_that_has_learned_does_not_speak_of_the_plateau(small_config: Path, command: Command) -> None:
+    # With T = 2 there is nothing to remember.
+    words = ("--config", small_config, "--dataset.t", 2, "--train.epochs", 40)
+    trained, validated = command("train", *words), command("validate", *words)
+    assert (trained.returncode, validated.returncode) == (0, 0), trained.stderr + validated.stderr
+    result = json.loads((small_config.parent / "run" / "result.json").read_text())
+    assert result["best_val_loss"] < 0.1
+    assert "mean baseline" not in trained.stdout + validated.stdout
+
+
+@pytest.mark.parametrize(("values", "result", "expected"), [
+    ({"train.es_patience": 10}, {"stop_reason": "early_stopping"},
+     ("--recipe fast", "--train.es_patience 30 --resume")),
+    ({"dataset.target": "difference", "train.budget_steps": 500},
+     {"stop_reason": "budget", "sequence_steps": 600},
+     ("--dataset.target difference", "--train.budget_steps 1500 --resume")),
+    ({"train.budget_minutes": 0.5}, {"stop_reason": "budget", "sequence_steps": 600},
+     ("--recipe fast", "--train.budget_minutes 1.5 --resume")),
+    ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 30},
+     ("--train.learning_rate 0.005", "--train.epochs 2000 --resume")),
+    ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 90},
+     ("--train.epochs 2000 --resume", "--dataset.t 333")),
+])
+def test_the_hints_are_the_runs_own(
+    values: dict[str, object], result: dict[str, object], expected: tuple[str, str],
+) -> None:
+    for hint, words in zip(plateau_hints(config.load(None, values), result), expected, strict=True):
+        assert words in hint
+
+
+def test_a_tenth_below_the_mean_baseline_is_off_the_plateau() -> None:
+    errors = adding_problem.sample_batch(1_000, 10, seed=0)[1].double().sub(1).square()
+    standard_error = float(errors.std() / errors.numel() ** 0.5)
+    assert 2.5 * standard_error < (1 - PLATEAU) / 6  # what the luck of 1,000 sequences can do
+    assert on_plateau(1 / 6, 1 / 6)
+    assert on_plateau(math.nan, 1 / 6)
+    assert not on_plateau(0.14, 1 / 6)
 
 
 def test_validation_at_another_length(small_config: Path, command: Command) -> None:

@@ -45,10 +45,17 @@ def test_the_originals_file_and_method(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("t", [150, 200, 250, 300, 500, 700, 1000])
 def test_the_originals_seven_experiments(t: int) -> None:
-    loaded = config.load(REPOSITORY / "configs" / "seed" / f"{t}.yaml")
+    loaded = config.load(REPOSITORY / "configs" / "original" / f"{t}.yaml")
     assert loaded.dataset.t == t
     assert (loaded.dataset.n_train, loaded.dataset.n_held_out) == (30_000, 70_000)
     assert (loaded.train.batch, loaded.train.epochs, loaded.train.es_patience) == (64, 100, 10)
+
+
+def test_the_configuration_of_the_originals_command_has_its_keys_and_no_others() -> None:
+    path = REPOSITORY / "configs" / "config.yaml"
+    keys = dict(config.flatten(config.read_yaml(path), str(path)))
+    assert set(keys) == {"dataset.dt_length", "dataset.t", "train.epochs", "train.batch", "train.es_patience", "artifacts"}
+    assert config.load(path) == config.load(None, keys | {"recipe": "original"})
 
 
 def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
@@ -164,14 +171,14 @@ def test_a_recipe_is_plain_values_that_all_can_be_overridden(tmp_path: Path) -> 
     assert config.load(again) == loaded
 
 
-def test_the_recipe_seed_is_the_defaults() -> None:
-    assert config.load(None, {"recipe": "seed"}) == RunConfig()
+def test_the_recipe_original_is_the_defaults() -> None:
+    assert config.load(None, {"recipe": "original"}) == RunConfig()
 
 
 BAD = {
     "curriculum on a fixed data set": ("curriculum: {start: 20}", "curriculum.start", "null where the data set is fixed"),
     "curriculum too short": ("recipe: fast\ndataset: {variant: hs1997, t: 100}\ncurriculum: {start: 20}", "curriculum.start", "at least 22 steps"),
-    "unknown recipe": ("recipe: slow", "recipe", "one of seed, fast"),
+    "unknown recipe": ("recipe: slow", "recipe", "one of original, fast"),
     "truth value expected": ("dataset: {stream: 3}", "dataset.stream", "true or false, found 3"),
     "unknown key": ("dataset: {dtlength: 5}", "dataset.dtlength", "did you mean 'dataset.dt_length'"),
     "unknown section": ("trian: {epochs: 5}", "trian", "unknown key 'trian'"),

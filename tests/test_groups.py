@@ -55,7 +55,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
     wide, narrow = collect(folders)
-    assert (wide.method, narrow.method) == ("lstm, recipe seed, hidden=100", "lstm, recipe seed, hidden=7")
+    assert (wide.method, narrow.method) == ("lstm, recipe original, hidden=100", "lstm, recipe original, hidden=7")
     assert [seed.seed for seed in wide.seeds] == [0, 1, 2]
     assert wide.values == [5e-4, 6e-4, 4e-3]
     assert (wide.solved.successes, wide.solved.n) == (2, 3)
@@ -121,7 +121,7 @@ def test_all_are_measured_alike(folders: list[Path], tmp_path: Path) -> None:
 
 def test_comparisons(folders: list[Path]) -> None:
     (sentence,) = comparisons(collect(folders))
-    assert "lstm, recipe seed, hidden=7 in 2" in sentence
+    assert "lstm, recipe original, hidden=7 in 2" in sentence
     assert "at least 6 seeds" in sentence
     assert comparisons(collect(folders[:3])) == []
 
@@ -231,7 +231,7 @@ def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is
 def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path) -> None:
     short = made(tmp_path / "short", [9e-4], train__stop_val_loss=1e-3)
     long = made(tmp_path / "long", [9e-4], dataset__t=30, train__stop_val_loss=1e-4)
-    assert [group.method for group in collect([short, long])] == ["lstm, recipe seed", "lstm, recipe seed"]
+    assert [group.method for group in collect([short, long])] == ["lstm, recipe original", "lstm, recipe original"]
     other = made(tmp_path / "other", [9e-4], train__stop_val_loss=1e-2)
     assert len({group.method for group in collect([short, other])}) == 2
 

@@ -519,12 +519,22 @@ def finished(tmp_path: Path) -> RunFolder:
     return RunFolder(run.artifacts)
 
 
-@pytest.mark.parametrize("name", [
+FORMATS = pytest.mark.parametrize("name", [
     pytest.param("onnx", marks=needs("onnx", "onnxruntime")),
     pytest.param("torch-export"),
     pytest.param("keras", marks=needs("keras", "h5py")),
     pytest.param("savedmodel", marks=needs("keras", "tensorflow")),
 ])
+
+
+@FORMATS
+def test_an_export_keeps_the_noise_columns(name: config.ModelFormat, tmp_path: Path) -> None:
+    run = small(tmp_path / "run", train__epochs=1, dataset__noise_columns=3)
+    train.run(run)
+    assert interop.export(RunFolder(run.artifacts), name).difference < 1e-5
+
+
+@FORMATS
 def test_every_export_agrees_in_its_own_runtime(finished: RunFolder, name: config.ModelFormat, tmp_path: Path) -> None:
     done = interop.export(finished, name)
     assert done.path == finished.exports[name]

@@ -78,7 +78,7 @@ def everything(folder: Path) -> Any:
 
 @pytest.mark.usefixtures("costless")
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("recipe", ["seed", "fast"])
+@pytest.mark.parametrize("recipe", ["original", "fast"])
 def test_a_run_killed_inside_an_epoch_continues_there(recipe: str, backend: str, tmp_path: Path) -> None:
     train.run(make_run(recipe, tmp_path / "uncut", backend=backend))
     cut = make_run(recipe, tmp_path / "cut", backend=backend)
@@ -128,11 +128,11 @@ def spoil(file: Path, how: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("recipe", "changes", "shorter", "longer"), [
-    ("seed", {"learning_rate": 0.3}, {"epochs": 2}, {"epochs": 7}),
-    ("seed", {"learning_rate": 0.3, "epochs": 8}, {"es_patience": 0}, {"es_patience": 3}),
-    ("seed", {}, {"stop_val_loss": 10.0}, {"stop_val_loss": None}),
-    ("seed", {}, {"budget_steps": 1}, {"budget_steps": 6000, "epochs": 5}),
-    ("seed", {}, {"budget_minutes": 1e-9}, {"budget_minutes": 100.0}),
+    ("original", {"learning_rate": 0.3}, {"epochs": 2}, {"epochs": 7}),
+    ("original", {"learning_rate": 0.3, "epochs": 8}, {"es_patience": 0}, {"es_patience": 3}),
+    ("original", {}, {"stop_val_loss": 10.0}, {"stop_val_loss": None}),
+    ("original", {}, {"budget_steps": 1}, {"budget_steps": 6000, "epochs": 5}),
+    ("original", {}, {"budget_minutes": 1e-9}, {"budget_minutes": 100.0}),
     ("fast", {"decay_steps": 7, "decay_below": 1.0}, {"epochs": 2}, {"epochs": 4}),  # the decay goes on over the end
     ("fast", {"glimpse": 8, "stop_val_loss": 1e-9}, {"epochs": 2}, {"epochs": 4}),  # at its end the short one has a look at all
 ])
@@ -320,7 +320,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train.run(small(tmp_path / "uncut"))
-    run = make_run("seed", tmp_path / "cut")
+    run = make_run("original", tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         train.run(run, listener=Stop(2, 5, die))
     shutil.copytree(tmp_path / "cut", tmp_path / "both")
@@ -333,13 +333,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     for file in (tmp_path / "both").glob("checkpoint*"):
         spoil(file, how)
     with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors is damaged .* and checkpoint\.previous"):
-        train.run(make_run("seed", tmp_path / "both"), resume=True)
+        train.run(make_run("original", tmp_path / "both"), resume=True)
 
 
 @pytest.mark.usefixtures("costless")
 def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train.run(make_run("seed", tmp_path), listener=Stop(2, 5, die))
+        train.run(make_run("original", tmp_path), listener=Stop(2, 5, die))
     folder = RunFolder(tmp_path)
     spoil(folder.checkpoint, "truncated")
     good = folder.previous_checkpoint.read_bytes()

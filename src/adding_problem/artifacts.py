@@ -50,13 +50,20 @@ from adding_problem.lock import FolderLock
 from adding_problem.predictions import Predictions, PredictionWriter
 
 __all__ = ["HORIZON", "SOLVED", "THRESHOLDS", "EpochRow", "RunFolder", "ancestors", "first_below", "longest_trained",
-           "longest_within", "lowest_val_loss", "milestones", "require_other_seed"]
+           "longest_within", "lowest_val_loss", "milestones", "on_plateau", "require_other_seed"]
 
 THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
 """Validation losses by name; a result records what training had taken when it was first below each."""
 
 SOLVED = THRESHOLDS["1e-3"]
 """Mean squared error below which a length counts as solved."""
+
+PLATEAU = 0.9
+"""A model whose error is not below this share of the mean baseline has learned nothing yet.
+
+The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the
+plateau falls far below it within an epoch or two.
+"""
 
 HORIZON = "horizon.json"
 """The summary in a folder that a climb has left, beside the run folders of its lengths."""
@@ -125,6 +132,11 @@ def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
     lowest, first = lowest_val_loss(rows), {name: first_below(rows, threshold) for name, threshold in THRESHOLDS.items()}
     return {"lowest_val_loss": lowest if math.isfinite(lowest) else None,
             "reached": {name: row.cost if row else None for name, row in first.items()}}
+
+
+def on_plateau(mse: float, baseline: float) -> bool:
+    """Whether an error is no number, or about `baseline`, that of always predicting the mean."""
+    return not mse < PLATEAU * baseline
 
 
 def longest_within(rows: Sequence[EpochRow], config: RunConfig) -> int | None:

@@ -51,11 +51,11 @@ __all__ = [
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
-Recipe = Literal["seed", "fast"]
+Recipe = Literal["original", "fast"]
 ModelFormat = Literal["safetensors", "keras", "savedmodel", "onnx", "torch-export"]
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "seed": {},
+    "original": {},
     "fast": {
         "dataset.stream": True,
         "dataset.held_out": 256,
@@ -81,7 +81,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "curriculum.shortest": 0.1,
     },
 }
-"""Named methods, as plain values that the file and the command line can override. `seed` is all defaults."""
+"""Named methods, as plain values that the file and the command line can override. `original` is all defaults."""
 
 MOST_EPOCHS = 1_000_000
 """Largest `train.epochs`: the history of so many can be written and read again."""
@@ -235,7 +235,7 @@ class RunConfig:
           remedy: change seed: root seed: data, initialisation and order of the sequences all come from it
     """
 
-    recipe: Recipe = option("seed", "named values for the keys below: seed, the original's method, or fast")
+    recipe: Recipe = option("original", "named values for the keys below: original, the Keras system's method, or fast")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -333,7 +333,7 @@ def of_values(document: Mapping[str, Any], source: str, overrides: Mapping[str, 
     sources = dict.fromkeys(document, source) | dict.fromkeys(overrides, COMMAND_LINE)
     values = {key: _typed(key, value, sources[key]) for key, value in {**document, **overrides}.items()}
     try:
-        recipe = _recipe(values.get("recipe", "seed"), values.get("model.name", "lstm"))
+        recipe = _recipe(values.get("recipe", "original"), values.get("model.name", "lstm"))
         return schema.build(RunConfig, {**_other_seed(values), **recipe, **values})
     except ConfigError as error:
         of_the_recipe = error.key not in sources and error.key in RECIPES.get(values.get("recipe", ""), {})

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adding_problem import files, groups, zoo
-from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, longest_trained
+from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder, longest_trained, on_plateau
 from adding_problem.errors import RunFolderError
 from adding_problem.groups import Group
 from adding_problem.statistics import FEW
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_comparison", "draw_horizon", "draw_lengths", "draw_loss", "draw_predictions"]
+__all__ = ["draw_comparison", "draw_costs", "draw_curves", "draw_horizon", "draw_lengths", "draw_loss", "draw_predictions"]
 
 # Okabe & Ito's palette: told apart by colour-blind readers too.
 _TRAIN, _VALIDATION, _CONSTANT, _ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
@@ -39,6 +39,7 @@ _ORIGINAL_EPOCH = 30_000  # sequences: the original trained on 30% of its 100,00
 _MOST_POINTS = 5_000  # dots of a scatter plot; more only darken it
 _MAX_CURVES_BYTES = 64 << 20
 _TICK_DISTANCE = 0.55  # inches, so that the labels of two lengths do not touch
+_TITLE_COLUMNS = 8.5  # characters of a title in an inch
 _LEGEND_COLUMNS = 64  # characters of a method's name in a row of the legend
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
@@ -92,6 +93,11 @@ class _Curves:
         for n in sorted(set(self.val_sequences)):
             like = [index for index, covered in enumerate(self.val_sequences) if covered == n]
             yield n, [places[index] for index in like], [self.val_loss[index] for index in like]
+
+    def epochs_to(self, threshold: float) -> int | None:
+        """The first epoch whose validation loss is below; None where none is."""
+        epochs = enumerate(self.val_loss, 1)
+        return next((epoch for epoch, loss in epochs if loss < threshold), None)
 
     @property
     def best(self) -> float:
@@ -155,7 +161,9 @@ def draw_predictions(
                         f"MSE {score['mse']:.1e}, always the mean ({score['constant_predictor_mse']:.3f})")
 
 
-def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None = None) -> list[dict[str, Any]]:
+def draw_comparison(
+    path: Path, folders: Sequence[Path], original: Path | None = None, *, title: str = "",
+) -> list[dict[str, Any]]:
     """Best loss against T, and every run's curves in small multiples, one panel per T.
 
     Of several seeds the medians, with 95% intervals where they are enough and else the range, and when they had solved it.
@@ -164,6 +172,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
         path: where the picture goes; the suffix chooses the format (png, pdf, svg).
         folders: run folders, finished or not.
         original: JSON ``{T: {"loss": [...], "val_loss": [...]}}`` to draw beside them.
+        title: above all.
 
     Returns:
         One dict per curve, oracles last: name, t, longest_trained (None where unknown), epochs, lowest_val_loss, oracle, weights
@@ -180,6 +189,7 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
     columns = min(4, len(lengths))
     rows = math.ceil(len(lengths) / columns)
     with _figure(path, (max(12 if seeds else 7.5, 3.2 * columns), 4.5 + 2.4 * rows)) as figure:
+        _set_title(figure, title)
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.5, 2.4 * rows])[:, 0]
         best, *solved = top.subplots(1, 2 if seeds else 1, squeeze=False)[0]
         looks = dict(zip(dict.fromkeys(map(_method, found)), _looks(), strict=False))
@@ -198,6 +208,81 @@ def draw_comparison(path: Path, folders: Sequence[Path], original: Path | None =
     return [{"name": curves.name, "t": curves.t, "longest_trained": curves.longest, "epochs": len(curves.val_loss),
              "lowest_val_loss": curves.best, "oracle": curves.oracle, "weights": curves.weights}
             for curves in sorted([*ours, *theirs], key=lambda curves: (curves.oracle, curves.t, curves.name))]
+
+
+def draw_curves(path: Path, folder: Path, original: Path, title: str) -> None:
+    """The losses of one run over the original's of the same T, against the epoch.
+
+    Args:
+        path: where the picture goes.
+        folder: run folder.
+        original: as for `draw_comparison`.
+        title: above the picture.
+
+    Raises:
+        RunFolderError: see `draw_comparison`.
+    """
+    ours = _curves_of(RunFolder(folder))
+    theirs = [curves for curves in _original_curves(original) if curves.t == ours.t]
+    lines = [(ours, "ours", _VALIDATION)]
+    lines += [(curves, "the original", _ORIGINAL) for curves in theirs]
+    with _figure(path, (7.5, 4.5)) as figure:
+        axes = figure.add_subplot()
+        for curves, name, color in lines:
+            epochs = range(1, len(curves.loss) + 1)
+            axes.plot(epochs, curves.loss, ":", color=color, label=f"{name}, training loss")
+            axes.plot(epochs, curves.val_loss, "o-", color=color, markevery=[-1],
+                      label=f"{name}, validation loss")
+        _constant_line(axes, ours.constant_mse, "mean baseline")
+        axes.set(xlabel="epoch", ylabel="mean squared error", yscale="log", xlim=(0, None))
+        axes.locator_params(axis="x", integer=True)
+        _whole_decades(axes, "y")
+        axes.legend(fontsize=9)
+        _set_title(figure, title)
+
+
+def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str) -> None:
+    """Epochs and sequence-steps until the validation loss first was below 1e-2, against T.
+
+    A cross where it never was: what the run had spent at its end.
+
+    Args:
+        path: where the picture goes.
+        folders: of runs on fixed data, a run for each T.
+        original: as for `draw_comparison`.
+        title: above the picture.
+
+    Raises:
+        RunFolderError: see `draw_comparison`.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    series = [(_original_curves(original), "the original", _ORIGINAL, "s"),
+              ([_curves_of(RunFolder(folder)) for folder in folders], "ours", _VALIDATION, "o")]
+    with _figure(path, (10, 4.5)) as figure:
+        for axes, unit in zip(figure.subplots(1, 2), ("epochs", "sequence-steps"), strict=True):
+            for found, name, color, marker in series:
+                reached: list[tuple[int, int]] = []
+                ended: list[tuple[int, int]] = []
+                for curves in sorted(found, key=lambda curves: curves.t):
+                    first = curves.epochs_to(THRESHOLDS["1e-2"])
+                    epochs = first or len(curves.val_loss)
+                    cost = epochs if unit == "epochs" else curves.sequences[epochs - 1] * curves.t
+                    (reached if first else ended).append((curves.t, cost))
+                axes.plot(*zip(*reached, strict=True), marker=marker, color=color, label=name)
+                if ended:
+                    axes.plot(*zip(*ended, strict=True), "x", color=color, markersize=14,
+                              markeredgewidth=2, label=f"{name}: ended before")
+            axes.set(xscale="log", xlabel="sequence length T")
+            axes.set_title(f"{unit} until the validation MSE is below 1e-2", fontsize=11)
+            _length_ticks(axes, [curves.t for found, *_ in series for curves in found])
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        figure.axes[0].set_ylim(0, None)
+        figure.axes[0].legend()
+        _set_title(figure, title)
 
 
 def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
@@ -442,11 +527,18 @@ def _short_length(t: int) -> str:
     return f"{t:,}" if t < 10_000 else EngFormatter(sep=" ")(t)
 
 
+def _set_title(figure: Figure, title: str) -> None:
+    """Above all, in as many lines as it needs."""
+    if title:
+        columns = int(_TITLE_COLUMNS * figure.get_figwidth())
+        figure.suptitle("\n".join(textwrap.wrap(title, columns)))
+
+
 def _outcome(result: Mapping[str, Any]) -> str:
     best = result["best_val_loss"]
     if best < SOLVED:
         return f"solved, MSE {best:.1e}"
-    if best > 0.9 * result["constant_predictor_mse"] or not math.isfinite(best):
+    if on_plateau(best, result["constant_predictor_mse"]):
         return "nothing learned"
     return f"not solved, MSE {best:.1e}"
 

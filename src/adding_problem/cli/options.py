@@ -241,7 +241,7 @@ def _models(parser: ArgumentParser) -> None:
 
 
 def _compare(parser: ArgumentParser) -> None:
-    parser.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/seed/*")
+    parser.add_argument("folders", type=str, nargs="+", help="run folders, such as artifacts/original/*")
     parser.add_argument("--out", type=str, default="comparison.png", help="picture to write: .png, .pdf or .svg")
     parser.add_argument("--format", type=config.Word(Literal["png", "pdf", "svg"]), help="of the picture, instead of the suffix of --out")
     parser.add_argument("--original", type=str, help="JSON of the original system's curves to draw beside them: "
@@ -307,12 +307,12 @@ COMMANDS = {
         "The same call again continues a climb that was cut. With more --minutes, which count from its start, it goes on: solved lengths are kept, and "
         "the one that was not solved is trained again from its beginning. Set by the climb itself: dataset.t, train.budget_minutes, train.epochs and "
         "the curriculum's start; held-out and new sequences become fewer at long T. Without --recipe and --config the recipe is fast; the defaults "
-        "below are those of the recipe seed.", _horizon, runs.horizon),
+        "below are those of the recipe original.", _horizon, runs.horizon),
     "certify": Command(
         "say what a model was given, and what it learned",
         "Certify a model's memory: fit a readout on the untrained model, train the readout alone, change the inputs, ask for an order, and train. "
         "Says of each question whether the answer was given (oracle, reservoir), pooled or learned. Takes minutes; the same call again continues "
-        "one that was cut. Without --recipe and --config the recipe is fast; the defaults below are those of the recipe seed.",
+        "one that was cut. Without --recipe and --config the recipe is fast; the defaults below are those of the recipe original.",
         _certify, certifying.certify),
     "sweep": Command(
         "many runs: a grid, on this machine or on a Ray cluster",
@@ -347,6 +347,6 @@ COMMANDS = {
         _import, exchange.import_),
     "data": Command(
         "write sequences to a file for another framework",
-        "Write sequences to a file for another framework: those of a seed, on which training by the recipe seed with that seed goes.", _data, exchange.data),
+        "Write sequences to a file for another framework: those of a seed, on which training by the recipe original with that seed goes.", _data, exchange.data),
 }
 """In the order in which `--help` lists them."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from adding_problem import config, files, output, zoo
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError, DivergedError
 from adding_problem.output import say
-from adding_problem.variants import Task
+from adding_problem.variants import MIN_LENGTH, Task
 
 if TYPE_CHECKING:
     from adding_problem.artifacts import RunFolder
@@ -74,9 +75,70 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
             + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "") if cost else "never"))
     longest = lengths_in_words([longest_trained(folder.read_config(), folder.read_history(), result)])
     say(f"  longest trained {longest}, tested T = {result['t']:,}")
+    _say_if_on_plateau(
+        folder, "validation MSE", result["best_val_loss"], result["constant_predictor_mse"])
     say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
     if result["stop_reason"] == "diverged":
         raise DivergedError(folder.path, f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite")
+
+
+def _say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float) -> None:
+    """Say that a model does no better than the mean baseline, and what is most likely to help."""
+    from adding_problem.artifacts import PLATEAU, on_plateau
+
+    if not math.isfinite(mse) or not on_plateau(mse, baseline):
+        return
+    say(f"still at the mean baseline: the {name} is not below {PLATEAU * baseline:.3g}, "
+        f"{PLATEAU:.0%} of what always predicting the mean scores")
+    run_config, result = folder.read_config(), folder.read_result()
+    if "imported" not in result:
+        say(*(f"  hint: {hint}" for hint in plateau_hints(run_config, result)))
+
+
+# Times T. Measured: the original's method leaves it after 7 to 19 times T (docs/original.md).
+_STEPS_ON_PLATEAU = 30
+
+
+_KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix", "model.name")
+
+
+def plateau_hints(run_config: RunConfig, result: Mapping[str, Any]) -> tuple[str, str]:
+    """The two settings that are most likely to take a run off the plateau, the surer one first.
+
+    Args:
+        run_config: of the run.
+        result: its `result.json`.
+    """
+    longer = _longer(run_config, result)
+    if run_config.recipe != "fast":
+        # A file's own keys would stand above the recipe's: the command names no file.
+        usual = RunConfig()
+        kept = {key: value for key in _KEPT if (value := run_config.get(key)) != usual.get(key)}
+        values = {"recipe": "fast", "dataset.t": run_config.dataset.t, **kept,
+                  "artifacts": f"{run_config.artifacts}_fast"}
+        words = (word for key, value in values.items() for word in (f"--{key}", str(value)))
+        return f"the recipe fast: {shlex.join(['adding-problem', 'train', *words])}", longer
+    if (result.get("longest_length") or 0) <= (run_config.curriculum.start or 0):
+        rate = f"--train.learning_rate {run_config.train.learning_rate / 4:g}"
+        return f"another learning rate, for the first length was not learned: {rate}", longer
+    shorter = max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])
+    return longer, f"shorter sequences: --dataset.t {shorter}"
+
+
+def _longer(run_config: RunConfig, result: Mapping[str, Any]) -> str:
+    """More of what ended the run, which can be resumed with it."""
+    train, reason = run_config.train, result["stop_reason"]
+    if reason == "early_stopping":
+        return f"more patience: --train.es_patience {3 * max(train.es_patience or 1, 1)} --resume"
+    if reason == "budget":
+        steps_spent = result["sequence_steps"] >= (train.budget_steps or math.inf)
+        key = "budget_steps" if steps_spent else "budget_minutes"
+        return f"a larger budget: --train.{key} {3 * getattr(train, key)} --resume"
+    data = run_config.dataset
+    steps = train.epoch_steps if data.stream else math.ceil(data.n_train / train.batch)
+    needed = 0 if run_config.recipe == "fast" else math.ceil(_STEPS_ON_PLATEAU * data.t / steps)
+    epochs = min(max(2 * train.epochs, needed), config.MOST_EPOCHS)
+    return f"more epochs: --train.epochs {epochs} --resume"
 
 
 def validate(arguments: Namespace) -> None:
@@ -103,6 +165,7 @@ def validate(arguments: Namespace) -> None:
     say(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
     say(f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
         f"{score['constant_predictor_standard_error']:.4f}")
+    _say_if_on_plateau(folder, "MSE", score["mse"], score["constant_predictor_mse"])
     say(f"data:    {folder.prediction_pickle}", f"picture: {folder.prediction_plot}")
     if not math.isfinite(score["mse"]):
         raise DivergedError(folder.path, "the model's predictions on these sequences are not all finite")

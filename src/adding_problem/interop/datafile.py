@@ -31,7 +31,7 @@ def write_data(
     path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, task: Task = _PLAIN,
     on_progress: Progress | None = None,
 ) -> None:
-    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: seed` trains on.
+    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: original` trains on.
 
     `.npz`: arrays x, float32 (n, W, C), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
     `.parquet`: a row for every sequence with the columns value, mark and noise_1, noise_2, ..., lists of W float32, and target, float32; the

@@ -31,7 +31,7 @@ from adding_problem.artifacts import RunFolder
 from adding_problem.config import ModelFormat, RunConfig
 from adding_problem.errors import ConfigError, InteropError, to_install
 from adding_problem.interop import keras_process
-from adding_problem.interop.weights import Float32, LstmWeights
+from adding_problem.interop.weights import INPUTS, Float32, LstmWeights
 from adding_problem.models import AddingLSTM
 from adding_problem.task import sample_batch
 from adding_problem.validate import load_model
@@ -241,7 +241,7 @@ def _save_onnx(model: nn.Module, path: Path) -> None:
     kind = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         nodes, "adding_problem",
-        [helper.make_tensor_value_info("x", kind, ["batch", "time", 2])],
+        [helper.make_tensor_value_info("x", kind, ["batch", "time", weights.inputs])],
         [helper.make_tensor_value_info("y", kind, ["batch", 1])],
         [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()],
     )
@@ -285,11 +285,12 @@ class _ScannedLSTM(nn.Module):
 
 
 def _save_torch_export(model: nn.Module, path: Path) -> None:
+    columns = getattr(model, "input_size", INPUTS)
     if isinstance(model, AddingLSTM):
         model = _ScannedLSTM(LstmWeights.of(model.state_dict()))
     dynamic = torch.export.Dim
     try:
-        program = torch.export.export(model.eval(), (torch.zeros(3, 50, 2),),
+        program = torch.export.export(model.eval(), (torch.zeros(3, 50, columns),),
                                       dynamic_shapes=({0: dynamic("batch", min=1), 1: dynamic("time", min=1)},))
     except Exception as error:  # whatever a model's own code may raise under tracing
         raise InteropError(f"torch-export: {type(model).__name__} cannot be traced for every B and T: "

@@ -28,8 +28,8 @@ def save(kind: str, weights_file: str, out: str) -> None:
 
     with np.load(weights_file, allow_pickle=False) as stored:
         weights = [stored[name] for name in ("kernel", "recurrent", "bias", "readout", "readout_bias")]
-    hidden = len(weights[1])
-    model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(hidden), keras.layers.Dense(1)])
+    inputs, hidden = len(weights[0]), len(weights[1])
+    model = keras.Sequential([keras.Input((None, inputs)), keras.layers.LSTM(hidden), keras.layers.Dense(1)])
     model.set_weights(weights)
     if kind == "keras":
         model.save(out)

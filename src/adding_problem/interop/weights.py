@@ -20,7 +20,7 @@ Answers = list[tuple[Float32, Float32]]
 OTHER_MODELS = "import one LSTM layer with two inputs and one linear unit; any other model is trained with --model path/to/file.py:Class"
 """The remedy where a file holds another model than that."""
 INPUTS = 2
-"""Numbers of a step: a value and a mark."""
+"""Numbers of a step where no noise columns stand beside them: a value and a mark."""
 _FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm
 
 
@@ -29,7 +29,7 @@ class LstmWeights:
     """Weights of LSTM(H) and Dense(1), float32; the columns of the gates in the order i, f, g, o, as in PyTorch.
 
     Attributes:
-        kernel: (2, 4H).
+        kernel: (I, 4H), I input columns.
         recurrent: (H, 4H).
         bias: (4H,); PyTorch's two bias vectors together.
         readout: (H, 1).
@@ -47,25 +47,30 @@ class LstmWeights:
         """Number of cells H."""
         return int(self.recurrent.shape[0])
 
+    @property
+    def inputs(self) -> int:
+        """Number of input columns I."""
+        return int(self.kernel.shape[0])
+
     def arrays(self) -> dict[str, Float32]:
         """The five arrays by name."""
         return dict(vars(self))
 
     @staticmethod
-    def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
-        """Shapes of the five arrays for H cells."""
-        return {"kernel": (INPUTS, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
+    def shapes(hidden: int, inputs: int = INPUTS) -> dict[str, tuple[int, ...]]:
+        """Shapes of the five arrays for H cells on I input columns."""
+        return {"kernel": (inputs, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
                 "readout": (hidden, 1), "readout_bias": (1,)}
 
     @classmethod
-    def checked(cls, source: object, **arrays: Float32) -> LstmWeights:
+    def checked(cls, source: object, *, inputs: int = INPUTS, **arrays: Float32) -> LstmWeights:
         """The weights of a stranger's file.
 
         Raises:
-            InteropError: when the shapes are not those of LSTM(H) on two inputs and Dense(1), or a value is not finite.
+            InteropError: unless the shapes are those of LSTM(H) on so many inputs and Dense(1), and all values are finite.
         """
         hidden = arrays["recurrent"].shape[0] if arrays["recurrent"].ndim else 0
-        expected = cls.shapes(hidden)
+        expected = cls.shapes(hidden, inputs)
         for name, shape in expected.items():
             if arrays[name].shape != shape or hidden < 1:
                 raise InteropError(f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
@@ -80,7 +85,7 @@ class LstmWeights:
         """From the `state_dict` of `models.AddingLSTM`."""
         array = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
         return cls.checked(
-            "model", kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
+            "model", inputs=array["lstm.weight_ih_l0"].shape[1], kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
             bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS], readout=array["readout.weight"].T,
             readout_bias=array["readout.bias"],
         )

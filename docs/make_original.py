@@ -1,0 +1,341 @@
+"""Print docs/original.md from its text and the recorded runs; --pictures draws what it shows.
+
+python docs/make_original.py --pictures >docs/original.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from adding_problem import plots
+from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder
+from adding_problem.config import RunConfig
+from adding_problem.statistics import proportion
+
+DOCS = Path(__file__).parent
+PICTURES = DOCS / "pictures" / "original"
+COMPARISON = DOCS / "pictures" / "original_comparison.png"
+CURVES = DOCS / "original_curves.json"
+SCORES = DOCS / "original_scores.json"
+TEXT = DOCS / "original.md.in"
+SEEDS = DOCS / "original_seeds.json"
+RUNS = DOCS / "runs" / "original"
+EPOCH = 30_000  # training sequences in an epoch, the original's and ours
+COMMITS = {
+    150: "d807c31",
+    200: "a36e7b9",
+    250: "a36e7b9",
+    300: "a36e7b9",
+    500: "a36e7b9",
+    700: "a36e7b9 up to epoch 25, then 7b502f1",
+    1000: "7b502f1",
+}  # which a run folder does not tell
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the tables need it.
+
+    Attributes:
+        val_loss: of every epoch.
+        patience: whether early stopping ended it.
+    """
+
+    t: int
+    val_loss: list[float]
+    patience: bool
+
+    def first(self, threshold: float) -> int | None:
+        """The first epoch whose validation loss is below."""
+        return next(
+            (epoch for epoch, loss in enumerate(self.val_loss, 1) if loss < threshold), None
+        )
+
+
+@dataclass(frozen=True)
+class Ours(Run):
+    """One of our runs, with what its folder says of it."""
+
+    config: RunConfig
+    rows: list[EpochRow]
+    result: dict[str, Any]
+
+
+def originals() -> dict[int, Run]:
+    """The original's runs by T. At most 100 epochs were asked for: a shorter one was stopped."""
+    curves = json.loads(CURVES.read_text(encoding="utf-8"))
+    return {
+        int(t): Run(int(t), losses["val_loss"], len(losses["val_loss"]) < 100)
+        for t, losses in curves.items()
+    }
+
+
+def recorded() -> dict[int, Ours]:
+    """Our runs by T."""
+    found = {}
+    for path in RUNS.iterdir():
+        folder = RunFolder(path)
+        rows, result = folder.read_history(), folder.read_result()
+        patience = result["stop_reason"] == "early_stopping"
+        found[result["t"]] = Ours(
+            result["t"],
+            [row.val_loss for row in rows],
+            patience,
+            folder.read_config(),
+            rows,
+            result,
+        )
+    return dict(sorted(found.items()))
+
+
+def scientific(value: float | None) -> str:
+    """Such as 4.7e-6; empty for None."""
+    if value is None:
+        return ""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value < 0.1 else f"{value:.2g}"
+
+
+def exponent_of(costs: dict[int, float]) -> float:
+    """The slope of log cost against log T by least squares."""
+    logs = [(math.log(t), math.log(cost)) for t, cost in costs.items()]
+    x0, y0 = (sum(values) / len(logs) for values in zip(*logs, strict=True))
+    return sum((x - x0) * (y - y0) for x, y in logs) / sum((x - x0) ** 2 for x, _ in logs)
+
+
+def epochs_to(runs: dict[int, Run] | dict[int, Ours], threshold: float = 1e-2) -> dict[int, int]:
+    """By T, of the runs that got there."""
+    return {t: first for t, run in runs.items() if (first := run.first(threshold))}
+
+
+# --- the tables --------------------------------------------------------------------------------
+
+
+def table(head: str, rows: Iterable[Iterable[object]]) -> str:
+    """Markdown."""
+    columns = head.split("|")
+    lines = [head, "|".join(["---"] * len(columns)), *(" | ".join(map(str, row)) for row in rows)]
+    return "\n".join(f"| {line} |" if line[0] != "-" else f"|{line}|" for line in lines)
+
+
+def table_of_runs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
+    """Epochs and losses, the original's row over ours."""
+    scores = json.loads(SCORES.read_text(encoding="utf-8"))
+
+    def row(name: str, run: Run) -> list[object]:
+        firsts = [run.first(threshold) for threshold in THRESHOLDS.values()]
+        return [
+            f"{run.t:,}",
+            name,
+            f"{len(run.val_loss)}{' (patience)' if run.patience else ''}",
+            scientific(min(run.val_loss)),
+            " / ".join(map(str, filter(None, firsts))) or "never",
+            scientific(scores[name].get(str(run.t))),
+        ]
+
+    head = (
+        "T | | epochs | lowest validation MSE | first epoch below 1e-2 / 1e-3 "
+        "| kept weights, new data"
+    )
+    pairs = [("original", theirs), ("ours", ours)]
+    return table(head, [row(name, runs[t]) for t in theirs for name, runs in pairs if t in runs])
+
+
+def table_of_costs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
+    """Epochs and sequence-steps to 1e-2."""
+    rows = []
+    for t in theirs:
+        cells = [f"{t:,}"]
+        for runs in (theirs, ours):
+            first = runs[t].first(1e-2) if t in runs else None
+            cells += [str(first), f"{first * EPOCH * t / 1e6:,.4g}"] if first else ["never", "-"]
+        rows.append(cells)
+    each = "epochs | million sequence-steps"
+    return table(f"T | original: {each} | ours: {each}", rows)
+
+
+def threads_of(result: dict[str, Any]) -> str:
+    """By what it was computed, such as `native, 1 thread`."""
+    return f"{result['backend']}, {result['threads']} thread{'s' * (result['threads'] != 1)}"
+
+
+def table_of_machines(ours: dict[int, Ours]) -> str:
+    """Where and how each run was made."""
+    head = "T | held-out sequences | epochs | seconds | computed by | processor | commit"
+    return table(
+        head,
+        [
+            [
+                f"{t:,}",
+                f"{run.config.dataset.n_held_out:,}",
+                run.result["epochs"],
+                f"{run.result['seconds']:,.0f}",
+                threads_of(run.result),
+                run.result["processor"],
+                COMMITS.get(t, ""),
+            ]
+            for t, run in ours.items()
+        ],
+    )
+
+
+# --- ten seeds at T = 1000 -----------------------------------------------------------------------
+
+ENDS = {
+    "solved": "below 1e-2",
+    "early_stopping": "by patience",
+    "epochs": "after 100 epochs",
+    "diverged": "diverged",
+}
+ASKED_SEEDS = 10
+
+
+def section_on_seeds() -> str:
+    """What any number of finished seeds says."""
+    runs = json.loads(SEEDS.read_text(encoding="utf-8"))["runs"] if SEEDS.exists() else []
+    if not runs:
+        return "No seed of this experiment has ended yet."
+    solved = [run for run in runs if run["reached"]["1e-2"]]
+    share = proportion(len(solved), len(runs))
+    so_far = "" if len(runs) >= ASKED_SEEDS else " so far"
+    lines = [
+        f"**{share.successes} of {share.n} seeds{so_far}** came below a validation MSE of 1e-2.",
+        f"Wilson's 95% interval of the share: {share.low:.0%} to {share.high:.0%}.",
+    ]
+    epochs = sorted(run["reached"]["1e-2"]["epoch"] for run in solved)
+    if len(epochs) == 1:
+        lines.append(f"It got there in epoch {epochs[0]}.")
+    elif epochs:
+        lines.append(f"They got there in epochs {', '.join(map(str, epochs))}.")
+    reasons = Counter(end_of(run) for run in runs if not run["reached"]["1e-2"])
+    if reasons:
+        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+        lines.append(f"The others ended so: {counts}.")
+    machines = {
+        f"{run['processor']}, {threads_of(run)}, PyTorch {run['versions']['torch']}" for run in runs
+    }
+    machine = f"Machine: {'; '.join(sorted(machines))}."
+    return "\n".join([*lines, "", table_of_seeds(runs), "", machine])
+
+
+def end_of(run: dict[str, Any]) -> str:
+    """Why a run ended, in words."""
+    return ENDS.get(run["stop_reason"], run["stop_reason"])
+
+
+def table_of_seeds(runs: list[dict[str, Any]]) -> str:
+    """A row for each seed."""
+    head = (
+        "seed | epochs until below 1e-2 | ended in epoch | end | lowest validation MSE "
+        "| million sequence-steps | hours | commit"
+    )
+    return table(
+        head,
+        [
+            [
+                run["seed"],
+                (run["reached"]["1e-2"] or {"epoch": "never"})["epoch"],
+                run["epochs"],
+                end_of(run),
+                scientific(run["lowest_val_loss"]),
+                f"{run['sequence_steps'] / 1e6:,.0f}",
+                f"{run['seconds'] / 3600:.1f}",
+                f"`{run['commit']}`",
+            ]
+            for run in runs
+        ],
+    )
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def titles(ours: dict[int, Ours]) -> dict[str, str]:
+    """What the pictures of all lengths show, from the figures."""
+    costs = epochs_to(ours)
+    first, last = min(costs), max(costs)
+    solved = [t for t, run in ours.items() if min(run.val_loss) < SOLVED]
+    return {
+        "comparison": (
+            f"The method solves {len(solved)} of {len(ours)} lengths up to T = {max(solved):,}; "
+            "the original's run of T = 1,000 was stopped on the plateau"
+        ),
+        "costs": (
+            f"Longer sequences take more epochs, {costs[first]} at T = {first:,} and "
+            f"{costs[last]} at T = {last:,}; sequence-steps grow as T to the power of {power(ours)}"
+        ),
+    }
+
+
+def power(runs: dict[int, Run] | dict[int, Ours]) -> str:
+    """With which power of T the sequence-steps to 1e-2 grow."""
+    return f"{exponent_of({t: float(n * t) for t, n in epochs_to(runs).items()}):.1f}"
+
+
+def title_of(theirs: Run | None, ours: Ours) -> str:
+    """Of the picture of one length."""
+
+    def told(run: Run) -> str:
+        first = run.first(1e-2)
+        return f"epoch {first}" if first else f"never in {len(run.val_loss)} epochs"
+
+    original = f"; the original's: {told(theirs)}" if theirs else ""
+    return f"T = {ours.t:,}: validation MSE below 1e-2 in {told(ours)}{original}"
+
+
+def draw(theirs: dict[int, Run], ours: dict[int, Ours]) -> None:
+    """All pictures of the page."""
+    folders = [RUNS / str(t) for t in ours]
+    shown = titles(ours)
+    PICTURES.mkdir(exist_ok=True)
+    plots.draw_comparison(COMPARISON, folders, CURVES, title=shown["comparison"])
+    plots.draw_costs(PICTURES / "costs.png", folders, CURVES, shown["costs"])
+    for folder, (t, run) in zip(folders, ours.items(), strict=True):
+        plots.draw_curves(PICTURES / f"{t}.png", folder, CURVES, title_of(theirs.get(t), run))
+
+
+def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
+    """The page in Markdown."""
+    a, b = epochs_to(theirs), epochs_to(ours)
+    longest = ours[1000]
+    left = longest.first(1e-2) or len(longest.val_loss) + 1
+    return Template(TEXT.read_text(encoding="utf-8")).substitute(
+        titles(ours),
+        pictures="T = " + ", ".join(f"[{t:,}](pictures/original/{t}.png)" for t in ours),
+        runs=table_of_runs(theirs, ours),
+        machines=table_of_machines(ours),
+        plateau=", ".join(f"{b[t] - a[t]} at {t:,}" for t in sorted(a.keys() & b.keys())),
+        stopped=len(theirs[1000].val_loss),
+        stood=left - 1,
+        left=left,
+        lowest=scientific(min(longest.val_loss)),
+        power=power(ours),
+        their_power=power(theirs),
+        cost_table=table_of_costs(theirs, ours),
+        seeds=section_on_seeds(),
+    )
+
+
+def main() -> None:
+    """The page, on standard output."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", action="store_true", help="draw into docs/pictures too")
+    arguments = parser.parse_args()
+    theirs, ours = originals(), recorded()
+    if arguments.pictures:
+        draw(theirs, ours)
+    print(page(theirs, ours), end="")
+
+
+if __name__ == "__main__":
+    main()
