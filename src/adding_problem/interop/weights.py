@@ -63,7 +63,7 @@ class LstmWeights:
                 "readout": (hidden, 1), "readout_bias": (1,)}
 
     @classmethod
-    def checked(cls, source: object, *, inputs: int = INPUTS, **arrays: Float32) -> LstmWeights:
+    def checked(cls, source: object, inputs: int = INPUTS, /, **arrays: Float32) -> LstmWeights:
         """The weights of a stranger's file.
 
         Raises:
@@ -85,7 +85,7 @@ class LstmWeights:
         """From the `state_dict` of `models.AddingLSTM`."""
         array = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
         return cls.checked(
-            "model", inputs=array["lstm.weight_ih_l0"].shape[1], kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
+            "model", array["lstm.weight_ih_l0"].shape[1], kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
             bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS], readout=array["readout.weight"].T,
             readout_bias=array["readout.bias"],
         )
