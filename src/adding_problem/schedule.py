@@ -146,7 +146,8 @@ def _ending_length(schedule: Schedule, step: int, config: RunConfig) -> int:
     first, t = schedule.ending_from, config.dataset.t
     last = max(first, min(t, config.train.ending_length or t))
     done = min(1.0, (step - schedule.decay_start) / max(1, schedule.decay_steps - 1))
-    return round(first * (last / first) ** done)
+    grown: float = first * (last / first) ** done
+    return round(grown)
 
 
 def batch_length(config: RunConfig, schedule: Schedule) -> int:
