@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from adding_problem import config, schema
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig, Word
 from adding_problem.errors import ConfigError, RunFolderError, closest
+from adding_problem.variants import MIN_LENGTH
 from tests.conftest import REPOSITORY, Command
 
 ORIGINAL = """\
@@ -332,3 +333,10 @@ def test_another_runs_folder_is_refused(small_config: Path) -> None:
     with pytest.raises(RunFolderError, match="another configuration"):
         train.run(other)
     assert train.run(other, overwrite=True)["digest"] == other.digest
+
+
+def test_the_recipes_first_length_is_one_that_the_variant_has() -> None:
+    for variant, least in MIN_LENGTH.items():
+        start = config.load(None, {"recipe": "fast", "dataset.t": 100, "dataset.variant": variant}).curriculum.start
+        assert start is not None
+        assert start >= max(20, least)

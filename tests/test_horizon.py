@@ -27,7 +27,8 @@ from tests.test_commands import PNG
 from tests.test_train import Interrupt
 
 EASY = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 64, "validate.dt_length": 100, "threads": 1,
-        "train.stop_val_loss": 8e-4, "model.init": "oracle", "train.ending_steps": None}  # solved within a second
+        "train.stop_val_loss": 8e-4, "train.epoch_steps": 20, "train.learning_rate": 2e-2,
+        "model.init": "oracle", "train.ending_steps": None}  # solved within a second
 
 
 def climb(folder: Path, lengths: list[int], minutes: float = 2.0, following: Any = None, overwrite: bool = False) -> list[Rung]:

@@ -52,7 +52,7 @@ def test_a_grid_and_a_list(tmp_path: Path) -> None:
                            "grid: {dataset: {t: [30, 40]}, seed: [0, 1, 2]}\n")
     runs = plan.read(path, {"train.batch": 4}, "out")
     assert [(r.config.model.hidden, r.config.train.learning_rate, r.config.dataset.t, r.config.seed) for r in runs] == [
-        (hidden, rate, t, seed) for hidden, rate in ((8, 0.01), (9, 0.02)) for t in (30, 40) for seed in (0, 1, 2)]
+        (hidden, rate, t, seed) for hidden, rate in ((8, 0.01), (9, 0.03)) for t in (30, 40) for seed in (0, 1, 2)]
     for run in runs:
         assert run.config.threads == 1
         assert run.config.train.batch == 4

@@ -333,7 +333,8 @@ def of_values(document: Mapping[str, Any], source: str, overrides: Mapping[str, 
     sources = dict.fromkeys(document, source) | dict.fromkeys(overrides, COMMAND_LINE)
     values = {key: _typed(key, value, sources[key]) for key, value in {**document, **overrides}.items()}
     try:
-        recipe = _recipe(values.get("recipe", "original"), values.get("model.name", "lstm"))
+        recipe = _recipe(values.get("recipe", "original"), values.get("model.name", "lstm"),
+                         values.get("dataset.variant", "any"))
         return schema.build(RunConfig, {**_other_seed(values), **recipe, **values})
     except ConfigError as error:
         of_the_recipe = error.key not in sources and error.key in RECIPES.get(values.get("recipe", ""), {})
@@ -347,11 +348,18 @@ def _other_seed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"validate.seed": usual + 1} if values.get("seed") == usual else {}
 
 
-def _recipe(name: str, model: str) -> dict[str, Any]:
-    """The values of a recipe for a model: what the model does not take is left out, what its family prefers comes in."""
+def _recipe(name: str, model: str, variant: Variant) -> dict[str, Any]:
+    """The values of a recipe for a model and a variant.
+
+    What the model does not take is left out. What its family prefers comes in. The first length is one
+    that the variant has.
+    """
     values = {key: value for key, value in RECIPES[name].items()
               if not key.startswith("model.") or zoo.takes(model, key.removeprefix("model."), value)}
-    return values | zoo.preferred(model) if name == "fast" else values
+    if name != "fast":
+        return values
+    first = max(values["curriculum.start"], MIN_LENGTH.get(variant, 0))
+    return values | {"curriculum.start": first} | zoo.preferred(model)
 
 
 def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:

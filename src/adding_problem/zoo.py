@@ -81,7 +81,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="the LSTM's; PyTorch",
-        fast={"model.init": "chrono", "model.memory": None},
+        fast={"train.learning_rate": 2e-2, "model.init": "chrono", "model.memory": None},
     ),
     "rnn": Family(
         home="rnn:AddingRNN",
@@ -126,6 +126,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128, "dt": 6e-2, "gamma": 66.0, "epsilon": 15.0},
         source="the authors' code for this problem",
+        fast={"train.learning_rate": 2e-2},
     ),
     "lem": Family(
         home="lem:AddingLEM",
@@ -134,6 +135,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128, "dt": 2.42e-2},
         source="the authors' code for this problem, T = 10,000",
+        fast={"train.learning_rate": 2e-2},
     ),
     "mingru": Family(
         home="mingru:AddingMinGRU",
@@ -143,7 +145,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
-        fast={"model.memory": None},
+        fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "minlstm": Family(
         home="mingru:AddingMinLSTM",
@@ -153,7 +155,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
-        fast={"model.memory": None},
+        fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "lru": Family(
         home="lru:AddingLRU",
@@ -180,6 +182,7 @@ FAMILIES: dict[str, Family] = {
         parallel=False,
         defaults={"hidden": 128, "heads": 4},
         source="heads as in the authors' library; size and biases our choice",
+        fast={"train.learning_rate": 2e-2},
     ),
     "tcn": Family(
         home="tcn:AddingTCN",
@@ -188,6 +191,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 30, "levels": 8, "kernel": 7},
         source="the authors' code for this problem",
+        fast={"train.learning_rate": 2e-2},
     ),
     "transformer": Family(
         home="transformer:AddingTransformer",
@@ -205,6 +209,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="the paper, section 2",
+        fast={"train.learning_rate": 2e-2},
     ),
     "pooling": Family(
         home="pooling:AddingPooling",
@@ -213,6 +218,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="our choice; the paper's sums have no marks",
+        fast={"train.learning_rate": 2e-2},
     ),
 }
 
