@@ -3,7 +3,7 @@
     python benchmarks/ladder.py --out docs/ladder.json             # train all rows on three questions, then score
     python benchmarks/ladder.py --rows keyed --questions sum --seeds 20 --threads 2 --workers 1 --phases train
     python benchmarks/ladder.py --phases score --sequences 256     # of what was trained, as far as is missing
-    python benchmarks/ladder.py --table docs/ladder.json --verdicts docs/certificates.json
+    python benchmarks/ladder.py --page docs/results.md             # its tables, from the two records in docs
 
 LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in the task.
 Odd seeds have value and mark exchanged, but for the oracle, which names the mark's column, and where the
@@ -120,6 +120,16 @@ def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
             if errors.get(str(length), {"sequences": 0})["sequences"] < arguments.sequences]
 
 
+MARKS = ("<!-- ladder -->", "<!-- /ladder -->")
+
+
+def tables(docs: Path) -> str:
+    """What stands between a page's marks, the marks included."""
+    certificates = json.loads((docs / "certificates.json").read_text())["certificates"]
+    made = table(_record(docs / "ladder.json"))
+    return "\n\n".join([MARKS[0], told(certificates), made, MARKS[1]])
+
+
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
@@ -198,13 +208,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("artifacts/ladder"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=Path("docs/ladder.json"))
-    parser.add_argument("--table", type=Path, help="print the table of this record, and make no runs")
-    parser.add_argument("--verdicts", type=Path, help="with --table: print what is told and the verdicts in this record")
+    parser.add_argument("--page", type=Path, help="write the record's tables between this page's marks, and make no runs")
     arguments = parser.parse_args()
-    if arguments.table:
-        if arguments.verdicts:
-            print(told(json.loads(arguments.verdicts.read_text())["certificates"]) + "\n")
-        print(table(json.loads(arguments.table.read_text())["runs"]))
+    if arguments.page:
+        before, _, rest = arguments.page.read_text().partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        arguments.page.write_text(before + tables(arguments.out.parent) + after)
         return
     asked = [(row, question, seed) for question in arguments.questions for row in arguments.rows
              for seed in range(arguments.seeds)]
