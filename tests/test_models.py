@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from adding_problem import models, runtime
 from adding_problem.config import ModelConfig
 from adding_problem.models import AddingLSTM, build_model
+from adding_problem.models.gru import AddingGRU
 from adding_problem.task import sample_batch
 from tests import reference
 from tests.test_train import needs_native
@@ -174,6 +176,70 @@ def test_a_start_does_not_depend_on_what_a_column_means(init: str) -> None:
     assert stats.ks_2samp(oracle[0], oracle[1]).pvalue < 1e-3  # the test sees a start that knows the mark
 
 
+WRITES_AND_FORGETS: list[tuple[str, dict[str, int]]] = [("gru", {}), ("s6", {"layers": 3})]
+
+
+def shares_written(model: nn.Module, x: Tensor) -> Tensor:
+    """What share of its state each cell overwrites in the first step: float64, inputs (B, I) -> (B, cells of all layers)."""
+    if isinstance(model, AddingGRU):
+        kernel, _, bias, second_bias = (p.detach().double() for p in model.gru.parameters())
+        keep = (x.double() @ kernel.T + bias + second_bias).chunk(3, dim=1)[1]
+        return (-keep).sigmoid()
+    found: list[Tensor] = []
+    steps = [block.layer.time_step for block in model.blocks]  # type: ignore[operator, union-attr]
+    hooks = [step.register_forward_hook(lambda _, __, out: found.append(out[:, 0].double())) for step in steps]
+    with torch.no_grad():
+        model(x[:, None])
+    for hook in hooks:
+        hook.remove()
+    return -torch.expm1(-nn.functional.softplus(torch.cat(found, dim=1)))
+
+
+@pytest.mark.parametrize(("name", "arguments"), WRITES_AND_FORGETS)
+@pytest.mark.parametrize("memory", [1000, 10**9])
+def test_keyed_cells_write_at_their_key_alone(name: str, arguments: dict[str, int], memory: int) -> None:
+    """1 / memory at rest, U(0, 1) at the key by Kolmogorov and Smirnov, and keys evenly among 2 x 8 kinds by chi-squared."""
+    model = build_model(ModelConfig(name, hidden=500, init="keyed", memory=memory, arguments=arguments), seed=0, input_size=8)
+    assert shares_written(model, torch.zeros(1, 8)).ravel().tolist() == pytest.approx(
+        [1 / memory] * 500 * arguments.get("layers", 1), rel=1e-3)
+    shares = shares_written(model, torch.cat([torch.eye(8), -torch.eye(8)]))
+    opened, kinds = shares.max(dim=0)
+    assert stats.kstest(opened.numpy(), stats.uniform.cdf).pvalue > 1e-3
+    assert stats.chisquare(kinds.bincount(minlength=16).numpy()).pvalue > 1e-3
+    others = shares.scatter(0, kinds[None], 0.0)
+    assert others.max() < 3 / memory
+
+
+@pytest.mark.parametrize(("name", "arguments"), WRITES_AND_FORGETS)
+def test_keyed_cells_know_no_column_from_another(name: str, arguments: dict[str, int]) -> None:
+    """Over many seeds every column at 1 brings shares, and predictions, of one distribution."""
+    written, read = [], []
+    x = torch.eye(3)
+    for seed in range(100):
+        model = build_model(ModelConfig(name, hidden=20, init="keyed", memory=1000, arguments=arguments), seed=seed, input_size=3)
+        written.append(shares_written(model, x))
+        with torch.no_grad():
+            read.append(model(x[:, None])[:, 0])
+    # Rounded, for among shares that are equal up to rounding the test would see the rounding.
+    for columns in (torch.cat(written, dim=1).numpy().round(5), torch.stack(read, dim=1).numpy()):
+        assert all(stats.ks_2samp(columns[0], columns[other]).pvalue > 1e-3 for other in (1, 2))
+
+
+@pytest.mark.parametrize(("name", "arguments"), WRITES_AND_FORGETS)
+def test_exchanged_columns_exchange_the_keys(
+    name: str, arguments: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same draws with two columns of the keys exchanged: the cells write the same shares at exchanged inputs."""
+    config, x = ModelConfig(name, hidden=40, init="keyed", memory=1000, arguments=arguments), torch.eye(3)
+    shares = shares_written(build_model(config, seed=0, input_size=3), x)
+    family = importlib.import_module(f"adding_problem.models.{name}")
+    drawn = family.column_keys_
+    monkeypatch.setattr(family, "column_keys_", lambda keys: keys.copy_(drawn(keys)[:, [1, 0, 2]]))
+    exchanged = shares_written(build_model(config, seed=0, input_size=3), x)
+    assert torch.allclose(exchanged[[1, 0, 2]], shares, rtol=1e-3)
+    assert not torch.allclose(exchanged, shares, rtol=0.5)
+
+
 def test_the_seed_decides_the_weights() -> None:
     first, same, other = (build_model(ModelConfig(hidden=5), seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)
@@ -184,7 +250,16 @@ def test_the_seed_decides_the_weights() -> None:
 @pytest.mark.parametrize("name", models.FAMILIES)
 def test_description_round_trip(name: str, backend: str) -> None:
     """Built without initial values, and given weights, a model is the one that it was: in what it holds, trains and computes."""
-    model = build_model(ModelConfig(name, hidden=8), seed=4, backend=backend)
+    _round_trip(ModelConfig(name, hidden=8), backend)
+
+
+@pytest.mark.parametrize("name", ["gru", "s6"])
+def test_description_round_trip_of_a_keyed_start(name: str) -> None:
+    _round_trip(ModelConfig(name, hidden=8, init="keyed", memory=10**9), "torch")
+
+
+def _round_trip(config: ModelConfig, backend: str) -> None:
+    model = build_model(config, seed=4, backend=backend)
     again = models.from_description(models.describe(model), model.state_dict(), backend=backend)
     assert models.describe(again) == models.describe(model)
     kept, weights = again.state_dict(), model.state_dict()

@@ -87,7 +87,8 @@ def test_a_model_larger_than_its_weights_is_not_built(finished: Path) -> None:
                for name, family in FAMILIES.items()]
     hostile.append({"family": "s6", "arguments": {"hidden": 2840, "states": 65_536, "layers": 1}})
     hostile.append({"family": "tcn", "arguments": {"hidden": 2000, "levels": 8, "kernel": 5}})
-    hostile += [{"family": "lstm", "arguments": {"hidden": 5000, "init": init}} for init in FAMILIES["lstm"].choices["init"]]
+    hostile += [{"family": name, "arguments": {"hidden": 5000, "init": init}}
+                for name in ("lstm", "gru", "s6") for init in FAMILIES[name].choices["init"]]
     peak, problems = _loaded_beside_one_model(finished, hostile)
     assert all("expected float32" in problem or "expected no such tensor" in problem for problem in problems), problems
     assert len(problems) == len(hostile)

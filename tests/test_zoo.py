@@ -354,7 +354,7 @@ def test_models_that_see_no_order(name: str) -> None:
     ({"model.name": "tcn", "model.levels": 0}, "from 1 to 1,048,576, found 0"),
     ({"model.name": "tcn", "model.levels": True}, "from 1 to 1,048,576, found True"),
     ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
-    ({"model.name": "gru", "model.init": "oracle"}, "one of torch, chrono, found 'oracle'"),
+    ({"model.name": "gru", "model.init": "oracle"}, "one of torch, chrono, keyed, found 'oracle'"),
     ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
     ({"model.name": "lstm", "model.memory": 10**12 + 1}, r"model\.memory: expected a whole number"),
     ({"model.name": "grue"}, r"model\.name: expected one of lstm.*\n.*did you mean 'gru'"),
@@ -370,6 +370,7 @@ def test_arguments_that_do_not_fit_each_other() -> None:
         ({"model.name": "lru", "model.r_min": 0.9995}, "r_min <= r_max <= 1"),
         ({"model.name": "lru", "model.max_phase": 1e-7}, "a max_phase above 1e-06"),
         ({"model.name": "tcn", "model.levels": 70}, "at most 40 levels"),
+        ({"model.name": "s6", "model.init": "keyed", "model.hidden": 2}, "more hidden channels than the 2 input columns, found 2"),
     ]:
         with pytest.raises(ConfigError, match=message):
             models.build_model(config.load(None, values).model)
@@ -385,6 +386,8 @@ def test_the_recipe_fast_gives_every_family_what_it_takes() -> None:
             assert run.get(key) == value
     assert config.load(None, {"recipe": "fast"}).model.init == "keyed"
     assert config.load(None, {"recipe": "fast", "model.name": "rnn"}).model.init is None
+    s6 = config.load(None, {"recipe": "fast", "model.name": "s6"}).model
+    assert s6.title == "s6 (hidden 32, states 8, layers 2, init mamba)"
     assert config.load(None, {"recipe": "fast", "model.name": "lem", "train.learning_rate": 0.5}).train.learning_rate == 0.5
 
 
@@ -397,6 +400,7 @@ def test_the_command_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "s6", "gru"]) == 0
     out = capsys.readouterr().out
     assert "Mamba" in out
+    assert "init: mamba, keyed" in out
     assert "Hochreiter" not in out
     assert cli.main(["models", "grue"]) == 2
     assert "did you mean 'gru'" in capsys.readouterr().err

@@ -136,7 +136,8 @@ class ModelConfig:
     init: str | None = option(
         None, "initialisation; null: the model's own default. lstm: keras or torch, that framework's; chrono: gates for every "
               "time scale up to memory; long: forget gates alone; keyed: and shut input gates, each opened by one "
-              "input column drawn at random (keyed-directions: by a random direction); oracle: input gates preset from the mark column")
+              "input column drawn at random (keyed-directions: by a random direction); oracle: input gates preset from the mark column. "
+              "gru and s6, as an experiment: keyed, of the gate that writes and forgets at once")
     memory: int | None = option(None, "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
                                 least=2, below=zoo.LONGEST_MEMORY + 1)
     layout: Literal["btc", "tbc", "bct"] = option(

@@ -25,7 +25,7 @@ TOLD = {
     "keyed-directions": "told a time scale and to write rarely",
     "oracle": "input gates preset from the mark column",
 }
-"""What an LSTM's initialisation tells it of the problem; whatever is printed of such a model says so."""
+"""What an initialisation tells its model of the problem; whatever is printed of such a model says so."""
 
 
 def described_init(init: str) -> str:
@@ -79,7 +79,7 @@ FAMILIES: dict[str, Family] = {
         cost="three H x H products",
         parallel=False,
         defaults={"hidden": 100, "init": "torch", "memory": None},
-        choices={"init": ("torch", "chrono")},
+        choices={"init": ("torch", "chrono", "keyed")},
         source="the LSTM's; PyTorch",
         fast={"train.learning_rate": 2e-2, "model.init": "chrono", "model.memory": None},
     ),
@@ -171,9 +171,10 @@ FAMILIES: dict[str, Family] = {
         paper="Gu & Dao 2023 (Mamba)",
         cost="for each layer four H x H products; 3 N H multiplications",
         parallel=True,
-        defaults={"hidden": 32, "states": 8, "layers": 2},
+        defaults={"hidden": 32, "states": 8, "layers": 2, "init": "mamba", "memory": None},
+        choices={"init": ("mamba", "keyed")},
         source="time steps and A as Mamba's; sizes our choice",
-        fast={"train.learning_rate": 5e-3},
+        fast={"model.init": None, "model.memory": None, "train.learning_rate": 5e-3},
     ),
     "slstm": Family(
         home="slstm:AddingSLSTM",

@@ -140,8 +140,9 @@ def _about(name: str, family: Family) -> str:
     order = "parallel over T" if family.parallel else "sequential"
     lines = [family.paper, f"{size:,} parameters; {order}; a step costs {family.cost}",
              f"{_listed(family.defaults)} ({family.source})"]
-    if family.fast:
-        lines.append(f"with recipe fast: {_listed(family.fast)}")
+    lines += [f"{key}: {', '.join(values)}" for key, values in family.choices.items()]
+    if preferred := {key: value for key, value in family.fast.items() if value is not None}:
+        lines.append(f"with recipe fast: {_listed(preferred)}")
     return "\n".join(lines)
 
 

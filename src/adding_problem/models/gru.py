@@ -10,9 +10,13 @@ Parameters, of two columns: 3 H (H + 4) + H + 1.
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import nn
 
 from adding_problem.models.chrono import time_scales_
+from adding_problem.models.keys import column_keys_, levels
 from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingGRU"]
@@ -23,9 +27,9 @@ class AddingGRU(CarriesState):
 
     Args:
         hidden: number of units H.
-        init: `torch`, PyTorch's default; or `chrono`: biases of z are log U(1, memory - 1), as Tallec & Ollivier 2018 set the
-            forget biases of an LSTM, for z is what a GRU keeps.
-        memory: the longest time scale that `chrono` prepares for, in steps; None is `length`.
+        init: `torch`, PyTorch's default; `chrono`: biases of z are log U(1, memory - 1), as Tallec & Ollivier 2018 set the
+            forget biases of an LSTM, for z is what a GRU keeps; or `keyed`, an experiment, see `_keyed_init`.
+        memory: the longest time scale that these prepare for, in steps; None is `length`.
         length: T.
         backend: `torch` or `native`, see `layers`.
         input_size: input columns I.
@@ -39,8 +43,35 @@ class AddingGRU(CarriesState):
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
             time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
+        elif init == "keyed":
+            _keyed_init(self, memory or length)
 
     @property
     def layer(self) -> nn.RNNBase:
         """The GRU."""
         return self.gru
+
+
+_RECURRENT_SCALE, _INPUT_LIMIT = 0.3, 0.1  # those of the LSTM's `long`
+
+
+@torch.no_grad()
+def _keyed_init(model: AddingGRU, longest: int) -> None:
+    """Write gates 1 - z that let 1/M through, M the longest time scale, and open at each unit's key: one column and a sign.
+
+    With its column at the sign and all other inputs at 0, a unit overwrites a share of its state that is drawn from
+    U(0, 1). All other weights are small, so that the units do not disturb each other. Exchanging the input columns
+    exchanges the keys. A unit forgets as it writes: keep M far above T.
+    """
+    hidden = model.hidden
+    kernel, recurrent_kernel, bias, second_bias = model.gru.parameters()
+    kernel.uniform_(-_INPUT_LIMIT, _INPUT_LIMIT)
+    nn.init.orthogonal_(recurrent_kernel, gain=_RECURRENT_SCALE)
+    second_bias.zero_()
+    shut = math.log(max(1, longest - 1))  # sigmoid(-shut) = 1/M
+    bias.zero_()[hidden : 2 * hidden] = shut
+    keys = column_keys_(kernel[hidden : 2 * hidden])
+    keys *= -(shut + levels(hidden).logit())[:, None]
+    limit = 1 / math.sqrt(hidden)
+    model.readout.weight.uniform_(-limit, limit)
+    model.readout.bias.zero_()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.models.chrono import time_scales_
+from adding_problem.models.keys import column_keys_, direction_keys_
 from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingLSTM"]
@@ -61,9 +62,9 @@ class AddingLSTM(CarriesState):
             case "long":
                 _long_init(self, generator, longest)
             case "keyed":
-                _keyed_init(self, generator, longest, _column_keys)
+                _keyed_init(self, generator, longest, column_keys_)
             case "keyed-directions":
-                _keyed_init(self, generator, longest, _direction_keys)
+                _keyed_init(self, generator, longest, direction_keys_)
             case "oracle":
                 _oracle_init(self, generator, longest)
             case _:
@@ -139,7 +140,7 @@ def _long_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> N
     model.readout.bias.zero_()
 
 
-_Keys = Callable[[Tensor, torch.Generator], None]
+_Keys = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @torch.no_grad()
@@ -157,20 +158,6 @@ def _keyed_init(model: AddingLSTM, generator: torch.Generator, longest: int, dra
     bias[: model.hidden] = -scale
     draw_keys(kernel[: model.hidden], generator)
     kernel[: model.hidden] *= 2 * scale
-
-
-def _column_keys(keys: Tensor, generator: torch.Generator) -> None:
-    """One column each, drawn evenly, and a sign: (H, I)."""
-    hidden, columns = keys.shape
-    chosen = torch.randint(columns, (hidden, 1), generator=generator)
-    signs = torch.randint(2, (hidden, 1), generator=generator) * 2.0 - 1
-    keys.zero_().scatter_(1, chosen, signs)
-
-
-def _direction_keys(keys: Tensor, generator: torch.Generator) -> None:
-    """Directions drawn evenly from the sphere, so that no rotation of the inputs changes their distribution: (H, I)."""
-    keys.normal_(generator=generator)
-    keys /= keys.norm(dim=1, keepdim=True)
 
 
 _MARK = 1  # the column of the marks where inputs are not mixed

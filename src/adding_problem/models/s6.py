@@ -7,7 +7,7 @@
 
 A block is x + W (S6(z) * silu(g)) with z, g = products of RMSNorm(x); blocks follow an input product, and a linear readout of
 the last step follows them: of the last block only that step is computed, once the states are. A starts at -1, ..., -N and the
-steps of time at log-uniform 0.001 to 0.1, as in Mamba; its short convolution and its low-rank P are left out, so that the
+steps of time at log-uniform 0.001 to 0.1, as in Mamba (see `_keyed_init` for another start); its short convolution and its low-rank P are left out, so that the
 recurrence alone carries the memory.
 
 Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the rest 3 H + H + 1.
@@ -20,12 +20,17 @@ import math
 import torch
 from torch import Tensor, nn
 
+from adding_problem.models.keys import column_keys_, levels
 from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
 
 __all__ = ["S6", "AddingS6"]
 
 _SHORTEST, _LONGEST = 1e-3, 1e-1  # steps of time at the start
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    return y.expm1().log()
 
 
 class S6(nn.Module):
@@ -46,7 +51,7 @@ class S6(nn.Module):
         self._scan = scan_of(backend)
         with torch.no_grad():
             start = torch.empty(hidden).uniform_(math.log(_SHORTEST), math.log(_LONGEST)).exp()
-            self.time_step.bias.copy_(start.expm1().log())  # the inverse of softplus
+            self.time_step.bias.copy_(_inverse_softplus(start))
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on."""
@@ -81,18 +86,67 @@ class AddingS6(nn.Module):
         hidden: number of channels H.
         states: states N of a channel.
         layers: number of blocks.
+        init: `mamba`; or `keyed`, an experiment, see `_keyed_init`.
+        memory: the longest time scale that `keyed` prepares for, in steps; None is `length`.
+        length: T.
         backend: `native` or `torch`, for the scan.
         input_size: input columns I.
+
+    Raises:
+        ValueError: when `keyed` has fewer channels than it needs.
     """
 
-    def __init__(self, hidden: int, *, states: int, layers: int, backend: str, input_size: int = 2) -> None:
+    def __init__(
+        self, hidden: int, *, states: int, layers: int, init: str, memory: int | None, length: int, backend: str,
+        input_size: int = 2,
+    ) -> None:
         super().__init__()
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
+        self.init, self.memory = init, memory
         self.input_size = input_size
         self.encoder = nn.Linear(input_size, hidden)
         self.blocks = nn.ModuleList(_Block(hidden, states, backend) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
+        if init == "keyed":
+            _keyed_init(self, memory or length)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
         return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]
+
+
+_INPUT_SIZE = 0.3  # of what an input of 1 adds, beside a constant of size 1: RMSNorm hardly changes with the inputs
+
+
+@torch.no_grad()
+def _keyed_init(model: AddingS6, longest: int) -> None:
+    """Steps of time of 1/M, M the longest time scale, and for each channel of a block a key that brings a long one.
+
+    The key is one input column and a sign, drawn evenly. With that column at the sign and all other inputs at 0, the step
+    D overwrites a share 1 - exp(-D) of the slowest state that is drawn from U(0, 1). Exchanging the input columns
+    exchanges the keys. A channel forgets as it writes: keep M far above T.
+
+    The encoder's bias e and its columns E are orthogonal, of root mean squares 1 and s. Before P, a block has
+    W (e + E x) / r with r^2 = 1 + s^2 |x|^2; its output product is 0 at first, so that the next block has the same. P
+    is the smallest matrix with P W e = a and P W E = b k, of each channel's key k: D is softplus((a + b k x) / r).
+
+    Raises:
+        ValueError: when there are fewer channels than input columns and one.
+    """
+    hidden, columns = model.hidden, model.input_size
+    if hidden <= columns:
+        raise ValueError(f"init keyed of s6 needs more hidden channels than the {columns} input columns, found {hidden}")
+    encoded = nn.init.orthogonal_(torch.empty(hidden, 1 + columns), gain=math.sqrt(hidden))
+    encoded[:, 1:] *= _INPUT_SIZE
+    model.encoder.bias.copy_(encoded[:, 0])
+    model.encoder.weight.copy_(encoded[:, 1:])
+    shut = math.log(math.expm1(1 / longest))
+    for block in model.blocks:
+        keys = column_keys_(torch.empty(hidden, columns, dtype=torch.float64))
+        opened = _inverse_softplus(-torch.log1p(-levels(hidden)))
+        by_key = opened * math.sqrt(1 + _INPUT_SIZE**2) - shut
+        wanted = torch.cat([torch.full((hidden, 1), shut, dtype=torch.float64), by_key[:, None] * keys], dim=1)
+        seen = block.inputs.weight[:hidden] @ encoded
+        block.layer.time_step.weight.copy_(wanted @ torch.linalg.pinv(seen.double()))
+        block.layer.time_step.bias.zero_()
+        block.output.weight.zero_()

@@ -233,7 +233,7 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
     for run in runs:
         parts = [f"{_model_name(run.config)}"] + ([f"recipe {run.config.recipe}"] if len(recipes) > 1 else [])
         untold = {"model.name", "model.hidden"}
-        if run.config.model.name == "lstm" and (init := run.config.model.init) in zoo.TOLD:
+        if run.config.model.name in zoo.FAMILIES and (init := run.config.model.init) in zoo.TOLD:
             parts.append(f"init {zoo.described_init(str(init))}")
             untold.add("model.init")
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in deviations[id(run)].items()
