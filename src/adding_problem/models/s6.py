@@ -16,6 +16,8 @@ Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the r
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +143,7 @@ def _keyed_init(model: AddingS6, longest: int) -> None:
     model.encoder.bias.copy_(encoded[:, 0])
     model.encoder.weight.copy_(encoded[:, 1:])
     shut = math.log(math.expm1(1 / longest))
-    for block in model.blocks:
+    for block in cast("Iterable[_Block]", model.blocks):
         keys = column_keys_(torch.empty(hidden, columns, dtype=torch.float64))
         opened = _inverse_softplus(-torch.log1p(-levels(hidden)))
         by_key = opened * math.sqrt(1 + _INPUT_SIZE**2) - shut
