@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,33 @@ def test_without_a_change_the_loop_gives_the_numbers_of_train_run(
 
 def cost(row: EpochRow) -> tuple[float, int, int]:
     return row.loss, row.sequence_steps, row.longest_length
+
+
+def test_every_change_trains_and_has_an_effect(ablations: ModuleType, tmp_path: Path) -> None:
+    wanted = tiny(tmp_path, train__budget_steps=20_000)
+    own_loop = [
+        v for v in ablations.VARIATIONS.values() if v.start or v.learner is not ablations.Recipe
+    ]
+    assert len(own_loop) == 13
+    seen = {}
+    for variation in [ablations.VARIATIONS["base"], *own_loop]:
+        result = ablations.learn(wanted, variation)
+        assert (result["stop_reason"], result["variation"]) == ("budget", variation.name)
+        weights, _ = RunFolder(tmp_path).read_model()
+        seen[variation.name] = torch.cat([tensor.flatten() for tensor in weights.values()])
+        assert seen[variation.name].isfinite().all()
+    assert len({tuple(weights.tolist()) for weights in seen.values()}) == len(seen)
+
+
+def test_every_other_change_is_one_of_keys(ablations: ModuleType, tmp_path: Path) -> None:
+    arguments = argparse.Namespace(budget=1000, runs=tmp_path)
+    changed: dict[str, set[str]] = {}
+    base = ablations.configuration({"variation": "base", "seed": 2}, arguments).flat()
+    for name, variation in ablations.VARIATIONS.items():
+        values = ablations.configuration({"variation": name, "seed": 2}, arguments).flat()
+        changed[name] = {key for key in base if values[key] != base[key]} - {"artifacts"}
+        assert changed[name] == set(variation.values)
+    assert len([name for name, keys in changed.items() if keys]) == 8
 
 
 def lstm(wanted: RunConfig) -> AddingLSTM:
