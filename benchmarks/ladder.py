@@ -114,7 +114,7 @@ def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
 def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
     """The lengths that lack a score of so many sequences; none of a run that is lost already."""
     errors = run["errors"]
-    if not all(error["mse"] < LOST for error in errors.values()):
+    if _lost(run):
         return []
     return [length for length in arguments.lengths
             if errors.get(str(length), {"sequences": 0})["sequences"] < arguments.sequences]
@@ -171,14 +171,18 @@ def _cells(group: list[Run]) -> Iterator[str]:
     yield f"{longest[0]:,}" if len(longest) == 1 else f"{longest[0]:,} to {longest[-1]:,}"
     for length in TESTED:
         errors = [error for run in group if (error := run["errors"].get(str(length)))]
-        lost = sum(not all(error["mse"] < LOST for error in run["errors"].values()) for run in group)
         if not errors:
-            yield "lost" if lost else "-"
+            yield "lost" if any(map(_lost, group)) else "-"
             continue
         bounds = [error["mse"] + NORMAL_95 * error["mse_standard_error"] for error in errors]
         holds = sum(bound < SOLVED for bound in bounds)
         spread = _spread([error["mse"] for error in errors], "{:.1e}".format)
-        yield f"{spread}; {holds} of {len(group)} hold ({min(error['sequences'] for error in errors)} sequences)"
+        tried = sum(str(length) in run["errors"] or _lost(run) for run in group)
+        yield f"{spread}; {holds} of {tried} hold ({min(error['sequences'] for error in errors)} sequences)"
+
+
+def _lost(run: Run) -> bool:
+    return not all(error["mse"] < LOST for error in run["errors"].values())
 
 
 def _spread(values: list[float], written: Callable[[float], str]) -> str:
