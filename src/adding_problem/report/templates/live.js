@@ -113,7 +113,8 @@ function drawStanding(side) {
   state.dataset.state = side.state;
   const trained = `${exact.format(last.sequenceSteps)} sequence-steps`;
   const solved = side.solvedAfter ? `below 10⁻³ after ${exact.format(side.solvedAfter)}; ` : "";
-  const now = last.finished ? "training ended" : `now training on up to ${last.length} steps`;
+  const short = side.choices.curriculum ? ` on up to ${last.length} steps` : "";
+  const now = last.finished ? "training ended" : `now training${short}`;
   card.querySelector("[data-spent]").textContent = `${trained}; ${solved}${now}`;
 }
 
@@ -141,10 +142,11 @@ function drawGates(side) {
 }
 
 function drawCurves(sides) {
-  const longest = Math.max(1e5, ...sides.flatMap((side) => side.points.map(([x]) => x)));
-  const first = Math.min(1e4, ...sides.flatMap((side) => side.points.slice(0, 1).map(([x]) => x)));
-  chart(document.getElementById("curves"), {
-    x: [first, longest], ticks: powers(first, longest), label: "sequence-steps of training",
+  const spent = sides.flatMap((side) => side.points.map(([x]) => x));
+  const x = spent.length ? [Math.min(...spent), Math.max(1e5, ...spent)] : [1e4, 1e5];
+  const place = document.getElementById("curves");
+  chart(place, {
+    x, ticks: roundNumbers(x, place.clientWidth), label: "sequence-steps of training",
     series: sides.map((side) => ({ side, points: side.points })),
   });
 }
@@ -159,10 +161,13 @@ function drawBeyond(sides) {
   });
 }
 
-function powers(first, last) {
-  const ticks = [];
-  for (let power = Math.ceil(Math.log10(first)); 10 ** power <= last; power++) ticks.push([10 ** power, exact.format(10 ** power)]);
-  return ticks;
+/** Ticks of a logarithmic axis, fewer where it is narrow. */
+function roundNumbers([first, last], width) {
+  const digits = width / Math.log10(last / first) > 250 ? [1, 2, 5] : [1], ticks = [];
+  for (let power = Math.floor(Math.log10(first)); 10 ** power <= last; power++) {
+    ticks.push(...digits.map((digit) => digit * 10 ** power).filter((value) => value >= first && value <= last));
+  }
+  return ticks.map((value) => [value, exact.format(value)]);
 }
 
 function node(name, attributes, ...children) {
@@ -176,32 +181,33 @@ function node(name, attributes, ...children) {
 function chart(place, { x, ticks, label, series, dots = false }) {
   const width = Math.floor(place.clientWidth), height = 300, left = 40, right = 14, top = 18, bottom = 40;
   const finite = series.flatMap(({ points }) => points.map(([, y]) => y)).filter((y) => y > 0 && y < 100);
-  const low = Math.min(5e-4, ...finite) * 0.8, high = Math.max(0.3, ...finite) * 1.2;
+  const low = Math.min(5e-4, ...finite) * 0.5, high = Math.max(0.3, ...finite) * 1.3;
   const along = (value, [from, to]) => Math.log(value / from) / Math.log(to / from);
   const px = (value) => left + along(value, x) * (width - left - right);
   const py = (value) => top + (1 - along(Math.min(high, Math.max(low, value)), [low, high])) * (height - top - bottom);
-  const parts = [];
+  const text = (at, y, words, anchor, look = "") => node("text", { x: at, y, "text-anchor": anchor, class: look }, words);
+  const across = (y, look) => node("line", { class: look, x1: left, x2: width - right, y1: y, y2: y });
+  const rules = [[MEAN_BASELINE, "mean baseline, 1/6", (left + width) / 2, -14], [SOLVED, "solved", left + 24, -6]];
+  const parts = rules.map(([value]) => across(py(value), "rule"));
   for (let power = Math.ceil(Math.log10(low)); 10 ** power <= high; power++) {
     const y = py(10 ** power);
-    parts.push(node("line", { class: "grid", x1: left, x2: width - right, y1: y, y2: y }),
-      node("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, `10${raised(power)}`));
+    parts.push(across(y, "grid"), text(left - 6, y + 4, `10${raised(power)}`, "end"));
   }
-  for (const [value, words] of ticks) parts.push(node("text", { x: px(value), y: height - bottom + 18, "text-anchor": "middle" }, words));
-  parts.push(node("text", { x: width - right, y: height - 4, "text-anchor": "end" }, `${label} →`));
-  for (const [value, words] of [[MEAN_BASELINE, "mean baseline, 1/6"], [SOLVED, "solved"]]) {
-    parts.push(node("line", { class: "rule", x1: left, x2: width - right, y1: py(value), y2: py(value) }),
-      node("text", { x: left + 4, y: py(value) - 6 }, words));
+  for (const [value, words] of ticks) parts.push(text(px(value), height - bottom + 18, words, "middle"));
+  parts.push(text(width - right, height - 4, `${label} →`, "end"));
+  const lines = series.map(({ side, points }) => ({
+    side, drawn: points.filter(([, y]) => Number.isFinite(y)).map(([at, y]) => [px(at), py(y)]),
+  })).filter(({ drawn }) => drawn.length);
+  const lowest = Math.max(...lines.map(({ drawn }) => drawn.at(-1)[1])), names = [];
+  for (const { side, drawn } of lines) {
+    const [endX, endY] = drawn.at(-1), path = drawn.map((point) => point.map((number) => number.toFixed(1)).join(","));
+    parts.push(node("g", { class: side.letter }, node("path", { class: "line", d: `M${path.join("L")}` }),
+      ...(dots ? drawn : [[endX, endY]]).map(([cx, cy]) => node("circle", { class: "dot", cx, cy, r: 4 }))));
+    const below = endY === lowest && lines.length > 1; // one name above, the other below, where both are close
+    names.push(node("g", { class: side.letter }, text(Math.min(endX, width - right - 4), endY + (below ? 20 : -10),
+      `${side.letter.toUpperCase()} ${side.name}`, endX > width / 3 ? "end" : "start", "name")));
   }
-  for (const { side, points } of series) {
-    const drawn = points.filter(([, y]) => Number.isFinite(y)).map(([at, y]) => [px(at), py(y)]);
-    if (!drawn.length) continue;
-    const [endX, endY] = drawn.at(-1);
-    parts.push(node("g", { class: side.letter },
-      node("path", { class: "line", d: `M${drawn.map((point) => point.map((number) => number.toFixed(1)).join(",")).join("L")}` }),
-      ...(dots ? drawn : [[endX, endY]]).map(([cx, cy]) => node("circle", { class: "dot", cx, cy, r: 4 })),
-      node("text", { class: "name", x: Math.min(endX, width - right - 4), y: endY - 9, "text-anchor": endX > width / 3 ? "end" : "start" },
-        `${side.letter.toUpperCase()} ${side.name}`)));
-  }
+  parts.push(...rules.map(([value, words, at, lower]) => text(at, py(value) + lower, words, "middle", "name-of-rule")), ...names);
   place.replaceChildren(node("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" }, ...parts));
   place.setAttribute("aria-label", series.map(({ side, points }) => {
     const said = points.length ? `from ${scientific(points[0][1])} to ${scientific(points.at(-1)[1])}` : "not tested yet";
