@@ -1,4 +1,4 @@
-"""The page in which two LSTMs learn, without a browser: it loads nothing and runs only its own scripts."""
+"""The page in which two LSTMs learn, without a browser."""
 
 from __future__ import annotations
 
@@ -26,22 +26,38 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts() -> None:
     for style in page.content["style"]:
         assert "url(" not in style
         assert "@import" not in style
-    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "Content-Security-Policy" in a.values())
+    policy = next(
+        a["content"]
+        for tag, a in page.elements
+        if tag == "meta" and "Content-Security-Policy" in a.values()
+    )
     assert policy is not None
     directives = {words[0]: words[1:] for words in map(str.split, policy.split(";"))}
     assert directives["default-src"] == ["'none'"]
     assert directives["worker-src"] == ["blob:"]
     assert not {"connect-src", "frame-src", "media-src", "font-src"} & directives.keys()
     scripts = [a for tag, a in page.elements if tag == "script"]
-    run = [text for a, text in zip(scripts, page.content["script"], strict=True) if a.get("type") is None]
+    run = [
+        text
+        for a, text in zip(scripts, page.content["script"], strict=True)
+        if a.get("type") is None
+    ]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
     assert directives["script-src"] == [f"'sha256-{one}'" for one in hashes]
-    (trainer,) = (text for a, text in zip(scripts, page.content["script"], strict=True) if a.get("type") == "text/plain")
+    (trainer,) = (
+        text
+        for a, text in zip(scripts, page.content["script"], strict=True)
+        if a.get("type") == "text/plain"
+    )
     assert "class Training" in trainer
-    assert not re.search(r"fetch|XMLHttpRequest|WebSocket|importScripts|import\(|sendBeacon", trainer + "".join(run))
+    assert not re.search(
+        r"fetch|XMLHttpRequest|WebSocket|importScripts|import\(|sendBeacon", trainer + "".join(run)
+    )
 
 
-def test_the_command_writes_it_and_opens_it(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_it_and_opens_it(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))
     done = command("demo", "--no-open")

@@ -1,4 +1,7 @@
-"""The page in which two LSTMs learn, in Debian's Chromium: its training is PyTorch's, and it learns within a minute."""
+"""The page in which two LSTMs learn, in Debian's Chromium.
+
+Its training is PyTorch's, and it learns within a minute.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from adding_problem.report import live
 from adding_problem.variants import Target, Task
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'"
+)
 pytestmark = needs_chromium
 
 HIDDEN = 8
@@ -32,14 +37,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def paused(browser: Any, address: str) -> Iterator[Any]:
-    """The page, its own trainings stopped, so that they take no time from what is computed beside them."""
+    """The page, its own trainings stopped, so that they take no time from what a test computes."""
     with opened(browser, address) as page:
         page.locator("#pause").click()
         yield page
 
 
 def ran(page: Any, body: str, given: Any = None) -> Any:
-    """What a function body returns for `given`, after the code that the page gives to its workers."""
+    """What a function body returns for `given`, after the code that the page's workers run."""
     # That code listens for messages: inside a function, onmessage is set on a variable of its own.
     trainer = page.locator("#trainer").text_content()
     return page.evaluate(f"(given) => {{ let onmessage; {trainer}\n{body} }}", given)
@@ -62,8 +67,13 @@ def trained_parameters(model: AddingLSTM) -> list[torch.Tensor]:
 
 def for_the_page(x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
     marks = [np.flatnonzero(row == 1).tolist() for row in x[..., 1].numpy()]
-    return {"n": len(x), "T": x.shape[1], "values": x[..., 0].double().ravel().tolist(),
-            "marks": np.ravel(marks).tolist(), "answers": y.double().ravel().tolist()}
+    return {
+        "n": len(x),
+        "T": x.shape[1],
+        "values": x[..., 0].double().ravel().tolist(),
+        "marks": np.ravel(marks).tolist(),
+        "answers": y.double().ravel().tolist(),
+    }
 
 
 @pytest.mark.parametrize("init", ["keras", "keyed"])
@@ -75,13 +85,18 @@ def test_its_gradients_are_pytorchs(paused: Any, init: str, target: Target) -> N
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = trained_parameters(model)
     expected = flat([parameter.grad for parameter in parameters if parameter.grad is not None])
-    found = ran(paused, """
+    found = ran(
+        paused,
+        """
         const lstm = new LSTM(given.hidden);
         lstm.weights.set(given.weights);
         lstm.forward(given.data);
         const loss = lstm.backward(given.data);
-        return { loss, gradients: [...lstm.gradients], error: lstm.error(given.data, 0, given.data.n) };
-    """, {"hidden": HIDDEN, "weights": flat(parameters).tolist(), "data": for_the_page(x, y)})
+        const error = lstm.error(given.data, 0, given.data.n);
+        return { loss, gradients: [...lstm.gradients], error };
+    """,
+        {"hidden": HIDDEN, "weights": flat(parameters).tolist(), "data": for_the_page(x, y)},
+    )
     assert found["loss"] == pytest.approx(loss.item(), rel=1e-12)
     assert found["error"] == pytest.approx(loss.item(), rel=1e-12)
     gradients = np.array(found["gradients"])
@@ -100,9 +115,14 @@ def test_its_steps_are_pythons(paused: Any) -> None:
     for x, y in batches:
         optimizer.param_groups[0]["lr"] = state.learning_rate(run)
         # Ten times the answer: a gradient whose norm is above 1, so that it is clipped.
-        state = schedule.advance(state, descent.step(run.train, model, optimizer, x.double(), 10 * y.double()), run)
-    found = ran(paused, """
-        const lstm = new LSTM(given.hidden), adam = new Adam(lstm.size), schedule = new Schedule(150, true);
+        state = schedule.advance(
+            state, descent.step(run.train, model, optimizer, x.double(), 10 * y.double()), run
+        )
+    found = ran(
+        paused,
+        """
+        const lstm = new LSTM(given.hidden), adam = new Adam(lstm.size);
+        const schedule = new Schedule(150, true);
         lstm.weights.set(given.weights);
         for (const data of given.batches) {
           lstm.forward(data);
@@ -111,7 +131,13 @@ def test_its_steps_are_pythons(paused: Any) -> None:
           schedule.advance(loss);
         }
         return [...lstm.weights];
-    """, {"hidden": HIDDEN, "weights": start.tolist(), "batches": [for_the_page(x, 10 * y) for x, y in batches]})
+    """,
+        {
+            "hidden": HIDDEN,
+            "weights": start.tolist(),
+            "batches": [for_the_page(x, 10 * y) for x, y in batches],
+        },
+    )
     expected = flat(trained_parameters(model))
     assert np.abs(expected - start).max() > 1e-3
     assert np.abs(np.array(found) - expected).max() < 1e-9
@@ -119,7 +145,10 @@ def test_its_steps_are_pythons(paused: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_its_schedule_is_pythons(paused: Any, seed: int) -> None:
-    """Length and rate of 3,000 steps: losses of another level every 150 steps, and now and then a validation that begins an ending."""
+    """Length and rate of 3,000 steps.
+
+    The losses have another level every 150 steps. Now and then a validation begins an ending.
+    """
     run = config.load(None, {"recipe": "fast", "dataset.t": 100})
     random = np.random.default_rng(seed)
     losses = np.repeat(random.choice([0.1, 0.008, 0.002], 20), 150) * random.lognormal(0, 0.2, 3000)
@@ -131,7 +160,9 @@ def test_its_schedule_is_pythons(paused: Any, seed: int) -> None:
         state = schedule.advance(state, loss, run)
         if begins:
             state = schedule.begin_ending(state, run)
-    found = ran(paused, """
+    found = ran(
+        paused,
+        """
         const schedule = new Schedule(100, true);
         return given.losses.map((loss, step) => {
           const seen = [schedule.length, schedule.learningRate, schedule.decayed];
@@ -139,7 +170,9 @@ def test_its_schedule_is_pythons(paused: Any, seed: int) -> None:
           if (given.ending[step]) schedule.beginEnding();
           return seen;
         });
-    """, {"losses": losses.tolist(), "ending": ending.tolist()})
+    """,
+        {"losses": losses.tolist(), "ending": ending.tolist()},
+    )
     assert len({length for length, _, _ in expected}) > 3  # an ending's lengths
     assert state.endings or state.rate < run.train.learning_rate
     for at, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
@@ -150,14 +183,28 @@ def test_its_recipe_is_fast(paused: Any) -> None:
     found = ran(paused, "return RECIPE;")
     fast = config.load(None, {"recipe": "fast"})
     keys = {
-        "batch": "train.batch", "epochSteps": "train.epoch_steps", "heldOut": "dataset.held_out", "learningRate": "train.learning_rate",
-        "warmupSteps": "train.warmup_steps", "clipNorm": "train.clip_norm", "start": "curriculum.start", "factor": "curriculum.factor",
-        "shortest": "curriculum.shortest", "threshold": "curriculum.threshold", "smoothing": "curriculum.smoothing",
-        "decayBelow": "train.decay_below", "decaySteps": "train.decay_steps", "endingBelow": "train.ending_below",
-        "endingSteps": "train.ending_steps", "endingLength": "train.ending_length", "stopBelow": "train.stop_val_loss",
+        "batch": "train.batch",
+        "epochSteps": "train.epoch_steps",
+        "heldOut": "dataset.held_out",
+        "learningRate": "train.learning_rate",
+        "warmupSteps": "train.warmup_steps",
+        "clipNorm": "train.clip_norm",
+        "start": "curriculum.start",
+        "factor": "curriculum.factor",
+        "shortest": "curriculum.shortest",
+        "threshold": "curriculum.threshold",
+        "smoothing": "curriculum.smoothing",
+        "decayBelow": "train.decay_below",
+        "decaySteps": "train.decay_steps",
+        "endingBelow": "train.ending_below",
+        "endingSteps": "train.ending_steps",
+        "endingLength": "train.ending_length",
+        "stopBelow": "train.stop_val_loss",
     }
     assert found.keys() == keys.keys() | {"glimpse"}
-    assert {name: found[name] for name in keys} == {name: fast.get(key) for name, key in keys.items()}
+    assert {name: found[name] for name in keys} == {
+        name: fast.get(key) for name, key in keys.items()
+    }
     assert ran(paused, "return MEMORY;") == fast.model.memory
 
 
@@ -166,15 +213,28 @@ def test_it_starts_as_python_does(paused: Any, init: str) -> None:
     """The random numbers are others; what they are drawn from is not."""
     hidden, memory = 64, 1_000_000_000
     model = AddingLSTM(hidden, init=init, memory=memory)  # type: ignore[arg-type]
-    found = np.array(ran(paused, """
+    found = np.array(
+        ran(
+            paused,
+            """
         const lstm = new LSTM(given.hidden);
         initialise(lstm, given.init, stream(0, "weights"));
         return [...lstm.weights];
-    """, {"hidden": hidden, "init": init}))
+    """,
+            {"hidden": hidden, "init": init},
+        )
+    )
     split = 4 * hidden * (hidden + 3)
-    for name, weights in (("page", found), ("python", flat(trained_parameters(model)).astype(np.float64))):
+    for name, weights in (
+        ("page", found),
+        ("python", flat(trained_parameters(model)).astype(np.float64)),
+    ):
         rows, readout = weights[:split].reshape(4, hidden, hidden + 3), weights[split:]
-        recurrent, kernel, bias = rows[..., :hidden].reshape(-1, hidden), rows[..., hidden:-1], rows[..., -1]
+        recurrent, kernel, bias = (
+            rows[..., :hidden].reshape(-1, hidden),
+            rows[..., hidden:-1],
+            rows[..., -1],
+        )
         glorot = init in ("keras", "chrono")
         size = 1 if glorot else 0.3
         assert recurrent.T @ recurrent == pytest.approx(size**2 * np.eye(hidden), abs=1e-5), name
@@ -197,7 +257,12 @@ def test_it_starts_as_python_does(paused: Any, init: str) -> None:
             assert not bias[0].any(), name
         if init == "keyed":
             assert np.abs(kernel[0]).sum(axis=1) == pytest.approx(2 * scale), name
-            keys = {(column, sign) for column, sign in zip(np.abs(kernel[0]).argmax(axis=1), np.sign(kernel[0].sum(axis=1)), strict=True)}
+            keys = {
+                (column, sign)
+                for column, sign in zip(
+                    np.abs(kernel[0]).argmax(axis=1), np.sign(kernel[0].sum(axis=1)), strict=True
+                )
+            }
             assert len(keys) == 4, name
         elif init == "oracle":
             assert 1.6 * scale < np.abs(kernel[0, :, 1]).max() <= 2 * scale, name
@@ -207,13 +272,20 @@ def test_it_starts_as_python_does(paused: Any, init: str) -> None:
 @pytest.mark.parametrize("target", ["sum", "difference"])
 def test_its_sequences_are_the_tasks(paused: Any, target: str) -> None:
     n, length = 4000, 5
-    found = ran(paused, """
-        const { values, marks, answers } = sample(stream(1, "training", 7), given.n, given.length, given.target);
+    found = ran(
+        paused,
+        """
+        const random = stream(1, "training", 7);
+        const { values, marks, answers } = sample(random, given.n, given.length, given.target);
         return [[...values], [...marks], [...answers]];
-    """, {"n": n, "length": length, "target": target})
+    """,
+        {"n": n, "length": length, "target": target},
+    )
     values, marks = np.array(found[0]).reshape(n, length), np.array(found[1]).reshape(n, 2)
     first, second = (np.take_along_axis(values, marks[:, [side]], axis=1)[:, 0] for side in (0, 1))
-    assert np.array(found[2]) == pytest.approx(first + second if target == "sum" else first - second)
+    assert np.array(found[2]) == pytest.approx(
+        first + second if target == "sum" else first - second
+    )
     assert (marks[:, 0] < marks[:, 1]).all()
     pairs = np.unique(marks, axis=0, return_counts=True)[1]
     assert len(pairs) == 10
@@ -230,7 +302,7 @@ def until(page: Any, condition: str, seconds: int) -> None:
         page.wait_for_timeout(200)
 
 
-# --- the page --------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def test_one_learns_and_the_other_stays_on_the_plateau(browser: Any, address: str) -> None:
@@ -244,15 +316,16 @@ def test_one_learns_and_the_other_stays_on_the_plateau(browser: Any, address: st
         errors = page.evaluate("live.sides.map((side) => side.last.error)")
         assert errors[0] > 0.1
         assert errors[1] < 1e-3
-        beyond = page.evaluate("[...live.sides[1].beyond.values()].map(({ times, error }) => [times, error])")
+        beyond = page.evaluate(
+            "[...live.sides[1].beyond.values()].map(({ times, error }) => [times, error])"
+        )
         assert {times for times, _ in beyond} == {1, 2, 10, 100}
         assert max(error for _, error in beyond) < 0.02
         shown = page.evaluate("[live.sides[1].last.shown.estimate, live.sides[1].last.shown.right]")
         assert shown[0] == pytest.approx(shown[1], abs=0.15)
         opening = page.evaluate("""(() => {
             const { input, cells, marks } = live.sides[1].last.shown;
-            const most = Array.from({ length: input.length / cells }, (_, t) => Math.max(...input.slice(t * cells, (t + 1) * cells)));
-            return marks.map((t) => most[t]);
+            return marks.map((t) => Math.max(...input.slice(t * cells, (t + 1) * cells)));
         })()""")
         assert min(opening) > 0.9
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -269,10 +342,13 @@ def test_the_reader_chooses(browser: Any, address: str) -> None:
         page.get_by_label("Initialisation A").select_option("oracle")
         playwright.expect(page.locator("#pause")).to_have_text("Pause")  # a choice starts again
         playwright.expect(page.locator(".lead")).to_contain_text("50 random values")
-        playwright.expect(page.locator(".lead")).to_contain_text("the first marked value minus the second")
+        playwright.expect(page.locator(".lead")).to_contain_text(
+            "the first marked value minus the second"
+        )
         until(page, "live.sides.every((side) => side.last?.step >= 20)", seconds=30)
-        assert page.evaluate("live.sides.map((side) => [side.choices.init, side.choices.T, side.choices.target])") == [
-            ["oracle", 50, "difference"], ["keyed", 50, "difference"]]
+        assert page.evaluate(
+            "live.sides.map((side) => [side.choices.init, side.choices.T, side.choices.target])"
+        ) == [["oracle", 50, "difference"], ["keyed", 50, "difference"]]
         assert page.evaluate("live.sides[1].last.length") < 50
         page.locator("#pause").focus()
         page.keyboard.press("Enter")
@@ -308,24 +384,36 @@ def test_it_fits(browser: Any, address: str, width: int, scheme: str) -> None:
         for chart in ("#curves", "#beyond"):
             assert "Keras" in page.locator(chart).get_attribute("aria-label")
         assert page.locator("#curves path.line").count() == 2
-        for words in page.locator("#curves text").all():
-            box = words.bounding_box()
-            assert box["x"] >= 0
-            assert box["x"] + box["width"] <= width
+        edges = page.evaluate("""[...document.querySelectorAll("#curves text")].map((words) => {
+            const { left, right } = words.getBoundingClientRect();
+            return [left, right];
+        })""")
+        assert len(edges) > 6
+        assert min(left for left, _ in edges) >= 0
+        assert max(right for _, right in edges) <= width
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"live-{width}-{scheme}.png", full_page=True)
 
 
 def test_its_policy_forbids_the_network(browser: Any, address: str) -> None:
-    """Asked of the page and of a worker made as the page makes its own; the first complaint must be the policy's."""
-    asked = "addEventListener('securitypolicyviolation', (event) => tell(event.effectiveDirective)); fetch('http://127.0.0.1:9/').catch(() => {});"
+    """Asked of the page, and of a worker made as the page makes its own."""
+    asked = """
+        addEventListener('securitypolicyviolation', (event) => tell(event.effectiveDirective));
+        fetch('http://127.0.0.1:9/').catch(() => {});
+    """
     context = browser.new_context()
     page = context.new_page()
     page.goto(address)
     assert page.evaluate(f"new Promise((tell) => {{ {asked} }})") == "connect-src"
     program = f"const tell = postMessage; {asked}"
-    assert page.evaluate("""(program) => new Promise((tell) => {
+    assert (
+        page.evaluate(
+            """(program) => new Promise((tell) => {
         const worker = new Worker(URL.createObjectURL(new Blob([program])));
         worker.onmessage = ({ data }) => tell(data);
-    })""", program) == "connect-src"
+    })""",
+            program,
+        )
+        == "connect-src"
+    )
     context.close()

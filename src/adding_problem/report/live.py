@@ -29,10 +29,14 @@ def write(out: Path) -> None:
 def render() -> str:
     """The page as text."""
     scripts = [Markup(resource(name)) for name in _SCRIPTS]
-    return environment().get_template("live.html.j2").render(
-        version=__version__,
-        style=Markup(resource("templates/style.css") + resource("templates/live.css")),
-        trainer=Markup("\n".join(map(resource, _TRAINER))),
-        scripts=scripts,
-        script_hashes=[script_hash(str(script)) for script in scripts],
+    return (
+        environment()
+        .get_template("live.html.j2")
+        .render(
+            version=__version__,
+            style=Markup(resource("templates/style.css") + resource("templates/live.css")),
+            trainer=Markup("\n".join(map(resource, _TRAINER))),
+            scripts=scripts,
+            script_hashes=[script_hash(str(script)) for script in scripts],
+        )
     )
