@@ -1,10 +1,10 @@
 # make run      install, then train and validate configs/quickstart.yaml
 # make test     install, then run the tests that need no extras and no browser
-# make test-browser  install, then look at the report in a real browser
+# make test-browser  install, then look at the report and the demo in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
 # make lint     ruff and mypy
-# make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/tour.ipynb run anew
+# make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
@@ -50,6 +50,7 @@ docs: install
 	$(BIN)/python docs/make_api.py >docs/api.md
 	$(BIN)/python docs/make_configuration.py >docs/configuration.md
 	$(BIN)/python docs/make_original.py --pictures >docs/original.md
+	$(BIN)/adding-problem demo --no-open --out docs/demo.html
 	$(BIN)/jupyter execute --inplace docs/tour.ipynb
 
 PACKAGES := build/packages

@@ -117,7 +117,7 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts(page: Page, folder: Path
     run = [text for a, text in zip(scripts, page.content["script"], strict=True) if a.get("type") is None]
     allowed = re.findall(r"'sha256-([^']+)'", policy)
     assert allowed == [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
-    assert len(run) == 7
+    assert len(run) == 9
     assert (folder.parent / "new" / "report.html").stat().st_size < 6e6
 
 

@@ -6,10 +6,7 @@ Screenshots are left in `artifacts/browser/`, to be looked at.
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,12 @@ import pytest
 from PIL import Image
 
 from adding_problem import config, horizon, report, sample_batch, train, validate
-from tests.conftest import REPOSITORY
+from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SCREENSHOTS = REPOSITORY / "artifacts" / "browser"
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -45,31 +40,6 @@ def address(folder: Path) -> str:
     out = folder.parent / "report.html"
     report.write([folder], out, lengths=[20, 100, 300, 1000], sequences=100, threads=1)
     return out.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        started = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else [])
-        yield started
-        started.close()
-
-
-@contextmanager
-def opened(browser: Any, address: str, width: int = 1280, **options: Any) -> Iterator[Any]:
-    """The page; at the end, whether the browser complained or asked for anything but the page."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, reduced_motion="reduce", **options)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append("a dialog"))
-    page.on("request", lambda request: request.url.startswith(("data:", address)) or complaints.append(request.url))
-    page.goto(address)
-    yield page
-    assert complaints == []
-    assert page.evaluate("window.hacked") is None
-    context.close()
 
 
 def luminance(picture: Image.Image, x: int, y: int) -> float:

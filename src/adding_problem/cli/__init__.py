@@ -5,6 +5,7 @@
     runs           train, validate, horizon, sweep, watch
     certifying     certify
     tables         lengths, models, compare, report
+    demo           demo
     exchange       export, import, data
 """
 

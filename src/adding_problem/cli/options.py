@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
 from adding_problem import __version__, config, schema, variants
-from adding_problem.cli import certifying, exchange, runs, tables
+from adding_problem.cli import certifying, demo, exchange, runs, tables
 
 __all__ = ["COMMANDS", "DEFAULT_CONFIG", "Command", "CommandParser", "command_parser", "main_parser", "original_parser", "type_of"]
 
@@ -261,6 +261,11 @@ def _report(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=PositiveInt, help="CPU threads (default: one per core)")
 
 
+def _demo(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str, default="demo.html", help="page to write")
+    parser.add_argument("--no-open", action="store_true", help="do not open the page in the browser")
+
+
 def _export(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=str, help="run folder")
     parser.add_argument("--to", type=config.Word(Literal["keras", "savedmodel", "onnx", "torch-export"]), required=True, help="the format")
@@ -336,6 +341,10 @@ COMMANDS = {
         "write a page about runs, with a model to play with",
         "Write one HTML page about runs: curves, lengths, errors, memory, and a model to play with. It needs no network.",
         _report, tables.report),
+    "demo": Command(
+        "write a page in which two LSTMs learn, and open it",
+        "Write one HTML page in which two LSTMs learn side by side, and open it in the browser. It needs no network.",
+        _demo, demo.demo),
     "export": Command(
         "write a trained model for Keras, TensorFlow, ONNX or torch.export",
         "Write the trained model of a run folder for another runtime, load it back there and compare 1,000 predictions.",

@@ -5,8 +5,9 @@
     measure.py    what trained models show when they are scored: other lengths, errors, gradients, states
     pictures.py   the same figures for papers, by matplotlib
     page.py       all of it as one page, from templates/ and vendor/ (Observable Plot and D3, ISC licence)
+    live.py       another page, in which two LSTMs learn
 
-Nothing is trained, and nothing is written but the page and the pictures that are asked for. The page loads nothing: it works without a network, and its
+Nothing is trained here, and nothing is written but the page and the pictures that are asked for. The page loads nothing: it works without a network, and its
 content security policy lets no script run but its own.
 """
 

@@ -27,10 +27,11 @@ from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
 from adding_problem.report.summary import RunGroup, distinct, representatives, together
 
-__all__ = ["Table", "write"]
+__all__ = ["Table", "environment", "resource", "script_hash", "write"]
 
 _SCRIPTS = ("vendor/d3-7.9.2.min.js", "vendor/plot-0.6.17.min.js", "templates/lstm.js", "templates/states.js",
-            "templates/charts.js", "templates/playground.js", "templates/page.js")
+            "templates/charts.js", "templates/random.js", "templates/playground.js", "templates/theme.js",
+            "templates/page.js")
 _MOST_ROWS = 10_000  # of metrics in the CSV: about a megabyte of the page
 
 
@@ -96,14 +97,14 @@ def write(
 def render(found: Collection, measured: Sequence[Measured], tested: Sequence[int], sequences: int, title: str) -> str:
     """The page as text."""
     groups = together(found.runs)
-    scripts = [Markup(_resource(name)) for name in _SCRIPTS]
-    return _environment().get_template("report.html.j2").render(
+    scripts = [Markup(resource(name)) for name in _SCRIPTS]
+    return environment().get_template("report.html.j2").render(
         title=title,
         date=datetime.now(UTC).date().isoformat(),
         version=__version__,
-        style=Markup(_resource("templates/style.css")),
+        style=Markup(resource("templates/style.css")),
         scripts=scripts,
-        script_hashes=[_script_hash(str(script)) for script in scripts],
+        script_hashes=[script_hash(str(script)) for script in scripts],
         found=found,
         groups=groups,
         apart=_apart,
@@ -197,7 +198,8 @@ def _harmless(cell: Any) -> Any:
 # --- templates -------------------------------------------------------------------------------------------------------
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What fills the templates of the report and of the page that trains."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -212,10 +214,11 @@ def _steps(length: int | None) -> str:
     return lengths_in_words([length])
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this package, such as ``templates/style.css``."""
     return resources.files("adding_problem.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_hash(text: str) -> str:
+def script_hash(text: str) -> str:
     """What the page's content security policy names: scripts with other contents do not run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

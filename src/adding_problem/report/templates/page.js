@@ -134,14 +134,6 @@ function followSections() {
   for (const id of links.keys()) observer.observe(document.getElementById(id));
 }
 
-function followTheme() {
-  const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
-  document.getElementById("theme").addEventListener("click", () => {
-    const now = root.dataset.theme ?? (dark.matches ? "dark" : "light");
-    root.dataset.theme = now === "dark" ? "light" : "dark";
-  });
-}
-
 const model = JSON.parse(document.getElementById("model").textContent);
 shownModel = Math.max(0, data.models.findIndex((one) => one.name === model?.name));
 document.querySelectorAll("[data-chart]").forEach(mount);
