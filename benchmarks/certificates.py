@@ -43,7 +43,7 @@ def certified(model: str, init: str | None, arguments: argparse.Namespace) -> En
                     "command": " ".join(["adding-problem", *command[3:-2]]), "seconds": round(time.monotonic() - began, 1),
                     "commit": results.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
     if ended.returncode:
-        return entry | {"error": ended.stderr.strip()[-500:], "rows": []}
+        return entry | {"error": ended.stderr.strip()[-500:]}
     made = certificate.read(folder / certificate.RECORD)
     rows = [{"question": row.name, "verdict": row.verdict.word, "reason": row.verdict.reason,
              "fitted_short": _mse(row.short.at(made.t) if row.short else None),
@@ -97,9 +97,12 @@ def main() -> None:
         made = [pool.submit(certified, *one, arguments) for one in asked if (*one, arguments.t, arguments.budget) not in held]
         for future in as_completed(made):
             entry = future.result()
+            if "error" in entry:  # and so it is tried again by the next call
+                print(f"{entry['command']}: {entry['error']}", flush=True)
+                continue
             entries = sorted([*entries, entry], key=lambda one: (one["model"], str(one["init"]), one["t"]))
             results.write(arguments.out, {"command": "python benchmarks/certificates.py", "certificates": entries})
-            said = entry.get("error") or "; ".join(f"{row['question']}: {row['verdict']}" for row in entry["rows"])
+            said = "; ".join(f"{row['question']}: {row['verdict']}" for row in entry["rows"])
             print(f"{entry['model']} {entry['init'] or ''}, T = {entry['t']:,}, {entry['seconds']:.0f} s: {said}", flush=True)
     print(table(entries))
 
