@@ -138,8 +138,8 @@ def test_a_run_that_has_learned_does_not_speak_of_the_plateau(small_config: Path
      ("--dataset.target difference", "--train.budget_steps 1500 --resume")),
     ({"train.budget_minutes": 0.5}, {"stop_reason": "budget", "sequence_steps": 600},
      ("--recipe fast", "--train.budget_minutes 1.5 --resume")),
-    ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 30},
-     ("--train.learning_rate 0.005", "--train.epochs 2000 --resume")),
+    ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 20},
+     ("--train.learning_rate 0.0075", "--train.epochs 2000 --resume")),
     ({"recipe": "fast", "dataset.t": 1000}, {"stop_reason": "epochs", "longest_length": 90},
      ("--train.epochs 2000 --resume", "--dataset.t 333")),
 ])
