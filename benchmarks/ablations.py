@@ -15,10 +15,8 @@ trained by `train.run`. The others are trained by `learn`, a short loop that giv
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
-import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -50,7 +48,6 @@ T = 1_000
 SEQUENCES = {T: 1_000, 10_000: 64, 100_000: 16}  # scored, by length
 EPOCHS = 200  # most of a run: one that stays at short lengths spends its time on validation
 LOST = 0.1  # an error above which longer sequences need not be tried
-NORMAL_95 = 1.96
 
 Run = dict[str, Any]
 
@@ -591,47 +588,38 @@ def table(runs: list[Run]) -> str:
         "hold at 100,000",
         "cells in use",
     ]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for variation in VARIATIONS.values():
         group = [run for run in runs if run["variation"] == variation.name]
         if group:
-            cells = [f"`{variation.name}`", variation.change, *_cells(group)]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([f"`{variation.name}`", variation.change, *_cells(group)])
+    return results.markdown(head, rows)
 
 
 def _cells(group: list[Run]) -> Iterator[str]:
     yield _proportion([run["errors"][str(T)]["mse"] < SOLVED for run in group])
     costs = [cost["sequence_steps"] for run in group if (cost := run["reached"]["1e-3"])]
-    yield _spread(costs, "{:,.0f}".format) if costs else "never"
+    yield results.median_and_range(costs, "{:,.0f}".format) if costs else "never"
     for length in SEQUENCES:
         scored = [
             run["errors"][str(length)]["mse"] for run in group if str(length) in run["errors"]
         ]
         finite = [mse for mse in scored if math.isfinite(mse)]
-        spread = [_spread(finite, "{:.1e}".format)] if finite else []
+        spread = [results.median_and_range(finite, "{:.1e}".format)] if finite else []
         lost = [f"{len(group) - len(finite)} lost"] if len(finite) < len(group) else []
         yield "; ".join(spread + lost)
     yield _proportion([_holds(run, max(SEQUENCES)) for run in group])
-    yield _spread([run["cells"] for run in group], "{:.0f}".format)
+    yield results.median_and_range([run["cells"] for run in group], "{:.0f}".format)
 
 
 def _holds(run: Run, length: int) -> bool:
     """Whether the 95% interval of the error lies below 1e-3."""
     error = run["errors"].get(str(length))
-    return bool(error) and error["mse"] + NORMAL_95 * error["mse_standard_error"] < SOLVED
+    return bool(error) and results.upper_bound(error) < SOLVED
 
 
 def _proportion(came: list[bool]) -> str:
     return str(proportion(sum(came), len(came)))
-
-
-def _spread(values: list[float], written: Callable[[float], str]) -> str:
-    """Median and range."""
-    middle = written(statistics.median(values))
-    if min(values) == max(values):
-        return middle
-    return f"{middle} ({written(min(values))} to {written(max(values))})"
 
 
 # --- the command -----------------------------------------------------------------------------------
@@ -652,9 +640,9 @@ def main() -> None:
     add("--table", type=Path, help="print the table of this record, and make no runs")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table(_record(arguments.table)))
+        print(table(results.read(arguments.table)))
         return
-    held = {_key(run) for run in _record(arguments.out)}
+    held = {_key(run) for run in results.read(arguments.out)}
     asked = [
         {"variation": name, "seed": seed}
         for name in arguments.variations
@@ -662,7 +650,7 @@ def main() -> None:
     ]
     todo = sorted((run for run in asked if _key(run) not in held), key=lambda run: run["seed"])
     _make_all(todo, arguments)
-    print(table(_record(arguments.out)))
+    print(table(results.read(arguments.out)))
 
 
 def _make_all(todo: list[Run], arguments: argparse.Namespace) -> None:
@@ -672,7 +660,7 @@ def _make_all(todo: list[Run], arguments: argparse.Namespace) -> None:
         futures = [pool.submit(make, run, arguments) for run in todo]
         for number, future in enumerate(as_completed(futures), 1):
             done = future.result()
-            runs = sorted([*_record(arguments.out), done], key=_key)
+            runs = sorted([*results.read(arguments.out), done], key=_key)
             results.write(
                 arguments.out, {"command": "python benchmarks/ablations.py", "runs": runs}
             )
@@ -683,10 +671,6 @@ def _make_all(todo: list[Run], arguments: argparse.Namespace) -> None:
                 f"{done['seconds']:.1f} s; {errors}",
                 flush=True,
             )
-
-
-def _record(path: Path) -> list[Run]:
-    return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def _key(run: Run) -> tuple[str, int]:

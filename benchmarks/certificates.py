@@ -11,7 +11,6 @@ the numbers behind them. Certificates that it holds, of the same T and budget, a
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ import results
 
 from adding_problem import certificate, runtime, zoo
 
-LSTM_INITS = ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")
+LSTM_INITS = zoo.FAMILIES["lstm"].choices["init"]
 
 Entry = dict[str, Any]
 
@@ -35,7 +34,7 @@ def certified(model: str, init: str | None, arguments: argparse.Namespace) -> En
     command = [sys.executable, "-m", "adding_problem", "certify", "--model", model, "--t", str(arguments.t),
                "--budget", str(arguments.budget), "--threads", "1", "--out", str(folder)]
     if init is not None:
-        memory = "null" if init not in ("keyed", "keyed-directions", "oracle") else "1000000000"
+        memory = "1000000000" if init in zoo.TOLD else "null"
         command += ["--model.init", init, "--model.memory", memory]
     began = time.monotonic()
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -61,13 +60,13 @@ def table(entries: list[Entry]) -> str:
     """Markdown: a row for each model, a column for each question."""
     questions = list(dict.fromkeys(row["question"] for entry in entries for row in entry["rows"]))
     head = ["model", "T", "budget", *questions]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for entry in entries:
         words = {row["question"]: _cell(row) for row in entry["rows"]}
         name = entry["model"] if entry["init"] is None else f"{entry['model']}, `{entry['init']}`"
         cells = [name, f"{entry['t']:,}", f"{entry['budget'] / 1e6:g} M", *(words.get(question, "-") for question in questions)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return results.markdown(head, rows)
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -88,9 +87,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the table of this record, and make nothing")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table(json.loads(arguments.table.read_text())["certificates"]))
+        print(table(results.read(arguments.table, "certificates")))
         return
-    entries: list[Entry] = json.loads(arguments.out.read_text())["certificates"] if arguments.out.exists() else []
+    entries = results.read(arguments.out, "certificates")
     held = {_key(entry) for entry in entries}
     asked = [(model, init) for model in arguments.models for init in (arguments.inits if model == "lstm" else [None])]
     with ThreadPoolExecutor(arguments.workers) as pool:

@@ -16,10 +16,8 @@ the record holds are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
-import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -35,7 +33,6 @@ from adding_problem.statistics import proportion
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)
 LOST = 0.1  # an error above which longer sequences need not be tried
-NORMAL_95 = 1.96
 
 Run = dict[str, Any]
 
@@ -125,8 +122,8 @@ MARKS = ("<!-- ladder -->", "<!-- /ladder -->")
 
 def tables(docs: Path) -> str:
     """What stands between a page's marks, the marks included."""
-    certificates = json.loads((docs / "certificates.json").read_text())["certificates"]
-    made = table(_record(docs / "ladder.json"))
+    certificates = results.read(docs / "certificates.json", "certificates")
+    made = table(results.read(docs / "ladder.json"))
     return "\n\n".join([MARKS[0], told(certificates), made, MARKS[1]])
 
 
@@ -143,7 +140,7 @@ def table(runs: list[Run]) -> str:
             group = [run for run in runs if (run["row"], run["question"]) == (row.name, question)]
             if group:
                 rows.append([question, f"`{row.name}`", *_cells(group)])
-    return _markdown(head, rows)
+    return results.markdown(head, rows)
 
 
 def told(certificates: list[dict[str, Any]]) -> str:
@@ -153,12 +150,7 @@ def told(certificates: list[dict[str, Any]]) -> str:
     asked = list(dict.fromkeys(question for found in verdicts.values() for question in found))
     rows = [[f"`{row.name}`", row.told, *(verdicts.get(row.name, {}).get(question, "-") for question in asked)]
             for row in ROWS.values()]
-    return _markdown(["start", "what it is told", *asked], rows)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return results.markdown(["start", "what it is told", *asked], rows)
 
 
 def _cells(group: list[Run]) -> Iterator[str]:
@@ -174,8 +166,7 @@ def _cells(group: list[Run]) -> Iterator[str]:
         if not errors:
             yield "lost" if any(map(_lost, group)) else "-"
             continue
-        bounds = [error["mse"] + NORMAL_95 * error["mse_standard_error"] for error in errors]
-        holds = sum(bound < SOLVED for bound in bounds)
+        holds = sum(results.upper_bound(error) < SOLVED for error in errors)
         spread = _spread([error["mse"] for error in errors], "{:.1e}".format)
         tried = sum(str(length) in run["errors"] or _lost(run) for run in group)
         yield f"{spread}; {holds} of {tried} hold ({min(error['sequences'] for error in errors)} sequences)"
@@ -190,9 +181,7 @@ def _spread(values: list[float], written: Callable[[float], str]) -> str:
     found = [value for value in values if math.isfinite(value)]
     if not found:
         return "never" if not values else "lost"
-    if len(found) == 1:
-        return written(found[0])
-    return f"{written(statistics.median(found))} ({written(min(found))} to {written(max(found))})"
+    return results.median_and_range(found, written)
 
 
 # --- the command -------------------------------------------------------------------------------------------------
@@ -222,13 +211,13 @@ def main() -> None:
     asked = [(row, question, seed) for question in arguments.questions for row in arguments.rows
              for seed in range(arguments.seeds)]
     if "train" in arguments.phases:
-        held = {_key(run) for run in _record(arguments.out)}
+        held = {_key(run) for run in results.read(arguments.out)}
         new = [{"row": row, "question": question, "seed": seed} for row, question, seed in asked]
         _all(trained, [run for run in new if _key(run) not in held], arguments)
     if "score" in arguments.phases:
-        held_runs = [run for run in _record(arguments.out) if _key(run) in asked and missing(run, arguments)]
+        held_runs = [run for run in results.read(arguments.out) if _key(run) in asked and missing(run, arguments)]
         _all(scored, sorted(held_runs, key=lambda run: run["seed"]), arguments)
-    print(table(_record(arguments.out)))
+    print(table(results.read(arguments.out)))
 
 
 def _all(task: Callable[[Run, argparse.Namespace], Run], todo: list[Run], arguments: argparse.Namespace) -> None:
@@ -237,16 +226,12 @@ def _all(task: Callable[[Run, argparse.Namespace], Run], todo: list[Run], argume
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
         for number, future in enumerate(as_completed([pool.submit(task, run, arguments) for run in todo]), 1):
             done = future.result()
-            others = [run for run in _record(arguments.out) if _key(run) != _key(done)]
+            others = [run for run in results.read(arguments.out) if _key(run) != _key(done)]
             runs = sorted([*others, done], key=lambda run: (run["question"], run["row"], run["seed"]))
             results.write(arguments.out, {"command": "python benchmarks/ladder.py", "runs": runs})
             errors = ", ".join(f"{length}: {error['mse']:.1e}" for length, error in done["errors"].items())
             print(f"{number} of {len(todo)}: {done['row']}, {done['question']}, seed {done['seed']}: "
                   f"{done['stop_reason']}, {done['seconds']:.1f} s; {errors}", flush=True)
-
-
-def _record(path: Path) -> list[Run]:
-    return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def _key(run: Run) -> tuple[str, str, int]:

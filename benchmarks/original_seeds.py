@@ -14,7 +14,6 @@ again.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -81,7 +80,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/original_seeds.json"))
     arguments = parser.parse_args()
-    runs = json.loads(arguments.out.read_text())["runs"] if arguments.out.exists() else []
+    runs = results.read(arguments.out)
     held = {run["seed"] for run in runs}
     asked = [seed for seed in arguments.seeds if seed not in held]
     threads = arguments.threads or max(1, limits.usable_cores() // arguments.workers)

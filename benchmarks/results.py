@@ -1,13 +1,17 @@
-"""The JSON records that the benchmarks leave, and which program made them."""
+"""The JSON records that the benchmarks leave, which program made them, and the tables made of them."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "write"]
+__all__ = ["commit", "markdown", "median_and_range", "read", "upper_bound", "write"]
+
+_NORMAL_95 = 1.96
 
 
 def commit() -> str:
@@ -19,3 +23,29 @@ def write(path: Path, document: dict[str, Any]) -> None:
     """Write a record, and the folder that it goes into where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read(path: Path, name: str = "runs") -> list[dict[str, Any]]:
+    """The entries of a record; none where it is not there yet."""
+    entries: list[dict[str, Any]] = json.loads(path.read_text())[name] if path.exists() else []
+    return entries
+
+
+def upper_bound(score: dict[str, Any]) -> float:
+    """The upper end of the 95% interval of a score's mean squared error."""
+    bound: float = score["mse"] + _NORMAL_95 * score["mse_standard_error"]
+    return bound
+
+
+def median_and_range(values: Sequence[float], written: Callable[[float], str]) -> str:
+    """Such as `2 (1 to 3)`; one value where all are alike."""
+    middle = written(statistics.median(values))
+    if min(values) == max(values):
+        return middle
+    return f"{middle} ({written(min(values))} to {written(max(values))})"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
