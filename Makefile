@@ -35,11 +35,11 @@ test-browser: install
 
 test-cluster: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,tensorboard]'
-	$(BIN)/python -m pytest tests/cluster tests/test_loggers.py
+	$(BIN)/python -m pytest tests/cluster tests/training/test_loggers.py
 
 test-interop: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet,jax]'
-	$(PYTEST) tests/test_interop.py tests/test_documents.py tests/test_own_model.py::test_a_keras_model
+	$(PYTEST) tests/interop tests/docs tests/models/test_custom.py::test_a_keras_model
 
 lint: install
 	$(BIN)/ruff check .
@@ -54,7 +54,7 @@ docs: install
 	$(BIN)/jupyter execute --inplace docs/tour.ipynb
 
 PACKAGES := build/packages
-FAST_TESTS := $(addprefix tests/test_,config.py task.py models.py artifacts.py api.py) native/tests
+FAST_TESTS := tests/config tests/task tests/models/test_lstm.py tests/runs/test_folder.py tests/test_api.py native/tests
 
 test-packages:
 	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source

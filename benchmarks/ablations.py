@@ -8,8 +8,8 @@ LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have valu
 A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and is then
 scored on new sequences.
 A length is left out once a shorter one has an error above 0.1. Changes of a configuration key are
-trained by `train.run`. The others are trained by `learn`, a short loop that gives the numbers of
-`train.run` where nothing is changed. Runs that the record holds are not made again.
+trained by `loop.train`. The others are trained by `learn`, a short loop that gives the numbers of
+`loop.train` where nothing is changed. Runs that the record holds are not made again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,21 @@ import results
 import torch
 from torch import Tensor, nn
 
-from adding_problem import config, descent, models, runtime, train, validate
-from adding_problem.artifacts import SOLVED, EpochRow, RunFolder, first_below, milestones
-from adding_problem.checkpoint import EpochSums, TrainingState, own_copy
+from adding_problem import config, models
+from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
+from adding_problem.evaluation import validate
 from adding_problem.models import AddingLSTM
-from adding_problem.schedule import (
+from adding_problem.runs.folder import SOLVED, EpochRow, RunFolder, first_below, milestones
+from adding_problem.system import runtime
+from adding_problem.task.sampling import (
+    batches,
+    constant_predictor_mse,
+    evaluation_batch,
+    sample_batch,
+)
+from adding_problem.training import loop, optim
+from adding_problem.training.schedule import (
     EarlyStopping,
     Schedule,
     advance,
@@ -41,8 +50,7 @@ from adding_problem.schedule import (
     begin_ending,
     stream_seed,
 )
-from adding_problem.statistics import proportion
-from adding_problem.task import batches, constant_predictor_mse, evaluation_batch, sample_batch
+from adding_problem.training.state import EpochSums, TrainingState, own_copy
 
 T = 1_000
 SEQUENCES = {T: 1_000, 10_000: 64, 100_000: 16}  # scored, by length
@@ -56,7 +64,7 @@ Run = dict[str, Any]
 
 
 class Recipe:
-    """Adam on the mean squared error, as `train.run` does it. An idea overrides a part."""
+    """Adam on the mean squared error, as `loop.train` does it. An idea overrides a part."""
 
     falling = True  # whether the learning rate falls in the ending
 
@@ -64,7 +72,7 @@ class Recipe:
         self.wanted = wanted
         self.model = model
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = descent.optimizer_for(wanted.train, model)
+        self.optimizer = optim.optimizer_for(wanted.train, model)
 
     def step(self, schedule: Schedule, x: Tensor, y: Tensor) -> float:
         """Change the weights by one step; the mean squared error before it."""
@@ -402,7 +410,7 @@ def make(run: Run, arguments: argparse.Namespace) -> Run:
     """The run, trained and scored."""
     wanted, variation = configuration(run, arguments), VARIATIONS[run["variation"]]
     if variation.start is None and variation.learner is Recipe:
-        result = train.run(wanted, resume=True)
+        result = loop.train(wanted, resume=True)
     else:
         result = learn(wanted, variation)
     kept = ("stop_reason", "reached", "sequence_steps", "seconds", "longest_length", "threads")
@@ -436,7 +444,7 @@ def cells_in_use(folder: RunFolder) -> int:
 def learn(wanted: RunConfig, variation: Variation) -> Run:
     """Train with a change and leave a run folder; an interrupted run starts again.
 
-    Without a change the losses and the weights are those of `train.run`.
+    Without a change the losses and the weights are those of `loop.train`.
 
     Args:
         wanted: a configuration of the LSTM on fresh sequences, whose run has an ending.

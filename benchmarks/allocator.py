@@ -19,8 +19,9 @@ import time
 import torch
 from torch import nn
 
-from adding_problem import config, limits, models, runtime
-from adding_problem.task import sample_batch
+from adding_problem import config, models
+from adding_problem.system import memory, runtime
+from adding_problem.task.sampling import sample_batch
 
 BATCH, STEPS = 16, 3
 
@@ -32,7 +33,9 @@ def measure(name: str, length: int, threads: int, *, kept: bool) -> dict[str, li
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
-    model = models.build_model(config.load(None, {"model.name": name}).model, seed=0, backend=backend, length=length)
+    model = models.build_model(
+        config.load(None, {"model.name": name}).model, seed=0, backend=backend, length=length
+    )
     x, y = sample_batch(BATCH, length, seed=0)
     seconds: dict[str, list[float]] = {"training": [], "inference": []}
     for _ in range(1 + STEPS):
@@ -48,30 +51,65 @@ def measure(name: str, length: int, threads: int, *, kept: bool) -> dict[str, li
 
 def main() -> None:
     """Print a line for each model and length."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["lstm", "gru", "mingru", "minlstm", "lru", "s6", "attention"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["lstm", "gru", "mingru", "minlstm", "lru", "s6", "attention"],
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=limits.usable_cores())
+    parser.add_argument("--threads", type=int, default=memory.usable_cores())
     parser.add_argument("--worker", choices=["given-back", "kept"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(json.dumps(measure(*arguments.models, *arguments.lengths, arguments.threads, kept=arguments.worker == "kept")))
+        print(
+            json.dumps(
+                measure(
+                    *arguments.models,
+                    *arguments.lengths,
+                    arguments.threads,
+                    kept=arguments.worker == "kept",
+                )
+            )
+        )
         return
-    print(f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={BATCH}, seed 0")
+    print(
+        f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={BATCH}, seed 0"
+    )
     for name in arguments.models:
         for length in arguments.lengths:
             found: dict[str, dict[str, list[float]]] = {}
             for setting in ["given-back", "kept"] * arguments.rounds:
-                command = [sys.executable, __file__, "--worker", setting, "--models", name, "--lengths", str(length), "--threads", str(arguments.threads)]
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--worker",
+                    setting,
+                    "--models",
+                    name,
+                    "--lengths",
+                    str(length),
+                    "--threads",
+                    str(arguments.threads),
+                ]
                 pages = os.environ | {"THP_MEM_ALLOC_ENABLE": str(int(setting == "kept"))}
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=pages)
+                done = subprocess.run(
+                    command, stdout=subprocess.PIPE, text=True, check=True, env=pages
+                )
                 for part, times in json.loads(done.stdout).items():
                     found.setdefault(part, {}).setdefault(setting, []).extend(times)
             parts = []
             for part, times in found.items():
-                given_back, kept = statistics.median(times["given-back"]), statistics.median(times["kept"])
-                parts.append(f"{part} {given_back * 1e3:8.0f} ms, kept {kept * 1e3:8.0f} ms, x{given_back / kept:.2f}")
+                given_back, kept = (
+                    statistics.median(times["given-back"]),
+                    statistics.median(times["kept"]),
+                )
+                parts.append(
+                    f"{part} {given_back * 1e3:8.0f} ms, kept {kept * 1e3:8.0f} ms, x{given_back / kept:.2f}"
+                )
             print(f"{name:<9} T={length:<6} {'   '.join(parts)}", flush=True)
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from adding_problem import models, runtime
+from adding_problem import models
 from adding_problem.config import ModelConfig
-from adding_problem.task import AddingDataset, sample_batch
+from adding_problem.system import runtime
+from adding_problem.task.sampling import AddingDataset, sample_batch
 
 BATCH = 64
 
@@ -54,24 +55,34 @@ def calls_at(length: int, backend: str) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Print one line per length."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     runtime.tune_allocator()
     backend = runtime.resolve_backend("auto", torch.device("cpu"))
-    print(f"{runtime.processor()}, {arguments.threads} threads, backend {backend}, {runtime.versions()}")
+    print(
+        f"{runtime.processor()}, {arguments.threads} threads, backend {backend}, {runtime.versions()}"
+    )
     for length in (150, 1000):
         calls = calls_at(length, backend)
         times: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(arguments.rounds + 2):
             for name, call in calls.items():
                 times[name].append(seconds(call))
-        median = {name: statistics.median(values[2:]) for name, values in times.items()}  # two rounds warm up
-        print(f"B={BATCH} T={length}: step {1e3 * median['step']:.1f} ms; "
-              + "; ".join(f"{name} {1e6 * median[name]:.0f} us = {median[name] / median['step']:.2%} of a step"
-                          for name in ("draw", "gather")))
+        median = {
+            name: statistics.median(values[2:]) for name, values in times.items()
+        }  # two rounds warm up
+        print(
+            f"B={BATCH} T={length}: step {1e3 * median['step']:.1f} ms; "
+            + "; ".join(
+                f"{name} {1e6 * median[name]:.0f} us = {median[name] / median['step']:.2%} of a step"
+                for name in ("draw", "gather")
+            )
+        )
 
 
 if __name__ == "__main__":

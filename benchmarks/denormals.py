@@ -16,8 +16,9 @@ import time
 import torch
 from torch import nn
 
-from adding_problem import config, models, runtime
-from adding_problem.task import sample_batch
+from adding_problem import config, models
+from adding_problem.system import runtime
+from adding_problem.task.sampling import sample_batch
 
 
 def seconds(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, flush: bool) -> float:
@@ -30,7 +31,9 @@ def seconds(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, flush: bool) 
 
 def main() -> None:
     """Print a line for each model and length."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=["lstm", "gru", "rnn", "irnn", "lem"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[150, 1000])
     parser.add_argument("--rounds", type=int, default=5)
@@ -43,10 +46,16 @@ def main() -> None:
             run = config.load(None, {"model.name": name, "dataset.t": length})
             model = models.build_model(run.model, seed=0, length=length)
             x, y = sample_batch(64, length, seed=0)
-            rounds = [[seconds(model, x, y, flush=flush) for flush in (False, True)] for _ in range(arguments.rounds + 1)][1:]
+            rounds = [
+                [seconds(model, x, y, flush=flush) for flush in (False, True)]
+                for _ in range(arguments.rounds + 1)
+            ][1:]
             kept, flushed = (statistics.median(column) for column in zip(*rounds, strict=True))
-            print(f"{name:<6} T={length:<6} denormals kept {kept * 1e3:8.1f} ms   flushed {flushed * 1e3:8.1f} ms   "
-                  f"x{kept / flushed:.2f}", flush=True)
+            print(
+                f"{name:<6} T={length:<6} denormals kept {kept * 1e3:8.1f} ms   flushed {flushed * 1e3:8.1f} ms   "
+                f"x{kept / flushed:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

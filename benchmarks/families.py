@@ -16,10 +16,11 @@ import time
 import torch
 from torch import Tensor, nn
 
-from adding_problem import limits, runtime, sample_batch
+from adding_problem import sample_batch
 from adding_problem.config import ModelConfig
+from adding_problem.config.families import FAMILIES
 from adding_problem.models import build_model
-from adding_problem.zoo import FAMILIES
+from adding_problem.system import memory, runtime
 
 BACKENDS = ("native", "torch")
 
@@ -35,27 +36,41 @@ def seconds(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def main() -> None:
     """Print a line for each family."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("families", nargs="*", metavar="family", help="of the zoo")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=limits.usable_cores())
+    parser.add_argument("--threads", type=int, default=memory.usable_cores())
     arguments = parser.parse_args()
     if unknown := set(arguments.families) - set(FAMILIES):
-        parser.error(f"expected families of {', '.join(FAMILIES)}, found {', '.join(sorted(unknown))}")
+        parser.error(
+            f"expected families of {', '.join(FAMILIES)}, found {', '.join(sorted(unknown))}"
+        )
     x, y = sample_batch(arguments.batch, arguments.length, seed=0)
-    print(f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}")
+    print(
+        f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}"
+    )
     with runtime.cpu_settings(arguments.threads):
         for family in arguments.families or FAMILIES:
-            models = [build_model(ModelConfig(family), backend=backend, length=arguments.length) for backend in BACKENDS]
+            models = [
+                build_model(ModelConfig(family), backend=backend, length=arguments.length)
+                for backend in BACKENDS
+            ]
             if not hasattr(models[0], "backend"):
                 print(f"{family:<12} has no kernel")
                 continue
-            rounds = [[seconds(model, x, y) for model in models] for _ in range(arguments.rounds + 1)][1:]
+            rounds = [
+                [seconds(model, x, y) for model in models] for _ in range(arguments.rounds + 1)
+            ][1:]
             native, torchs = (statistics.median(column) for column in zip(*rounds, strict=True))
-            print(f"{family:<12} native {native * 1e3:8.1f} ms ({x.shape[0] * x.shape[1] / native / 1e3:6.0f} thousand steps/s)   "
-                  f"torch {torchs * 1e3:8.1f} ms   x{torchs / native:.1f}", flush=True)
+            print(
+                f"{family:<12} native {native * 1e3:8.1f} ms ({x.shape[0] * x.shape[1] / native / 1e3:6.0f} thousand steps/s)   "
+                f"torch {torchs * 1e3:8.1f} ms   x{torchs / native:.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ from typing import Any
 
 import results
 
-from adding_problem import config, train, validate
-from adding_problem.artifacts import SOLVED
+from adding_problem import config
+from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.statistics import proportion
+from adding_problem.evaluation import validate
+from adding_problem.runs.folder import SOLVED
+from adding_problem.training import loop
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)
 LOST = 0.1  # an error above which longer sequences need not be tried
@@ -47,14 +49,23 @@ class Row:
 
 
 _NO_MEMORY = {"model.memory": None}
-ROWS = {row.name: row for row in (
-    Row("keras", {"model.init": "keras", **_NO_MEMORY}, "nothing but the recipe"),
-    Row("chrono", {"model.init": "chrono", **_NO_MEMORY}, "a time scale of T"),
-    Row("long", {"model.init": "long", **_NO_MEMORY}, "a time scale of T"),
-    Row("keyed", {"model.init": "keyed"}, "a time scale of 10^9; write rarely, by one column"),
-    Row("keyed-directions", {"model.init": "keyed-directions"}, "a time scale of 10^9; write rarely"),
-    Row("oracle", {"model.init": "oracle"}, "which column holds the marks; a time scale of 10^9"),
-)}
+ROWS = {
+    row.name: row
+    for row in (
+        Row("keras", {"model.init": "keras", **_NO_MEMORY}, "nothing but the recipe"),
+        Row("chrono", {"model.init": "chrono", **_NO_MEMORY}, "a time scale of T"),
+        Row("long", {"model.init": "long", **_NO_MEMORY}, "a time scale of T"),
+        Row("keyed", {"model.init": "keyed"}, "a time scale of 10^9; write rarely, by one column"),
+        Row(
+            "keyed-directions",
+            {"model.init": "keyed-directions"},
+            "a time scale of 10^9; write rarely",
+        ),
+        Row(
+            "oracle", {"model.init": "oracle"}, "which column holds the marks; a time scale of 10^9"
+        ),
+    )
+}
 _DIFFERENCE = {"dataset.target": "difference"}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "sum": {},
@@ -74,22 +85,46 @@ def configuration(run: Run, arguments: argparse.Namespace) -> RunConfig:
     row, question, seed = run["row"], run["question"], run["seed"]
     exchanged = {"dataset.mix": "swap"} if seed % 2 and row != "oracle" else {}
     folder = arguments.runs / question.replace(", ", "-").replace(" ", "-") / row / str(seed)
-    return config.load(None, {
-        "recipe": "fast", "dataset.t": T, "seed": seed, "validate.seed": 10_000 + seed,
-        "threads": run.get("threads", arguments.threads), "train.budget_steps": run.get("budget", arguments.budget),
-        "train.epochs": 1_000_000, "artifacts": str(folder),
-        **exchanged, **ROWS[row].values, **QUESTIONS[question],
-    })
+    return config.load(
+        None,
+        {
+            "recipe": "fast",
+            "dataset.t": T,
+            "seed": seed,
+            "validate.seed": 10_000 + seed,
+            "threads": run.get("threads", arguments.threads),
+            "train.budget_steps": run.get("budget", arguments.budget),
+            "train.epochs": 1_000_000,
+            "artifacts": str(folder),
+            **exchanged,
+            **ROWS[row].values,
+            **QUESTIONS[question],
+        },
+    )
 
 
 def trained(run: Run, arguments: argparse.Namespace) -> Run:
     """The run, trained and scored at T."""
     wanted = configuration(run, arguments)
-    result = train.run(wanted, resume=True)
-    kept = ("stop_reason", "reached", "sequence_steps", "seconds", "longest_length", "threads", "processor", "versions")
-    return run | {"mix": wanted.dataset.mix, **{key: result[key] for key in kept}, "budget": arguments.budget,
-                  "workers": arguments.workers, "commit": results.commit(),
-                  "errors": {str(T): _score(wanted, T, 2_000)}}
+    result = loop.train(wanted, resume=True)
+    kept = (
+        "stop_reason",
+        "reached",
+        "sequence_steps",
+        "seconds",
+        "longest_length",
+        "threads",
+        "processor",
+        "versions",
+    )
+    return run | {
+        "mix": wanted.dataset.mix,
+        **{key: result[key] for key in kept},
+        "budget": arguments.budget,
+        "workers": arguments.workers,
+        "commit": results.commit(),
+        "errors": {str(T): _score(wanted, T, 2_000)},
+    }
 
 
 def scored(run: Run, arguments: argparse.Namespace) -> Run:
@@ -113,8 +148,11 @@ def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
     errors = run["errors"]
     if _lost(run):
         return []
-    return [length for length in arguments.lengths
-            if errors.get(str(length), {"sequences": 0})["sequences"] < arguments.sequences]
+    return [
+        length
+        for length in arguments.lengths
+        if errors.get(str(length), {"sequences": 0})["sequences"] < arguments.sequences
+    ]
 
 
 MARKS = ("<!-- ladder -->", "<!-- /ladder -->")
@@ -132,8 +170,15 @@ def tables(docs: Path) -> str:
 
 def table(runs: list[Run]) -> str:
     """Markdown: a row for each question and start."""
-    head = ["question", "start", "solved at T = 1,000", "sequence-steps to 1e-3", "seconds", "longest trained",
-            *(f"T = {length:,}" for length in TESTED)]
+    head = [
+        "question",
+        "start",
+        "solved at T = 1,000",
+        "sequence-steps to 1e-3",
+        "seconds",
+        "longest trained",
+        *(f"T = {length:,}" for length in TESTED),
+    ]
     rows = []
     for question in QUESTIONS:
         for row in ROWS.values():
@@ -145,11 +190,20 @@ def table(runs: list[Run]) -> str:
 
 def told(certificates: list[dict[str, Any]]) -> str:
     """Markdown: what each start tells the model, and the verdicts of its certificate at T."""
-    verdicts = {entry["init"]: {row["question"]: row["verdict"] for row in entry["rows"]}
-                for entry in certificates if (entry["model"], entry["t"]) == ("lstm", T)}
+    verdicts = {
+        entry["init"]: {row["question"]: row["verdict"] for row in entry["rows"]}
+        for entry in certificates
+        if (entry["model"], entry["t"]) == ("lstm", T)
+    }
     asked = list(dict.fromkeys(question for found in verdicts.values() for question in found))
-    rows = [[f"`{row.name}`", row.told, *(verdicts.get(row.name, {}).get(question, "-") for question in asked)]
-            for row in ROWS.values()]
+    rows = [
+        [
+            f"`{row.name}`",
+            row.told,
+            *(verdicts.get(row.name, {}).get(question, "-") for question in asked),
+        ]
+        for row in ROWS.values()
+    ]
     return results.markdown(["start", "what it is told", *asked], rows)
 
 
@@ -158,7 +212,10 @@ def _cells(group: list[Run]) -> Iterator[str]:
     costs = [run["reached"]["1e-3"] for run in solved if run["reached"]["1e-3"]]
     yield str(proportion(len(solved), len(group)))
     for key in ("sequence_steps", "seconds"):
-        yield _spread([cost[key] for cost in costs], lambda cost: f"{cost:,.3g}" if cost < 100 else f"{cost:,.0f}")
+        yield _spread(
+            [cost[key] for cost in costs],
+            lambda cost: f"{cost:,.3g}" if cost < 100 else f"{cost:,.0f}",
+        )
     longest = sorted({run["longest_length"] for run in group})
     yield f"{longest[0]:,}" if len(longest) == 1 else f"{longest[0]:,} to {longest[-1]:,}"
     for length in TESTED:
@@ -189,49 +246,80 @@ def _spread(values: list[float], written: Callable[[float], str]) -> str:
 
 def main() -> None:
     """Make what the record lacks, or print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--questions", nargs="+", default=list(LADDER), choices=list(QUESTIONS))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--phases", nargs="+", default=["train", "score"], choices=["train", "score"])
+    parser.add_argument(
+        "--phases", nargs="+", default=["train", "score"], choices=["train", "score"]
+    )
     parser.add_argument("--budget", type=int, default=10_000_000, help="sequence-steps of a run")
-    parser.add_argument("--lengths", nargs="+", type=int, default=list(TESTED), help="to score at, beside T")
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, default=list(TESTED), help="to score at, beside T"
+    )
     parser.add_argument("--sequences", type=int, default=64, help="of each of these lengths")
     parser.add_argument("--threads", type=int, default=1, help="of a run")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("artifacts/ladder"), help="where the run folders go")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("artifacts/ladder"), help="where the run folders go"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/ladder.json"))
-    parser.add_argument("--page", type=Path, help="write the record's tables between this page's marks, and make no runs")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        help="write the record's tables between this page's marks, and make no runs",
+    )
     arguments = parser.parse_args()
     if arguments.page:
         before, _, rest = arguments.page.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])
         arguments.page.write_text(before + tables(arguments.out.parent) + after)
         return
-    asked = [(row, question, seed) for question in arguments.questions for row in arguments.rows
-             for seed in range(arguments.seeds)]
+    asked = [
+        (row, question, seed)
+        for question in arguments.questions
+        for row in arguments.rows
+        for seed in range(arguments.seeds)
+    ]
     if "train" in arguments.phases:
         held = {_key(run) for run in results.read(arguments.out)}
         new = [{"row": row, "question": question, "seed": seed} for row, question, seed in asked]
         _all(trained, [run for run in new if _key(run) not in held], arguments)
     if "score" in arguments.phases:
-        held_runs = [run for run in results.read(arguments.out) if _key(run) in asked and missing(run, arguments)]
+        held_runs = [
+            run
+            for run in results.read(arguments.out)
+            if _key(run) in asked and missing(run, arguments)
+        ]
         _all(scored, sorted(held_runs, key=lambda run: run["seed"]), arguments)
     print(table(results.read(arguments.out)))
 
 
-def _all(task: Callable[[Run, argparse.Namespace], Run], todo: list[Run], arguments: argparse.Namespace) -> None:
+def _all(
+    task: Callable[[Run, argparse.Namespace], Run], todo: list[Run], arguments: argparse.Namespace
+) -> None:
     """Do a task for all of these runs, and write the record after each."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        for number, future in enumerate(as_completed([pool.submit(task, run, arguments) for run in todo]), 1):
+        for number, future in enumerate(
+            as_completed([pool.submit(task, run, arguments) for run in todo]), 1
+        ):
             done = future.result()
             others = [run for run in results.read(arguments.out) if _key(run) != _key(done)]
-            runs = sorted([*others, done], key=lambda run: (run["question"], run["row"], run["seed"]))
+            runs = sorted(
+                [*others, done], key=lambda run: (run["question"], run["row"], run["seed"])
+            )
             results.write(arguments.out, {"command": "python benchmarks/ladder.py", "runs": runs})
-            errors = ", ".join(f"{length}: {error['mse']:.1e}" for length, error in done["errors"].items())
-            print(f"{number} of {len(todo)}: {done['row']}, {done['question']}, seed {done['seed']}: "
-                  f"{done['stop_reason']}, {done['seconds']:.1f} s; {errors}", flush=True)
+            errors = ", ".join(
+                f"{length}: {error['mse']:.1e}" for length, error in done["errors"].items()
+            )
+            print(
+                f"{number} of {len(todo)}: {done['row']}, {done['question']}, seed {done['seed']}: "
+                f"{done['stop_reason']}, {done['seconds']:.1f} s; {errors}",
+                flush=True,
+            )
 
 
 def _key(run: Run) -> tuple[str, str, int]:

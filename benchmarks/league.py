@@ -9,7 +9,7 @@ A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:un
 
 1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe `fast`, seed 1000). The one that
    solves it soonest is taken; where none does, the one with the lowest validation loss. All that was tried is in the JSON.
-2. For every seed one climb (`adding_problem.horizon`) of `--minutes` of training over LENGTHS. It gives the horizon (the longest T
+2. For every seed one climb (`adding_problem.experiments.horizon`) of `--minutes` of training over LENGTHS. It gives the horizon (the longest T
    with a mean squared error below 1e-3 on new sequences; a look at held-out sequences that is under way when the time is up is
    finished, but what took more than GRACE times as long does not count), the sequence-steps from its start to 1e-3 at T = 200, 1000 and 5000, and
    the model of T = 500, which is tested at T = 5000.
@@ -40,13 +40,22 @@ import results
 import torch
 from torch import nn
 
-from adding_problem import config, horizon, models, runtime, train, validate, zoo
-from adding_problem.artifacts import SOLVED, RunFolder
+from adding_problem import config, models
+from adding_problem.config import families
 from adding_problem.errors import AddingProblemError
-from adding_problem.sweep.local import end_with_parent
-from adding_problem.task import sample_batch
+from adding_problem.evaluation import validate
+from adding_problem.experiments import horizon
+from adding_problem.experiments.sweep.local import end_with_parent
+from adding_problem.runs.folder import SOLVED, RunFolder
+from adding_problem.system import runtime
+from adding_problem.task.sampling import sample_batch
+from adding_problem.training import loop
 
-ENTRANTS = ["lstm:init=oracle", "lstm:init=long,memory=null", *(name for name in zoo.FAMILIES if name != "lstm")]
+ENTRANTS = [
+    "lstm:init=oracle",
+    "lstm:init=long,memory=null",
+    *(name for name in families.FAMILIES if name != "lstm"),
+]
 """The zoo, and the LSTM whose input gates are preset from the mark column: an oracle, which stands below the others."""
 RATES = (1e-3, 5e-3, 2e-2)
 TUNING_LENGTH, TUNING_SEED = 100, 1000
@@ -62,14 +71,24 @@ _Outcome = TypeVar("_Outcome")
 def base(entrant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The configuration that all models share, and what this one sets."""
     model, settings = _parts(entrant)
-    return {"recipe": "fast", "model.name": model, "seed": seed, "validate.seed": seed + 1, "threads": arguments.threads,
-            "validate.dt_length": SEQUENCES} | {f"model.{key}": value for key, value in settings.items()}
+    return {
+        "recipe": "fast",
+        "model.name": model,
+        "seed": seed,
+        "validate.seed": seed + 1,
+        "threads": arguments.threads,
+        "validate.dt_length": SEQUENCES,
+    } | {f"model.{key}": value for key, value in settings.items()}
 
 
 def _parts(entrant: str) -> tuple[str, dict[str, str]]:
     """The model's name, which may itself have a colon, and the arguments behind it."""
     model, _, own = entrant.rpartition(":")
-    return (model, dict(setting.split("=", 1) for setting in own.split(","))) if "=" in own else (entrant, {})
+    return (
+        (model, dict(setting.split("=", 1) for setting in own.split(",")))
+        if "=" in own
+        else (entrant, {})
+    )
 
 
 def _folder(entrant: str, part: str, arguments: argparse.Namespace) -> Path:
@@ -81,17 +100,33 @@ def tune(entrant: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
     """What each learning rate came to."""
     trials = []
     for rate in RATES:
-        result = train.run(config.load(None, base(entrant, TUNING_SEED, arguments) | {
-            "dataset.t": TUNING_LENGTH, "train.learning_rate": rate, "train.budget_minutes": arguments.tuning,
-            "artifacts": str(_folder(entrant, f"tuning-{rate:g}", arguments)),
-        }), resume=True)
-        trials.append({"learning_rate": rate, "val_loss": result["lowest_val_loss"] or math.inf, "seconds": result["seconds"],
-                       "sequence_steps": result["sequence_steps"]})
+        result = loop.train(
+            config.load(
+                None,
+                base(entrant, TUNING_SEED, arguments)
+                | {
+                    "dataset.t": TUNING_LENGTH,
+                    "train.learning_rate": rate,
+                    "train.budget_minutes": arguments.tuning,
+                    "artifacts": str(_folder(entrant, f"tuning-{rate:g}", arguments)),
+                },
+            ),
+            resume=True,
+        )
+        trials.append(
+            {
+                "learning_rate": rate,
+                "val_loss": result["lowest_val_loss"] or math.inf,
+                "seconds": result["seconds"],
+                "sequence_steps": result["sequence_steps"],
+            }
+        )
     return trials
 
 
 def best(trials: list[dict[str, float]]) -> float:
     """The learning rate that solved T = 100 soonest; where none did, the one that came nearest."""
+
     def cost(trial: dict[str, float]) -> tuple[bool, float]:
         solved = trial["val_loss"] < SOLVED
         return not solved, trial["seconds"] if solved else trial["val_loss"]
@@ -104,22 +139,40 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
 
     A length that the model does not take, or the memory does not hold, ends it.
     """
+
     def refused(t: int | str, error: AddingProblemError) -> None:
         print(f"{entrant} seed {seed}, {t}: {error}", flush=True)
 
     folder = _folder(entrant, str(seed), arguments)
-    run = config.load(None, base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)})
-    rungs = list(horizon.climb(run, minutes=arguments.minutes, lengths=LENGTHS, following=lambda _: nullcontext(),
-                               on_refusal=partial(refused, "the climb's end")))
+    run = config.load(
+        None,
+        base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)},
+    )
+    rungs = list(
+        horizon.climb(
+            run,
+            minutes=arguments.minutes,
+            lengths=LENGTHS,
+            following=lambda _: nullcontext(),
+            on_refusal=partial(refused, "the climb's end"),
+        )
+    )
     result: dict[str, Any] = {
-        "steps": {str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
-                  for rung in rungs if rung.t in COSTS_AT},
-        "rungs": [{key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs],
+        "steps": {
+            str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
+            for rung in rungs
+            if rung.t in COSTS_AT
+        },
+        "rungs": [
+            {key: value for key, value in asdict(rung).items() if key != "folder"} for rung in rungs
+        ],
     }
     if at := next((rung for rung in rungs if rung.t == TRAINED), None):
         trained = RunFolder(at.folder)
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
-        for score in validate.scores(at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused):
+        for score in validate.scores(
+            at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused
+        ):
             result["extrapolation"] = score["mse"]
     return result
 
@@ -140,7 +193,11 @@ def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
             network(x)
 
         parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        return {"parameters": parameters, "training": _per_second(training), "inference": _per_second(inference)}
+        return {
+            "parameters": parameters,
+            "training": _per_second(training),
+            "inference": _per_second(inference),
+        }
 
 
 def _per_second(step: Callable[[], None]) -> float:
@@ -156,49 +213,74 @@ def _per_second(step: Callable[[], None]) -> float:
 def table(league: dict[str, Any]) -> str:
     """Markdown, the farthest first; oracles, which are not ranked, in a table of their own below."""
     ranking = _ranking(league)
-    learners, oracles = ([item for item in ranking if _is_oracle(item[0]) == told] for told in (False, True))
+    learners, oracles = (
+        [item for item in ranking if _is_oracle(item[0]) == told] for told in (False, True)
+    )
     parts = [_rows(learners, league["minutes"])]
     if oracles:
-        parts += ["", "Not ranked, since it is told which column holds the marks:", "", _rows(oracles, league["minutes"])]
+        parts += [
+            "",
+            "Not ranked, since it is told which column holds the marks:",
+            "",
+            _rows(oracles, league["minutes"]),
+        ]
     return "\n".join(parts)
 
 
 def _rows(ranking: list[tuple[str, dict[str, Any]]], minutes: float) -> str:
-    rows = ["| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | model of T = 500, tested at 5000 "
-            "| parameters | training, inference: thousand steps/s | learning rate |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | model of T = 500, tested at 5000 "
+        "| parameters | training, inference: thousand steps/s | learning rate |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, entry in ranking:
         climbs = list(entry["climbs"].values())
         horizons = _horizons(entry, minutes)
         costs = " / ".join(_cost([c["steps"].get(str(t)) for c in climbs]) for t in COSTS_AT)
         beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
         pace = entry.get("speed")
-        speeds = f"{pace['parameters']:,} | {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f}" if pace else "- | -"
-        rows.append(f"| {_shown(name)} | {_median(horizons):,} ({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
-                    f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} "
-                    f"| {speeds} | {entry['learning_rate']:g} |")
+        speeds = (
+            f"{pace['parameters']:,} | {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f}"
+            if pace
+            else "- | -"
+        )
+        rows.append(
+            f"| {_shown(name)} | {_median(horizons):,} ({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
+            f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} "
+            f"| {speeds} | {entry['learning_rate']:g} |"
+        )
     return "\n".join(rows)
 
 
 def _shown(entrant: str) -> str:
     model, settings = _parts(entrant)
     if _is_oracle(entrant):
-        return f"{model.upper()}, {zoo.described_init('oracle')}"
+        return f"{model.upper()}, {families.described_init('oracle')}"
     told = [f"{key} {value}" for key, value in settings.items() if value != "null"]
     return f"{model} ({', '.join(told)})" if told else model
 
 
 def _is_oracle(entrant: str) -> bool:
     model, settings = _parts(entrant)
-    return zoo.is_oracle(model, settings.get("init"))
+    return families.is_oracle(model, settings.get("init"))
 
 
 def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'. Oracles come last."""
+
     def reach(item: tuple[str, dict[str, Any]]) -> tuple[bool, int, float]:
         horizons = _horizons(item[1], league["minutes"])
-        return not _is_oracle(item[0]), _median(horizons), statistics.geometric_mean(horizon + 1 for horizon in horizons)
+        return (
+            not _is_oracle(item[0]),
+            _median(horizons),
+            statistics.geometric_mean(horizon + 1 for horizon in horizons),
+        )
 
-    return sorted(((name, entry) for name, entry in league["models"].items() if entry["climbs"]), key=reach, reverse=True)
+    return sorted(
+        ((name, entry) for name, entry in league["models"].items() if entry["climbs"]),
+        key=reach,
+        reverse=True,
+    )
 
 
 def _median(horizons: list[int]) -> int:
@@ -207,8 +289,17 @@ def _median(horizons: list[int]) -> int:
 
 def _horizons(entry: dict[str, Any], minutes: float) -> list[int]:
     """Of every seed; 0 where not even the first length was solved in time."""
-    return [max((rung["t"] for rung in climbed["rungs"] if rung["solved"] and rung["seconds"] <= 60 * GRACE * minutes), default=0)
-            for climbed in entry["climbs"].values()]
+    return [
+        max(
+            (
+                rung["t"]
+                for rung in climbed["rungs"]
+                if rung["solved"] and rung["seconds"] <= 60 * GRACE * minutes
+            ),
+            default=0,
+        )
+        for climbed in entry["climbs"].values()
+    ]
 
 
 def _cost(steps: list[int | None]) -> str:
@@ -234,13 +325,33 @@ def draw(league: dict[str, Any], path: Path) -> None:
         places = [horizon or none for horizon in horizons]
         axes.hlines(row, min(places), max(places), color="#56B4E9", linewidth=2)
         axes.vlines(_median(horizons) or none, row - 0.38, row + 0.38, color="#0072B2", linewidth=4)
-        axes.plot(places, [row + 0.22 * (len(places) / 2 - 0.5 - seed) for seed in range(len(places))], "o", color="#D55E00", markersize=4)
-    axes.set(xscale="log", xlim=(none / 1.3, 1.3 * max(LENGTHS)), xlabel=(
-        f"longest T solved within {league['minutes']:g} minutes of training (threads: {league['threads']})\ndots: seeds, the first on top; bar: their median"))
-    axes.set_xticks([none, *(10**k for k in range(2, 7))], ["none", "100", "1,000", "10,000", "100,000", "1,000,000"])
+        axes.plot(
+            places,
+            [row + 0.22 * (len(places) / 2 - 0.5 - seed) for seed in range(len(places))],
+            "o",
+            color="#D55E00",
+            markersize=4,
+        )
+    axes.set(
+        xscale="log",
+        xlim=(none / 1.3, 1.3 * max(LENGTHS)),
+        xlabel=(
+            f"longest T solved within {league['minutes']:g} minutes of training (threads: {league['threads']})\ndots: seeds, the first on top; bar: their median"
+        ),
+    )
+    axes.set_xticks(
+        [none, *(10**k for k in range(2, 7))],
+        ["none", "100", "1,000", "10,000", "100,000", "1,000,000"],
+    )
     axes.set_xticks([], minor=True)
     axes.margins(y=0.02)
-    axes.set_yticks(rows, [_shown(name).replace(": ", ":\n").replace("preset from", "preset\nfrom") for name, _ in ranking])
+    axes.set_yticks(
+        rows,
+        [
+            _shown(name).replace(": ", ":\n").replace("preset from", "preset\nfrom")
+            for name, _ in ranking
+        ],
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     figure.savefig(path, dpi=150)
@@ -249,9 +360,18 @@ def draw(league: dict[str, Any], path: Path) -> None:
 def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[], None]) -> None:
     """Tune and climb what the league lacks, several at a time; then time every model, alone."""
     program = _origin()
-    entries = {entrant: league["models"].setdefault(entrant, {"climbs": {}}) for entrant in arguments.models}
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
-        trials = {pool.submit(tune, entrant, arguments): entrant for entrant, entry in entries.items() if "tuning" not in entry}
+    entries = {
+        entrant: league["models"].setdefault(entrant, {"climbs": {}})
+        for entrant in arguments.models
+    }
+    with ProcessPoolExecutor(
+        arguments.workers, multiprocessing.get_context("spawn"), initializer=end_with_parent
+    ) as pool:
+        trials = {
+            pool.submit(tune, entrant, arguments): entrant
+            for entrant, entry in entries.items()
+            if "tuning" not in entry
+        }
         for future in as_completed(trials):
             if (tried := _outcome(future.result, trials[future])) is None:
                 del entries[trials[future]], league["models"][trials[future]]
@@ -260,18 +380,29 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             save()
         climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
             pool.submit(climb, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
-            for seed in range(arguments.seeds) for entrant, entry in entries.items() if str(seed) not in entry["climbs"]}
+            for seed in range(arguments.seeds)
+            for entrant, entry in entries.items()
+            if str(seed) not in entry["climbs"]
+        }
         for done in as_completed(climbs):
             entrant, seed = climbs[done]
             if (climbed := _outcome(done.result, f"{entrant} seed {seed}")) is None:
                 continue
             found = entries[entrant]["climbs"][str(seed)] = climbed | program
             save()
-            print(f"{entrant} seed {seed}: " + ", ".join(f"T = {r['t']:,} {'solved' if r['solved'] else 'not solved'} after {r['seconds']:,.0f} s"
-                                                         for r in found["rungs"][-2:]), flush=True)
+            print(
+                f"{entrant} seed {seed}: "
+                + ", ".join(
+                    f"T = {r['t']:,} {'solved' if r['solved'] else 'not solved'} after {r['seconds']:,.0f} s"
+                    for r in found["rungs"][-2:]
+                ),
+                flush=True,
+            )
     for entrant, entry in entries.items():
         entry["climbs"] = dict(sorted(entry["climbs"].items(), key=lambda item: int(item[0])))
-        if "speed" not in entry and (timed := _outcome(partial(speed, entrant, arguments), f"{entrant}'s speed")):
+        if "speed" not in entry and (
+            timed := _outcome(partial(speed, entrant, arguments), f"{entrant}'s speed")
+        ):
             entry["speed"] = timed
         save()
 
@@ -292,28 +423,50 @@ def _origin() -> dict[str, str]:
 
 def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The league so far; ends the program where it was held under other budgets, which all models must share."""
-    budgets = {"minutes": arguments.minutes, "tuning_minutes": arguments.tuning, "threads": arguments.threads}
+    budgets = {
+        "minutes": arguments.minutes,
+        "tuning_minutes": arguments.tuning,
+        "threads": arguments.threads,
+    }
     if not out.exists():
-        return _origin() | {"versions": runtime.versions(), "workers": arguments.workers, "models": {}} | budgets
+        return (
+            _origin()
+            | {"versions": runtime.versions(), "workers": arguments.workers, "models": {}}
+            | budgets
+        )
     league: dict[str, Any] = json.loads(out.read_text())
-    other = [f"{name} {league[name]} instead of {value}" for name, value in budgets.items() if league[name] != value]
+    other = [
+        f"{name} {league[name]} instead of {value}"
+        for name, value in budgets.items()
+        if league[name] != value
+    ]
     if other:
-        sys.exit(f"{out} was held with {', '.join(other)}: give the same, or another --out and --keep")
+        sys.exit(
+            f"{out} was held with {', '.join(other)}: give the same, or another --out and --keep"
+        )
     return league
 
 
 def main() -> None:
     """Tune, climb and time every model; write JSON after each part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=ENTRANTS)
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of a climb")
     parser.add_argument("--tuning", type=float, default=0.5, help="minutes for each learning rate")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of every model")
     parser.add_argument("--workers", type=int, default=1, help="models at the same time")
-    parser.add_argument("--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders")
-    parser.add_argument("--out", default="artifacts/league", help="JSON and picture: this name with .json and .png")
-    parser.add_argument("--table", type=Path, help="only print the results of this JSON as Markdown, and draw them")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("artifacts/league"), help="folder for the run folders"
+    )
+    parser.add_argument(
+        "--out", default="artifacts/league", help="JSON and picture: this name with .json and .png"
+    )
+    parser.add_argument(
+        "--table", type=Path, help="only print the results of this JSON as Markdown, and draw them"
+    )
     arguments = parser.parse_args()
     if arguments.table:
         league = json.loads(arguments.table.read_text())

@@ -19,7 +19,7 @@ import torch
 from adding_problem_native import linear_scan, linear_scan_reference
 from torch import Tensor
 
-from adding_problem import runtime
+from adding_problem.system import runtime
 
 
 def two_level(a: Tensor, b: Tensor) -> Tensor:
@@ -52,17 +52,23 @@ def doubling(a: Tensor, b: Tensor) -> Tensor:
     return b
 
 
-def train(scan: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, weight: Tensor) -> Callable[[], object]:
+def train(
+    scan: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, weight: Tensor
+) -> Callable[[], object]:
     """Forward and backward with fresh gradients."""
     return lambda: torch.autograd.grad(scan(a, b), [a, b], weight)
 
 
 def main() -> None:
     """Print one line per contender."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--size", type=int, nargs=3, default=[32, 10_000, 64], metavar=("B", "T", "H"))
+    parser.add_argument(
+        "--size", type=int, nargs=3, default=[32, 10_000, 64], metavar=("B", "T", "H")
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     runtime.tune_allocator()  # for PyTorch's sake
@@ -86,11 +92,19 @@ def main() -> None:
     best = min(median[name] for name in ("loop", "two-level", "doubling"))
     megabytes = 4 * a.numel() / 1e6
     print(f"{runtime.processor()}, {arguments.threads} threads, {runtime.versions()}")
-    print(f"B, T, H = {arguments.size}; an array has {megabytes:.0f} MB; a copy moves "
-          f"{2 * megabytes / median['copy'] / 1e3:.1f} GB/s")
+    print(
+        f"B, T, H = {arguments.size}; an array has {megabytes:.0f} MB; a copy moves "
+        f"{2 * megabytes / median['copy'] / 1e3:.1f} GB/s"
+    )
     for name, seconds in median.items():
-        moved = 8 * megabytes / seconds / 1e3  # forward reads a, b, writes h; backward reads a, h, dh, writes da, db
-        note = f"   {best / seconds:5.1f} x the best of PyTorch, {moved:.1f} GB/s" if name == "native" else ""
+        moved = (
+            8 * megabytes / seconds / 1e3
+        )  # forward reads a, b, writes h; backward reads a, h, dh, writes da, db
+        note = (
+            f"   {best / seconds:5.1f} x the best of PyTorch, {moved:.1f} GB/s"
+            if name == "native"
+            else ""
+        )
         print(f"{name:<10} {1e3 * seconds:9.1f} ms{note}")
 
 

@@ -65,9 +65,11 @@ def torch_step(contender: str, batch: int, length: int) -> Callable[[], None]:
 
     from adding_problem import models
     from adding_problem.config import ModelConfig
-    from adding_problem.task import sample_batch
+    from adding_problem.task.sampling import sample_batch
 
-    model = models.build_model(ModelConfig(), backend="native" if contender.startswith("native") else "torch")
+    model = models.build_model(
+        ModelConfig(), backend="native" if contender.startswith("native") else "torch"
+    )
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], fused=True)
     drawn = 0
 
@@ -87,7 +89,9 @@ def keras_step(batch: int, length: int) -> Callable[[], None]:
     import keras
     import numpy as np
 
-    model = keras.Sequential([keras.Input((length, 2)), keras.layers.LSTM(HIDDEN), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((length, 2)), keras.layers.LSTM(HIDDEN), keras.layers.Dense(1)]
+    )
     model.compile(optimizer="adam", loss="mse")
     rng = np.random.default_rng(0)
     return lambda: model.train_on_batch(*numpy_batch(batch, length, rng))
@@ -107,9 +111,11 @@ def inference_step(contender: str, batch: int, length: int) -> Callable[[], None
 
     from adding_problem import models
     from adding_problem.config import ModelConfig
-    from adding_problem.task import sample_batch
+    from adding_problem.task.sampling import sample_batch
 
-    model = models.build_model(ModelConfig(), backend="native" if contender.startswith("native") else "torch")
+    model = models.build_model(
+        ModelConfig(), backend="native" if contender.startswith("native") else "torch"
+    )
     x, _ = sample_batch(batch, length, seed=0)
 
     def step() -> None:
@@ -188,14 +194,33 @@ class Process:
 
     def __init__(self, contender: str, threads: int, isa: str | None = None) -> None:
         python = str(PEERS_PYTHON) if contender.startswith("keras") else sys.executable
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="",
-                           KERAS_BACKEND="jax" if contender == "keras-jax" else "tensorflow")
+        environment = dict(
+            os.environ,
+            OMP_NUM_THREADS=str(threads),
+            TF_CPP_MIN_LOG_LEVEL="3",
+            CUDA_VISIBLE_DEVICES="",
+            KERAS_BACKEND="jax" if contender == "keras-jax" else "tensorflow",
+        )
         if isa:
             environment["ADDING_PROBLEM_NATIVE_ISA"] = isa
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
         self.process = subprocess.Popen(
-            ["taskset", "-c", cores, python, __file__, "--worker", contender, "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            [
+                "taskset",
+                "-c",
+                cores,
+                python,
+                __file__,
+                "--worker",
+                contender,
+                "--threads",
+                str(threads),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
 
     def order(self, **order: Any) -> dict[str, Any] | None:
@@ -218,7 +243,9 @@ class Process:
         self.process.wait()
 
 
-def compare(orders: dict[str, dict[str, Any]], threads: int, rounds: int) -> dict[str, dict[str, Any]]:
+def compare(
+    orders: dict[str, dict[str, Any]], threads: int, rounds: int
+) -> dict[str, dict[str, Any]]:
     """Interleaved rounds of several contenders; name -> median seconds of a step, peak memory."""
     processes, steps = {}, {}
     for name, order in orders.items():
@@ -239,9 +266,16 @@ def compare(orders: dict[str, dict[str, Any]], threads: int, rounds: int) -> dic
                 memory[name] = reply
     for process in processes.values():
         process.close()
-    return {name: {"seconds": statistics.median(values), "rounds": len(values), "peak_mb": round(memory[name]["peak_mb"]),
-                   "above_mb": round(memory[name]["peak_mb"] - memory[name]["base_mb"])}
-            for name, values in times.items() if values}
+    return {
+        name: {
+            "seconds": statistics.median(values),
+            "rounds": len(values),
+            "peak_mb": round(memory[name]["peak_mb"]),
+            "above_mb": round(memory[name]["peak_mb"] - memory[name]["base_mb"]),
+        }
+        for name, values in times.items()
+        if values
+    }
 
 
 def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, Any]]:
@@ -249,21 +283,41 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
     orders: dict[str, dict[str, Any]] = {"roof": {"kind": "roof", "contender": "torch-tuned"}}
     for contender in CONTENDERS:
         peer = contender.startswith("keras")
-        if batch * length <= MOST_STEPS.get(contender, 10**9) and (not peer or PEERS_PYTHON.exists()):
-            orders[contender] = {"kind": "step", "contender": contender, "batch": batch, "length": length}
+        if batch * length <= MOST_STEPS.get(contender, 10**9) and (
+            not peer or PEERS_PYTHON.exists()
+        ):
+            orders[contender] = {
+                "kind": "step",
+                "contender": contender,
+                "batch": batch,
+                "length": length,
+            }
     results = compare(orders, threads, rounds)
     roof = 2 * 2048**3 / results.pop("roof")["seconds"] / 1e9
     rows = []
     for contender, result in results.items():
         gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result["seconds"] / 1e9
-        rows.append({"threads": threads, "batch": batch, "length": length, "contender": contender, **result,
-                     "steps_per_second": batch * length / result["seconds"], "gflops": gflops,
-                     "roof_gflops": roof, "share_of_roof": gflops / roof,
-                     "times_native": result["seconds"] / results["native"]["seconds"]})
+        rows.append(
+            {
+                "threads": threads,
+                "batch": batch,
+                "length": length,
+                "contender": contender,
+                **result,
+                "steps_per_second": batch * length / result["seconds"],
+                "gflops": gflops,
+                "roof_gflops": roof,
+                "share_of_roof": gflops / roof,
+                "times_native": result["seconds"] / results["native"]["seconds"],
+            }
+        )
     for row in rows:
-        print(f"{threads} threads  B={batch:<4} T={length:<6} {row['contender']:<12} {1e3 * row['seconds']:9.2f} ms  "
-              f"{row['steps_per_second'] / 1e6:5.2f} M steps/s  {row['gflops']:5.0f} GFLOP/s  "
-              f"{row['share_of_roof']:4.0%} of sgemm  {row['peak_mb']:6} MB  x{row['times_native']:.2f}", flush=True)
+        print(
+            f"{threads} threads  B={batch:<4} T={length:<6} {row['contender']:<12} {1e3 * row['seconds']:9.2f} ms  "
+            f"{row['steps_per_second'] / 1e6:5.2f} M steps/s  {row['gflops']:5.0f} GFLOP/s  "
+            f"{row['share_of_roof']:4.0%} of sgemm  {row['peak_mb']:6} MB  x{row['times_native']:.2f}",
+            flush=True,
+        )
     return rows
 
 
@@ -272,21 +326,42 @@ def extras(threads: int, rounds: int, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     size = {"batch": 32, "length": 10_000}
     found["checkpoints"] = compare(
-        {name: {"kind": "step", "contender": name, **size} for name in ("native-kept", "native-checkpointed")},
-        threads, max(3, rounds // 3))
+        {
+            name: {"kind": "step", "contender": name, **size}
+            for name in ("native-kept", "native-checkpointed")
+        },
+        threads,
+        max(3, rounds // 3),
+    )
     found["inference"] = compare(
-        {name: {"kind": "inference", "contender": name, "batch": 64, "length": 1000} for name in
-         ("native", "torch", "torch-tuned")}, threads, rounds)
+        {
+            name: {"kind": "inference", "contender": name, "batch": 64, "length": 1000}
+            for name in ("native", "torch", "torch-tuned")
+        },
+        threads,
+        rounds,
+    )
     found["builds"] = compare(
-        {isa: {"kind": "step", "contender": "native", "batch": 64, "length": 1000, "isa": isa}
-         for isa in ("x86-64-v4", "x86-64-v3", "generic")}, threads, rounds)
+        {
+            isa: {"kind": "step", "contender": "native", "batch": 64, "length": 1000, "isa": isa}
+            for isa in ("x86-64-v4", "x86-64-v3", "generic")
+        },
+        threads,
+        rounds,
+    )
     if not quick:
         found["million"] = compare(
-            {"native": {"kind": "step", "contender": "native", "batch": 16, "length": 1_000_000}}, threads, 1)
+            {"native": {"kind": "step", "contender": "native", "batch": 16, "length": 1_000_000}},
+            threads,
+            1,
+        )
     for title, results in found.items():
         for name, result in results.items():
-            print(f"{title:<12} {name:<20} {1e3 * result['seconds']:10.1f} ms  peak {result['peak_mb']} MB  "
-                  f"above the start {result['above_mb']} MB", flush=True)
+            print(
+                f"{title:<12} {name:<20} {1e3 * result['seconds']:10.1f} ms  peak {result['peak_mb']} MB  "
+                f"above the start {result['above_mb']} MB",
+                flush=True,
+            )
     return found
 
 
@@ -294,31 +369,59 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Sequence-steps per second of every contender, a panel per number of threads."""
     from matplotlib.figure import Figure
 
-    colors = dict(zip(CONTENDERS, ["#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"], strict=True))
+    colors = dict(
+        zip(CONTENDERS, ["#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"], strict=True)
+    )
     groups = sorted({row["threads"] for row in rows})
     figure = Figure(figsize=(11, 3.6 * len(groups)), layout="constrained")
-    for axes, threads in zip(figure.subplots(len(groups), 1, squeeze=False).flat, groups, strict=True):
+    for axes, threads in zip(
+        figure.subplots(len(groups), 1, squeeze=False).flat, groups, strict=True
+    ):
         here = [row for row in rows if row["threads"] == threads]
-        sizes = sorted({(row["batch"], row["length"]) for row in here}, key=lambda size: (size[1], size[0]))
+        sizes = sorted(
+            {(row["batch"], row["length"]) for row in here}, key=lambda size: (size[1], size[0])
+        )
         for offset, contender in enumerate(CONTENDERS):
-            own = {(row["batch"], row["length"]): row["steps_per_second"] / 1e6 for row in here
-                   if row["contender"] == contender}
-            axes.bar([sizes.index(size) + 0.16 * (offset - 2) for size in own], list(own.values()), 0.15,
-                     label=contender, color=colors[contender])
+            own = {
+                (row["batch"], row["length"]): row["steps_per_second"] / 1e6
+                for row in here
+                if row["contender"] == contender
+            }
+            axes.bar(
+                [sizes.index(size) + 0.16 * (offset - 2) for size in own],
+                list(own.values()),
+                0.15,
+                label=contender,
+                color=colors[contender],
+            )
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         axes.set_xticks(range(len(sizes)), [f"B={batch}\nT={length:,}" for batch, length in sizes])
-        axes.set(ylabel="million sequence-steps/s", title=f"whole training steps, {threads} thread{'s' * (threads > 1)}")
+        axes.set(
+            ylabel="million sequence-steps/s",
+            title=f"whole training steps, {threads} thread{'s' * (threads > 1)}",
+        )
         axes.grid(axis="y", alpha=0.25)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=len(CONTENDERS))
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        frameon=False,
+        ncols=len(CONTENDERS),
+    )
     figure.savefig(path, dpi=130)
 
 
 def main() -> None:
     """Run everything; print a table; write JSON and a picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two sizes, three rounds, no million steps")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two sizes, three rounds, no million steps"
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", default="lstm_step", help="JSON and picture: this name with .json and .png")
+    parser.add_argument(
+        "--out", default="lstm_step", help="JSON and picture: this name with .json and .png"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -326,16 +429,33 @@ def main() -> None:
         return worker(arguments.worker, arguments.threads)
     import results
 
-    from adding_problem import runtime
+    from adding_problem.system import runtime
 
-    machine = {"processor": runtime.processor(), "cores": len(os.sched_getaffinity(0)), "versions": runtime.versions(),
-               "commit": results.commit(), "peers": PEERS_PYTHON.exists()}
+    machine = {
+        "processor": runtime.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": runtime.versions(),
+        "commit": results.commit(),
+        "peers": PEERS_PYTHON.exists(),
+    }
     print(json.dumps(machine), flush=True)
-    sizes = [(64, 1000), (16, 150)] if arguments.quick else [(b, t) for t in (150, 1000, 10_000) for b in (16, 64, 256)]
+    sizes = (
+        [(64, 1000), (16, 150)]
+        if arguments.quick
+        else [(b, t) for t in (150, 1000, 10_000) for b in (16, 64, 256)]
+    )
     rounds = 3 if arguments.quick else arguments.rounds
-    rows = [row for threads in (1, min(2, machine["cores"])) for batch, length in sizes
-            for row in case(threads, batch, length, rounds if batch * length < 10**6 else 3)]
-    report = {"machine": machine, "rows": rows, "extras": extras(min(2, machine["cores"]), rounds, arguments.quick)}
+    rows = [
+        row
+        for threads in (1, min(2, machine["cores"]))
+        for batch, length in sizes
+        for row in case(threads, batch, length, rounds if batch * length < 10**6 else 3)
+    ]
+    report = {
+        "machine": machine,
+        "rows": rows,
+        "extras": extras(min(2, machine["cores"]), rounds, arguments.quick),
+    }
     results.write(Path(f"{arguments.out}.json"), report)
     draw(rows, Path(f"{arguments.out}.png"))
     print(f"wrote {arguments.out}.json and {arguments.out}.png")

@@ -29,14 +29,24 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """After the validation of an epoch."""
         val_loss = (logs or {})["val_loss"]
-        print(json.dumps({"sequences": (epoch + 1) * self._sequences, "seconds": time.perf_counter() - self._begin,
-                          "val_loss": val_loss}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "sequences": (epoch + 1) * self._sequences,
+                    "seconds": time.perf_counter() - self._begin,
+                    "val_loss": val_loss,
+                }
+            ),
+            flush=True,
+        )
         self.model.stop_training = val_loss < self._target
 
 
 def main() -> None:
     """Train until the target or for the original's 100 epochs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", type=float, default=1e-3)
@@ -45,11 +55,20 @@ def main() -> None:
         data = {name: stored[name] for name in stored.files}
     keras.utils.set_random_seed(arguments.seed)
     length = data["x_train"].shape[1]
-    model = keras.Sequential([keras.Input((length, 2)), keras.layers.LSTM(100), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((length, 2)), keras.layers.LSTM(100), keras.layers.Dense(1)]
+    )
     model.compile(optimizer=keras.optimizers.Adam(learning_rate=1e-2, clipvalue=10.0), loss="mse")
     report = Report(len(data["x_train"]), arguments.target)
-    model.fit(data["x_train"], data["y_train"], batch_size=64, epochs=100, verbose=0, callbacks=[report],
-              validation_data=(data["x_val"], data["y_val"]))
+    model.fit(
+        data["x_train"],
+        data["y_train"],
+        batch_size=64,
+        epochs=100,
+        verbose=0,
+        callbacks=[report],
+        validation_data=(data["x_val"], data["y_val"]),
+    )
 
 
 if __name__ == "__main__":

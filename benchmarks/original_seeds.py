@@ -22,7 +22,9 @@ from typing import Any
 
 import results
 
-from adding_problem import config, limits, train
+from adding_problem import config
+from adding_problem.system import memory
+from adding_problem.training import loop
 
 CONFIG = Path(__file__).parents[1] / "configs" / "original" / "1000.yaml"
 RUNS = Path("artifacts") / "original_seeds"
@@ -50,7 +52,7 @@ RECORDED = (
 def run_one(seed: int, threads: int) -> dict[str, Any]:
     """Train, or continue, the run of a seed, and return its entry in the record."""
     values = CHANGES | {"seed": seed, "threads": threads, "artifacts": str(RUNS / str(seed))}
-    result = train.run(config.load(CONFIG, values), resume=True)
+    result = loop.train(config.load(CONFIG, values), resume=True)
     return {**{key: result[key] for key in RECORDED}, "commit": results.commit()}
 
 
@@ -83,7 +85,7 @@ def main() -> None:
     runs = results.read(arguments.out)
     held = {run["seed"] for run in runs}
     asked = [seed for seed in arguments.seeds if seed not in held]
-    threads = arguments.threads or max(1, limits.usable_cores() // arguments.workers)
+    threads = arguments.threads or max(1, memory.usable_cores() // arguments.workers)
     for entry in entries(asked, arguments.workers, threads):
         runs = sorted([*runs, entry], key=lambda run: run["seed"])
         results.write(

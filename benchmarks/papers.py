@@ -25,18 +25,21 @@ from typing import Any
 import results
 from rich.console import Console
 
-from adding_problem import limits, runtime
-from adding_problem.artifacts import THRESHOLDS, EpochRow
-from adding_problem.groups import Group, Seed, collect
-from adding_problem.sweep import driver, plan
-from adding_problem.sweep.local import LocalEngine
-from adding_problem.sweep.watch import SweepDisplay
-from adding_problem.variants import Task
+from adding_problem.analysis.aggregate import Group, Seed, collect
+from adding_problem.experiments.sweep import driver, plan
+from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.sweep.watch import SweepDisplay
+from adding_problem.runs.folder import THRESHOLDS, EpochRow
+from adding_problem.system import memory, runtime
+from adding_problem.task.variants import Task
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 
-def run_missing(document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]) -> list[str]:
+
+def run_missing(
+    document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]
+) -> list[str]:
     """Do the runs that the record lacks, of all papers in one queue; the names of those that were not done."""
     runs: dict[str, plan.PlannedRun] = {}
     records: dict[str, Records] = {}  # of the paper that a run is of
@@ -47,6 +50,7 @@ def run_missing(document: dict[str, Records], arguments: argparse.Namespace, sav
     if not runs:
         return []
     with SweepDisplay(Console()) as display:
+
         def follow(board: driver.Board) -> None:
             for name in (entry.name for entry in board.entries.values() if entry.state == "done"):
                 if name not in records[name]:
@@ -55,7 +59,11 @@ def run_missing(document: dict[str, Records], arguments: argparse.Namespace, sav
             display.follow(board)
 
         board = driver.run(list(runs.values()), LocalEngine(arguments.workers), follow=follow)
-    return [f"{entry.name}: {entry.message}" for entry in board.entries.values() if entry.state != "done"]
+    return [
+        f"{entry.name}: {entry.message}"
+        for entry in board.entries.values()
+        if entry.state != "done"
+    ]
 
 
 def record(run: plan.PlannedRun) -> dict[str, Any]:
@@ -63,40 +71,89 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
     (group,) = collect([run.config.artifacts])
     (seed,) = group.seeds
     best = min(seed.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf)
-    rows = {row.epoch: row for row in (*map(seed.first_below, THRESHOLDS.values()), best, seed.rows[-1]) if row}
-    method = [str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
-              for key, value in run.varies.items() if key not in ("seed", "dataset.t")]
-    return {"method": ", ".join(method) or run.config.model.name, "variant": group.task.variant, "t": group.t, "seed": seed.seed,
-            "mse": seed.mse, "stop_reason": seed.stop_reason, "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
-            "commit": results.commit(), "processor": runtime.processor(), "versions": runtime.versions()}
+    rows = {
+        row.epoch: row
+        for row in (*map(seed.first_below, THRESHOLDS.values()), best, seed.rows[-1])
+        if row
+    }
+    method = [
+        str(value) if key == "model.name" else f"{key.rpartition('.')[2]}={value}"
+        for key, value in run.varies.items()
+        if key not in ("seed", "dataset.t")
+    ]
+    return {
+        "method": ", ".join(method) or run.config.model.name,
+        "variant": group.task.variant,
+        "t": group.t,
+        "seed": seed.seed,
+        "mse": seed.mse,
+        "stop_reason": seed.stop_reason,
+        "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
+        "commit": results.commit(),
+        "processor": runtime.processor(),
+        "versions": runtime.versions(),
+    }
 
 
 def table(records: Records) -> str:
     """A row for each method and length."""
     members: dict[tuple[str, int, str], list[Seed]] = {}
-    for run in sorted(records.values(), key=lambda run: (run["variant"], run["t"], run["method"], run["seed"])):
+    for run in sorted(
+        records.values(), key=lambda run: (run["variant"], run["t"], run["method"], run["seed"])
+    ):
         members.setdefault((run["variant"], run["t"], run["method"]), []).append(
-            Seed(run["seed"], tuple(EpochRow(**row) for row in run["rows"]), run["mse"], run["stop_reason"]))
-    rows = ["| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
-            "|---|---|---|---|---|---|---|"]
-    return "\n".join(rows + [_row(Group(method, Task(variant=variant), t, tuple(seeds))) for (variant, t, method), seeds in members.items()])
+            Seed(
+                run["seed"],
+                tuple(EpochRow(**row) for row in run["rows"]),
+                run["mse"],
+                run["stop_reason"],
+            )
+        )
+    rows = [
+        "| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(
+        rows
+        + [
+            _row(Group(method, Task(variant=variant), t, tuple(seeds)))
+            for (variant, t, method), seeds in members.items()
+        ]
+    )
 
 
 def _row(group: Group) -> str:
     losses = group.losses
     most = max(seed.rows[-1].sequences for seed in group.seeds)
-    return (f"| {group.t:,} | {group.method} | {group.solved} | {losses.median:.1e}, {losses.least:.1e} to {losses.most:.1e} "
-            f"| {group.cost('1e-2', 'sequences')} | {group.cost('1e-3', 'sequences')} | {most:,} |")
+    return (
+        f"| {group.t:,} | {group.method} | {group.solved} | {losses.median:.1e}, {losses.least:.1e} to {losses.most:.1e} "
+        f"| {group.cost('1e-2', 'sequences')} | {group.cost('1e-3', 'sequences')} | {most:,} |"
+    )
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    parser.add_argument("--keep", type=Path, default=Path("artifacts/papers"), help="folder for the run folders")
-    parser.add_argument("--out", default="artifacts/papers", help="JSON of every run: this name with .json")
-    parser.add_argument("--workers", type=int, default=limits.usable_cores(), help="runs at the same time, of a thread each")
-    parser.add_argument("--table", action="store_true", help="train nothing, only print what the record holds")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "papers", nargs="*", default=sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    )
+    parser.add_argument(
+        "--keep", type=Path, default=Path("artifacts/papers"), help="folder for the run folders"
+    )
+    parser.add_argument(
+        "--out", default="artifacts/papers", help="JSON of every run: this name with .json"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=memory.usable_cores(),
+        help="runs at the same time, of a thread each",
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="train nothing, only print what the record holds"
+    )
     arguments = parser.parse_args()
     out = Path(f"{arguments.out}.json")
     document: dict[str, Records] = json.loads(out.read_text()) if out.exists() else {}

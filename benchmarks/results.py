@@ -16,7 +16,9 @@ _NORMAL_95 = 1.96
 
 def commit() -> str:
     """The short hash of the commit that is checked out; empty outside a git checkout."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def write(path: Path, document: dict[str, Any]) -> None:

@@ -21,11 +21,11 @@ from typing import Any
 
 import results
 
-from adding_problem import runtime
-from adding_problem.sweep import driver, plan
-from adding_problem.sweep.cluster import RayEngine
-from adding_problem.sweep.job import Job, Outcome
-from adding_problem.sweep.local import LocalEngine
+from adding_problem.experiments.sweep import driver, plan
+from adding_problem.experiments.sweep.cluster import RayEngine
+from adding_problem.experiments.sweep.job import Job, Outcome
+from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.system import runtime
 
 
 def nothing(job: Job) -> Outcome:
@@ -41,43 +41,74 @@ def measure(engine: str, n: int, workers: int) -> dict[str, float]:
         begin = time.perf_counter()
         runs = plan.read(file, out=f"{folder}/out")
         planned = time.perf_counter()
-        chosen = LocalEngine(workers, nothing) if engine == "local" else RayEngine(workers, cpus=workers, task=nothing)
+        chosen = (
+            LocalEngine(workers, nothing)
+            if engine == "local"
+            else RayEngine(workers, cpus=workers, task=nothing)
+        )
         board = driver.run(runs, chosen, score=False)
         end = time.perf_counter()
         if board.counts["done"] != n:
             raise RuntimeError(f"expected {n} runs done, found {board.counts}")
-    return {"plan_seconds": planned - begin, "seconds": end - planned,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {
+        "plan_seconds": planned - begin,
+        "seconds": end - planned,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def measured(engine: str, n: int, workers: int) -> dict[str, float]:
     """`measure` in a process of its own."""
-    command = [sys.executable, __file__, "--engines", engine, "--runs", str(n), "--workers", str(workers), "--alone"]
-    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    command = [
+        sys.executable,
+        __file__,
+        "--engines",
+        engine,
+        "--runs",
+        str(n),
+        "--workers",
+        str(workers),
+        "--alone",
+    ]
+    lines = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()
     return dict(json.loads(lines[-1]))
 
 
 def main() -> None:
     """Measure, print, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--alone", action="store_true", help="one sweep of the first engine in this very process")
+    parser.add_argument(
+        "--alone", action="store_true", help="one sweep of the first engine in this very process"
+    )
     arguments = parser.parse_args()
     if arguments.alone:
         print(json.dumps(measure(arguments.engines[0], arguments.runs, arguments.workers)))
         return
-    document: dict[str, Any] = {"processor": runtime.processor(), "versions": runtime.versions(), "commit": results.commit(),
-                                "workers": arguments.workers, "engines": {}}
+    document: dict[str, Any] = {
+        "processor": runtime.processor(),
+        "versions": runtime.versions(),
+        "commit": results.commit(),
+        "workers": arguments.workers,
+        "engines": {},
+    }
     for engine in arguments.engines:
         one, many = (measured(engine, n, arguments.workers) for n in (1, arguments.runs))
         document["engines"][engine] = {
-            "runs": arguments.runs, "plan_seconds": many["plan_seconds"], "seconds": many["seconds"],
+            "runs": arguments.runs,
+            "plan_seconds": many["plan_seconds"],
+            "seconds": many["seconds"],
             "start_seconds": one["seconds"],
             "milliseconds_per_run": 1e3 * (many["seconds"] - one["seconds"]) / (arguments.runs - 1),
-            "peak_mib": many["peak_mib"], "kib_per_run": 1024 * (many["peak_mib"] - one["peak_mib"]) / (arguments.runs - 1),
+            "peak_mib": many["peak_mib"],
+            "kib_per_run": 1024 * (many["peak_mib"] - one["peak_mib"]) / (arguments.runs - 1),
         }
         print(engine, json.dumps(document["engines"][engine]), flush=True)
     if arguments.out:

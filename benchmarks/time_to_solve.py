@@ -34,10 +34,13 @@ from typing import Any
 import numpy as np
 import results
 
-from adding_problem import config, runtime, train, validate
-from adding_problem.artifacts import SOLVED, THRESHOLDS
-from adding_problem.statistics import proportion
-from adding_problem.task import Task, affordable, sample_batch_numpy
+from adding_problem import config
+from adding_problem.analysis.statistics import proportion
+from adding_problem.evaluation import validate
+from adding_problem.runs.folder import SOLVED, THRESHOLDS
+from adding_problem.system import runtime
+from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
+from adding_problem.training import loop
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 HERE = Path(__file__).parent
@@ -46,55 +49,132 @@ HERE = Path(__file__).parent
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the recipe `fast`, and its score on new data."""
     n, path = _tested(length, arguments), arguments.config.get(length)
-    held_out = {} if path else {"dataset.held_out": affordable(1_000, length, steps=2 * 10**8, fewest=256)}
-    run = config.load(path, {
-        "recipe": "fast", "dataset.t": length, "dataset.variant": arguments.variant, "seed": seed, "validate.seed": 10_000 + seed,
-        "train.budget_minutes": arguments.minutes, "backend": backend, "threads": arguments.threads, **held_out, **dict(arguments.set),
-    })
+    held_out = (
+        {} if path else {"dataset.held_out": affordable(1_000, length, steps=2 * 10**8, fewest=256)}
+    )
+    run = config.load(
+        path,
+        {
+            "recipe": "fast",
+            "dataset.t": length,
+            "dataset.variant": arguments.variant,
+            "seed": seed,
+            "validate.seed": 10_000 + seed,
+            "train.budget_minutes": arguments.minutes,
+            "backend": backend,
+            "threads": arguments.threads,
+            **held_out,
+            **dict(arguments.set),
+        },
+    )
     with _folder(arguments, "fast", run) as run:
-        result = train.run(run, resume=True)
+        result = loop.train(run, resume=True)
         (score,) = validate.scores(run, [length], n)
-    return {"stop_reason": result["stop_reason"], "mse": score["mse"], "mse_standard_error": score["mse_standard_error"],
-            "sequences_tested": n, "lowest_val_loss": result["lowest_val_loss"], "target": run.train.stop_val_loss,
-            "solved": result["stop_reason"] == "solved" if length in arguments.config else score["mse"] < SOLVED,
-            **{key: result[key] for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")}}
+    return {
+        "stop_reason": result["stop_reason"],
+        "mse": score["mse"],
+        "mse_standard_error": score["mse_standard_error"],
+        "sequences_tested": n,
+        "lowest_val_loss": result["lowest_val_loss"],
+        "target": run.train.stop_val_loss,
+        "solved": result["stop_reason"] == "solved"
+        if length in arguments.config
+        else score["mse"] < SOLVED,
+        **{
+            key: result[key]
+            for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")
+        },
+    }
 
 
 def original(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the original's method by this package, until its validation MSE is below 1e-3."""
-    run = config.load(None, {
-        "dataset.t": length, "dataset.variant": arguments.variant, "dataset.validation_split": 0.7, "seed": seed,
-        "train.stop_val_loss": SOLVED, "backend": backend, "threads": arguments.threads,
-    })
+    run = config.load(
+        None,
+        {
+            "dataset.t": length,
+            "dataset.variant": arguments.variant,
+            "dataset.validation_split": 0.7,
+            "seed": seed,
+            "train.stop_val_loss": SOLVED,
+            "backend": backend,
+            "threads": arguments.threads,
+        },
+    )
     with _folder(arguments, "original", run) as run:
-        result = train.run(run, resume=True)
-    return {"stop_reason": result["stop_reason"], "solved": result["stop_reason"] == "solved",
-            **{key: result[key] for key in ("sequences", "sequence_steps", "seconds", "reached", "threads", "lowest_val_loss")}}
+        result = loop.train(run, resume=True)
+    return {
+        "stop_reason": result["stop_reason"],
+        "solved": result["stop_reason"] == "solved",
+        **{
+            key: result[key]
+            for key in (
+                "sequences",
+                "sequence_steps",
+                "seconds",
+                "reached",
+                "threads",
+                "lowest_val_loss",
+            )
+        },
+    }
 
 
 def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run of the original's method in Keras, on the same sequences."""
     with tempfile.TemporaryDirectory() as folder:
         x, y = sample_batch_numpy(100_000, length, seed=seed, task=Task(variant=arguments.variant))
-        np.savez(f"{folder}/data.npz", x_train=x[:30_000], y_train=y[:30_000], x_val=x[30_000:], y_val=y[30_000:])
+        np.savez(
+            f"{folder}/data.npz",
+            x_train=x[:30_000],
+            y_train=y[:30_000],
+            x_val=x[30_000:],
+            y_val=y[30_000:],
+        )
         del x
-        lines = subprocess.run([str(HERE.parent / ".peers/bin/python"), str(HERE / "original_keras.py"), f"{folder}/data.npz",
-                                "--seed", str(seed), "--target", str(SOLVED)],
-                               capture_output=True, text=True, check=True).stdout.splitlines()
-    epochs = [json.loads(line) | {"sequence_steps": json.loads(line)["sequences"] * length} for line in lines]
-    reached = {name: next((epoch for epoch in epochs if epoch["val_loss"] < value), None)
-               for name, value in THRESHOLDS.items()}
-    return {"stop_reason": "solved" if reached["1e-3"] else "epochs", "solved": reached["1e-3"] is not None, "reached": reached,
-            **{key: epochs[-1][key] for key in ("sequences", "sequence_steps", "seconds")},
-            "lowest_val_loss": min(epoch["val_loss"] for epoch in epochs)}
+        lines = subprocess.run(
+            [
+                str(HERE.parent / ".peers/bin/python"),
+                str(HERE / "original_keras.py"),
+                f"{folder}/data.npz",
+                "--seed",
+                str(seed),
+                "--target",
+                str(SOLVED),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+    epochs = [
+        json.loads(line) | {"sequence_steps": json.loads(line)["sequences"] * length}
+        for line in lines
+    ]
+    reached = {
+        name: next((epoch for epoch in epochs if epoch["val_loss"] < value), None)
+        for name, value in THRESHOLDS.items()
+    }
+    return {
+        "stop_reason": "solved" if reached["1e-3"] else "epochs",
+        "solved": reached["1e-3"] is not None,
+        "reached": reached,
+        **{key: epochs[-1][key] for key in ("sequences", "sequence_steps", "seconds")},
+        "lowest_val_loss": min(epoch["val_loss"] for epoch in epochs),
+    }
 
 
 @contextmanager
-def _folder(arguments: argparse.Namespace, method: str, run: config.RunConfig) -> Iterator[config.RunConfig]:
+def _folder(
+    arguments: argparse.Namespace, method: str, run: config.RunConfig
+) -> Iterator[config.RunConfig]:
     """The run with a folder for its files: kept where the user said so, so that a cut run can go on."""
     data = run.dataset
     name = f"{method}-{run.backend}-{data.variant}-{data.t}-{run.seed}-{run.digest[:8]}"
-    with tempfile.TemporaryDirectory() if arguments.keep is None else nullcontext(str(Path(arguments.keep) / name)) as folder:
+    with (
+        tempfile.TemporaryDirectory()
+        if arguments.keep is None
+        else nullcontext(str(Path(arguments.keep) / name)) as folder
+    ):
         yield replace(run, artifacts=folder)
 
 
@@ -105,8 +185,12 @@ def _tested(length: int, arguments: argparse.Namespace) -> int:
 
 def experiment(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """What runs have in common that differ in their seed alone."""
-    return {"contender": contender, "length": length, "variant": arguments.variant,
-            "settings": _settings(contender, length, arguments)}
+    return {
+        "contender": contender,
+        "length": length,
+        "variant": arguments.variant,
+        "settings": _settings(contender, length, arguments),
+    }
 
 
 def _settings(contender: str, length: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -117,8 +201,13 @@ def _settings(contender: str, length: int, arguments: argparse.Namespace) -> dic
     if method == "original":
         return {"threads": arguments.threads}
     path = arguments.config.get(length)
-    return {"threads": arguments.threads, "minutes": arguments.minutes, "sequences": _tested(length, arguments),
-            "set": dict(arguments.set), "config": path and f"{path.name} {config.load(path).digest[:8]}"}
+    return {
+        "threads": arguments.threads,
+        "minutes": arguments.minutes,
+        "sequences": _tested(length, arguments),
+        "set": dict(arguments.set),
+        "config": path and f"{path.name} {config.load(path).digest[:8]}",
+    }
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
@@ -129,35 +218,52 @@ def summary(runs: list[dict[str, Any]]) -> str:
     if solved:
         steps = [run["sequence_steps"] / 1e6 for run in solved]
         seconds = [run["seconds"] for run in solved]
-        text += (f"; median {statistics.median(steps):.3g} million sequence-steps ({min(steps):.3g} to {max(steps):.3g}), "
-                 f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})")
+        text += (
+            f"; median {statistics.median(steps):.3g} million sequence-steps ({min(steps):.3g} to {max(steps):.3g}), "
+            f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+        )
     return text
 
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: a row for each contender, variant, length and choice of settings."""
-    rows = ["| T | variant | contender | solved | sequence-steps, median (range) | training time, median (range) "
-            "| MSE on new data, median (worst) |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| T | variant | contender | solved | sequence-steps, median (range) | training time, median (range) "
+        "| MSE on new data, median (worst) |",
+        "|---|---|---|---|---|---|---|",
+    ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["length"], run["variant"], run["contender"], _shown(run, runs)), []).append(run)
+        groups.setdefault(
+            (run["length"], run["variant"], run["contender"], _shown(run, runs)), []
+        ).append(run)
     for (length, variant, contender, chosen), group in sorted(groups.items()):
         solved = [run for run in group if run["solved"]]
         interval = proportion(len(solved), len(group))
         errors = [run["mse"] for run in group if "mse" in run]
-        rows.append(f"| {length:,} | {variant} | {contender}{chosen} "
-                    f"| {len(solved)} of {len(group)} ({interval.low:.2f} to {interval.high:.2f}) "
-                    f"| {_spread([run['sequence_steps'] for run in solved], ',.0f')} "
-                    f"| {_spread([run['seconds'] for run in solved], '.1f')} s | {_worst(errors)} |")
+        rows.append(
+            f"| {length:,} | {variant} | {contender}{chosen} "
+            f"| {len(solved)} of {len(group)} ({interval.low:.2f} to {interval.high:.2f}) "
+            f"| {_spread([run['sequence_steps'] for run in solved], ',.0f')} "
+            f"| {_spread([run['seconds'] for run in solved], '.1f')} s | {_worst(errors)} |"
+        )
     return "\n".join(rows)
 
 
 def _shown(run: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     """A run's settings, where others of the same contender and length have other ones (those of old files are not known)."""
-    same = [other.get("settings") for other in runs if all(other[key] == run[key] for key in ("length", "variant", "contender"))]
+    same = [
+        other.get("settings")
+        for other in runs
+        if all(other[key] == run[key] for key in ("length", "variant", "contender"))
+    ]
     if all(other == same[0] for other in same):
         return ""
-    return f" ({json.dumps(run['settings'])[1:-1]})" if "settings" in run else " (settings not recorded)"
+    return (
+        f" ({json.dumps(run['settings'])[1:-1]})"
+        if "settings" in run
+        else " (settings not recorded)"
+    )
 
 
 def _spread(values: list[float], form: str) -> str:
@@ -172,30 +278,60 @@ def _worst(errors: list[float]) -> str:
 
 def line(run: dict[str, Any]) -> str:
     """One line about a run."""
-    error = f"MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, " if "mse" in run else ""
-    costs = "; ".join(f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.3g} M steps, {cost['seconds']:.1f} s"
-                      if cost else f"{name}: never" for name, cost in run["reached"].items())
-    return (f"{run['contender']:<15} T={run['length']:<7} seed {run['seed']}: {error}{run['sequence_steps'] / 1e6:.3g} million "
-            f"sequence-steps, {run['seconds']:.1f} s, {run['stop_reason']} ({costs})")
+    error = (
+        f"MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, "
+        if "mse" in run
+        else ""
+    )
+    costs = "; ".join(
+        f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.3g} M steps, {cost['seconds']:.1f} s"
+        if cost
+        else f"{name}: never"
+        for name, cost in run["reached"].items()
+    )
+    return (
+        f"{run['contender']:<15} T={run['length']:<7} seed {run['seed']}: {error}{run['sequence_steps'] / 1e6:.3g} million "
+        f"sequence-steps, {run['seconds']:.1f} s, {run['stop_reason']} ({costs})"
+    )
 
 
 def main() -> None:
     """Run every contender, length and seed; print a line each; write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[150, 1000, 1500])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["fast-native"])
     parser.add_argument("--variant", default="any", choices=["any", "halves", "hs1997"])
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=10.0, help="budget of one fast run")
-    parser.add_argument("--sequences", type=int, default=10_000, help="new sequences that decide whether a fast run has solved it; "
-                        "at lengths above 100,000 a billion steps together")
-    parser.add_argument("--set", type=lambda text: text.split("=", 1), nargs="+", default=[], metavar="KEY=VALUE",
-                        help="configuration keys of the fast runs to change")
+    parser.add_argument(
+        "--sequences",
+        type=int,
+        default=10_000,
+        help="new sequences that decide whether a fast run has solved it; "
+        "at lengths above 100,000 a billion steps together",
+    )
+    parser.add_argument(
+        "--set",
+        type=lambda text: text.split("=", 1),
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="configuration keys of the fast runs to change",
+    )
     parser.add_argument("--keep", help="folder for the run folders; a cut run there is resumed")
     parser.add_argument("--out", default="time_to_solve", help="JSON: this name with .json")
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help="YAML of fast runs, one for each length")
-    parser.add_argument("--table", type=Path, nargs="+", help="only print these results, JSON of earlier calls, as Markdown")
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], help="YAML of fast runs, one for each length"
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        help="only print these results, JSON of earlier calls, as Markdown",
+    )
     arguments = parser.parse_args()
     if arguments.table:
         for path in arguments.table:
@@ -215,16 +351,33 @@ def main() -> None:
                 if any(name.items() <= run.items() for run in runs):
                     continue
                 method, backend = contender.split("-")
-                run = (original_keras(length, seed, arguments) if backend == "keras" else
-                       fast(length, seed, backend, arguments) if method == "fast" else
-                       original(length, seed, backend, arguments))
-                runs.append(name | run | {"commit": commit, "processor": machine["processor"],
-                                         "finished": time.strftime("%Y-%m-%d %H:%M")})
+                run = (
+                    original_keras(length, seed, arguments)
+                    if backend == "keras"
+                    else fast(length, seed, backend, arguments)
+                    if method == "fast"
+                    else original(length, seed, backend, arguments)
+                )
+                runs.append(
+                    name
+                    | run
+                    | {
+                        "commit": commit,
+                        "processor": machine["processor"],
+                        "finished": time.strftime("%Y-%m-%d %H:%M"),
+                    }
+                )
                 results.write(out, {"machine": machine, "runs": runs})
                 print(line(runs[-1]), flush=True)
         for contender in arguments.contenders:
-            group = [run for run in runs if experiment(contender, length, arguments).items() <= run.items()]
-            print(f"{contender:<15} T={length:<7} {arguments.variant}: {summary(group)}", flush=True)
+            group = [
+                run
+                for run in runs
+                if experiment(contender, length, arguments).items() <= run.items()
+            ]
+            print(
+                f"{contender:<15} T={length:<7} {arguments.variant}: {summary(group)}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -40,22 +40,49 @@ from torture_files import configs, folders
 from torture_runs import cost, damage, disk, kills
 from torture_trials import Budget, Outcome
 
-from adding_problem import runtime
+from adding_problem.system import runtime
 
-DEFAULT_TRIALS = {"kills": 200, "damage": 50, "configs": 10_000, "folders": 2_000, "cost": 4}  # of the others, all that there are
-PARTS = {"kills": kills, "damage": damage, "disk": disk, "configs": configs, "folders": folders, "cost": cost,
-         **torture_commands.parts(), "faults": faults}
+DEFAULT_TRIALS = {
+    "kills": 200,
+    "damage": 50,
+    "configs": 10_000,
+    "folders": 2_000,
+    "cost": 4,
+}  # of the others, all that there are
+PARTS = {
+    "kills": kills,
+    "damage": damage,
+    "disk": disk,
+    "configs": configs,
+    "folders": folders,
+    "cost": cost,
+    **torture_commands.parts(),
+    "faults": faults,
+}
 
 
 def main() -> int:
     """Run parts, add their outcomes to the JSON, print them; the exit code tells whether anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", help=f"one part, or a group by the name before its colon (default: all): {', '.join(PARTS)}")
-    parser.add_argument("--n", type=int, help="number of trials; 0: all that there are (default: as in docs/reliability.md)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--part",
+        help=f"one part, or a group by the name before its colon (default: all): {', '.join(PARTS)}",
+    )
+    parser.add_argument(
+        "--n",
+        type=int,
+        help="number of trials; 0: all that there are (default: as in docs/reliability.md)",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no trial after so many seconds of a part")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="begin no trial after so many seconds of a part"
+    )
     parser.add_argument("--out", type=Path, default=Path("artifacts/torture.json"))
-    parser.add_argument("--table", action="store_true", help="print the record as a table, and try nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="print the record as a table, and try nothing"
+    )
     arguments = parser.parse_args()
     if arguments.table:
         print(torture_table.table(json.loads(arguments.out.read_text())))
@@ -70,12 +97,25 @@ def main() -> int:
         n = arguments.n if arguments.n is not None else DEFAULT_TRIALS.get(name, 0)
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            outcome = PARTS[name](Budget(n, arguments.seconds), random.Random(f"{name} {arguments.seed}"), Path(folder))
+            outcome = PARTS[name](
+                Budget(n, arguments.seconds),
+                random.Random(f"{name} {arguments.seed}"),
+                Path(folder),
+            )
             outcome["wall_seconds"] = time.perf_counter() - begin
         record(arguments.out, name, arguments.seed, outcome, commit)
-        print(f"{name} (seed {arguments.seed}): " + ", ".join(
-            f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}" for key, value in outcome.items()), flush=True)
-        bad += sum(outcome.get(key, 0) for key in ("lost", "tracebacks", "escaped", "wrong_without_a_word", "unexpected"))
+        print(
+            f"{name} (seed {arguments.seed}): "
+            + ", ".join(
+                f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}"
+                for key, value in outcome.items()
+            ),
+            flush=True,
+        )
+        bad += sum(
+            outcome.get(key, 0)
+            for key in ("lost", "tracebacks", "escaped", "wrong_without_a_word", "unexpected")
+        )
     return 1 if bad else 0
 
 
@@ -88,8 +128,11 @@ def record(path: Path, part: str, seed: int, outcome: Outcome, commit: str) -> N
     entry["seeds"][str(seed)] = outcome
     entry["commit"] = commit
     entry["all"] = {
-        key: (max if key.startswith(("peak", "worst", "largest", "operations")) else sum)(each[key] for each in entry["seeds"].values())
-        for key in outcome}
+        key: (max if key.startswith(("peak", "worst", "largest", "operations")) else sum)(
+            each[key] for each in entry["seeds"].values()
+        )
+        for key in outcome
+    }
     results.write(path, document)
 
 

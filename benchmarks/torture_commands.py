@@ -34,19 +34,38 @@ import numpy as np
 import torch
 from torture_trials import Budget, Operations, Outcome, die, in_child
 
-from adding_problem import cli, files, horizon, plots
+from adding_problem import cli
+from adding_problem.analysis import plots
 from adding_problem.cli import exchange, runs, tables  # noqa: F401  (loaded here, so that no trial has to)
+from adding_problem.experiments import horizon
+from adding_problem.experiments.sweep import driver, engines, plan, watch  # noqa: F401
 from adding_problem.interop import exporting, importing  # noqa: F401
 from adding_problem.report import page  # noqa: F401
-from adding_problem.sweep import driver, engines, plan, watch  # noqa: F401
+from adding_problem.runs import atomic_io
 
-FOREIGN = Path(__file__).resolve().parents[1] / "tests" / "foreign"
-SMALL = ["--dataset.t", "10", "--dataset.dt_length", "60", "--model.hidden", "4", "--train.batch", "32", "--validate.dt_length", "20",
-         "--threads", "1"]
+FOREIGN = Path(__file__).resolve().parents[1] / "tests" / "data" / "foreign"
+SMALL = [
+    "--dataset.t",
+    "10",
+    "--dataset.dt_length",
+    "60",
+    "--model.hidden",
+    "4",
+    "--train.batch",
+    "32",
+    "--validate.dt_length",
+    "20",
+    "--threads",
+    "1",
+]
 MOST_REPETITIONS = 6
 ENOUGH_BEYOND = 3
 """Commands in all that ended before the operation that was to be their last."""
-FLAGS = {"--resume": "give --resume", "--takeover": "give --takeover", "--overwrite": "holds a finished run of this configuration"}
+FLAGS = {
+    "--resume": "give --resume",
+    "--takeover": "give --takeover",
+    "--overwrite": "holds a finished run of this configuration",
+}
 """A flag, and the words of a message that asks for it."""
 TIMES = {"seconds", "begin", "updated", "date", "deaths"}
 SWEEP_FILE = """\
@@ -80,25 +99,63 @@ class Case:
 
 
 TRAIN = ["train", *SMALL, "--artifacts", "run"]
-CLIMB = ["horizon", "--lengths", "5", "10", "--train.epoch_steps", "2", "--train.stop_val_loss", "10", "--model.hidden", "4",
-         "--dataset.held_out", "64", "--validate.dt_length", "20", "--threads", "1", "--artifacts", "climb"]
+CLIMB = [
+    "horizon",
+    "--lengths",
+    "5",
+    "10",
+    "--train.epoch_steps",
+    "2",
+    "--train.stop_val_loss",
+    "10",
+    "--model.hidden",
+    "4",
+    "--dataset.held_out",
+    "64",
+    "--validate.dt_length",
+    "20",
+    "--threads",
+    "1",
+    "--artifacts",
+    "climb",
+]
 # The second length has the minutes that the first has left, and the digest of its configuration says so.
 OF_MINUTES = frozenset({"budget_minutes", "digest", "model", "config"})
 
 CASES = {
     "train": Case([*TRAIN, "--train.epochs", "2"]),
-    "more epochs": Case([*TRAIN, "--train.epochs", "4", "--resume"],
-                        before=([*TRAIN, "--train.epochs", "2"], ["validate", "--artifacts", "run"]),
-                        uncut=([*TRAIN, "--train.epochs", "4"],)),
+    "more epochs": Case(
+        [*TRAIN, "--train.epochs", "4", "--resume"],
+        before=([*TRAIN, "--train.epochs", "2"], ["validate", "--artifacts", "run"]),
+        uncut=([*TRAIN, "--train.epochs", "4"],),
+    ),
     "validate": Case(["validate", "--artifacts", "run"], before=([*TRAIN, "--train.epochs", "1"],)),
     "horizon": Case(CLIMB, varying=OF_MINUTES),
     "horizon --overwrite": Case([*CLIMB, "--overwrite"], before=(CLIMB,), varying=OF_MINUTES),
     # The run before it loads what the worker needs.
-    "sweep": Case(["sweep", "--config", "sweep.yaml", "--workers", "1"], before=([*TRAIN, "--train.epochs", "1"],)),
-    "export": Case(["export", "run", "--to", "torch-export"], before=([*TRAIN, "--train.epochs", "1"],)),
+    "sweep": Case(
+        ["sweep", "--config", "sweep.yaml", "--workers", "1"],
+        before=([*TRAIN, "--train.epochs", "1"],),
+    ),
+    "export": Case(
+        ["export", "run", "--to", "torch-export"], before=([*TRAIN, "--train.epochs", "1"],)
+    ),
     "import": Case(["import", str(FOREIGN / "original"), "--out", "run", "--threads", "1"]),
-    "report": Case(["report", "run", "--out", "page/report.html", "--lengths", "10", "--sequences", "20", "--threads", "1"],
-                   before=([*TRAIN, "--train.epochs", "1"],)),
+    "report": Case(
+        [
+            "report",
+            "run",
+            "--out",
+            "page/report.html",
+            "--lengths",
+            "10",
+            "--sequences",
+            "20",
+            "--threads",
+            "1",
+        ],
+        before=([*TRAIN, "--train.epochs", "1"],),
+    ),
     "data": Case(["data", "--n", "50", "--length", "10", "--out", "data/some.npz"]),
 }
 
@@ -108,8 +165,18 @@ def killed(name: str, budget: Budget, rng: random.Random, folder: Path) -> Outco
     case, place = CASES[name], Place(folder)
     place.fill(case.before)
     expected = place.expected(case)
-    outcome: Outcome = {"trials": 0, "operations": 0, "repetitions": 0, "flags_asked_for": 0, "left_over": 0, "lost": 0,
-                        "tracebacks": 0, "wrong_without_a_word": 0, "peak_memory_mib": 0.0, "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "operations": 0,
+        "repetitions": 0,
+        "flags_asked_for": 0,
+        "left_over": 0,
+        "lost": 0,
+        "tracebacks": 0,
+        "wrong_without_a_word": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     beyond = 0
     for at in place.operations(case, rng, budget.trials, outcome):
         if budget.spent:
@@ -119,7 +186,9 @@ def killed(name: str, budget: Budget, rng: random.Random, folder: Path) -> Outco
         place.begin_anew()
         operations = Operations(at, die)
         status, said, memory = place.give(case.words, operations)
-        if operations.count < at:  # of a sweep, which writes its summary by the clock, this one may have had fewer
+        if (
+            operations.count < at
+        ):  # of a sweep, which writes its summary by the clock, this one may have had fewer
             beyond += 1
             if beyond == ENOUGH_BEYOND:
                 break
@@ -132,13 +201,17 @@ def killed(name: str, budget: Budget, rng: random.Random, folder: Path) -> Outco
     return outcome
 
 
-def _repeat(place: Place, case: Case, status: int, said: str, expected: Any, outcome: Outcome, what: str) -> None:
+def _repeat(
+    place: Place, case: Case, status: int, said: str, expected: Any, outcome: Outcome, what: str
+) -> None:
     """Give the command again until it ends, and compare."""
     words, texts = list(case.words), [said]
     for _ in range(MOST_REPETITIONS):
         if status == 0:
             break
-        flag = next((flag for flag, asked in FLAGS.items() if asked in said and flag not in words), None)
+        flag = next(
+            (flag for flag, asked in FLAGS.items() if asked in said and flag not in words), None
+        )
         words += [flag] if flag else []
         outcome["flags_asked_for"] += flag is not None
         outcome["repetitions"] += 1
@@ -150,7 +223,10 @@ def _repeat(place: Place, case: Case, status: int, said: str, expected: Any, out
     outcome["wrong_without_a_word"] += status == 0 and found != expected
     outcome["left_over"] += len(place.left_over())
     if status or found != expected:
-        print(f"{what}: ended with {status}; {difference(expected, found)}\n{texts[-1]}", file=sys.stderr)
+        print(
+            f"{what}: ended with {status}; {difference(expected, found)}\n{texts[-1]}",
+            file=sys.stderr,
+        )
 
 
 class Place:
@@ -192,7 +268,9 @@ class Place:
             sys.exit(f"{case.words}: two undisturbed ones differ: {difference(*both)}")
         return both[0]
 
-    def operations(self, case: Case, rng: random.Random, trials: int, outcome: Outcome) -> Iterator[int]:
+    def operations(
+        self, case: Case, rng: random.Random, trials: int, outcome: Outcome
+    ) -> Iterator[int]:
         """The numbers of the operations that are tried."""
         n = trials or case.sample
         if n is None:
@@ -217,14 +295,22 @@ class Place:
         """All that a command has left: name -> content, without what may differ."""
         names = [path for path in sorted(self.path.rglob("*")) if path.is_file()]
         shown = {str(path.relative_to(self.path)): content(path, TIMES | varying) for path in names}
-        return {name: value for name, value in shown.items() if not is_hidden(name) and "checkpoint" not in name}
+        return {
+            name: value
+            for name, value in shown.items()
+            if not is_hidden(name) and "checkpoint" not in name
+        }
 
     def left_over(self) -> list[str]:
         """Temporary files that no later call has deleted."""
-        return [str(path) for path in self.path.rglob("*") if is_hidden(path.name) and path.is_file()]
+        return [
+            str(path) for path in self.path.rglob("*") if is_hidden(path.name) and path.is_file()
+        ]
 
 
-def give(words: list[str], here: Path, notes: Path, operations: Operations | None = None) -> tuple[int, str, int]:
+def give(
+    words: list[str], here: Path, notes: Path, operations: Operations | None = None
+) -> tuple[int, str, int]:
     """Give a command in a process of its own.
 
     Args:
@@ -258,7 +344,13 @@ def _command(words: list[str], here: Path, notes: Path, operations: Operations |
         operations.install()
     code = cli.main(words)
     if operations is None:
-        ours = {name for name in set(sys.modules) - before if Path(getattr(sys.modules[name], "__file__", None) or sys.prefix).is_relative_to(sys.prefix)}
+        ours = {
+            name
+            for name in set(sys.modules) - before
+            if Path(getattr(sys.modules[name], "__file__", None) or sys.prefix).is_relative_to(
+                sys.prefix
+            )
+        }
         (notes / "loaded").write_text(json.dumps(sorted(ours)))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -283,8 +375,14 @@ def content(path: Path, varying: set[str] | frozenset[str]) -> Any:
 
     readers: dict[str, Callable[[], Any]] = {
         ".json": lambda: without(json.loads(path.read_bytes()), varying),
-        ".csv": lambda: [line.split(",")[:5] + line.split(",")[6:] for line in path.read_text().splitlines()],
-        ".yaml": lambda: [line for line in path.read_text().splitlines() if line.strip().partition(":")[0] not in varying],
+        ".csv": lambda: [
+            line.split(",")[:5] + line.split(",")[6:] for line in path.read_text().splitlines()
+        ],
+        ".yaml": lambda: [
+            line
+            for line in path.read_text().splitlines()
+            if line.strip().partition(":")[0] not in varying
+        ],
         ".npz": arrays,
         ".html": lambda: re.sub(r"\b20\d\d-\d\d-\d\d\b", "", path.read_text()),
         ".pt2": predictions,
@@ -301,7 +399,9 @@ def without(value: Any, keys: set[str] | frozenset[str]) -> Any:
 
 def difference(expected: Any, found: Any) -> str:
     """The names of the files that differ."""
-    names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    names = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     return f"different: {', '.join(names)}" if names else "nothing different"
 
 
@@ -309,12 +409,14 @@ def make_cheap() -> None:
     """In a process of its own: pictures of a few bytes, lengths that are soon solved, workers that are forked."""
 
     def draw(path: Path, *_: Any) -> None:
-        files.write(path, b"a picture")
+        atomic_io.write(path, b"a picture")
 
     for name in ("draw_loss", "draw_predictions", "draw_horizon"):
         setattr(plots, name, draw)
     horizon.SOLVED = 10.0  # type: ignore[misc]
-    driver._POLL_SECONDS = 5.0  # the summary is written when something happens, and seldom because time has passed
+    driver._POLL_SECONDS = (
+        5.0  # the summary is written when something happens, and seldom because time has passed
+    )
     forked = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: forked  # type: ignore[assignment]
 

@@ -35,11 +35,18 @@ import torch
 from torture_commands import CLIMB, FOREIGN, SMALL, SWEEP_FILE, TRAIN, give
 from torture_trials import Budget, Operations, Outcome, die, in_child
 
-from adding_problem.lock import FolderLock
+from adding_problem.runs.lock import FolderLock
 
 ANSI = "e\x1b[31m\nerror: forged"
 ANSI_YAML = 'artifacts: "e\\e[31m\\nerror: forged"\n'
-STRANGER = {"host": "elsewhere", "pid": 1, "machine": "another", "started": "1", "since": "2026-01-01 00:00:00", "token": "0" * 16}
+STRANGER = {
+    "host": "elsewhere",
+    "pid": 1,
+    "machine": "another",
+    "started": "1",
+    "since": "2026-01-01 00:00:00",
+    "token": "0" * 16,
+}
 SECONDS = 120
 
 
@@ -76,15 +83,38 @@ class Trial:
 
     def process(self, script: str, code: int, says: str = "", **environment: str) -> str:
         """The same with a line of bash, in which `$AP` is the program."""
-        done = subprocess.run(["bash", "-c", script], cwd=self.path, capture_output=True, check=False, timeout=SECONDS, env={
-            **os.environ, **environment, "AP": f"{shlex.quote(sys.executable)} -m adding_problem"})
-        return self._judge(script, done.returncode, (done.stdout + done.stderr).decode(errors="replace"), code, says)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.path,
+            capture_output=True,
+            check=False,
+            timeout=SECONDS,
+            env={
+                **os.environ,
+                **environment,
+                "AP": f"{shlex.quote(sys.executable)} -m adding_problem",
+            },
+        )
+        return self._judge(
+            script,
+            done.returncode,
+            (done.stdout + done.stderr).decode(errors="replace"),
+            code,
+            says,
+        )
 
-    def _judge(self, what: str, status: int, said: str, code: int | tuple[int, ...], says: str) -> str:
+    def _judge(
+        self, what: str, status: int, said: str, code: int | tuple[int, ...], says: str
+    ) -> str:
         if "Traceback (most recent call last)" in said:
             self.problems.append(("tracebacks", f"{what}: {said[-600:]}"))
         elif status not in (code if isinstance(code, tuple) else (code,)):
-            self.problems.append(("wrong" if status == 0 else "unexpected", f"{what}: ended with {status}, not {code}: {said[-400:]}"))
+            self.problems.append(
+                (
+                    "wrong" if status == 0 else "unexpected",
+                    f"{what}: ended with {status}, not {code}: {said[-400:]}",
+                )
+            )
         if says not in said:
             self.problems.append(("unexpected", f"{what}: does not say {says!r}: {said[-400:]}"))
         return said
@@ -102,7 +132,9 @@ class Trial:
         yield
         for place, was in zip(places, before, strict=True):
             now = contents(place)
-            changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+            changed = sorted(
+                name for name in was.keys() | now.keys() if was.get(name) != now.get(name)
+            )
             self.holds(not changed, f"{place.name}: changed: {', '.join(changed[:5])}", "lost")
 
 
@@ -135,12 +167,16 @@ def fixture(name: str) -> Callable[[Fixture], Fixture]:
     return register
 
 
-def each(name: str, values: Any) -> Callable[[Callable[[Trial, Any], None]], Callable[[Trial, Any], None]]:
+def each(
+    name: str, values: Any
+) -> Callable[[Callable[[Trial, Any], None]], Callable[[Trial, Any], None]]:
     """Registers a fixture for each value."""
 
     def register(function: Callable[[Trial, Any], None]) -> Callable[[Trial, Any], None]:
         for value in values:
-            FIXTURES[f"{name}: {str(value)[:60]}"] = lambda trial, value=value: function(trial, value)  # type: ignore[misc]
+            FIXTURES[f"{name}: {str(value)[:60]}"] = lambda trial, value=value: function(
+                trial, value
+            )  # type: ignore[misc]
         return function
 
     return register
@@ -156,7 +192,11 @@ def faults(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     if maker.problems:
         sys.exit(str(maker.problems))
     peak = worst = 0.0
-    chosen = rng.sample(sorted(FIXTURES), min(budget.trials, len(FIXTURES))) if budget.trials else list(FIXTURES)
+    chosen = (
+        rng.sample(sorted(FIXTURES), min(budget.trials, len(FIXTURES)))
+        if budget.trials
+        else list(FIXTURES)
+    )
     for name in chosen:
         if budget.spent:
             break
@@ -178,8 +218,12 @@ def faults(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
             print(f"{name}: {kind}: {text}", file=sys.stderr)
         peak, worst = max(peak, trial.peak), max(worst, time.perf_counter() - begin)
     keys = ("trials", "as_expected", "left_out", "unexpected", "lost", "tracebacks")
-    return {**{key: outcome[key] for key in keys}, "wrong_without_a_word": outcome["wrong"], "peak_memory_mib": peak,
-            "worst_seconds": worst}
+    return {
+        **{key: outcome[key] for key in keys},
+        "wrong_without_a_word": outcome["wrong"],
+        "peak_memory_mib": peak,
+        "worst_seconds": worst,
+    }
 
 
 class NotInstalledError(Exception):
@@ -201,7 +245,14 @@ def _(trial: Trial) -> None:
         trial.give(*OVER_20, "--overwrite")
 
 
-@each("horizon where a link stands", [(to, more) for to in ("../precious", "t300", "t20", "../nothing") for more in ("", "--overwrite")])
+@each(
+    "horizon where a link stands",
+    [
+        (to, more)
+        for to in ("../precious", "t300", "t20", "../nothing")
+        for more in ("", "--overwrite")
+    ],
+)
 def _(trial: Trial, case: tuple[str, str]) -> None:
     to, more = case
     trial.copy("precious")
@@ -243,14 +294,24 @@ def _(trial: Trial, name: str) -> None:
 SUMMARIES = {"horizon": "climb/horizon.json", "sweep": "swept/sweep.json"}
 
 
-@each("a summary of another program", [(command, text) for command in SUMMARIES for text in ("{}", "[]", '{"runs": 3}', "[" * 9999)])
+@each(
+    "a summary of another program",
+    [(command, text) for command in SUMMARIES for text in ("{}", "[]", '{"runs": 3}', "[" * 9999)],
+)
 def _(trial: Trial, case: tuple[str, str]) -> None:
     command, text = case
     trial.write("sweep.yaml", SWEEP_FILE)
     trial.write(SUMMARIES[command], text)
     with trial.unchanged():
-        trial.give(*(OVER_10 if command == "horizon" else ["sweep", "--config", "sweep.yaml", "--workers", "1"]), code=2,
-                   says="another program's")
+        trial.give(
+            *(
+                OVER_10
+                if command == "horizon"
+                else ["sweep", "--config", "sweep.yaml", "--workers", "1"]
+            ),
+            code=2,
+            says="another program's",
+        )
 
 
 @each("a summary that is a link", ["horizon", "sweep", "watch"])
@@ -262,7 +323,11 @@ def _(trial: Trial, command: str) -> None:
     (trial.path / file).parent.mkdir(exist_ok=True)
     (trial.path / file).unlink(missing_ok=True)
     (trial.path / file).symlink_to("../elsewhere.json")
-    words = {"horizon": OVER_10, "sweep": ["sweep", "--config", "sweep.yaml", "--workers", "1"], "watch": ["watch", "swept", "--once"]}
+    words = {
+        "horizon": OVER_10,
+        "sweep": ["sweep", "--config", "sweep.yaml", "--workers", "1"],
+        "watch": ["watch", "swept", "--once"],
+    }
     with trial.unchanged():
         trial.give(*words[command], code=2, says="leads out")
 
@@ -272,7 +337,19 @@ def _(trial: Trial) -> None:
     climb = trial.copy("climb")
     (climb / "horizon.json").rename(trial.path / "elsewhere.json")
     (climb / "horizon.json").symlink_to("../elsewhere.json")
-    trial.give("report", "climb", "--lengths", "10", "--sequences", "10", "--out", "page.html", "--threads", "1", says="left out")
+    trial.give(
+        "report",
+        "climb",
+        "--lengths",
+        "10",
+        "--sequences",
+        "10",
+        "--out",
+        "page.html",
+        "--threads",
+        "1",
+        says="left out",
+    )
 
 
 @fixture("a planned run of a sweep is a link")
@@ -326,10 +403,16 @@ def _(trial: Trial) -> None:
             die()
 
     in_child(hold_and_die)
-    trial.holds((trial.path / "run" / ".lock" / "owner").is_file(), "no lock was left to take", "unexpected")
+    trial.holds(
+        (trial.path / "run" / ".lock" / "owner").is_file(), "no lock was left to take", "unexpected"
+    )
     trial.write("run/.lock/.DS_Store", "mine")
     trial.give("train", *SMALL, "--train.epochs", "1", "--artifacts", "run")
-    trial.holds((trial.path / "run" / ".lock" / ".DS_Store").read_text() == "mine", "the foreign file is gone", "lost")
+    trial.holds(
+        (trial.path / "run" / ".lock" / ".DS_Store").read_text() == "mine",
+        "the foreign file is gone",
+        "lost",
+    )
     trial.holds(not list((trial.path / "run").glob(".lock.*")), "litter of locks")
 
 
@@ -341,7 +424,12 @@ def _(trial: Trial, at: int) -> None:
     short = [*TRAIN, "--train.epochs", "2"]
     trial.give(*short)
     before = contents(trial.path / "run")
-    status, _, _ = give([*TRAIN, "--train.epochs", "4", "--resume"], trial.path, trial.path.parent, Operations(at, die))
+    status, _, _ = give(
+        [*TRAIN, "--train.epochs", "4", "--resume"],
+        trial.path,
+        trial.path.parent,
+        Operations(at, die),
+    )
     if (trial.path / "run" / "config_copy.yaml").read_bytes() == before["config_copy.yaml"]:
         trial.give(*short, "--resume")
         for name in ("model/model.safetensors", "loss.pkl"):
@@ -358,14 +446,36 @@ def _(trial: Trial) -> None:
     give(words, trial.path, trial.path.parent, Operations(40, die))
     trial.give(*words, "--resume")
     trial.give("validate", "--artifacts", there)
-    trial.give("report", there, "--lengths", "10", "--sequences", "10", "--out", "page.html", "--threads", "1")
+    trial.give(
+        "report",
+        there,
+        "--lengths",
+        "10",
+        "--sequences",
+        "10",
+        "--out",
+        "page.html",
+        "--threads",
+        "1",
+    )
     for name in ("model/model.safetensors", "loss.pkl"):
-        trial.holds((trial.path / there / name).read_bytes() == (trial.path / "run" / name).read_bytes(), f"another {name}")
+        trial.holds(
+            (trial.path / there / name).read_bytes() == (trial.path / "run" / name).read_bytes(),
+            f"another {name}",
+        )
 
 
 @fixture("a run that diverges")
 def _(trial: Trial) -> None:
-    trial.give(*TRAIN, "--train.learning_rate", "1e38", "--train.clip_value", "1e38", code=3, says="diverged")
+    trial.give(
+        *TRAIN,
+        "--train.learning_rate",
+        "1e38",
+        "--train.clip_value",
+        "1e38",
+        code=3,
+        says="diverged",
+    )
     trial.give("validate", "--artifacts", "run", code=3)
 
     def refuse(name: str) -> None:
@@ -429,7 +539,17 @@ class Outside(M):
 PAST = [0.0]
 """
 OF_A_FILE = "model: {name: 'mine.py:M'}\ndataset: {t: 10, dt_length: 60}\ntrain: {epochs: 1, batch: 32}\nthreads: 1\nartifacts: run\n"
-OWN = [*SMALL[:4], "--train.batch", "32", "--validate.dt_length", "20", "--threads", "1", "--train.epochs", "1"]
+OWN = [
+    *SMALL[:4],
+    "--train.batch",
+    "32",
+    "--validate.dt_length",
+    "20",
+    "--threads",
+    "1",
+    "--train.epochs",
+    "1",
+]
 
 
 @each("a configuration that names code", ["train", "validate", "horizon", "sweep"])
@@ -437,14 +557,28 @@ def _(trial: Trial, command: str) -> None:
     trial.write("mine.py", MODELS)
     trial.write("c.yaml", OF_A_FILE + "grid: {seed: [0, 1]}\n" * (command == "sweep"))
     trial.give(command, "--config", "c.yaml", code=2, says="add --trust")
-    trial.give(command, "--config", "c.yaml", *(["--dry_run"] if command == "sweep" else ["--print_config"]))
+    trial.give(
+        command,
+        "--config",
+        "c.yaml",
+        *(["--dry_run"] if command == "sweep" else ["--print_config"]),
+    )
     trial.holds(not (trial.path / "imported").exists(), "the code was run")
 
 
 @each("a model that keeps its state", ["Carrying", "Behind", "Averaging", "Outside"])
 def _(trial: Trial, name: str) -> None:
     trial.write("mine.py", MODELS)
-    trial.give("train", "--model", f"mine.py:{name}", *OWN, "--artifacts", "run", code=2, says="keeps its state between calls")
+    trial.give(
+        "train",
+        "--model",
+        f"mine.py:{name}",
+        *OWN,
+        "--artifacts",
+        "run",
+        code=2,
+        says="keeps its state between calls",
+    )
     trial.holds(not (trial.path / "run").exists(), "a folder was made")
 
 
@@ -453,7 +587,15 @@ def _(trial: Trial) -> None:
     trial.write("mine.py", MODELS)
     trial.give("train", "--model", "mine.py:M", *OWN, "--artifacts", "run")
     trial.write("mine.py", MODELS + "M = Carrying\n")
-    trial.give("validate", "--model", "mine.py:M", "--artifacts", "run", code=2, says="keeps its state between calls")
+    trial.give(
+        "validate",
+        "--model",
+        "mine.py:M",
+        "--artifacts",
+        "run",
+        code=2,
+        says="keeps its state between calls",
+    )
     trial.holds(not (trial.path / "run" / "validation.json").exists(), "it was scored")
 
 
@@ -467,17 +609,24 @@ def _(trial: Trial, text: str) -> None:
     trial.holds(not (trial.path / "run").exists(), "a folder was made")
 
 
-@each("a number with a leading zero", [("seed: 010", "seed: 10 "), ("dataset: {t: 0100}", "t: 100 ")])
+@each(
+    "a number with a leading zero", [("seed: 010", "seed: 10 "), ("dataset: {t: 0100}", "t: 100 ")]
+)
 def _(trial: Trial, case: tuple[str, str]) -> None:
     trial.write("c.yaml", case[0])
     said = trial.give("train", "--config", "c.yaml", "--print_config")
-    trial.holds(any(line.strip().startswith(case[1]) for line in said.splitlines()), f"{case[0]} is not {case[1]}")
+    trial.holds(
+        any(line.strip().startswith(case[1]) for line in said.splitlines()),
+        f"{case[0]} is not {case[1]}",
+    )
 
 
 ON_A_SHELL = shlex.join([*TRAIN, "--train.epochs", "2"])
 
 
-@each("standard output that fails", [("> /dev/full", 74), ("| head -n 0; exit ${PIPESTATUS[0]}", 141)])
+@each(
+    "standard output that fails", [("> /dev/full", 74), ("| head -n 0; exit ${PIPESTATUS[0]}", 141)]
+)
 def _(trial: Trial, case: tuple[str, int]) -> None:
     where, code = case
     trial.process(f"$AP {ON_A_SHELL} {where}", code)
@@ -492,14 +641,25 @@ def _(trial: Trial) -> None:
 
 @each("control characters in names", ["train", "validate", "horizon", "export", "import", "data"])
 def _(trial: Trial, command: str) -> None:
-    trial.write("c.yaml", ANSI_YAML + "dataset: {t: 10, dt_length: 60}\nmodel: {hidden: 4}\ntrain: {epochs: 1, batch: 32}\n"
-                "validate: {dt_length: 20}\nthreads: 1\n")
+    trial.write(
+        "c.yaml",
+        ANSI_YAML
+        + "dataset: {t: 10, dt_length: 60}\nmodel: {hidden: 4}\ntrain: {epochs: 1, batch: 32}\n"
+        "validate: {dt_length: 20}\nthreads: 1\n",
+    )
     trial.copy("precious", ANSI)
-    words = {"train": ["--config", "c.yaml", "--overwrite"], "validate": ["--config", "c.yaml"],
-             "horizon": ["--config", "c.yaml", "--lengths", "10", "--minutes", "0.01"], "export": [ANSI, "--to", "torch-export"],
-             "import": [str(FOREIGN / "original"), "--out", ANSI], "data": ["--n", "2", "--length", "5", "--out", f"{ANSI}.npz"]}
+    words = {
+        "train": ["--config", "c.yaml", "--overwrite"],
+        "validate": ["--config", "c.yaml"],
+        "horizon": ["--config", "c.yaml", "--lengths", "10", "--minutes", "0.01"],
+        "export": [ANSI, "--to", "torch-export"],
+        "import": [str(FOREIGN / "original"), "--out", ANSI],
+        "data": ["--n", "2", "--length", "5", "--out", f"{ANSI}.npz"],
+    }
     said = trial.give(command, *words[command], code=(0, 2))
-    trial.holds("\x1b" not in said and "\nerror: forged" not in f"\n{said}", f"the terminal got {said!r}")
+    trial.holds(
+        "\x1b" not in said and "\nerror: forged" not in f"\n{said}", f"the terminal got {said!r}"
+    )
     trial.holds("\N{REPLACEMENT CHARACTER}" in said, "the name was not shown", "unexpected")
 
 
@@ -507,13 +667,20 @@ def _(trial: Trial, command: str) -> None:
 def _(trial: Trial) -> None:
     trial.copy("precious")
     with trial.unchanged():
-        trial.give("validate", "--artifacts", "precious", "--validate.dt_length", "1000000000000", code=74)
+        trial.give(
+            "validate", "--artifacts", "precious", "--validate.dt_length", "1000000000000", code=74
+        )
 
 
 # --- imports ---------------------------------------------------------------------------------------------------------
 
 ARCHITECTURES = json.loads(gzip.decompress((FOREIGN / "architectures.json.gz").read_bytes()))
-OTHER_WAYS = {"float64", "mask", "dropout_always", "dropout_in_cell_always"}  # the same predictions, but not told by the file
+OTHER_WAYS = {
+    "float64",
+    "mask",
+    "dropout_always",
+    "dropout_in_cell_always",
+}  # the same predictions, but not told by the file
 
 
 def saved_model(trial: Trial, config: Any) -> None:
@@ -528,7 +695,13 @@ def saved_model(trial: Trial, config: Any) -> None:
     trial.write("original/model/keras_metadata.pb", b"\n" + varint(len(node)) + node)
 
 
-@each("a model of Keras", [(index, each["case"], each["version"], each["file"]) for index, each in enumerate(ARCHITECTURES)])
+@each(
+    "a model of Keras",
+    [
+        (index, each["case"], each["version"], each["file"])
+        for index, each in enumerate(ARCHITECTURES)
+    ],
+)
 def _(trial: Trial, case: tuple[int, str, str, str]) -> None:
     model = ARCHITECTURES[case[0]]
     saved_model(trial, model["config"])
@@ -548,11 +721,30 @@ def _(trial: Trial) -> None:
 @fixture("a log that holds what is not read")
 def _(trial: Trial) -> None:
     shutil.copytree(FOREIGN / "original", trial.path / "original")
-    trial.write("original/loss.pkl", pickle.dumps({"loss": [0.2], "val_loss": [0.1], "lr": [np.float32(1e-3)]}))
-    trial.give("import", "original", "--out", "run", "--threads", "1", says="WARNING: the run has no history")
+    trial.write(
+        "original/loss.pkl",
+        pickle.dumps({"loss": [0.2], "val_loss": [0.1], "lr": [np.float32(1e-3)]}),
+    )
+    trial.give(
+        "import",
+        "original",
+        "--out",
+        "run",
+        "--threads",
+        "1",
+        says="WARNING: the run has no history",
+    )
 
 
-@each("a file of Keras", [("model.keras", "model.keras"), ("model_2.h5", "model.h5"), ("model_3.h5", "model.hdf5"), ("model_2.h5", "model.keras")])
+@each(
+    "a file of Keras",
+    [
+        ("model.keras", "model.keras"),
+        ("model_2.h5", "model.h5"),
+        ("model_3.h5", "model.hdf5"),
+        ("model_2.h5", "model.keras"),
+    ],
+)
 def _(trial: Trial, names: tuple[str, str]) -> None:
     if importlib.util.find_spec("h5py") is None:
         raise NotInstalledError("h5py is not installed")
@@ -564,15 +756,33 @@ def _(trial: Trial, names: tuple[str, str]) -> None:
 def _(trial: Trial, given: str) -> None:
     torch.manual_seed(1)
     lstm, linear = torch.nn.LSTM(2, 6, batch_first=True), torch.nn.Linear(6, 1)
-    safetensors.torch.save_file({**lstm.state_dict(), **linear.state_dict()}, trial.path / "model.safetensors")
+    safetensors.torch.save_file(
+        {**lstm.state_dict(), **linear.state_dict()}, trial.path / "model.safetensors"
+    )
     x = torch.rand(50, 10, 2)
     with torch.no_grad():
         y = linear(lstm(x)[1][0][0])
-    np.savez(trial.path / "answers.npz", x=x.numpy(), y=(torch.sigmoid(y) if given == "other predictions" else y).numpy())
+    np.savez(
+        trial.path / "answers.npz",
+        x=x.numpy(),
+        y=(torch.sigmoid(y) if given == "other predictions" else y).numpy(),
+    )
     more = [] if given == "no predictions" else ["--predictions", "answers.npz"]
-    trial.give("import", "model.safetensors", "--out", "run", "--dataset.t", "10", "--threads", "1", *more,
-               code=0 if given == "its predictions" else 2)
-    trial.holds((trial.path / "run").exists() == (given == "its predictions"), "a folder was made, or none")
+    trial.give(
+        "import",
+        "model.safetensors",
+        "--out",
+        "run",
+        "--dataset.t",
+        "10",
+        "--threads",
+        "1",
+        *more,
+        code=0 if given == "its predictions" else 2,
+    )
+    trial.holds(
+        (trial.path / "run").exists() == (given == "its predictions"), "a folder was made, or none"
+    )
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------
@@ -585,13 +795,28 @@ def _(trial: Trial) -> None:
     ordinary, trial.peak = trial.peak, 0.0
     hostile = {"family": "s6", "arguments": {"hidden": 2840, "states": 65_536, "layers": 1}}
     file.write_text(json.dumps(json.loads(file.read_text()) | hostile))
-    trial.give("validate", "--artifacts", "precious", code=2, says="does not hold what model.json describes")
-    trial.holds(trial.peak < ordinary + 64, f"{trial.peak:.0f} MiB, and {ordinary:.0f} for an ordinary one")
+    trial.give(
+        "validate",
+        "--artifacts",
+        "precious",
+        code=2,
+        says="does not hold what model.json describes",
+    )
+    trial.holds(
+        trial.peak < ordinary + 64, f"{trial.peak:.0f} MiB, and {ordinary:.0f} for an ordinary one"
+    )
 
 
-@each("a model that no memory holds", [
-    (["--model", "mingru", "--model.layers", "1000000"], ""),
-    (["--model", "tcn", "--model.hidden", "1048576", "--model.kernel", "65536"], "memory: to build the model takes")])
+@each(
+    "a model that no memory holds",
+    [
+        (["--model", "mingru", "--model.layers", "1000000"], ""),
+        (
+            ["--model", "tcn", "--model.hidden", "1048576", "--model.kernel", "65536"],
+            "memory: to build the model takes",
+        ),
+    ],
+)
 def _(trial: Trial, case: tuple[list[str], str]) -> None:
     trial.give("train", *case[0], "--artifacts", "run", code=2, says=case[1])
     trial.holds(not (trial.path / "run").exists(), "a folder was made")
@@ -599,7 +824,11 @@ def _(trial: Trial, case: tuple[list[str], str]) -> None:
 
 @fixture("a limit on the address space")
 def _(trial: Trial) -> None:
-    trial.process("ulimit -v 4000000; $AP train --dataset.t 1000000 --dataset.dt_length 5000 --artifacts run --threads 1", 2, says="(ulimit -v)")
+    trial.process(
+        "ulimit -v 4000000; $AP train --dataset.t 1000000 --dataset.dt_length 5000 --artifacts run --threads 1",
+        2,
+        says="(ulimit -v)",
+    )
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
@@ -624,9 +853,17 @@ def _(trial: Trial, case: tuple[str, int]) -> None:
     torch.manual_seed(0)
     form, width = case
     for name in ("LSTM", "GRU", "RNN"):
-        ours, theirs = getattr(native, name)(width, 4, batch_first=True), getattr(torch.nn, name)(width, 4, batch_first=True)
+        ours, theirs = (
+            getattr(native, name)(width, 4, batch_first=True),
+            getattr(torch.nn, name)(width, 4, batch_first=True),
+        )
         theirs.load_state_dict(ours.state_dict())
         x = FORMS[form](torch.randn(3, 5, width))
-        trial.holds(torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-5), f"{name} differs from torch.nn")
+        trial.holds(
+            torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-5), f"{name} differs from torch.nn"
+        )
     a, b = torch.rand(2, 6, 3), FORMS[form](torch.randn(2, 6, 3))
-    trial.holds(torch.allclose(native.linear_scan(a, b), native.linear_scan_reference(a, b), atol=1e-5), "linear_scan differs")
+    trial.holds(
+        torch.allclose(native.linear_scan(a, b), native.linear_scan_reference(a, b), atol=1e-5),
+        "linear_scan differs",
+    )

@@ -18,26 +18,100 @@ from typing import Any
 
 from torture_trials import Budget, Outcome, config_values, run_of, spoil
 
-from adding_problem import config, plots, schema, train, validate
-from adding_problem.artifacts import RunFolder
-from adding_problem.config import RunConfig
+from adding_problem import config
+from adding_problem.analysis import plots
+from adding_problem.config import RunConfig, schema
 from adding_problem.errors import AddingProblemError
+from adding_problem.evaluation import validate
+from adding_problem.runs.folder import RunFolder
+from adding_problem.training import loop
 
 LIMIT_SECONDS = 60
 
 HOSTILE_VALUES: list[Any] = [
-    None, True, 0, -1, 1, 2**31, 2**53 + 1, 2**63, 10**30, 1.5, float("nan"), float("inf"), -0.0, 1e-320, "", " ", "x" * 5000,
-    "\x1b[2J", "../../../../etc/passwd", "/dev/zero", "con", "\u202e", [], [[]], {}, {"a": {"b": []}}, "!!python/object:os.system",
-    "torch.nn.Linear", "null", "0x10", "1_000", "1e5", "2001-01-01", "<script>alert(1)</script>", "[/bold]", "%s%n", "${HOME}",
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**31,
+    2**53 + 1,
+    2**63,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    -0.0,
+    1e-320,
+    "",
+    " ",
+    "x" * 5000,
+    "\x1b[2J",
+    "../../../../etc/passwd",
+    "/dev/zero",
+    "con",
+    "\u202e",
+    [],
+    [[]],
+    {},
+    {"a": {"b": []}},
+    "!!python/object:os.system",
+    "torch.nn.Linear",
+    "null",
+    "0x10",
+    "1_000",
+    "1e5",
+    "2001-01-01",
+    "<script>alert(1)</script>",
+    "[/bold]",
+    "%s%n",
+    "${HOME}",
 ]
-SPLINTERS = ["*a", "&a ", "!!int ''", "!!python/object/apply:os.system ['true']", "<<: ", "? ", "- ", ": ", "{", "}", "[", "]", "\t",
-             "\x00", "\x85", "\ufeff", "---\n", "...\n", "%YAML 9.9\n", "|\n", ">\n", "'", '"', "#", "@", "`", "=", "~", "1:2:3", ".inf"]
+SPLINTERS = [
+    "*a",
+    "&a ",
+    "!!int ''",
+    "!!python/object/apply:os.system ['true']",
+    "<<: ",
+    "? ",
+    "- ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\t",
+    "\x00",
+    "\x85",
+    "\ufeff",
+    "---\n",
+    "...\n",
+    "%YAML 9.9\n",
+    "|\n",
+    ">\n",
+    "'",
+    '"',
+    "#",
+    "@",
+    "`",
+    "=",
+    "~",
+    "1:2:3",
+    ".inf",
+]
 
 
 def configs(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Configurations: hostile values under known and unknown keys, and text spoiled at random."""
-    outcome: Outcome = {"trials": 0, "accepted": 0, "refused": 0, "tracebacks": 0, "lost": 0, "peak_memory_mib": 0.0,
-                        "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "accepted": 0,
+        "refused": 0,
+        "tracebacks": 0,
+        "lost": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     leaves = [key for key, _ in schema.options(RunConfig)]
     whole = config.to_yaml(RunConfig())
     path = folder / "fuzzed.yaml"
@@ -73,7 +147,11 @@ def fuzzed_yaml(rng: random.Random, leaves: list[str], whole: str) -> bytes:
     data = bytearray(whole.encode())
     for _ in range(rng.randrange(1, 8)):
         place = rng.randrange(len(data))
-        splinter = rng.choice(SPLINTERS).encode() if rng.random() < 0.7 else rng.randbytes(rng.randrange(1, 8))
+        splinter = (
+            rng.choice(SPLINTERS).encode()
+            if rng.random() < 0.7
+            else rng.randbytes(rng.randrange(1, 8))
+        )
         data[place : place + rng.randrange(0, 12)] = splinter
     if rng.random() < 0.05:
         data = bytearray(rng.choice([b"[", b"{a: ", b"- ", b"'"]) * rng.randrange(1, 30_000))
@@ -82,13 +160,21 @@ def fuzzed_yaml(rng: random.Random, leaves: list[str], whole: str) -> bytes:
 
 def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Run folders with one to three files spoiled, or replaced by links, pipes and hostile content."""
-    outcome: Outcome = {"trials": 0, "read": 0, "refused": 0, "escaped": 0, "tracebacks": 0, "lost": 0, "peak_memory_mib": 0.0,
-                        "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "read": 0,
+        "refused": 0,
+        "escaped": 0,
+        "tracebacks": 0,
+        "lost": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     good, cut, secret = folder / "good", folder / "half", folder / "secret"
     small = {"train.epochs": 2, "dataset.dt_length": 300}
     run = config.load(None, config_values(run_of("original", "torch", good)) | small)
-    train.run(run)
-    validate.run(run)
+    loop.train(run)
+    validate.validate(run)
     shutil.copytree(good, cut, dirs_exist_ok=True)
     (cut / "result.json").unlink()
     shutil.copytree(good, secret, dirs_exist_ok=True)
@@ -115,7 +201,9 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         signal.alarm(0)
         outcome["trials"] += 1
         outcome["worst_seconds"] = max(outcome["worst_seconds"], time.perf_counter() - begin)
-    outcome["escaped"] = sum(not file.exists() or file.read_bytes() != data for file, data in before.items())
+    outcome["escaped"] = sum(
+        not file.exists() or file.read_bytes() != data for file, data in before.items()
+    )
     outcome["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return outcome
 
@@ -123,23 +211,37 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 def readers(path: Path, trial: int) -> list[Callable[[], object]]:
     """All that a user may do with a stranger's folder."""
     run = RunFolder(path)
-    small = config.load(None, config_values(run_of("original", "torch", path)) | {
-        "train.epochs": 2, "dataset.dt_length": 300, "validate.dt_length": 20})
+    small = config.load(
+        None,
+        config_values(run_of("original", "torch", path))
+        | {"train.epochs": 2, "dataset.dt_length": 300, "validate.dt_length": 20},
+    )
     actions: list[Callable[[], object]] = [
-        run.read_result, run.read_history, run.read_validation, lambda: run.holds_finished(small),
-        lambda: validate.load_model(str(path))]
+        run.read_result,
+        run.read_history,
+        run.read_validation,
+        lambda: run.holds_finished(small),
+        lambda: validate.load_model(str(path)),
+    ]
     if trial % 8 == 3:
-        actions.append(lambda: train.run(small, resume=True))
+        actions.append(lambda: loop.train(small, resume=True))
     if trial % 20 == 0:  # pictures take half a second each
-        actions += [lambda: plots.draw_comparison(path.parent / "comparison.png", [path]), lambda: validate.run(small)]
+        actions += [
+            lambda: plots.draw_comparison(path.parent / "comparison.png", [path]),
+            lambda: validate.validate(small),
+        ]
     if trial % 40 == 5:
-        actions.append(lambda: train.run(small, overwrite=True))
+        actions.append(lambda: loop.train(small, overwrite=True))
     return actions
 
 
 def spoil_folder(path: Path, secret: Path, rng: random.Random) -> None:
     """One change to a run folder."""
-    inside = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink() and not file.parent.is_symlink()]
+    inside = [
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not file.is_symlink() and not file.parent.is_symlink()
+    ]
     if not inside:
         return
     file = rng.choice(inside)
@@ -153,11 +255,15 @@ def spoil_folder(path: Path, secret: Path, rng: random.Random) -> None:
         file.unlink()
         rng.choice([os.mkfifo, os.mkdir])(file)
     elif kind == 3:
-        file.write_bytes(rng.choice([b"", b"\x00" * 100, b"[" * 100_000, rng.randbytes(5000), b"\xff" * 20]))
+        file.write_bytes(
+            rng.choice([b"", b"\x00" * 100, b"[" * 100_000, rng.randbytes(5000), b"\xff" * 20])
+        )
     elif kind == 4 and (path / "model").is_dir() and not (path / "model").is_symlink():
         shutil.rmtree(path / "model")
         (path / "model").symlink_to(secret / "model")
-    elif kind == 5 and (weights := path / "model" / "model.safetensors") in inside:  # and not behind a link
+    elif (
+        kind == 5 and (weights := path / "model" / "model.safetensors") in inside
+    ):  # and not behind a link
         weights.write_bytes(hostile_safetensors(rng))
     else:
         spoil_document(file, rng)
@@ -167,8 +273,15 @@ def hostile_safetensors(rng: random.Random) -> bytes:
     """A file whose header lies."""
     shape = rng.choice([[2**40], [2**20, 2**20, 2**20], [-1], [0], [10**30], [1]])
     end = rng.choice([4, 2**40, 2**63, -4, 0])
-    header = json.dumps({"lstm.weight_ih_l0": {"dtype": rng.choice(["F32", "F8_E4M3", "I64", "Q"]), "shape": shape,
-                                               "data_offsets": [0, end]}}).encode()
+    header = json.dumps(
+        {
+            "lstm.weight_ih_l0": {
+                "dtype": rng.choice(["F32", "F8_E4M3", "I64", "Q"]),
+                "shape": shape,
+                "data_offsets": [0, end],
+            }
+        }
+    ).encode()
     length = rng.choice([len(header), 2**63, 2**40, 0, 99_999_999])
     return struct.pack("<Q", length) + header + b"\x00" * 4
 

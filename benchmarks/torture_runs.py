@@ -28,16 +28,26 @@ from torture_trials import (
     spoil,
 )
 
-from adding_problem import checkpoint, config, train, validate
-from adding_problem.artifacts import RunFolder
+from adding_problem import config
 from adding_problem.config import RunConfig
+from adding_problem.evaluation import validate
+from adding_problem.runs.folder import RunFolder
+from adding_problem.training import loop, state
 
 
 def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Chains of kills and resumptions, until as many kills have hit."""
     uncut: dict[tuple[str, str], tuple[dict[str, Any], float, int]] = {}
-    outcome: Outcome = {"trials": 0, "at_random_moments": 0, "at_file_operations": 0, "chains": 0, "lost": 0, "tracebacks": 0,
-                        "peak_memory_mib": 0.0, "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "at_random_moments": 0,
+        "at_file_operations": 0,
+        "chains": 0,
+        "lost": 0,
+        "tracebacks": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     while outcome["trials"] < budget.trials and not budget.spent:
         pair = COMBINATIONS[outcome["chains"] % len(COMBINATIONS)]
         numbers, seconds, operations = uncut[pair] = uncut.get(pair) or reference(*pair, folder)
@@ -48,18 +58,20 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
             begin = time.perf_counter()
             last = outcome["trials"] >= budget.trials or budget.spent
             if last or rng.random() < 0.1:
-                status, words, memory = in_child(lambda run=run: train.run(run, resume=True))
+                status, words, memory = in_child(lambda run=run: loop.train(run, resume=True))
             elif rng.random() < 0.5:
                 at = rng.randrange(1, operations)
 
                 def cut(run: RunConfig = run, at: int = at) -> None:
                     Operations(at, die).install()
-                    train.run(run, resume=True)
+                    loop.train(run, resume=True)
 
                 status, words, memory = in_child(cut)
                 outcome["at_file_operations"] += status == -signal.SIGKILL
             else:
-                status, words, memory = in_child(lambda run=run: train.run(run, resume=True), rng.uniform(0, seconds))
+                status, words, memory = in_child(
+                    lambda run=run: loop.train(run, resume=True), rng.uniform(0, seconds)
+                )
                 outcome["at_random_moments"] += status == -signal.SIGKILL
             outcome["trials"] += status == -signal.SIGKILL
             outcome["worst_seconds"] = max(outcome["worst_seconds"], time.perf_counter() - begin)
@@ -77,15 +89,22 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """Half of the trials damage the newest checkpoint or both, half the weights of a finished run."""
     uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
-    outcome: Outcome = {"trials": 0, "fell_back": 0, "refused": 0, "lost": 0, "tracebacks": 0,
-                        "peak_memory_mib": 0.0, "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "fell_back": 0,
+        "refused": 0,
+        "lost": 0,
+        "tracebacks": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     cut = {}
     for pair in COMBINATIONS:
         cut[pair] = folder / "-".join(("cut", *pair))
         run = run_of(*pair, cut[pair])
 
         def stop(run: RunConfig = run) -> None:
-            checkpoint._MOST_COST = 1.0  # one after every epoch
+            state._MOST_COST = 1.0  # one after every epoch
             write, written = RunFolder.write_checkpoint, itertools.count(1)
 
             def the_third_is_the_last(*arguments: Any) -> None:
@@ -94,7 +113,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                     die()
 
             RunFolder.write_checkpoint = the_third_is_the_last  # type: ignore[method-assign]
-            train.run(run, resume=True)
+            loop.train(run, resume=True)
 
         in_child(stop)
     for trial in budget:
@@ -115,8 +134,12 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                 for name in names:
                     spoil(path / name, rng)
             run = run_of(*pair, path)
-            status, words, memory = in_child(lambda run=run: train.run(run, resume=True))
-            right = numbers_of(path) == uncut[pair][0] if status == 0 else trial % 6 == 1 and status == 2
+            status, words, memory = in_child(lambda run=run: loop.train(run, resume=True))
+            right = (
+                numbers_of(path) == uncut[pair][0]
+                if status == 0
+                else trial % 6 == 1 and status == 2
+            )
         outcome["trials"] += 1
         outcome["fell_back"] += status == 0
         outcome["refused"] += status == 2
@@ -134,8 +157,16 @@ def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
     With a number of trials above 0, as many of the operations, drawn.
     """
-    outcome: Outcome = {"trials": 0, "typed_errors": 0, "unharmed": 0, "lost": 0, "tracebacks": 0, "real_disk_trials": 0,
-                        "peak_memory_mib": 0.0, "worst_seconds": 0.0}
+    outcome: Outcome = {
+        "trials": 0,
+        "typed_errors": 0,
+        "unharmed": 0,
+        "lost": 0,
+        "tracebacks": 0,
+        "real_disk_trials": 0,
+        "peak_memory_mib": 0.0,
+        "worst_seconds": 0.0,
+    }
     pair = rng.choice(COMBINATIONS)
     numbers, _, operations = reference(*pair, folder, short=True)
     every = list(range(1, operations + 1))
@@ -147,7 +178,7 @@ def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
         def fill(run: RunConfig = run, at: int = at) -> None:
             Operations(at, disk_full, deletions=False).install()
-            train.run(run)
+            loop.train(run)
 
         _one_full_disk(outcome, fill, lambda: None, run, numbers)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -156,16 +187,22 @@ def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 
 def _one_full_disk(
-    outcome: Outcome, fill: Callable[[], None], make_room: Callable[[], None], run: RunConfig, numbers: dict[str, Any]
+    outcome: Outcome,
+    fill: Callable[[], None],
+    make_room: Callable[[], None],
+    run: RunConfig,
+    numbers: dict[str, Any],
 ) -> None:
     """A run on a full disk, then its resumption when there is room again."""
     begin = time.perf_counter()
     status, words, memory = in_child(fill)
     outcome["typed_errors"] += status == 2
-    outcome["unharmed"] += status == 0  # an operation that may fail, such as flushing a folder's own entry
+    outcome["unharmed"] += (
+        status == 0
+    )  # an operation that may fail, such as flushing a folder's own entry
     outcome["tracebacks"] += status == 99
     make_room()
-    again, more_words, _ = in_child(lambda: train.run(run, resume=True))
+    again, more_words, _ = in_child(lambda: loop.train(run, resume=True))
     right = again == 0 and numbers_of(Path(run.artifacts)) == numbers
     outcome["trials"] += 1
     outcome["lost"] += not right
@@ -175,17 +212,21 @@ def _one_full_disk(
         print(words, more_words, file=sys.stderr)
 
 
-def _real_disk(outcome: Outcome, pair: tuple[str, str], numbers: dict[str, Any], place: Path) -> None:
+def _real_disk(
+    outcome: Outcome, pair: tuple[str, str], numbers: dict[str, Any], place: Path
+) -> None:
     """A tmpfs that is filled but for some KiB, and emptied for the resumption."""
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False
+    ).returncode:
         return
     run, ballast = run_of(*pair, place / "run", short=True), place / "ballast"
     try:
         for free in (0, 4, 12, 24, 60, 100, 160, 240):
             shutil.rmtree(place / "run", ignore_errors=True)
             ballast.write_bytes(bytes((2048 - free) << 10))
-            _one_full_disk(outcome, lambda: train.run(run), ballast.unlink, run, numbers)
+            _one_full_disk(outcome, lambda: loop.train(run), ballast.unlink, run, numbers)
             outcome["real_disk_trials"] += 1
     finally:
         subprocess.run(["umount", str(place)], check=False)
@@ -193,17 +234,35 @@ def _real_disk(outcome: Outcome, pair: tuple[str, str], numbers: dict[str, Any],
 
 def cost(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     """What share of the time is spent on writing checkpoints, at default settings."""
-    outcome: Outcome = {"trials": 0, "seconds": 0.0, "writing_seconds": 0.0, "written": 0, "largest_share": 0.0, "lost": 0,
-                        "tracebacks": 0}
+    outcome: Outcome = {
+        "trials": 0,
+        "seconds": 0.0,
+        "writing_seconds": 0.0,
+        "written": 0,
+        "largest_share": 0.0,
+        "lost": 0,
+        "tracebacks": 0,
+    }
     for trial in budget:
         recipe, backend = COMBINATIONS[trial % len(COMBINATIONS)]
-        run = config.load(None, {"recipe": recipe, "backend": backend, "artifacts": str(folder / f"cost-{trial}"), "seed": trial}
-                          | ({"dataset.t": 1000} if recipe == "fast" else
-                             {"dataset.t": 150, "dataset.dt_length": 10_000, "train.epochs": 2}))
+        run = config.load(
+            None,
+            {
+                "recipe": recipe,
+                "backend": backend,
+                "artifacts": str(folder / f"cost-{trial}"),
+                "seed": trial,
+            }
+            | (
+                {"dataset.t": 1000}
+                if recipe == "fast"
+                else {"dataset.t": 150, "dataset.dt_length": 10_000, "train.epochs": 2}
+            ),
+        )
         spent = [0.0, 0.0]
         for name in ("write_history", "write_checkpoint"):
             timed(name, spent)
-        result = train.run(run)
+        result = loop.train(run)
         outcome["trials"] += 1
         outcome["seconds"] += result["seconds"]
         outcome["writing_seconds"] += spent[0]

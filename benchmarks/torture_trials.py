@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adding_problem import config, schema, train
-from adding_problem.artifacts import RunFolder
-from adding_problem.config import RunConfig
+from adding_problem import config
+from adding_problem.config import RunConfig, schema
 from adding_problem.errors import AddingProblemError
+from adding_problem.runs.folder import RunFolder
+from adding_problem.training import loop
 
-COMBINATIONS = [(recipe, backend) for recipe in ("original", "fast") for backend in ("native", "torch")]
+COMBINATIONS = [
+    (recipe, backend) for recipe in ("original", "fast") for backend in ("native", "torch")
+]
 
 Outcome = dict[str, Any]
 
@@ -46,14 +49,30 @@ class Budget:
 
 def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunConfig:
     """A run of about a second, or a third of that, with checkpoints as often as their cost allows."""
-    values = {"recipe": recipe, "backend": backend, "threads": 1, "artifacts": str(folder), "model.hidden": 24,
-              "train.checkpoint_minutes": 1e-4, "validate.dt_length": 20}
+    values = {
+        "recipe": recipe,
+        "backend": backend,
+        "threads": 1,
+        "artifacts": str(folder),
+        "model.hidden": 24,
+        "train.checkpoint_minutes": 1e-4,
+        "validate.dt_length": 20,
+    }
     if recipe == "original":
-        values |= {"dataset.t": 40, "dataset.dt_length": 400 if short else 3_000, "train.batch": 32,
-                   "train.epochs": 2 if short else 5}
+        values |= {
+            "dataset.t": 40,
+            "dataset.dt_length": 400 if short else 3_000,
+            "train.batch": 32,
+            "train.epochs": 2 if short else 5,
+        }
     else:
-        values |= {"dataset.t": 120, "dataset.held_out": 64, "train.stop_val_loss": 1e-9, "train.glimpse": None,
-                   "train.epochs": 2 if short else 10}
+        values |= {
+            "dataset.t": 120,
+            "dataset.held_out": 64,
+            "train.stop_val_loss": 1e-9,
+            "train.glimpse": None,
+            "train.epochs": 2 if short else 10,
+        }
     return config.load(None, values)
 
 
@@ -122,7 +141,13 @@ class Operations:
             return Halved(stream, operations) if writes and "b" in mode else stream
 
         io.open = builtins.open = opened  # type: ignore[assignment]
-        for name in ("fsync", "replace", "rename", "mkdir", *(("unlink", "remove", "rmdir") if self._deletions else ())):
+        for name in (
+            "fsync",
+            "replace",
+            "rename",
+            "mkdir",
+            *(("unlink", "remove", "rmdir") if self._deletions else ()),
+        ):
             setattr(os, name, self._counted(getattr(os, name)))
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,13 +217,24 @@ def numbers_of(folder: Path) -> dict[str, Any]:
     """All that must be equal: the bytes of the weights, the rows and the result without times."""
     run = RunFolder(folder)
     result = run.read_result()
-    costs = {name: cost and {k: v for k, v in cost.items() if k != "seconds"} for name, cost in result["reached"].items()}
-    rows = [(row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps) for row in run.read_history()]
-    return {"weights": run.weights.read_bytes(), "rows": rows,
-            "result": {k: v for k, v in result.items() if k != "seconds"} | {"reached": costs}}
+    costs = {
+        name: cost and {k: v for k, v in cost.items() if k != "seconds"}
+        for name, cost in result["reached"].items()
+    }
+    rows = [
+        (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps)
+        for row in run.read_history()
+    ]
+    return {
+        "weights": run.weights.read_bytes(),
+        "rows": rows,
+        "result": {k: v for k, v in result.items() if k != "seconds"} | {"reached": costs},
+    }
 
 
-def reference(recipe: str, backend: str, folder: Path, short: bool = False) -> tuple[dict[str, Any], float, int]:
+def reference(
+    recipe: str, backend: str, folder: Path, short: bool = False
+) -> tuple[dict[str, Any], float, int]:
     """The run that is never cut: its numbers, its seconds, its operations on files."""
     path = folder / f"uncut-{recipe}-{backend}"
     operations_file = folder / f"operations-{recipe}-{backend}"
@@ -206,7 +242,7 @@ def reference(recipe: str, backend: str, folder: Path, short: bool = False) -> t
     def work() -> None:
         operations = Operations(-1, die)
         operations.install()
-        train.run(run_of(recipe, backend, path, short))
+        loop.train(run_of(recipe, backend, path, short))
         operations_file.write_text(str(operations.count))
 
     begin = time.perf_counter()

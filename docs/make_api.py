@@ -1,6 +1,6 @@
 """Print docs/api.md: the public names and their docstrings, by griffe2md.
 
-    make docs
+make docs
 """
 
 from __future__ import annotations
@@ -14,20 +14,44 @@ import griffe2md
 
 SOURCES = Path(__file__).parents[1] / "src"
 GROUPS = {
-    "Data": ["variants.Task", "task.sample_batch", "task.sample_batch_numpy", "task.AddingDataset", "task.AddingStream",
-             "task.constant_predictor_mse", "task.constant_predictor_standard_error"],
-    "Runs": ["config.load", "config.RunConfig", "train.run", "validate.run"],
+    "Data": [
+        "variants.Task",
+        "task.sample_batch",
+        "task.sample_batch_numpy",
+        "task.AddingDataset",
+        "task.AddingStream",
+        "task.constant_predictor_mse",
+        "task.constant_predictor_standard_error",
+    ],
+    "Runs": ["config.load", "config.RunConfig", "train.run", "validate.validate"],
     "Models": ["models.build_model", "validate.load_model"],
-    "Errors": ["errors.AddingProblemError", "errors.ConfigError", "errors.RunFolderError", "errors.BackendError",
-               "errors.ModelError", "errors.InteropError", "errors.StorageError", "errors.Interrupted"],
+    "Errors": [
+        "errors.AddingProblemError",
+        "errors.ConfigError",
+        "errors.RunFolderError",
+        "errors.BackendError",
+        "errors.ModelError",
+        "errors.InteropError",
+        "errors.StorageError",
+        "errors.Interrupted",
+    ],
 }
 STYLE = griffe2md.ConfigDict(
-    heading_level=3, show_root_full_path=False, show_signature_annotations=False, summary=False, members=False,
-    docstring_section_style="list", show_bases=False, signature_crossrefs=False, line_length=100,
+    heading_level=3,
+    show_root_full_path=False,
+    show_signature_annotations=False,
+    summary=False,
+    members=False,
+    docstring_section_style="list",
+    show_bases=False,
+    signature_crossrefs=False,
+    line_length=100,
 )
 # A key's default is the first argument of its `option(...)`; the bounds and the comment behind it do not belong into a signature.
 OPTION = re.compile(r"option\(((?:'[^']*'|\([^()]*\)|[^,()])+)(?:,(?:[^()]|\([^()]*\))*)?\)")
-PROTOCOL = re.compile(r"\n*#### `[\w.]+\.__\w+__`\n+```python\n.*?```", re.DOTALL)  # methods that nobody calls by name
+PROTOCOL = re.compile(
+    r"\n*#### `[\w.]+\.__\w+__`\n+```python\n.*?```", re.DOTALL
+)  # methods that nobody calls by name
 HEADER = """# The Python API
 
 Made from the docstrings by `make docs`. All names can be imported from `adding_problem`; `train` and `validate` are modules there.
@@ -43,9 +67,15 @@ def main() -> None:
     for title, names in GROUPS.items():
         print(f"## {title}\n")
         for name in names:
-            text = griffe2md.render_object_docs(package[name], STYLE, format_md=False).strip().replace("### `run`", f"### `{name}`")
+            text = (
+                griffe2md.render_object_docs(package[name], STYLE, format_md=False)
+                .strip()
+                .replace("### `run`", f"### `{name}`")
+            )
             text = PROTOCOL.sub("", OPTION.sub(r"\1", text))
-            print(re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n")  # links to pages that are not there
+            print(
+                re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n"
+            )  # links to pages that are not there
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Print docs/configuration.md: every key, what the recipes set, and what values it takes.
 
-    make docs
+make docs
 """
 
 from __future__ import annotations
 
-from adding_problem import config, schema, zoo
+from adding_problem import config
+from adding_problem.config import families, schema
 
 HEADER = """# The configuration, key by key
 
@@ -26,16 +27,24 @@ Sizes and initialisations are each family's own (`adding-problem models`); your 
 
 def main() -> None:
     """The page, on standard output."""
-    original, fast = (config.load(None, {"recipe": recipe}).flat() for recipe in ("original", "fast"))
+    original, fast = (
+        config.load(None, {"recipe": recipe}).flat() for recipe in ("original", "fast")
+    )
     types = dict(schema.types(config.RunConfig))
     print(HEADER)
     for key, opt in schema.options(config.RunConfig):
         changed = shown(fast[key]) if fast[key] != original[key] and key != "recipe" else "-"
-        print(f"| `{key}` | {shown(original[key])} | {changed} | {schema.described(types[key], opt.metadata)} | {opt.metadata['help']} |")
+        print(
+            f"| `{key}` | {shown(original[key])} | {changed} | {schema.described(types[key], opt.metadata)} | {opt.metadata['help']} |"
+        )
     print(FAMILIES)
-    for name in zoo.FAMILIES:
+    for name in families.FAMILIES:
         own = config.load(None, {"recipe": "fast", "model.name": name}).flat()
-        differs = [f"`{key}: {shown(own[key])}`" for key in fast if own.get(key) != fast[key] and not key.startswith("model.")]
+        differs = [
+            f"`{key}: {shown(own[key])}`"
+            for key in fast
+            if own.get(key) != fast[key] and not key.startswith("model.")
+        ]
         print(f"| {name} | {', '.join(differs) or 'nothing'} |")
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from adding_problem import plots
-from adding_problem.artifacts import SOLVED, THRESHOLDS, EpochRow, RunFolder
+from adding_problem.analysis import plots
+from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.statistics import proportion
+from adding_problem.runs.folder import SOLVED, THRESHOLDS, EpochRow, RunFolder
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures" / "original"

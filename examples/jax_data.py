@@ -19,12 +19,18 @@ HIDDEN, BATCH, LENGTH, RATE = 32, 64, 20, 0.05
 def init(key):
     """An identity matrix to remember with (Le, Jaitly & Hinton 2015), small random weights to read and answer with."""
     read, answer = jax.random.split(key)
-    return {"w": 0.1 * jax.random.normal(read, (2, HIDDEN)), "u": jnp.eye(HIDDEN), "b": jnp.zeros(HIDDEN),
-            "v": 0.1 * jax.random.normal(answer, (HIDDEN, 1)), "d": jnp.zeros(1)}
+    return {
+        "w": 0.1 * jax.random.normal(read, (2, HIDDEN)),
+        "u": jnp.eye(HIDDEN),
+        "b": jnp.zeros(HIDDEN),
+        "v": 0.1 * jax.random.normal(answer, (HIDDEN, 1)),
+        "d": jnp.zeros(1),
+    }
 
 
 def mse(weights, x, y):
     """Mean squared error of a ReLU network's answer after the last step; x (B, T, 2), y (B, 1)."""
+
     def step(h, x_t):
         return jax.nn.relu(x_t @ weights["w"] + h @ weights["u"] + weights["b"]), None
 
@@ -43,12 +49,16 @@ def train_step(weights, x, y):
 
 def main() -> None:
     """Train, and score on sequences of another seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=2000)
     steps = parser.parse_args().steps
     weights = init(jax.random.key(0))
     for step in range(steps):
-        weights = train_step(weights, *sample_batch_numpy(BATCH, LENGTH, seed=0, start=step * BATCH))
+        weights = train_step(
+            weights, *sample_batch_numpy(BATCH, LENGTH, seed=0, start=step * BATCH)
+        )
     score = mse(weights, *sample_batch_numpy(2000, LENGTH, seed=43))
     print(f"held-out MSE {score:.4f} (always the mean: {constant_predictor_mse():.4f})")
 

@@ -15,7 +15,9 @@ import numpy as np
 
 def main() -> None:
     """Read, train, print the held-out error beside that of always answering the mean."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
@@ -24,7 +26,9 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(32), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(1e-2, clipnorm=1.0), loss="mse")
-    history = model.fit(x, y, batch_size=64, epochs=arguments.epochs, validation_split=0.2, verbose=0)
+    history = model.fit(
+        x, y, batch_size=64, epochs=arguments.epochs, validation_split=0.2, verbose=0
+    )
     print(f"held-out MSE {history.history['val_loss'][-1]:.4f} (always the mean: {1 / 6:.4f})")
 
 

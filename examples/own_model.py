@@ -1,9 +1,9 @@
 """A model of one's own on the adding problem: a gated running sum, in fifteen lines that know nothing of this package.
 
-    adding-problem train    --model examples/own_model.py:GatedSum --recipe fast --dataset.t 200 --artifacts artifacts/sum
-    adding-problem validate --model examples/own_model.py:GatedSum --recipe fast --dataset.t 1000 --artifacts artifacts/sum
+adding-problem train    --model examples/own_model.py:GatedSum --recipe fast --dataset.t 200 --artifacts artifacts/sum
+adding-problem validate --model examples/own_model.py:GatedSum --recipe fast --dataset.t 1000 --artifacts artifacts/sum
 
-    h_t = h_{t-1} + sigmoid(W x_t + b) * (V x_t + c)
+h_t = h_{t-1} + sigmoid(W x_t + b) * (V x_t + c)
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ class GatedSum(nn.Module):
         super().__init__()
         self.gate = nn.Linear(2, units)
         self.value = nn.Linear(2, units)
-        nn.init.constant_(self.gate.bias, -6.0)  # closed, until the training has found out what to let in
+        nn.init.constant_(
+            self.gate.bias, -6.0
+        )  # closed, until the training has found out what to let in
         nn.init.uniform_(self.gate.weight, -12.0, 12.0)
 
     def forward(self, x: Tensor) -> Tensor:

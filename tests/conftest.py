@@ -13,19 +13,34 @@ from types import SimpleNamespace
 
 import pytest
 
-from adding_problem import horizon, train, validate
 from adding_problem.cli import main
+from adding_problem.evaluation import validate
+from adding_problem.experiments import horizon
+from adding_problem.training import loop
+from tests.helpers.custom_models import MODELS
 
 REPOSITORY = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-SLOW_FIRST = ("test_sweep", "test_certificate", "test_reliability", "test_runtime", "test_own_model", "test_horizon", "test_zoo")
+SLOW_FIRST = (
+    "test_sweep",
+    "test_certificate",
+    "test_reliability",
+    "test_runtime",
+    "test_custom",
+    "test_horizon",
+    "test_families",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests of many seconds come first, or one of these might begin when another core has nothing left to do."""
-    items.sort(key=lambda item: SLOW_FIRST.index(item.path.stem) if item.path.stem in SLOW_FIRST else len(SLOW_FIRST))
+    items.sort(
+        key=lambda item: (
+            SLOW_FIRST.index(item.path.stem) if item.path.stem in SLOW_FIRST else len(SLOW_FIRST)
+        )
+    )
 
 
 @pytest.fixture
@@ -36,12 +51,25 @@ def pictures() -> None:
 @pytest.fixture(autouse=True)
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of tiny runs would spend most of their time on a picture: they leave an empty file where nobody asks for it."""
+
     def touch(path: Path, *_: object) -> None:
         path.touch()
 
     if "pictures" not in request.fixturenames:
-        for module, name in ((train, "draw_loss"), (validate, "draw_predictions"), (horizon, "draw_horizon")):
+        for module, name in (
+            (loop, "draw_loss"),
+            (validate, "draw_predictions"),
+            (horizon, "draw_horizon"),
+        ):
             monkeypatch.setattr(module, "plots", SimpleNamespace(**{name: touch}))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of custom models."""
+    path = tmp_path / "mine.py"
+    path.write_text(MODELS)
+    return path
 
 
 @pytest.fixture
@@ -54,8 +82,15 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(*arguments: object, program: Sequence[object] = ()) -> subprocess.CompletedProcess[str]:
         words = list(map(str, arguments))
         if program:
-            return subprocess.run([sys.executable, *map(str, program), *words], cwd=tmp_path, timeout=120, text=True,
-                                  capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"})
+            return subprocess.run(
+                [sys.executable, *map(str, program), *words],
+                cwd=tmp_path,
+                timeout=120,
+                text=True,
+                capture_output=True,
+                check=False,
+                env={**os.environ, "COLUMNS": "120"},
+            )
         said, complained = io.StringIO(), io.StringIO()
         with monkeypatch.context() as here, redirect_stdout(said), redirect_stderr(complained):
             here.chdir(tmp_path)

@@ -21,8 +21,15 @@ State = tuple[Tensor, ...]
 
 
 def lem(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None = None, state: tuple[Tensor, Tensor] | None = None, *, dt: float,
-    checkpoint_every: int | None = None, outputs: bool = True,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None = None,
+    state: tuple[Tensor, Tensor] | None = None,
+    *,
+    dt: float,
+    checkpoint_every: int | None = None,
+    outputs: bool = True,
 ) -> tuple[Tensor | None, tuple[Tensor, Tensor]]:
     """Long expressive memory (Rusch et al. 2022, arXiv:2110.04744).
 
@@ -45,7 +52,11 @@ def lem(
         ValueError: for a wrong shape or interval.
     """
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
+    weights = {
+        "w_ih": (w_ih, (4 * hidden, inputs)),
+        "w_hh": (w_hh, (4 * hidden, hidden)),
+        "bias": (bias, (4 * hidden,)),
+    }
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
     cell = _cell(CellKind.LEM, _lem_step, (0.0,), two_states=True, dt=dt)
     y, yn, zn = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
@@ -54,8 +65,17 @@ def lem(
 
 
 def cornn(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None = None, state: tuple[Tensor, Tensor] | None = None, *, dt: float,
-    gamma: float, epsilon: float, checkpoint_every: int | None = None, outputs: bool = True,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None = None,
+    state: tuple[Tensor, Tensor] | None = None,
+    *,
+    dt: float,
+    gamma: float,
+    epsilon: float,
+    checkpoint_every: int | None = None,
+    outputs: bool = True,
 ) -> tuple[Tensor | None, tuple[Tensor, Tensor]]:
     """Coupled oscillatory RNN (Rusch & Mishra 2021, arXiv:2010.00951).
 
@@ -70,17 +90,31 @@ def cornn(
     Everything else as of `lem`.
     """
     hidden, inputs = len(w_ih), x.shape[-1]
-    weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, 2 * hidden)), "bias": (bias, (hidden,))}
+    weights = {
+        "w_ih": (w_ih, (hidden, inputs)),
+        "w_hh": (w_hh, (hidden, 2 * hidden)),
+        "bias": (bias, (hidden,)),
+    }
     check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = _cell(CellKind.CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon)
-    y, yn, zn = _run(cell, x, w_ih, torch.cat(w_hh.chunk(2, dim=1)), bias, state or (), checkpoint_every, outputs)
+    cell = _cell(
+        CellKind.CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon
+    )
+    y, yn, zn = _run(
+        cell, x, w_ih, torch.cat(w_hh.chunk(2, dim=1)), bias, state or (), checkpoint_every, outputs
+    )
     assert zn is not None
     return y, (yn, zn)
 
 
 def modrelu_rnn(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor, state: tuple[Tensor] | None = None, *,
-    checkpoint_every: int | None = None, outputs: bool = True,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    offset: Tensor,
+    state: tuple[Tensor] | None = None,
+    *,
+    checkpoint_every: int | None = None,
+    outputs: bool = True,
 ) -> tuple[Tensor | None, tuple[Tensor]]:
     """A plain RNN with modReLU (Arjovsky, Shah & Bengio 2016, arXiv:1511.06464), of real numbers.
 
@@ -94,16 +128,35 @@ def modrelu_rnn(
     Everything else as of `lem`.
     """
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {"w_ih": (w_ih, (hidden, inputs)), "w_hh": (w_hh, (hidden, hidden)), "offset": (offset, (hidden,))}
+    weights = {
+        "w_ih": (w_ih, (hidden, inputs)),
+        "w_hh": (w_hh, (hidden, hidden)),
+        "offset": (offset, (hidden,)),
+    }
     check_shapes(x, hidden, weights, state, ("h0",))
     bias = torch.cat([torch.zeros_like(offset), offset])
-    y, hn, _ = _run(_cell(CellKind.MODRELU, _modrelu_step), x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
+    y, hn, _ = _run(
+        _cell(CellKind.MODRELU, _modrelu_step),
+        x,
+        w_ih,
+        w_hh,
+        bias,
+        state or (),
+        checkpoint_every,
+        outputs,
+    )
     return y, (hn,)
 
 
 def slstm(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None = None, state: tuple[Tensor] | None = None, *,
-    checkpoint_every: int | None = None, outputs: bool = True,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None = None,
+    state: tuple[Tensor] | None = None,
+    *,
+    checkpoint_every: int | None = None,
+    outputs: bool = True,
 ) -> tuple[Tensor | None, tuple[Tensor]]:
     """The sLSTM cell of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2), with i = exp(.) and f = sigmoid(.).
 
@@ -118,21 +171,38 @@ def slstm(
     Everything else as of `lem`.
     """
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
+    weights = {
+        "w_ih": (w_ih, (4 * hidden, inputs)),
+        "w_hh": (w_hh, (4 * hidden, hidden)),
+        "bias": (bias, (4 * hidden,)),
+    }
     check_shapes(x, hidden, weights, state, ("h0",))
     cell = _cell(CellKind.SLSTM, _slstm_step, (0.0, 0.0, -torch.inf))
     y, hn, _ = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
     return y, (hn,)
 
 
-def _cell(kind: CellKind, step: Callable[..., State], starts: tuple[float, ...] = (), *, two_states: bool = False, **constants: float) -> Cell:
+def _cell(
+    kind: CellKind,
+    step: Callable[..., State],
+    starts: tuple[float, ...] = (),
+    *,
+    two_states: bool = False,
+    **constants: float,
+) -> Cell:
     """A cell whose plain layer takes the same constants; `starts`: see `_unrolled`."""
     plain = functools.partial(_unrolled, functools.partial(step, **constants), starts)
     return Cell(kind, plain, two_states, **constants)
 
 
 def _run(
-    cell: Cell, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: tuple[Tensor, ...], checkpoint_every: int | None,
+    cell: Cell,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None,
+    state: tuple[Tensor, ...],
+    checkpoint_every: int | None,
     outputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     check_interval(checkpoint_every)
@@ -143,8 +213,14 @@ def _run(
 
 
 def _unrolled(
-    step: Callable[[Tensor, Tensor, Tensor, State], State], starts: tuple[float, ...], x: Tensor, w_ih: Tensor, w_hh: Tensor,
-    bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
+    step: Callable[[Tensor, Tensor, Tensor, State], State],
+    starts: tuple[float, ...],
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
 ) -> State:
     """Outputs and last state of a cell, step by step in plain PyTorch.
 
@@ -154,10 +230,13 @@ def _unrolled(
     """
     bias = w_ih.new_zeros(len(w_ih)) if bias is None else bias
     begun = [x.new_full((len(x), w_hh.shape[1]), value) for value in (0.0, *starts)]
-    state = (*(zero if given is None else given for given, zero in zip((h0, c0), begun, strict=False)), *begun[2:])
+    state = (
+        *(zero if given is None else given for given, zero in zip((h0, c0), begun, strict=False)),
+        *begun[2:],
+    )
     outputs = []
     for drive in torch.nn.functional.linear(x, w_ih, bias[: len(w_ih)]).unbind(1):
-        state = step(drive, w_hh, bias[len(w_ih):], state)
+        state = step(drive, w_hh, bias[len(w_ih) :], state)
         outputs.append(state[0])
     return torch.stack(outputs, dim=1), *state
 
@@ -167,7 +246,9 @@ def _lem_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float
     hidden = y.shape[1]
     a, b, candidate = torch.addmm(drive[:, : 3 * hidden], y, w_hh[: 3 * hidden].T).chunk(3, dim=1)
     z = z + dt * a.sigmoid() * (candidate.tanh() - z)
-    return y + dt * b.sigmoid() * (torch.addmm(drive[:, 3 * hidden:], z, w_hh[3 * hidden:].T).tanh() - y), z
+    return y + dt * b.sigmoid() * (
+        torch.addmm(drive[:, 3 * hidden :], z, w_hh[3 * hidden :].T).tanh() - y
+    ), z
 
 
 def _cornn_step(

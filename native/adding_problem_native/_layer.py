@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adding_problem_native._library import CellKind, LayerCall, check, library, saved_floats, workspace
+from adding_problem_native._library import (
+    CellKind,
+    LayerCall,
+    check,
+    library,
+    saved_floats,
+    workspace,
+)
 from adding_problem_native._tensors import address, plain_gradients, readable, readable_rows, served
 
 __all__ = ["MEMORY_BUDGET", "Cell", "check_interval", "check_shapes", "layer", "layer_served"]
@@ -44,8 +51,15 @@ class Cell:
 
 
 def layer(
-    cell: Cell, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, state: tuple[Tensor, ...], checkpoint_every: int | None,
-    *, outputs: bool,
+    cell: Cell,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None,
+    state: tuple[Tensor, ...],
+    checkpoint_every: int | None,
+    *,
+    outputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """One layer: outputs (B, T, H) or None, the last output (B, H) and, of a cell with two states, the last of the second.
 
@@ -62,7 +76,8 @@ def layer(
     # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
     return _Layer.apply(  # type: ignore[no-any-return, no-untyped-call]
-        cell, x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained)
+        cell, x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained
+    )
 
 
 def layer_served(*tensors: Tensor | None) -> bool:
@@ -75,12 +90,23 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None,
-        checkpoint_every: int | None, outputs: bool, trained: bool,
+        ctx: Any,
+        cell: Cell,
+        x: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        bias: Tensor | None,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        checkpoint_every: int | None,
+        outputs: bool,
+        trained: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.cell = cell
-        kernels = ctx.kernels = library()  # the same in both directions: what it saves has the layout of its vectors
+        kernels = ctx.kernels = (
+            library()
+        )  # the same in both directions: what it saves has the layout of its vectors
         batch, hidden = x.shape[0], w_hh.shape[1]
         y = x.new_empty(batch, x.shape[1], hidden) if outputs else None
         hn, cn = x.new_empty(batch, hidden), x.new_empty(batch, hidden) if cell.two_states else None
@@ -98,21 +124,42 @@ class _Layer(torch.autograd.Function):
         return y, hn, cn
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, dhn: Tensor | None, dcn: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, dy: Tensor | None, dhn: Tensor | None, dcn: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         *inputs, saved = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:7]
         # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
         if torch.is_grad_enabled() or not served(*inputs, saved, dy, dhn, dcn):
-            return None, *_plain_gradients(ctx.cell, tuple(inputs), (dy, dhn, dcn), needs), None, None, None
+            return (
+                None,
+                *_plain_gradients(ctx.cell, tuple(inputs), (dy, dhn, dcn), needs),
+                None,
+                None,
+                None,
+            )
         if _shapes(*inputs, saved) != ctx.shapes:
-            raise RuntimeError(f"saved tensors came back with shapes {_shapes(*inputs, saved)}, expected {ctx.shapes}")
-        x, w_ih, w_hh, saved = readable_rows(inputs[0]), readable(inputs[1]), readable(inputs[2]), readable(saved)
-        bias, h0, c0, dhn, dcn = (None if t is None else readable(t) for t in (*inputs[3:], dhn, dcn))
+            raise RuntimeError(
+                f"saved tensors came back with shapes {_shapes(*inputs, saved)}, expected {ctx.shapes}"
+            )
+        x, w_ih, w_hh, saved = (
+            readable_rows(inputs[0]),
+            readable(inputs[1]),
+            readable(inputs[2]),
+            readable(saved),
+        )
+        bias, h0, c0, dhn, dcn = (
+            None if t is None else readable(t) for t in (*inputs[3:], dhn, dcn)
+        )
         call = _describe(ctx.cell, x, w_ih, w_hh, bias, h0, c0)
         call.segment, call.saved = ctx.segment, address(saved)
         if dy is not None:
             dy = readable_rows(dy)
-            call.dy, call.dy_batch_stride, call.dy_step_stride = address(dy), dy.stride(0), dy.stride(1)
+            call.dy, call.dy_batch_stride, call.dy_step_stride = (
+                address(dy),
+                dy.stride(0),
+                dy.stride(1),
+            )
         call.dhn, call.dcn = address(dhn), address(dcn)
         dw_ih, dw_hh = torch.empty_like(w_ih), torch.empty_like(w_hh)
         dbias = None if bias is None else torch.empty_like(bias)
@@ -130,25 +177,52 @@ def _shapes(*tensors: Tensor | None) -> list[torch.Size | None]:
 
 
 def _plain_gradients(
-    cell: Cell, inputs: tuple[Tensor | None, ...], gradients: tuple[Tensor | None, ...], needs: tuple[bool, ...]
+    cell: Cell,
+    inputs: tuple[Tensor | None, ...],
+    gradients: tuple[Tensor | None, ...],
+    needs: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """The gradients of `_Layer`'s six tensor inputs by PyTorch's own operations."""
 
     def results(*inputs: Tensor | None) -> list[Tensor]:
-        return [out for out, grad in zip(cell.plain(*inputs), gradients, strict=False) if grad is not None]
+        return [
+            out
+            for out, grad in zip(cell.plain(*inputs), gradients, strict=False)
+            if grad is not None
+        ]
 
     return plain_gradients(results, inputs, [grad for grad in gradients if grad is not None], needs)
 
 
 def _describe(
-    cell: Cell, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
+    cell: Cell,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
 ) -> LayerCall:
     """A call that keeps every step, without outputs or gradients: those are its caller's to add."""
     return LayerCall(
-        cell=cell.kind, batch=x.shape[0], steps=x.shape[1], inputs=x.shape[2], hidden=w_hh.shape[1], segment=x.shape[1],
-        threads=torch.get_num_threads(), x=address(x), x_batch_stride=x.stride(0), x_step_stride=x.stride(1),
-        h0=address(h0), c0=address(c0), w_ih=address(w_ih), w_hh=address(w_hh), bias=address(bias),
-        dt=cell.dt, gamma=cell.gamma, epsilon=cell.epsilon,
+        cell=cell.kind,
+        batch=x.shape[0],
+        steps=x.shape[1],
+        inputs=x.shape[2],
+        hidden=w_hh.shape[1],
+        segment=x.shape[1],
+        threads=torch.get_num_threads(),
+        x=address(x),
+        x_batch_stride=x.stride(0),
+        x_step_stride=x.stride(1),
+        h0=address(h0),
+        c0=address(c0),
+        w_ih=address(w_ih),
+        w_hh=address(w_hh),
+        bias=address(bias),
+        dt=cell.dt,
+        gamma=cell.gamma,
+        epsilon=cell.epsilon,
     )
 
 
@@ -166,7 +240,10 @@ def check_interval(checkpoint_every: int | None) -> None:
 
 
 def check_shapes(
-    x: Tensor, hidden: int, weights: Mapping[str, tuple[Tensor | None, tuple[int, ...]]], state: tuple[Tensor, ...] | None,
+    x: Tensor,
+    hidden: int,
+    weights: Mapping[str, tuple[Tensor | None, tuple[int, ...]]],
+    state: tuple[Tensor, ...] | None,
     names: tuple[str, ...],
 ) -> dict[str, Tensor]:
     """All tensors of a layer by their names.
@@ -181,9 +258,14 @@ def check_shapes(
         ValueError: for one that has another shape.
     """
     if x.dim() != 3 or 0 in x.shape[1:] or not hidden:
-        raise ValueError(f"x: expected (B, T, I) with T, I and H at least 1, found {tuple(x.shape)} and H = {hidden}")
+        raise ValueError(
+            f"x: expected (B, T, I) with T, I and H at least 1, found {tuple(x.shape)} and H = {hidden}"
+        )
     if state is not None:
-        weights = {**weights, **{name: (part, (x.shape[0], hidden)) for name, part in zip(names, state, strict=True)}}
+        weights = {
+            **weights,
+            **{name: (part, (x.shape[0], hidden)) for name, part in zip(names, state, strict=True)},
+        }
     for name, (tensor, shape) in weights.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {tuple(tensor.shape)}")

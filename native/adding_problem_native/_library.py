@@ -22,15 +22,41 @@ class LayerCall(ctypes.Structure):
     """Mirror of `struct LayerCall` in src/kernels.h."""
 
     _fields_ = [
-        ("cell", _N), ("batch", _N), ("steps", _N), ("inputs", _N), ("hidden", _N), ("segment", _N), ("threads", _N),
-        ("x", _P), ("x_batch_stride", _N), ("x_step_stride", _N),
-        ("h0", _P), ("c0", _P), ("w_ih", _P), ("w_hh", _P), ("bias", _P),
-        ("dt", _F), ("gamma", _F), ("epsilon", _F),
-        ("y", _P), ("y_batch_stride", _N), ("y_step_stride", _N),
-        ("hn", _P), ("cn", _P), ("saved", _P),
-        ("dy", _P), ("dy_batch_stride", _N), ("dy_step_stride", _N),
-        ("dhn", _P), ("dcn", _P), ("dx", _P), ("dh0", _P), ("dc0", _P),
-        ("dw_ih", _P), ("dw_hh", _P), ("dbias", _P),
+        ("cell", _N),
+        ("batch", _N),
+        ("steps", _N),
+        ("inputs", _N),
+        ("hidden", _N),
+        ("segment", _N),
+        ("threads", _N),
+        ("x", _P),
+        ("x_batch_stride", _N),
+        ("x_step_stride", _N),
+        ("h0", _P),
+        ("c0", _P),
+        ("w_ih", _P),
+        ("w_hh", _P),
+        ("bias", _P),
+        ("dt", _F),
+        ("gamma", _F),
+        ("epsilon", _F),
+        ("y", _P),
+        ("y_batch_stride", _N),
+        ("y_step_stride", _N),
+        ("hn", _P),
+        ("cn", _P),
+        ("saved", _P),
+        ("dy", _P),
+        ("dy_batch_stride", _N),
+        ("dy_step_stride", _N),
+        ("dhn", _P),
+        ("dcn", _P),
+        ("dx", _P),
+        ("dh0", _P),
+        ("dc0", _P),
+        ("dw_ih", _P),
+        ("dw_hh", _P),
+        ("dbias", _P),
     ]
 
 
@@ -38,8 +64,20 @@ class ScanCall(ctypes.Structure):
     """Mirror of `struct ScanCall` in src/kernels.h."""
 
     _fields_ = [
-        ("batch", _N), ("steps", _N), ("features", _N), ("threads", _N), ("relu", _N), ("constant", _N),
-        ("a", _P), ("b", _P), ("h0", _P), ("h", _P), ("dh", _P), ("da", _P), ("db", _P), ("dh0", _P),
+        ("batch", _N),
+        ("steps", _N),
+        ("features", _N),
+        ("threads", _N),
+        ("relu", _N),
+        ("constant", _N),
+        ("a", _P),
+        ("b", _P),
+        ("h0", _P),
+        ("h", _P),
+        ("dh", _P),
+        ("da", _P),
+        ("db", _P),
+        ("dh0", _P),
     ]
 
 
@@ -78,7 +116,9 @@ def selected_isa() -> str:
     if not wanted:
         return available[0]
     if wanted not in available:
-        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available)} on this machine, found {wanted!r}")
+        raise ValueError(
+            f"{ISA_VARIABLE}: expected one of {', '.join(available)} on this machine, found {wanted!r}"
+        )
     return wanted
 
 
@@ -94,14 +134,18 @@ def _fastest() -> str:
 
 def _path(isa: str) -> Path | None:
     folder = Path(__file__).parent
-    return next((p for p in folder.glob(f"{_NAMES[isa]}.*") if p.suffix in (".so", ".dylib", ".dll")), None)
+    return next(
+        (p for p in folder.glob(f"{_NAMES[isa]}.*") if p.suffix in (".so", ".dylib", ".dll")), None
+    )
 
 
 @functools.cache
 def _open(isa: str) -> ctypes.CDLL:
     path = _path(isa)
     if path is None:
-        raise ImportError(f"adding_problem_native has no compiled kernels ({_NAMES[isa]}): install it with pip")
+        raise ImportError(
+            f"adding_problem_native has no compiled kernels ({_NAMES[isa]}): install it with pip"
+        )
     opened = ctypes.CDLL(str(path))
     _check_interface(opened, path)
     opened.last_failure.restype = ctypes.c_char_p
@@ -122,8 +166,10 @@ def _check_interface(opened: ctypes.CDLL, path: Path) -> None:
         found = opened.interface_text().decode().split()
     for ours, theirs in itertools.zip_longest(_interface(), found, fillvalue="nothing"):
         if ours != theirs:
-            raise ImportError(f"{path} was built for another version of adding_problem_native (expected {ours}, found {theirs}): "
-                              "install the package anew with pip")
+            raise ImportError(
+                f"{path} was built for another version of adding_problem_native (expected {ours}, found {theirs}): "
+                "install the package anew with pip"
+            )
 
 
 def _torchs_parallel_region() -> ctypes.c_void_p | None:
@@ -143,7 +189,9 @@ def workspace(floats: int) -> torch.Tensor:
     kernels = library()
     pointer = kernels.memory_acquire(floats)
     if not pointer:
-        raise MemoryError(f"no {4 * floats / 2**20:,.0f} MiB for the states of the layer: give it checkpoint_every")
+        raise MemoryError(
+            f"no {4 * floats / 2**20:,.0f} MiB for the states of the layer: give it checkpoint_every"
+        )
     memory = (ctypes.c_char * (4 * floats)).from_address(pointer)
     weakref.finalize(memory, kernels.memory_release, pointer).atexit = False
     return torch.frombuffer(memory, dtype=torch.float32)

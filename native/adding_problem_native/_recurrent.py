@@ -50,15 +50,25 @@ def lstm(
         ValueError: for a wrong shape, type, device or interval.
     """
     hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {"w_ih": (w_ih, (4 * hidden, inputs)), "w_hh": (w_hh, (4 * hidden, hidden)), "bias": (bias, (4 * hidden,))}
+    weights = {
+        "w_ih": (w_ih, (4 * hidden, inputs)),
+        "w_hh": (w_hh, (4 * hidden, hidden)),
+        "bias": (bias, (4 * hidden,)),
+    }
     for name, tensor in check_shapes(x, hidden, weights, state, ("h0", "c0")).items():
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-            raise ValueError(f"{name}: expected float32 on the CPU, found {tensor.dtype} on {tensor.device}")
+            raise ValueError(
+                f"{name}: expected float32 on the CPU, found {tensor.dtype} on {tensor.device}"
+            )
     if not len(x):
-        raise ValueError(f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}")
+        raise ValueError(
+            f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}"
+        )
     check_interval(checkpoint_every)
     if layer_served(x, w_ih, w_hh, bias, *(state or ())):
-        y, hn, cn = layer(_CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs)
+        y, hn, cn = layer(
+            _CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs
+        )
     else:
         y, hn, cn = _plain_layer("LSTM", x, w_ih, w_hh, bias, *(state or (None, None)))
         y = y if outputs else None
@@ -115,21 +125,35 @@ class _Native(nn.RNNBase):
             and layer_served(x, *_parts(hx), *itertools.chain(*weights))
         )
 
-    def _run(self, x: Tensor, hx: Any, weights: list[list[Any]], *, outputs: bool) -> tuple[Tensor | None, Any]:
+    def _run(
+        self, x: Tensor, hx: Any, weights: list[list[Any]], *, outputs: bool
+    ) -> tuple[Tensor | None, Any]:
         batched = x.dim() == 3
         states = _parts(hx)
         if not batched:
             if any(part.dim() != 2 for part in states):
-                raise RuntimeError(f"for an input of one sequence, (T, I), hx is expected to be 2-D, found {states[0].dim()}-D")
-            x, states = x[None] if self.batch_first else x[:, None], [part[:, None] for part in states]
+                raise RuntimeError(
+                    f"for an input of one sequence, (T, I), hx is expected to be 2-D, found {states[0].dim()}-D"
+                )
+            x, states = (
+                x[None] if self.batch_first else x[:, None],
+                [part[:, None] for part in states],
+            )
         if len(states) not in ((0, 2) if self.mode == "LSTM" else (0, 1)):
-            raise RuntimeError(f"hx: expected {'(h, c)' if self.mode == 'LSTM' else 'one tensor'}, found {len(states)}")
+            raise RuntimeError(
+                f"hx: expected {'(h, c)' if self.mode == 'LSTM' else 'one tensor'}, found {len(states)}"
+            )
         # PyTorch's own checks name the sizes of a wrong input or state.
         self.check_forward_args(x, self._state(states or self._zero_state(x)), None)
-        y, states = self._run_batched(x if self.batch_first else x.transpose(0, 1), states, weights, outputs)
+        y, states = self._run_batched(
+            x if self.batch_first else x.transpose(0, 1), states, weights, outputs
+        )
         y = y if y is None or self.batch_first else y.transpose(0, 1)
         if not batched:
-            y, states = None if y is None else y.squeeze(0 if self.batch_first else 1), [part[:, 0] for part in states]
+            y, states = (
+                None if y is None else y.squeeze(0 if self.batch_first else 1),
+                [part[:, 0] for part in states],
+            )
         return y, self._state(states)
 
     def _run_batched(
@@ -140,20 +164,32 @@ class _Native(nn.RNNBase):
         y: Tensor | None = x
         for number, tensors in enumerate(weights):
             last = number == self.num_layers - 1
-            y, *final = layer(_CELLS[self.mode], y, *self._kernel_weights(*tensors), tuple(part[number] for part in states),  # type: ignore[arg-type]
-                               self.checkpoint_every, outputs=outputs or not last)
+            y, *final = layer(
+                _CELLS[self.mode],
+                y,  # type: ignore[arg-type]
+                *self._kernel_weights(*tensors),
+                tuple(part[number] for part in states),
+                self.checkpoint_every,
+                outputs=outputs or not last,
+            )
             finals.append(tuple(final))
-        return y, [torch.stack(parts) for parts in zip(*finals, strict=True) if parts[0] is not None]
+        return y, [
+            torch.stack(parts) for parts in zip(*finals, strict=True) if parts[0] is not None
+        ]
 
     def _state(self, parts: list[Tensor]) -> Any:
         """As PyTorch's module takes and gives it."""
         return tuple(parts) if self.mode == "LSTM" else parts[0]
 
     def _zero_state(self, x: Tensor) -> list[Tensor]:
-        zero = x.new_zeros(()).expand(self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size)
+        zero = x.new_zeros(()).expand(
+            self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size
+        )
         return [zero, zero]
 
-    def _kernel_weights(self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _kernel_weights(
+        self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """A layer's weights and bias as the kernels have them, from PyTorch's."""
         return w_ih, w_hh, biases[0] + biases[1] if biases else None
 
@@ -172,7 +208,9 @@ class LSTM(_Native, nn.LSTM):
 class GRU(_Native, nn.GRU):
     """`torch.nn.GRU` likewise, see `LSTM`."""
 
-    def _kernel_weights(self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _kernel_weights(
+        self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         # PyTorch's order is r, z, n. The kernels sum up what n has of x and what it has of h apart: n of x, r, z, n of h.
         if not biases:
             return w_ih.roll(self.hidden_size, 0), w_hh, None
@@ -190,7 +228,13 @@ def _parts(hx: Any) -> list[Tensor]:
 
 
 def _plain_layer(
-    mode: str, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h0: Tensor | None, c0: Tensor | None
+    mode: str,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """`layer` on PyTorch's own operations: y, hn and, of an LSTM, cn."""
     hidden = w_hh.shape[1]
@@ -200,7 +244,10 @@ def _plain_layer(
         w_ih = w_ih.roll(-hidden, 0)
         if bias is not None:
             n, r, z, n_h = bias.chunk(4)
-            biases = [torch.cat([r, z, n]), torch.cat([torch.zeros_like(r), torch.zeros_like(z), n_h])]
+            biases = [
+                torch.cat([r, z, n]),
+                torch.cat([torch.zeros_like(r), torch.zeros_like(z), n_h]),
+            ]
     options = (bias is not None, 1, 0.0, False, False, True)
     if mode == "LSTM":
         y, hn, cn = torch.lstm(x, [h, c], [w_ih, w_hh, *biases], *options)
@@ -210,7 +257,15 @@ def _plain_layer(
     return y, hn[0]
 
 
-_KINDS = {"LSTM": CellKind.LSTM, "GRU": CellKind.GRU, "RNN_TANH": CellKind.TANH, "RNN_RELU": CellKind.RELU}
+_KINDS = {
+    "LSTM": CellKind.LSTM,
+    "GRU": CellKind.GRU,
+    "RNN_TANH": CellKind.TANH,
+    "RNN_RELU": CellKind.RELU,
+}
 
-_CELLS = {mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM") for mode, kind in _KINDS.items()}
+_CELLS = {
+    mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM")
+    for mode, kind in _KINDS.items()
+}
 """By PyTorch's name of a cell, `mode`."""

@@ -84,14 +84,24 @@ class _Scan(torch.autograd.Function):
         a, b, h0, h = ctx.saved_tensors
         # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
         if torch.is_grad_enabled() or not served(a, b, h0, h, dh):
-            return *plain_gradients(lambda *inputs: [_reference(*inputs, relu=ctx.relu)], (a, b, h0), [dh], ctx.needs_input_grad[:3]), None
+            return *plain_gradients(
+                lambda *inputs: [_reference(*inputs, relu=ctx.relu)],
+                (a, b, h0),
+                [dh],
+                ctx.needs_input_grad[:3],
+            ), None
         _check(a, b, h0)
         if h.shape != b.shape:
-            raise RuntimeError(f"a saved tensor came back with shape {tuple(h.shape)}, expected {tuple(b.shape)}")
+            raise RuntimeError(
+                f"a saved tensor came back with shape {tuple(h.shape)}, expected {tuple(b.shape)}"
+            )
         a, b, h, dh = readable(a), readable(b), readable(h), readable(dh)
         h0 = None if h0 is None else readable(h0)
         constant = a.dim() == 1
-        da, db = b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a), torch.empty_like(b)
+        da, db = (
+            b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a),
+            torch.empty_like(b),
+        )
         dh0 = torch.empty_like(h0) if h0 is not None and ctx.needs_input_grad[2] else None
         call = _describe(a, b, h0, h, ctx.relu)
         call.dh, call.da, call.db, call.dh0 = address(dh), address(da), address(db), address(dh0)
@@ -103,14 +113,24 @@ class _Scan(torch.autograd.Function):
 def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool) -> ScanCall:
     batch, steps, features = b.shape
     return ScanCall(
-        batch=batch, steps=steps, features=features, threads=torch.get_num_threads(), relu=relu,
-        constant=a.dim() == 1, a=address(a), b=address(b), h0=address(h0), h=address(h),
+        batch=batch,
+        steps=steps,
+        features=features,
+        threads=torch.get_num_threads(),
+        relu=relu,
+        constant=a.dim() == 1,
+        a=address(a),
+        b=address(b),
+        h0=address(h0),
+        h=address(h),
     )
 
 
 def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
     if b.dim() != 3 or b.numel() == 0:
-        raise ValueError(f"b: expected (B, T, H) with every size at least 1, found {tuple(b.shape)}")
+        raise ValueError(
+            f"b: expected (B, T, H) with every size at least 1, found {tuple(b.shape)}"
+        )
     expected = {"a": (a, tuple(b.shape) if a.dim() != 1 else (b.shape[2],))}
     if h0 is not None:
         expected["h0"] = (h0, (b.shape[0], b.shape[2]))
@@ -118,4 +138,6 @@ def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {tuple(tensor.shape)}")
         if tensor.dtype != b.dtype or tensor.device != b.device:
-            raise ValueError(f"{name}: expected {b.dtype} on {b.device} like b, found {tensor.dtype} on {tensor.device}")
+            raise ValueError(
+                f"{name}: expected {b.dtype} on {b.device} like b, found {tensor.dtype} on {tensor.device}"
+            )

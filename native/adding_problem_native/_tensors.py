@@ -38,9 +38,13 @@ def readable(tensor: Tensor) -> Tensor:
 
 def readable_rows(tensor: Tensor) -> Tensor:
     """`readable`, with any strides but in the last dimension."""
-    if tensor.is_neg():  # a view such as `z.conj().imag`: its memory holds the opposite of its numbers
+    if (
+        tensor.is_neg()
+    ):  # a view such as `z.conj().imag`: its memory holds the opposite of its numbers
         tensor = tensor.resolve_neg()
-    if tensor.is_inference() and torch.is_grad_enabled():  # autograd saves no tensor of the inference mode, only a copy of it
+    if (
+        tensor.is_inference() and torch.is_grad_enabled()
+    ):  # autograd saves no tensor of the inference mode, only a copy of it
         tensor = tensor.clone()
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
@@ -64,18 +68,26 @@ def _watched() -> bool:
 def _has_floats(tensor: Tensor | None) -> bool:
     if tensor is None:
         return True
-    if type(tensor) not in (Tensor, torch.nn.Parameter):  # a subclass, such as a fake tensor, computes by itself
+    if type(tensor) not in (
+        Tensor,
+        torch.nn.Parameter,
+    ):  # a subclass, such as a fake tensor, computes by itself
         return False
     if tensor.dtype is not torch.float32 or not tensor.is_cpu or tensor.layout is not torch.strided:
         return False
     try:
-        return bool(tensor.data_ptr()) or not tensor.numel()  # zeros that are stored nowhere have the address 0
+        return (
+            bool(tensor.data_ptr()) or not tensor.numel()
+        )  # zeros that are stored nowhere have the address 0
     except RuntimeError:  # a wrapper that has outlived its transform has no memory
         return False
 
 
 def plain_gradients(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], gradients: Sequence[Tensor], needs: Sequence[bool]
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    gradients: Sequence[Tensor],
+    needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """The backward pass of a kernel by PyTorch's own operations; where grad mode is on, as a graph of these.
 
@@ -90,10 +102,23 @@ def plain_gradients(
     """
     create_graph = torch.is_grad_enabled()
     wanted = [t is not None and needed for t, needed in zip(inputs, needs, strict=True)]
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):  # without autocast, as it was in the forward pass
+    with (
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+    ):  # without autocast, as it was in the forward pass
         # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
-        given = [None if t is None else t.view_as(t) if create_graph else t.detach().requires_grad_(needed)
-                 for t, needed in zip(inputs, needs, strict=True)]
-        leaves = [t for t, is_wanted in zip(given, wanted, strict=True) if t is not None and is_wanted]
-        found = iter(torch.autograd.grad(function(*given), leaves, gradients, create_graph=create_graph))
+        given = [
+            None
+            if t is None
+            else t.view_as(t)
+            if create_graph
+            else t.detach().requires_grad_(needed)
+            for t, needed in zip(inputs, needs, strict=True)
+        ]
+        leaves = [
+            t for t, is_wanted in zip(given, wanted, strict=True) if t is not None and is_wanted
+        ]
+        found = iter(
+            torch.autograd.grad(function(*given), leaves, gradients, create_graph=create_graph)
+        )
     return [next(found) if is_wanted else None for is_wanted in wanted]

@@ -23,7 +23,9 @@ else:
 @pytest.fixture(autouse=True)
 def seeded_and_restored() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # PyTorch's own threads meet at every step, which takes long where a core is busy
+    torch.set_num_threads(
+        1
+    )  # PyTorch's own threads meet at every step, which takes long where a core is busy
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)

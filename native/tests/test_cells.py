@@ -19,11 +19,16 @@ sigmoid, tanh = torch.sigmoid, torch.tanh
 # --- the equations, a line each, one step after the other ---
 
 
-def lem_loop(x: Tensor, w: Tensor, u: Tensor, bias: Tensor, y: Tensor, z: Tensor, *, dt: float) -> list[Tensor]:
+def lem_loop(
+    x: Tensor, w: Tensor, u: Tensor, bias: Tensor, y: Tensor, z: Tensor, *, dt: float
+) -> list[Tensor]:
     (wa, wb, wz, wy), (ua, ub, uz, uy), (ca, cb, cz, cy) = w.chunk(4), u.chunk(4), bias.chunk(4)
     ys = []
     for t in range(x.shape[1]):
-        a, b = dt * sigmoid(x[:, t] @ wa.T + y @ ua.T + ca), dt * sigmoid(x[:, t] @ wb.T + y @ ub.T + cb)
+        a, b = (
+            dt * sigmoid(x[:, t] @ wa.T + y @ ua.T + ca),
+            dt * sigmoid(x[:, t] @ wb.T + y @ ub.T + cb),
+        )
         z = (1 - a) * z + a * tanh(x[:, t] @ wz.T + y @ uz.T + cz)
         y = (1 - b) * y + b * tanh(x[:, t] @ wy.T + z @ uy.T + cy)
         ys.append(y)
@@ -31,7 +36,16 @@ def lem_loop(x: Tensor, w: Tensor, u: Tensor, bias: Tensor, y: Tensor, z: Tensor
 
 
 def cornn_loop(
-    x: Tensor, w: Tensor, u: Tensor, bias: Tensor, y: Tensor, z: Tensor, *, dt: float, gamma: float, epsilon: float
+    x: Tensor,
+    w: Tensor,
+    u: Tensor,
+    bias: Tensor,
+    y: Tensor,
+    z: Tensor,
+    *,
+    dt: float,
+    gamma: float,
+    epsilon: float,
 ) -> list[Tensor]:
     hidden = len(w)
     ys = []
@@ -47,7 +61,9 @@ def modrelu_loop(x: Tensor, w: Tensor, u: Tensor, offset: Tensor, h: Tensor) -> 
     hs = []
     for t in range(x.shape[1]):
         v = x[:, t] @ w.T + h @ u.T
-        h = torch.where(v.abs() + offset <= 0, torch.zeros_like(v), v + v.sign() * offset)  # NaN stays NaN
+        h = torch.where(
+            v.abs() + offset <= 0, torch.zeros_like(v), v + v.sign() * offset
+        )  # NaN stays NaN
         hs.append(h)
     return [torch.stack(hs, 1), h]
 
@@ -79,10 +95,16 @@ class Kind:
     constants: tuple[tuple[str, float], ...] = ()
 
     def inputs(self, steps: int, hidden: int, batch: int, size: int) -> list[Tensor]:
-        weights = [torch.rand(self.input_rows * hidden, size) - 0.5,
-                   (2 * torch.rand(self.rows * hidden, self.columns * hidden) - 1) / hidden**0.5,
-                   torch.rand(self.rows * hidden) - 0.5]
-        return [torch.rand(batch, steps, size), *weights, *(torch.rand(batch, hidden) - 0.5 for _ in range(self.states))]
+        weights = [
+            torch.rand(self.input_rows * hidden, size) - 0.5,
+            (2 * torch.rand(self.rows * hidden, self.columns * hidden) - 1) / hidden**0.5,
+            torch.rand(self.rows * hidden) - 0.5,
+        ]
+        return [
+            torch.rand(batch, steps, size),
+            *weights,
+            *(torch.rand(batch, hidden) - 0.5 for _ in range(self.states)),
+        ]
 
     def run(self, tensors: list[Tensor], **options: Any) -> list[Tensor]:
         y, state = self.layer(*tensors[:4], tuple(tensors[4:]), **dict(self.constants), **options)
@@ -94,7 +116,15 @@ class Kind:
 
 KINDS = {
     "lem": Kind(lem, lem_loop, 4, 4, states=2, constants=(("dt", 0.7),)),
-    "cornn": Kind(cornn, cornn_loop, 1, 1, columns=2, states=2, constants=(("dt", 0.3), ("gamma", 1.2), ("epsilon", 2.0))),
+    "cornn": Kind(
+        cornn,
+        cornn_loop,
+        1,
+        1,
+        columns=2,
+        states=2,
+        constants=(("dt", 0.3), ("gamma", 1.2), ("epsilon", 2.0)),
+    ),
     "modrelu": Kind(modrelu_rnn, modrelu_loop, 1, 1),
     "slstm": Kind(slstm, slstm_loop, 4, 4),
 }
@@ -102,12 +132,18 @@ every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    return float((actual.detach().double() - expected.detach()).norm() / expected.detach().norm().clamp_min(1e-30))
+    return float(
+        (actual.detach().double() - expected.detach()).norm()
+        / expected.detach().norm().clamp_min(1e-30)
+    )
 
 
 def everything(results: list[Tensor], leaves: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """The results and all gradients of a loss on every output and the last states."""
-    loss = sum((result * weight.to(result.dtype)).sum() for result, weight in zip(results, weights, strict=True))
+    loss = sum(
+        (result * weight.to(result.dtype)).sum()
+        for result, weight in zip(results, weights, strict=True)
+    )
     return [*(result.detach() for result in results), *torch.autograd.grad(loss, leaves)]  # type: ignore[arg-type]
 
 
@@ -117,21 +153,38 @@ def leaves(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 def weights_for(tensors: list[Tensor]) -> list[Tensor]:
     (batch, steps, _), hidden = tensors[0].shape, tensors[4].shape[1]
-    return [torch.randn(batch, steps, hidden) / 10, *(torch.randn(batch, hidden) for _ in tensors[4:])]
+    return [
+        torch.randn(batch, steps, hidden) / 10,
+        *(torch.randn(batch, hidden) for _ in tensors[4:]),
+    ]
 
 
 # --- what the kernels compute ---
 
 
 # (T, H, B, I, checkpoint_every)
-SIZES = [(1, 1, 1, 1, None), (2, 3, 2, 1, None), (7, 5, 3, 2, None), (40, 100, 16, 2, None), (33, 130, 70, 3, None), (31, 16, 65, 2, 7),
-         (13, 33, 2, 40, 5), (400, 20, 4, 2, None), (20, 100, 33, 2, 1), (9, 15, 9, 2, 100)]
+SIZES = [
+    (1, 1, 1, 1, None),
+    (2, 3, 2, 1, None),
+    (7, 5, 3, 2, None),
+    (40, 100, 16, 2, None),
+    (33, 130, 70, 3, None),
+    (31, 16, 65, 2, 7),
+    (13, 33, 2, 40, 5),
+    (400, 20, 4, 2, None),
+    (20, 100, 33, 2, 1),
+    (9, 15, 9, 2, 100),
+]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @every_kind
-def test_outputs_and_gradients(kind: Kind, sizes: tuple[int, int, int, int, int | None], isa: str) -> None:
-    torch.manual_seed(1)  # with 0 one of 64,000 states is at a kink of modReLU, to which float32 and float64 come from two sides
+def test_outputs_and_gradients(
+    kind: Kind, sizes: tuple[int, int, int, int, int | None], isa: str
+) -> None:
+    torch.manual_seed(
+        1
+    )  # with 0 one of 64,000 states is at a kink of modReLU, to which float32 and float64 come from two sides
     *shape, every = sizes
     tensors = kind.inputs(*shape)  # type: ignore[arg-type]
     weights = weights_for(tensors)
@@ -144,15 +197,22 @@ def test_outputs_and_gradients(kind: Kind, sizes: tuple[int, int, int, int, int 
         results.append(everything(kind.run(given, checkpoint_every=every), given, weights))
     for actual, right in zip(results[0], expected, strict=True):
         assert relative_error(actual, right) <= TOLERANCE
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), "bits depend on the number of threads"
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), (
+        "bits depend on the number of threads"
+    )
 
 
 @every_kind
 def test_checkpoints_change_no_bit(kind: Kind) -> None:
     tensors = kind.inputs(50, 20, 5, 2)
     weights = weights_for(tensors)
-    kept, checkpointed = (everything(kind.run(given, checkpoint_every=every), given, weights)
-                          for given, every in ((leaves(tensors, torch.float32), None), (leaves(tensors, torch.float32), 7)))
+    kept, checkpointed = (
+        everything(kind.run(given, checkpoint_every=every), given, weights)
+        for given, every in (
+            (leaves(tensors, torch.float32), None),
+            (leaves(tensors, torch.float32), 7),
+        )
+    )
     assert all(torch.equal(a, b) for a, b in zip(kept, checkpointed, strict=True))
 
 
@@ -162,7 +222,10 @@ def test_the_last_output_alone_from_a_state_of_zeros(kind: Kind) -> None:
     y, (last, *_) = kind.layer(x, *weights, outputs=False, **dict(kind.constants))
     assert y is None
     zeros = [torch.zeros(4, 9, dtype=torch.float64)] * kind.states
-    assert relative_error(last, kind.exact([t.double() for t in (x, *weights)] + zeros)[1]) <= TOLERANCE
+    assert (
+        relative_error(last, kind.exact([t.double() for t in (x, *weights)] + zeros)[1])
+        <= TOLERANCE
+    )
 
 
 def test_without_a_bias() -> None:
@@ -233,11 +296,16 @@ def test_second_derivatives(kind: Kind) -> None:
     """The gradient of a gradient's norm, as a gradient penalty takes it."""
     tensors = kind.inputs(7, 5, 4, 3)
 
-    def penalty(run: Callable[[list[Tensor]], list[Tensor]], given: list[Tensor]) -> tuple[Tensor, ...]:
+    def penalty(
+        run: Callable[[list[Tensor]], list[Tensor]], given: list[Tensor]
+    ) -> tuple[Tensor, ...]:
         (gradient,) = torch.autograd.grad(run(given)[0].square().sum(), given[0], create_graph=True)
         return torch.autograd.grad(gradient.square().sum(), given)
 
-    found = penalty(kind.run, leaves(tensors, torch.float32)), penalty(kind.exact, leaves(tensors, torch.float64))
+    found = (
+        penalty(kind.run, leaves(tensors, torch.float32)),
+        penalty(kind.exact, leaves(tensors, torch.float64)),
+    )
     for actual, right in zip(*found, strict=True):
         assert relative_error(actual, right) < 1e-5
 
@@ -270,10 +338,17 @@ def test_an_empty_batch(kind: Kind) -> None:
 def test_wrong_arguments(kind: Kind) -> None:
     x, w_ih, w_hh, bias, *state = kind.inputs(5, 4, 3, 2)
     constants = dict(kind.constants)
-    for arguments, message in [((x[0], w_ih, w_hh, bias), r"x: expected \(B, T, I\)"), ((x[:, :0], w_ih, w_hh, bias), "x: expected"),
-                               ((x, w_ih[:, 1:], w_hh, bias), "w_ih: expected shape"), ((x, w_ih, w_hh[1:], bias), "w_hh: expected shape"),
-                               ((x, w_ih, w_hh, bias[1:]), "(bias|offset): expected shape"),
-                               ((x, w_ih, w_hh, bias, tuple(part[:2] for part in state)), r"[yh]0: expected shape \(3, 4\)")]:
+    for arguments, message in [
+        ((x[0], w_ih, w_hh, bias), r"x: expected \(B, T, I\)"),
+        ((x[:, :0], w_ih, w_hh, bias), "x: expected"),
+        ((x, w_ih[:, 1:], w_hh, bias), "w_ih: expected shape"),
+        ((x, w_ih, w_hh[1:], bias), "w_hh: expected shape"),
+        ((x, w_ih, w_hh, bias[1:]), "(bias|offset): expected shape"),
+        (
+            (x, w_ih, w_hh, bias, tuple(part[:2] for part in state)),
+            r"[yh]0: expected shape \(3, 4\)",
+        ),
+    ]:
         with pytest.raises(ValueError, match=message):
             kind.layer(*arguments, **constants)
     with pytest.raises(ValueError, match="checkpoint_every"):

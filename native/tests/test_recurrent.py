@@ -22,7 +22,10 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 # Ours, PyTorch's, and the arguments of both, by name.
 KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "lstm": (LSTM, nn.LSTM, {}), "gru": (GRU, nn.GRU, {}), "tanh": (RNN, nn.RNN, {}), "relu": (RNN, nn.RNN, {"nonlinearity": "relu"}),
+    "lstm": (LSTM, nn.LSTM, {}),
+    "gru": (GRU, nn.GRU, {}),
+    "tanh": (RNN, nn.RNN, {}),
+    "relu": (RNN, nn.RNN, {"nonlinearity": "relu"}),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -31,7 +34,9 @@ def both(kind: str, *sizes: int, **options: Any) -> tuple[Any, Any]:
     """A native layer and the same in PyTorch."""
     our_class, their_class, arguments = KINDS[kind]
     ours = our_class(*sizes, **arguments, **options)
-    theirs = their_class(*sizes, **arguments, **{k: v for k, v in options.items() if k != "checkpoint_every"})
+    theirs = their_class(
+        *sizes, **arguments, **{k: v for k, v in options.items() if k != "checkpoint_every"}
+    )
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -63,23 +68,42 @@ def everything(module: nn.Module, x: Tensor, state: Any, weights: list[Tensor]) 
     return [*(out.detach() for out in outputs), *gradients]
 
 
-def inputs(kind: str, batch: int, steps: int, size: int, hidden: int, layers: int) -> tuple[Tensor, Any, list[Tensor]]:
+def inputs(
+    kind: str, batch: int, steps: int, size: int, hidden: int, layers: int
+) -> tuple[Tensor, Any, list[Tensor]]:
     state = joined(kind, [torch.randn(layers, batch, hidden) / 2 for _ in range(2)])
-    weights = [torch.randn(batch, steps, hidden) / 10, torch.randn(layers, batch, hidden), torch.randn(layers, batch, hidden)]
+    weights = [
+        torch.randn(batch, steps, hidden) / 10,
+        torch.randn(layers, batch, hidden),
+        torch.randn(layers, batch, hidden),
+    ]
     return torch.rand(batch, steps, size), state, weights
 
 
 # (T, H, B, I, layers, checkpoint_every)
 SIZES = [
-    (1, 1, 1, 1, 1, None), (2, 3, 2, 1, 1, None), (7, 5, 3, 2, 1, None), (40, 100, 16, 2, 1, None),
-    (33, 130, 70, 3, 2, None), (31, 16, 65, 2, 1, 7), (64, 17, 5, 4, 2, 8), (13, 33, 2, 40, 1, 5),
-    (1000, 20, 4, 2, 1, None), (1000, 20, 4, 2, 1, 32), (20, 100, 33, 2, 1, 1), (9, 15, 9, 2, 1, 100),
+    (1, 1, 1, 1, 1, None),
+    (2, 3, 2, 1, 1, None),
+    (7, 5, 3, 2, 1, None),
+    (40, 100, 16, 2, 1, None),
+    (33, 130, 70, 3, 2, None),
+    (31, 16, 65, 2, 1, 7),
+    (64, 17, 5, 4, 2, 8),
+    (13, 33, 2, 40, 1, 5),
+    (1000, 20, 4, 2, 1, None),
+    (1000, 20, 4, 2, 1, 32),
+    (20, 100, 33, 2, 1, 1),
+    (9, 15, 9, 2, 1, 100),
 ]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize(("kind", "forget_bias"), [("lstm", 0), ("lstm", 1), ("gru", 0), ("tanh", 0), ("relu", 0)])
-def test_outputs_and_gradients(kind: str, forget_bias: int, sizes: tuple[Any, ...], isa: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "forget_bias"), [("lstm", 0), ("lstm", 1), ("gru", 0), ("tanh", 0), ("relu", 0)]
+)
+def test_outputs_and_gradients(
+    kind: str, forget_bias: int, sizes: tuple[Any, ...], isa: str
+) -> None:
     steps, hidden, batch, size, layers, every = sizes
     ours, theirs = pair(kind, size, hidden, layers, checkpoint_every=every)
     with torch.no_grad():
@@ -94,10 +118,14 @@ def test_outputs_and_gradients(kind: str, forget_bias: int, sizes: tuple[Any, ..
         results.append(everything(ours, *case))
     for actual, right in zip(results[0], expected, strict=True):
         assert relative_error(actual, right) <= TOLERANCE
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), "bits depend on the number of threads"
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), (
+        "bits depend on the number of threads"
+    )
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])  # at a kink of ReLU float32 and float64 may go different ways
+@pytest.mark.parametrize(
+    "kind", ["lstm", "gru", "tanh"]
+)  # at a kink of ReLU float32 and float64 may go different ways
 def test_100_units_over_1000_steps(kind: str) -> None:
     ours, theirs = pair(kind, 2, 100)
     case = inputs(kind, 16, 1000, 2, 100, 1)
@@ -111,7 +139,10 @@ def test_checkpoints_change_no_bit(kind: str) -> None:
     kept, _ = pair(kind, 2, 20)
     checkpointed, _ = pair(kind, 2, 20, checkpoint_every=7)
     checkpointed.load_state_dict(kept.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(everything(kept, *case), everything(checkpointed, *case), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(everything(kept, *case), everything(checkpointed, *case), strict=True)
+    )
 
 
 @every_kind
@@ -146,7 +177,9 @@ def test_final_state_equals_forward(kind: str) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"num_layers": 2}, {"bias": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_first": True}, {"num_layers": 2}, {"bias": False}], ids=str
+)
 @pytest.mark.parametrize("batched", [True, False])
 @every_kind
 def test_shapes_are_torchs(kind: str, options: dict[str, Any], batched: bool) -> None:
@@ -168,7 +201,9 @@ def test_non_contiguous_inputs_states_and_gradients() -> None:
     assert not x.is_contiguous()
     state = (torch.rand(4, 1, 6).transpose(0, 1), torch.rand(4, 1, 6).transpose(0, 1))
     weights = [torch.rand(10, 4, 6).transpose(0, 1), torch.rand(1, 4, 6), torch.rand(1, 4, 6)]
-    for actual, right in zip(everything(ours, x, state, weights), everything(theirs, x, state, weights), strict=True):
+    for actual, right in zip(
+        everything(ours, x, state, weights), everything(theirs, x, state, weights), strict=True
+    ):
         assert relative_error(actual, right) <= TOLERANCE
     y, _ = ours(x)
     y.sum().backward()  # an expanded gradient: all strides zero
@@ -232,7 +267,9 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = LSTM(2, 9)
     x = torch.rand(5, 3, 2)
     trained, _ = module(x)
-    monkeypatch.setattr("adding_problem_native._layer.workspace", None)  # whoever keeps states fails
+    monkeypatch.setattr(
+        "adding_problem_native._layer.workspace", None
+    )  # whoever keeps states fails
     with torch.no_grad():
         y, _ = module(x)
     assert y.grad_fn is None
@@ -270,8 +307,10 @@ def test_gradients_beyond_an_infinite_input_are_torchs(kind: str, isa: str) -> N
     ours, theirs = both(kind, 2, 18, batch_first=True)
     x = torch.rand(3, 8, 2)
     x[1, 2, 0] = float("inf")
-    gradients = [torch.autograd.grad(module(leaf)[0].sum(), leaf)[0] for module, leaf in
-                 ((module, x.clone().requires_grad_()) for module in (ours, theirs))]
+    gradients = [
+        torch.autograd.grad(module(leaf)[0].sum(), leaf)[0]
+        for module, leaf in ((module, x.clone().requires_grad_()) for module in (ours, theirs))
+    ]
     assert torch.equal(*(gradient.isnan() for gradient in gradients))
     assert torch.allclose(*(gradient.nan_to_num() for gradient in gradients), atol=1e-6)
 
@@ -291,12 +330,22 @@ def test_denormal_gradients_vanish_without_harm() -> None:
     gradient[:, -1] = 1e-38
     y.backward(gradient)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
-    assert torch.tensor(1e-40).mul(1.0).item() > 0  # the flush-to-zero of the kernels has not leaked out
+    assert (
+        torch.tensor(1e-40).mul(1.0).item() > 0
+    )  # the flush-to-zero of the kernels has not leaked out
 
 
-@pytest.mark.parametrize(("kind", "options"), [
-    ("lstm", {"proj_size": 3}), *((kind, options) for kind in KINDS for options in ({"bidirectional": True}, {"dropout": 0.5, "num_layers": 2})),
-])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("lstm", {"proj_size": 3}),
+        *(
+            (kind, options)
+            for kind in KINDS
+            for options in ({"bidirectional": True}, {"dropout": 0.5, "num_layers": 2})
+        ),
+    ],
+)
 def test_what_the_kernels_do_not_do_is_torchs(kind: str, options: dict[str, Any]) -> None:
     ours, theirs = both(kind, 3, 5, **options)
     x = torch.rand(6, 4, 3)
@@ -323,10 +372,16 @@ def test_float64_and_packed_sequences_are_torchs(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("x", "state"),
-    [(torch.rand(5, 3, 4), None), (torch.rand(7, 4), None), (torch.rand(7, 2), (torch.rand(1, 3), torch.rand(1, 3))),
-     (torch.rand(7, 2), (torch.rand(1, 3, 6), torch.rand(1, 3, 6))), (torch.rand(7, 2), (torch.rand(2, 6), torch.rand(2, 6))),
-     (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
-     (torch.rand(5, 3, 2), (torch.rand(2, 3, 6), torch.rand(2, 3, 6))), (torch.rand(2, 2, 2, 2), None)],
+    [
+        (torch.rand(5, 3, 4), None),
+        (torch.rand(7, 4), None),
+        (torch.rand(7, 2), (torch.rand(1, 3), torch.rand(1, 3))),
+        (torch.rand(7, 2), (torch.rand(1, 3, 6), torch.rand(1, 3, 6))),
+        (torch.rand(7, 2), (torch.rand(2, 6), torch.rand(2, 6))),
+        (torch.rand(5, 3, 2), (torch.rand(1, 9, 6), torch.rand(1, 9, 6))),
+        (torch.rand(5, 3, 2), (torch.rand(2, 3, 6), torch.rand(2, 3, 6))),
+        (torch.rand(2, 2, 2, 2), None),
+    ],
 )
 @every_kind
 def test_wrong_shapes_are_errors(kind: str, x: Tensor, state: Any) -> None:
@@ -383,7 +438,9 @@ def test_torchs_checkpointing_lets_go_of_the_states() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         module(torch.rand(16, 100, 4))
-    assert max(kept) >= 16 * 100 * 64 * 6  # the states of every step, all six of them, are in autograd's hands
+    assert (
+        max(kept) >= 16 * 100 * 64 * 6
+    )  # the states of every step, all six of them, are in autograd's hands
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -409,8 +466,13 @@ def test_second_derivatives_of_strided_inputs_and_of_states_made_from_them(kind:
     def penalty(module: nn.Module, x: Tensor) -> list[Tensor]:
         x = x.transpose(1, 2).requires_grad_()
         state = x[None, :, :4, 0]
-        (gradient,) = torch.autograd.grad(module(x, joined(kind, [state, state.tanh()]))[0].square().sum(), x, create_graph=True)
-        return [gradient.detach(), *torch.autograd.grad(gradient.square().sum(), [x, *module.parameters()])]
+        (gradient,) = torch.autograd.grad(
+            module(x, joined(kind, [state, state.tanh()]))[0].square().sum(), x, create_graph=True
+        )
+        return [
+            gradient.detach(),
+            *torch.autograd.grad(gradient.square().sum(), [x, *module.parameters()]),
+        ]
 
     x = torch.rand(3, 2, 5)
     for actual, expected in zip(penalty(ours, x), penalty(theirs, x.double()), strict=True):
@@ -432,9 +494,14 @@ def test_weights_put_in_their_places_for_a_call(kind: str) -> None:
     ours, theirs = both(kind, 3, 4, 2)
     x = torch.rand(6, 2, 3)
     others = {name: torch.rand_like(parameter) for name, parameter in ours.named_parameters()}
-    assert torch.allclose(*(torch.func.functional_call(module, others, (x,))[0] for module in (ours, theirs)), atol=1e-6)
+    assert torch.allclose(
+        *(torch.func.functional_call(module, others, (x,))[0] for module in (ours, theirs)),
+        atol=1e-6,
+    )
     with pytest.raises(ValueError, match="dtype"):
-        torch.func.functional_call(ours, {name: tensor.double() for name, tensor in others.items()}, (x,))
+        torch.func.functional_call(
+            ours, {name: tensor.double() for name, tensor in others.items()}, (x,)
+        )
 
 
 def test_a_forked_child_computes_too() -> None:

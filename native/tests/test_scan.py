@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from adding_problem_native import available_isas, linear_scan, linear_scan_reference, relu_scan, relu_scan_reference
+from adding_problem_native import (
+    available_isas,
+    linear_scan,
+    linear_scan_reference,
+    relu_scan,
+    relu_scan_reference,
+)
 from torch import Tensor
 
 Scan = Callable[..., Tensor]
@@ -28,9 +34,14 @@ def scans(request: pytest.FixtureRequest) -> tuple[Scan, Scan]:
     return SCANS[request.param]
 
 
-def case(batch: int, steps: int, features: int, *, state: bool, constant: bool = False) -> list[Tensor]:
+def case(
+    batch: int, steps: int, features: int, *, state: bool, constant: bool = False
+) -> list[Tensor]:
     torch.manual_seed(0)
-    tensors = [torch.rand((features,) if constant else (batch, steps, features)) * 1.2 - 0.2, torch.randn(batch, steps, features)]
+    tensors = [
+        torch.rand((features,) if constant else (batch, steps, features)) * 1.2 - 0.2,
+        torch.randn(batch, steps, features),
+    ]
     return [*tensors, torch.randn(batch, features)] if state else tensors
 
 
@@ -42,9 +53,17 @@ def gradients(scan: Any, tensors: list[Tensor], weight: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("state", [True, False])
 @pytest.mark.parametrize("constant", [True, False])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 50, 64), (5, 300, 67), (33, 20, 130), (2, 1000, 16)], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1, 1), (3, 7, 5), (2, 50, 64), (5, 300, 67), (33, 20, 130), (2, 1000, 16)],
+    ids=str,
+)
 def test_values_and_gradients_against_float64(
-    sizes: tuple[int, int, int], constant: bool, state: bool, scans: tuple[Scan, Scan], isa: str,
+    sizes: tuple[int, int, int],
+    constant: bool,
+    state: bool,
+    scans: tuple[Scan, Scan],
+    isa: str,
 ) -> None:
     scan, reference = scans
     tensors = case(*sizes, state=state, constant=constant)
@@ -86,7 +105,9 @@ def test_non_contiguous_and_expanded() -> None:
 
 def test_float64_runs_the_reference() -> None:
     a, b = case(2, 5, 3, state=False)
-    assert torch.equal(linear_scan(a.double(), b.double()), linear_scan_reference(a.double(), b.double()))
+    assert torch.equal(
+        linear_scan(a.double(), b.double()), linear_scan_reference(a.double(), b.double())
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -99,10 +120,15 @@ def test_nan_and_infinity(bad: float, scans: tuple[Scan, Scan]) -> None:
 
 @pytest.mark.parametrize(
     ("a", "b", "h0"),
-    [(torch.rand(2, 3), torch.rand(2, 3), None), (torch.rand(2, 3, 4), torch.rand(2, 3, 5), None),
-     (torch.rand(3), torch.rand(2, 3, 4), None), (torch.rand(3, 4), torch.rand(2, 3, 4), None),
-     (torch.rand(2, 3, 4), torch.rand(2, 3, 4), torch.rand(3, 4)), (torch.rand(0, 3, 4), torch.rand(0, 3, 4), None),
-     (torch.rand(2, 3, 4), torch.rand(2, 3, 4).double(), None)],
+    [
+        (torch.rand(2, 3), torch.rand(2, 3), None),
+        (torch.rand(2, 3, 4), torch.rand(2, 3, 5), None),
+        (torch.rand(3), torch.rand(2, 3, 4), None),
+        (torch.rand(3, 4), torch.rand(2, 3, 4), None),
+        (torch.rand(2, 3, 4), torch.rand(2, 3, 4), torch.rand(3, 4)),
+        (torch.rand(0, 3, 4), torch.rand(0, 3, 4), None),
+        (torch.rand(2, 3, 4), torch.rand(2, 3, 4).double(), None),
+    ],
 )
 def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
     with pytest.raises(ValueError, match="expected"):
@@ -112,18 +138,24 @@ def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
 def penalty(scan: Scan, made: Callable[..., list[Tensor]], *leaves: Tensor) -> list[Tensor]:
     """The first gradient of a loss, and that of its norm, of leaves from which the scan's inputs are made."""
     leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
-    (gradient,) = torch.autograd.grad(scan(*made(*leaves)).square().sum(), leaves[0], create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        scan(*made(*leaves)).square().sum(), leaves[0], create_graph=True
+    )
     return [gradient.detach(), *torch.autograd.grad(gradient.square().sum(), leaves)]
 
 
-@pytest.mark.parametrize("made", [
-    lambda a, b: [a, b],
-    lambda a, b: [a[:1].expand(2, 6, 3), b, b[:, 0]],
-    lambda a, b: [a.mT.contiguous().mT, b],
-    lambda a, b: [gate := a.sigmoid(), (1 - gate) * b],
-    lambda a, b: [a, a, b[:, 0]],
-    lambda a, b: [a[0, 0], b, b[:, 0]],
-], ids=["plain", "expanded", "transposed", "one of the other", "the same", "constant"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda a, b: [a, b],
+        lambda a, b: [a[:1].expand(2, 6, 3), b, b[:, 0]],
+        lambda a, b: [a.mT.contiguous().mT, b],
+        lambda a, b: [gate := a.sigmoid(), (1 - gate) * b],
+        lambda a, b: [a, a, b[:, 0]],
+        lambda a, b: [a[0, 0], b, b[:, 0]],
+    ],
+    ids=["plain", "expanded", "transposed", "one of the other", "the same", "constant"],
+)
 def test_second_derivatives(made: Callable[..., list[Tensor]], scans: tuple[Scan, Scan]) -> None:
     scan, reference = scans
     leaves = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
@@ -134,7 +166,12 @@ def test_second_derivatives(made: Callable[..., list[Tensor]], scans: tuple[Scan
 
 def test_transforms() -> None:
     stacked = torch.rand(4, 2, 6, 3)
-    torch.testing.assert_close(torch.func.vmap(linear_scan)(stacked, stacked),
-                               torch.stack([linear_scan(one, one) for one in stacked]))
+    torch.testing.assert_close(
+        torch.func.vmap(linear_scan)(stacked, stacked),
+        torch.stack([linear_scan(one, one) for one in stacked]),
+    )
     constant = torch.rand(4, 3)
-    torch.testing.assert_close(torch.func.vmap(linear_scan)(constant, stacked), torch.stack(list(map(linear_scan, constant, stacked))))
+    torch.testing.assert_close(
+        torch.func.vmap(linear_scan)(constant, stacked),
+        torch.stack(list(map(linear_scan, constant, stacked))),
+    )

@@ -67,38 +67,63 @@ def of_module(ours: type[nn.RNNBase], theirs: type[nn.RNNBase], **options: Any) 
     def function(module: nn.RNNBase) -> Function:
         def call(x: Tensor, *tensors: Tensor) -> list[Tensor]:
             state = tensors[:states] if states == 2 else tensors[0]
-            return flat(torch.func.functional_call(module, dict(zip(named, tensors[states:], strict=True)), (x, state)))
+            return flat(
+                torch.func.functional_call(
+                    module, dict(zip(named, tensors[states:], strict=True)), (x, state)
+                )
+            )
+
         return call
 
-    shapes = ((B, T, SIZE), *[(1, B, H)] * states, *(tuple(parameter.shape) for parameter in named.values()))
-    return Entry(function(ours(SIZE, H, batch_first=True, **options)), function(theirs(SIZE, H, batch_first=True, **options).double()), shapes)
+    shapes = (
+        (B, T, SIZE),
+        *[(1, B, H)] * states,
+        *(tuple(parameter.shape) for parameter in named.values()),
+    )
+    return Entry(
+        function(ours(SIZE, H, batch_first=True, **options)),
+        function(theirs(SIZE, H, batch_first=True, **options).double()),
+        shapes,
+    )
 
 
-def of_function(function: Callable[..., Any], gates: tuple[int, int, int, int], states: int, **constants: float) -> Entry:
+def of_function(
+    function: Callable[..., Any], gates: tuple[int, int, int, int], states: int, **constants: float
+) -> Entry:
     """Of a layer whose own loop in PyTorch tests/test_cells.py compares with its equations."""
     w, u, columns, bias = gates
 
     def call(x: Tensor, *tensors: Tensor) -> list[Tensor]:
         return flat(function(x, *tensors[:3], tensors[3:], **constants))
 
-    return Entry(call, call, ((B, T, SIZE), (w * H, SIZE), (u * H, columns * H), (bias * H,), *[(B, H)] * states))
+    return Entry(
+        call,
+        call,
+        ((B, T, SIZE), (w * H, SIZE), (u * H, columns * H), (bias * H,), *[(B, H)] * states),
+    )
 
 
 def plain_lstm(x: Tensor, *tensors: Tensor) -> list[Tensor]:
     return list(_CELLS["LSTM"].plain(x, *tensors))
 
 
-def of_scan(scan: Callable[..., Tensor], reference: Callable[..., Tensor], *shapes: tuple[int, ...]) -> Entry:
+def of_scan(
+    scan: Callable[..., Tensor], reference: Callable[..., Tensor], *shapes: tuple[int, ...]
+) -> Entry:
     return Entry(lambda *tensors: [scan(*tensors)], lambda *tensors: [reference(*tensors)], shapes)
 
 
 MODULES = {
-    "LSTM": of_module(LSTM, nn.LSTM), "GRU": of_module(GRU, nn.GRU), "RNN": of_module(RNN, nn.RNN),
+    "LSTM": of_module(LSTM, nn.LSTM),
+    "GRU": of_module(GRU, nn.GRU),
+    "RNN": of_module(RNN, nn.RNN),
     "RNN, ReLU": of_module(RNN, nn.RNN, nonlinearity="relu"),
 }
 FUNCTIONS = {
-    "lem": of_function(lem, (4, 4, 1, 4), 2, dt=0.7), "cornn": of_function(cornn, (1, 1, 2, 1), 2, dt=0.3, gamma=1.2, epsilon=2.0),
-    "slstm": of_function(slstm, (4, 4, 1, 4), 1), "modrelu_rnn": of_function(modrelu_rnn, (1, 1, 1, 1), 1),
+    "lem": of_function(lem, (4, 4, 1, 4), 2, dt=0.7),
+    "cornn": of_function(cornn, (1, 1, 2, 1), 2, dt=0.3, gamma=1.2, epsilon=2.0),
+    "slstm": of_function(slstm, (4, 4, 1, 4), 1),
+    "modrelu_rnn": of_function(modrelu_rnn, (1, 1, 1, 1), 1),
     "linear_scan": of_scan(linear_scan, linear_scan_reference, (B, T, H), (B, T, H), (B, H)),
     "linear_scan, constant": of_scan(linear_scan, linear_scan_reference, (H,), (B, T, H)),
     "relu_scan": of_scan(relu_scan, relu_scan_reference, (B, T, H), (B, T, H), (B, H)),
@@ -120,7 +145,10 @@ def assert_same(actual: list[Tensor], expected: list[Tensor]) -> None:
 
 def compare(entry: Entry, scenario: Callable[[Function, list[Tensor]], Any]) -> None:
     """The same for our function in float32 and the plain one in float64."""
-    assert_same(flat(scenario(entry.ours, entry.tensors())), flat(scenario(entry.plain, entry.tensors(torch.float64))))
+    assert_same(
+        flat(scenario(entry.ours, entry.tensors())),
+        flat(scenario(entry.plain, entry.tensors(torch.float64))),
+    )
 
 
 def leaves(tensors: list[Tensor]) -> list[Tensor]:
@@ -151,7 +179,9 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @over(ENTRIES)
-def test_every_form_of_inputs_weights_states_and_gradients(entry: Entry, form: Callable[[Tensor], Tensor]) -> None:
+def test_every_form_of_inputs_weights_states_and_gradients(
+    entry: Entry, form: Callable[[Tensor], Tensor]
+) -> None:
     def everything(function: Function, tensors: list[Tensor]) -> list[Tensor]:
         given = leaves(tensors)
         outputs = function(*map(form, given))
@@ -166,8 +196,12 @@ def test_every_form_of_inputs_weights_states_and_gradients(entry: Entry, form: C
 def test_second_derivatives_through_a_lazy_negation(entry: Entry) -> None:
     def penalty(function: Function, tensors: list[Tensor]) -> list[Tensor]:
         given = leaves(tensors)
-        gradients = torch.autograd.grad(function(*map(torch._neg_view, given))[0].square().sum(), given, create_graph=True)
-        return list(torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), given))  # type: ignore[arg-type]
+        gradients = torch.autograd.grad(
+            function(*map(torch._neg_view, given))[0].square().sum(), given, create_graph=True
+        )
+        return list(
+            torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), given)
+        )  # type: ignore[arg-type]
 
     compare(entry, penalty)
 
@@ -186,11 +220,16 @@ def test_zeros_that_are_stored_nowhere(entry: Entry) -> None:
     """Forward-mode differentiation makes them."""
     given = leaves(entry.tensors())
     outputs = entry.ours(*given)
-    gradients = torch.autograd.grad(outputs, given, [torch._efficientzerotensor(out.shape) for out in outputs])
+    gradients = torch.autograd.grad(
+        outputs, given, [torch._efficientzerotensor(out.shape) for out in outputs]
+    )
     assert_same(list(gradients), [torch.zeros_like(t) for t in entry.tensors()])
     x, *rest = entry.tensors()
     exact = entry.tensors(torch.float64)
-    assert_same(entry.ours(torch._efficientzerotensor(x.shape), *rest), entry.plain(torch.zeros_like(exact[0]), *exact[1:]))
+    assert_same(
+        entry.ours(torch._efficientzerotensor(x.shape), *rest),
+        entry.plain(torch.zeros_like(exact[0]), *exact[1:]),
+    )
 
 
 @over(ENTRIES)
@@ -213,18 +252,25 @@ def test_a_subclass_and_a_wrapper_beyond_its_transform(entry: Entry) -> None:
 
 
 HOOKS: dict[str, Callable[[Tensor], Tensor]] = {
-    "negated": lambda t: torch._neg_view(-t), "strided": lambda t: torch.stack([t, t], dim=-1)[..., 0], "parameter": nn.Parameter,
+    "negated": lambda t: torch._neg_view(-t),
+    "strided": lambda t: torch.stack([t, t], dim=-1)[..., 0],
+    "parameter": nn.Parameter,
 }
 
 
 @pytest.mark.parametrize("unpack", HOOKS.values(), ids=HOOKS)
 @over(FUNCTIONS | {"lstm": LSTM_FUNCTION})
-def test_saved_tensors_may_come_back_in_another_form(entry: Entry, unpack: Callable[[Tensor], Tensor]) -> None:
+def test_saved_tensors_may_come_back_in_another_form(
+    entry: Entry, unpack: Callable[[Tensor], Tensor]
+) -> None:
     given = leaves(entry.tensors())
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), unpack):
         outputs = entry.ours(*given)
     exact = leaves(entry.tensors(torch.float64))
-    assert_same(list(torch.autograd.grad(outputs[0].sum(), given)), list(torch.autograd.grad(entry.plain(*exact)[0].sum(), exact)))
+    assert_same(
+        list(torch.autograd.grad(outputs[0].sum(), given)),
+        list(torch.autograd.grad(entry.plain(*exact)[0].sum(), exact)),
+    )
 
 
 @over(FUNCTIONS | {"lstm": LSTM_FUNCTION})
@@ -248,7 +294,10 @@ def test_inputs_and_states_of_the_inference_mode(entry: Entry) -> None:
     exact = leaves(entry.tensors(torch.float64))
     right = entry.plain(*exact)[0]
     assert_same([y], [right])
-    assert_same(list(torch.autograd.grad(entry.ours(x, *weights)[0].sum(), weights)), list(torch.autograd.grad(right.sum(), exact[1:])))
+    assert_same(
+        list(torch.autograd.grad(entry.ours(x, *weights)[0].sum(), weights)),
+        list(torch.autograd.grad(right.sum(), exact[1:])),
+    )
     with torch.no_grad():
         assert_same([entry.ours(x, *weights)[0]], [right])
 
@@ -257,13 +306,17 @@ def test_inputs_and_states_of_the_inference_mode(entry: Entry) -> None:
 
 
 def jacobian(function: Function, tensors: list[Tensor]) -> Any:
-    return torch.autograd.functional.jacobian(lambda *t: function(*t)[0].sum(1), tuple(tensors), vectorize=True)
+    return torch.autograd.functional.jacobian(
+        lambda *t: function(*t)[0].sum(1), tuple(tensors), vectorize=True
+    )
 
 
 def batched_gradients(function: Function, tensors: list[Tensor]) -> Any:
     given = leaves(tensors)
     y = function(*given)[0]
-    return torch.autograd.grad(y, given, torch.stack([torch.ones_like(y), 2 * y.detach()]), is_grads_batched=True)
+    return torch.autograd.grad(
+        y, given, torch.stack([torch.ones_like(y), 2 * y.detach()]), is_grads_batched=True
+    )
 
 
 def hessian(function: Function, tensors: list[Tensor]) -> Any:
@@ -273,36 +326,50 @@ def hessian(function: Function, tensors: list[Tensor]) -> Any:
 
 @pytest.mark.parametrize("scenario", [jacobian, batched_gradients, hessian])
 @over(ENTRIES)
-def test_vectorised_backward_passes(entry: Entry, scenario: Callable[[Function, list[Tensor]], Any]) -> None:
+def test_vectorised_backward_passes(
+    entry: Entry, scenario: Callable[[Function, list[Tensor]], Any]
+) -> None:
     compare(entry, scenario)
 
 
 def forward_mode(function: Function, tensors: list[Tensor]) -> Any:
     with forward_ad.dual_level():
-        return forward_ad.unpack_dual(function(*(forward_ad.make_dual(t, torch.ones_like(t)) for t in tensors))[0])
+        return forward_ad.unpack_dual(
+            function(*(forward_ad.make_dual(t, torch.ones_like(t)) for t in tensors))[0]
+        )
 
 
 def forward_mode_of_one_weight(function: Function, tensors: list[Tensor]) -> Any:
     with forward_ad.dual_level():
         *rest, last = tensors
-        return forward_ad.unpack_dual(function(*rest, forward_ad.make_dual(last, torch.ones_like(last)))[0])
+        return forward_ad.unpack_dual(
+            function(*rest, forward_ad.make_dual(last, torch.ones_like(last)))[0]
+        )
 
 
 def forward_over_reverse(function: Function, tensors: list[Tensor]) -> Any:
     with forward_ad.dual_level():
         given = [forward_ad.make_dual(t, torch.ones_like(t)) for t in leaves(tensors)]
-        return [forward_ad.unpack_dual(g) for g in torch.autograd.grad(function(*given)[0].square().sum(), given)]
+        return [
+            forward_ad.unpack_dual(g)
+            for g in torch.autograd.grad(function(*given)[0].square().sum(), given)
+        ]
 
 
 def forward_of_a_gradient(function: Function, tensors: list[Tensor]) -> Any:
     given = leaves(tensors)
     y = function(*given)[0]
     with forward_ad.dual_level():
-        gradients = torch.autograd.grad(y, given, forward_ad.make_dual(torch.ones_like(y), torch.full_like(y, 2.0)))
+        gradients = torch.autograd.grad(
+            y, given, forward_ad.make_dual(torch.ones_like(y), torch.full_like(y, 2.0))
+        )
         return [forward_ad.unpack_dual(gradient) for gradient in gradients]
 
 
-@pytest.mark.parametrize("scenario", [forward_mode, forward_mode_of_one_weight, forward_over_reverse, forward_of_a_gradient])
+@pytest.mark.parametrize(
+    "scenario",
+    [forward_mode, forward_mode_of_one_weight, forward_over_reverse, forward_of_a_gradient],
+)
 @over(ENTRIES, "LSTM", "lstm")  # PyTorch has none of its own LSTM in float32
 def test_forward_mode(entry: Entry, scenario: Callable[[Function, list[Tensor]], Any]) -> None:
     compare(entry, scenario)
@@ -311,7 +378,9 @@ def test_forward_mode(entry: Entry, scenario: Callable[[Function, list[Tensor]],
 @over(FUNCTIONS)  # PyTorch has none of its layers
 def test_vmap(entry: Entry) -> None:
     def mapped(function: Function, tensors: list[Tensor]) -> Any:
-        gradients = torch.func.grad(lambda *t: function(*t)[0].sum(), argnums=tuple(range(len(tensors))))
+        gradients = torch.func.grad(
+            lambda *t: function(*t)[0].sum(), argnums=tuple(range(len(tensors)))
+        )
         stacked = [torch.stack([t, 2 * t]) for t in tensors]
         return [torch.func.vmap(first(function))(*stacked), *torch.func.vmap(gradients)(*stacked)]
 
@@ -342,7 +411,9 @@ def compiled(function: Function, tensors: list[Tensor]) -> Any:
 
 
 def traced(function: Function, tensors: list[Tensor]) -> Any:
-    return torch.jit.trace(first(function), tuple(tensors), check_trace=False)(*(2 * t for t in tensors))
+    return torch.jit.trace(first(function), tuple(tensors), check_trace=False)(
+        *(2 * t for t in tensors)
+    )
 
 
 def made_by_fx(function: Function, tensors: list[Tensor]) -> Any:
@@ -353,16 +424,30 @@ RECORDED = FUNCTIONS | {"lstm": LSTM_FUNCTION}
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, of what it is to drop
-@pytest.mark.parametrize(("scenario", "entry"), [
-    *((scenario, entry) for scenario in (traced, made_by_fx) for entry in RECORDED.values()),
-    *((scenario, RECORDED[name]) for scenario in (exported, compiled) for name in ("linear_scan", "lstm", "modrelu_rnn")),  # seconds each
-])
-def test_what_records_operations_sees_them(scenario: Callable[[Function, list[Tensor]], Any], entry: Entry) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "entry"),
+    [
+        *((scenario, entry) for scenario in (traced, made_by_fx) for entry in RECORDED.values()),
+        *(
+            (scenario, RECORDED[name])
+            for scenario in (exported, compiled)
+            for name in ("linear_scan", "lstm", "modrelu_rnn")
+        ),  # seconds each
+    ],
+)
+def test_what_records_operations_sees_them(
+    scenario: Callable[[Function, list[Tensor]], Any], entry: Entry
+) -> None:
     """A kernel among them would be a hole in the record, with whatever was in its output's memory at the time."""
     compare(entry, scenario)
 
 
-PAIRS = [(LSTM, nn.LSTM, {}), (GRU, nn.GRU, {}), (RNN, nn.RNN, {}), (RNN, nn.RNN, {"nonlinearity": "relu"})]
+PAIRS = [
+    (LSTM, nn.LSTM, {}),
+    (GRU, nn.GRU, {}),
+    (RNN, nn.RNN, {}),
+    (RNN, nn.RNN, {"nonlinearity": "relu"}),
+]
 every_pair = pytest.mark.parametrize(("ours", "theirs", "options"), PAIRS, ids=MODULES)
 
 
@@ -382,12 +467,16 @@ def test_modules_record_as_torchs_do(ours: Any, theirs: Any, options: dict[str, 
     }
     for record in records.values():
         assert_same(flat(record(2 * x)), expected)
-    assert any(node.op == "call_module" for node in records["torch.fx"].graph.nodes), "a leaf, as PyTorch's is"
+    assert any(node.op == "call_module" for node in records["torch.fx"].graph.nodes), (
+        "a leaf, as PyTorch's is"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 @every_pair
-def test_scripted_modules_train_the_same_parameters(ours: Any, theirs: Any, options: dict[str, Any]) -> None:
+def test_scripted_modules_train_the_same_parameters(
+    ours: Any, theirs: Any, options: dict[str, Any]
+) -> None:
     module = ours(SIZE, H, batch_first=True, **options)
     scripted = torch.jit.script(nn.Sequential(module))
     scripted(torch.randn(B, T, SIZE))[0].sum().backward()
@@ -435,7 +524,10 @@ def test_kernels_of_other_sources_are_refused(monkeypatch: pytest.MonkeyPatch) -
     exchanged = type("LayerCall", (ctypes.Structure,), {"_fields_": fields})
     assert ctypes.sizeof(exchanged) == ctypes.sizeof(_library.LayerCall)
     monkeypatch.setattr(_library, "LayerCall", exchanged)
-    with pytest.raises(ImportError, match=r"built for another version.*\(expected LayerCall\.dy:.*install the package anew"):
+    with pytest.raises(
+        ImportError,
+        match=r"built for another version.*\(expected LayerCall\.dy:.*install the package anew",
+    ):
         _library._open.__wrapped__("generic")
 
 
@@ -448,13 +540,18 @@ def test_an_unknown_cell_is_an_error_that_says_so() -> None:
     cell = dataclasses.replace(_CELLS["LSTM"], kind=99)  # type: ignore[arg-type]
     x, *weights = LSTM_FUNCTION.tensors()[:4]
     for trained in (True, False):
-        with torch.set_grad_enabled(trained), pytest.raises(RuntimeError, match="cell: the kernels have none of the number 99"):
+        with (
+            torch.set_grad_enabled(trained),
+            pytest.raises(RuntimeError, match="cell: the kernels have none of the number 99"),
+        ):
             layer(cell, x.requires_grad_(), *weights, (), None, outputs=True)
 
 
 def test_a_call_that_makes_no_sense_is_an_error_that_says_so() -> None:
     kernels = _library.library()
     with pytest.raises(RuntimeError, match="features: expected at least 1, found 0"):
-        _library.check(kernels, kernels.scan_forward(ctypes.byref(_library.ScanCall(batch=1, steps=1))))
+        _library.check(
+            kernels, kernels.scan_forward(ctypes.byref(_library.ScanCall(batch=1, steps=1)))
+        )
     with pytest.raises(RuntimeError, match="batch: expected at least 1, found 0"):
         _library.saved_floats(kernels, _library.LayerCall())

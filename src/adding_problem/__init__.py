@@ -1,7 +1,7 @@
 """The adding problem: the standard test of how far back in time a sequence model can remember.
 
-The public names below are loaded when they are first used, so that `import adding_problem` costs nothing. `train` and
-`validate` are modules: call `train.run(config)` and `validate.run(config)`.
+The public names below are loaded when they are first used, so that `import adding_problem` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
-    from adding_problem import train, validate
     from adding_problem.config import RunConfig, load
     from adding_problem.errors import (
         AddingProblemError,
@@ -28,22 +27,23 @@ if TYPE_CHECKING:
         RunFolderError,
         StorageError,
     )
+    from adding_problem.evaluation.validate import load_model, validate
     from adding_problem.models import build_model
-    from adding_problem.task import (
+    from adding_problem.task.sampling import (
         AddingDataset,
         AddingStream,
-        Task,
         constant_predictor_mse,
         constant_predictor_standard_error,
         sample_batch,
         sample_batch_numpy,
     )
-    from adding_problem.validate import load_model
+    from adding_problem.task.variants import Task
+    from adding_problem.training.loop import train
 
 _HOMES = {
-    "AddingDataset": "task",
+    "AddingDataset": "task.sampling",
     "AddingProblemError": "errors",
-    "AddingStream": "task",
+    "AddingStream": "task.sampling",
     "BackendError": "errors",
     "ConfigError": "errors",
     "InteropError": "errors",
@@ -52,16 +52,17 @@ _HOMES = {
     "RunConfig": "config",
     "RunFolderError": "errors",
     "StorageError": "errors",
-    "Task": "task",
+    "Task": "task.variants",
     "build_model": "models",
-    "constant_predictor_mse": "task",
-    "constant_predictor_standard_error": "task",
+    "constant_predictor_mse": "task.sampling",
+    "constant_predictor_standard_error": "task.sampling",
     "load": "config",
-    "load_model": "validate",
-    "sample_batch": "task",
-    "sample_batch_numpy": "task",
+    "load_model": "evaluation.validate",
+    "sample_batch": "task.sampling",
+    "sample_batch_numpy": "task.sampling",
+    "train": "training.loop",
+    "validate": "evaluation.validate",
 }
-_MODULES = {"train", "validate"}
 
 __all__ = [
     "AddingDataset",
@@ -89,8 +90,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,17 +1,17 @@
 """The exceptions that a user can meet; each carries the exit code of the command line.
 
-    AddingProblemError
-    ├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
-    ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
-    │   └── LockError          a run folder that another process works in                    exit 2
-    ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
-    ├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
-    ├── InteropError           a model or a file of another framework that cannot serve      exit 2
-    ├── SweepError             runs of a sweep that failed, see `sweep.driver`               exit 1
-    ├── DivergedError          a loss or a score that is NaN or infinite; files are written  exit 3
-    └── StorageError           a disk that is full, gone or not writable                     exit 74
-    KeyboardInterrupt
-    └── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
+AddingProblemError
+├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
+├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
+│   └── LockError          a run folder that another process works in                    exit 2
+├── BackendError           a requested backend, device or size that this machine lacks   exit 2
+├── ModelError             a model that cannot take the task: wrong shape, NaN, a leak   exit 2
+├── InteropError           a model or a file of another framework that cannot serve      exit 2
+├── SweepError             runs of a sweep that failed, see `sweep.driver`               exit 1
+├── DivergedError          a loss or a score that is NaN or infinite; files are written  exit 3
+└── StorageError           a disk that is full, gone or not writable                     exit 74
+KeyboardInterrupt
+└── Interrupted            a signal ended a run, whose checkpoint is written             exit 130 or 143
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class _Travelling(BaseException):
         return _rebuilt, (type(self), self.args, vars(self))
 
 
-def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+def _rebuilt(
+    kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BaseException:
     error = kind.__new__(kind)
     error.args = args
     vars(error).update(attributes)
@@ -82,9 +84,17 @@ class ConfigError(AddingProblemError):
     """
 
     def __init__(self, key: str, expected: str, found: str, remedy: str, source: str = "") -> None:
-        self.key, self.expected, self.found, self.remedy, self.source = key, expected, found, remedy, source
+        self.key, self.expected, self.found, self.remedy, self.source = (
+            key,
+            expected,
+            found,
+            remedy,
+            source,
+        )
         place = ": ".join(part for part in (source, key) if part)
-        super().__init__(_message(f"{place or 'configuration'}: expected {expected}, found {found}", remedy))
+        super().__init__(
+            _message(f"{place or 'configuration'}: expected {expected}, found {found}", remedy)
+        )
 
     def at(self, source: str) -> ConfigError:
         """The same error with the place it came from."""
@@ -121,7 +131,11 @@ class StorageError(AddingProblemError):
     exit_code = 74  # EX_IOERR of sysexits.h
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        super().__init__(_message(f"{path}: could not be written ({reason}); what was there before is intact", remedy))
+        super().__init__(
+            _message(
+                f"{path}: could not be written ({reason}); what was there before is intact", remedy
+            )
+        )
 
 
 class DivergedError(AddingProblemError):
@@ -130,8 +144,10 @@ class DivergedError(AddingProblemError):
     exit_code = 3
 
     def __init__(self, folder: object, problem: str) -> None:
-        super().__init__(f"{folder}: {problem}.\n  remedy: train with a lower train.learning_rate, or clip the gradient "
-                         "(train.clip_norm)")
+        super().__init__(
+            f"{folder}: {problem}.\n  remedy: train with a lower train.learning_rate, or clip the gradient "
+            "(train.clip_norm)"
+        )
 
 
 class Interrupted(_Travelling, KeyboardInterrupt):
@@ -190,7 +206,9 @@ def closest(name: str, known: Sequence[str]) -> str | None:
     word = _last_part(name)
     scored = [(_likeness(word, _last_part(key)), _ratio(name, key), key) for key in known]
     likeness, _, key = max(scored, key=lambda each: each[:2], default=(0, 0, ""))
-    return key if likeness >= 0.7 else None  # below this the suggestions only amuse: logger for lr, layout for layers
+    return (
+        key if likeness >= 0.7 else None
+    )  # below this the suggestions only amuse: logger for lr, layout for layers
 
 
 def _last_part(key: str) -> str:
@@ -202,7 +220,9 @@ def _likeness(word: str, known: str) -> float:
     initials = "".join(part[:1] for part in known.split("_"))
     if word == known or (word == initials and len(word) > 1):  # lr is learning_rate
         return 1
-    if min(len(word), len(known)) >= 3 and (word.startswith(known) or known.startswith(word)):  # batch_size, batch
+    if min(len(word), len(known)) >= 3 and (
+        word.startswith(known) or known.startswith(word)
+    ):  # batch_size, batch
         return 0.9
     return _ratio(word, known)
 
@@ -216,7 +236,10 @@ def printable(text: str) -> str:
 
     Line breaks and tabs stay; characters that turn the direction of writing, and halves of characters, go too.
     """
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
 
 
 def on_one_line(text: object) -> str:

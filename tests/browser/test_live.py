@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem import config, descent, sample_batch, schedule
+from adding_problem import config, sample_batch
 from adding_problem.models.lstm import AddingLSTM
 from adding_problem.report import live
-from adding_problem.variants import Target, Task
+from adding_problem.task.variants import Target, Task
+from adding_problem.training import optim, schedule
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
 
 playwright = pytest.importorskip(
@@ -110,13 +111,13 @@ def test_its_steps_are_pythons(paused: Any) -> None:
     run = config.load(None, {"recipe": "fast"})
     model = double_lstm("keras")
     start = flat(trained_parameters(model))
-    optimizer, state = descent.optimizer_for(run.train, model), schedule.Schedule.first(run)
+    optimizer, state = optim.optimizer_for(run.train, model), schedule.Schedule.first(run)
     batches = [sample_batch(8, 20, seed=step) for step in range(6)]
     for x, y in batches:
         optimizer.param_groups[0]["lr"] = state.learning_rate(run)
         # Ten times the answer: a gradient whose norm is above 1, so that it is clipped.
         state = schedule.advance(
-            state, descent.step(run.train, model, optimizer, x.double(), 10 * y.double()), run
+            state, optim.step(run.train, model, optimizer, x.double(), 10 * y.double()), run
         )
     found = ran(
         paused,

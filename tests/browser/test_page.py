@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adding_problem import config, horizon, report, sample_batch, train, validate
+from adding_problem import config, report, sample_batch
+from adding_problem.evaluation import validate
+from adding_problem.experiments import horizon
+from adding_problem.training import loop
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'"
+)
 pytestmark = needs_chromium
 
 
@@ -29,9 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     small = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 200, "threads": 1}
     for name, t, seed in (("a", 100, 0), ("b", 100, 1), ("c", 100, 2), (HOSTILE, 300, 0)):
-        train.run(config.load(None, small | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)}))
+        loop.train(
+            config.load(None, small | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)})
+        )
     climb = config.load(None, small | {"validate.dt_length": 100, "artifacts": str(root / "climb")})
-    assert list(horizon.climb(climb, minutes=1, lengths=[10, 20], following=lambda run: nullcontext()))
+    assert list(
+        horizon.climb(climb, minutes=1, lengths=[10, 20], following=lambda run: nullcontext())
+    )
     return root
 
 
@@ -55,7 +64,9 @@ def test_it_renders(browser: Any, address: str, width: int, scheme: str) -> None
         charts = page.locator("[data-plot]").all()
         assert len(charts) == 7
         for chart in charts:
-            assert chart.locator("svg path, svg circle, svg rect, svg line").count() > 5, chart.get_attribute("aria-label")
+            assert chart.locator("svg path, svg circle, svg rect, svg line").count() > 5, (
+                chart.get_attribute("aria-label")
+            )
             assert len(chart.get_attribute("aria-label") or "") > 60
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
@@ -107,7 +118,9 @@ def python_estimate(page: Any, folder: Path) -> float:
     """What the model says in Python to the sequence that the page shows."""
     import torch
 
-    name, values, marks = page.evaluate("[playground.model.name, [...playground.values], [...playground.marks]]")
+    name, values, marks = page.evaluate(
+        "[playground.model.name, [...playground.values], [...playground.marks]]"
+    )
     x = torch.tensor([list(zip(values, marks, strict=True))])
     return float(validate.load_model(str(folder / name))(x).item())
 
@@ -118,7 +131,9 @@ def reading(page: Any, name: str) -> float:
 
 def assert_readings(page: Any, folder: Path) -> None:
     assert reading(page, "estimate") == pytest.approx(python_estimate(page, folder), abs=1e-4)
-    right = page.evaluate("playground.places.reduce((sum, place) => sum + playground.values[place], 0)")
+    right = page.evaluate(
+        "playground.places.reduce((sum, place) => sum + playground.values[place], 0)"
+    )
     assert reading(page, "right") == pytest.approx(right, abs=1e-4)
     assert reading(page, "error") == pytest.approx(reading(page, "estimate") - right, abs=2e-4)
 
@@ -128,31 +143,49 @@ def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> No
         model = validate.load_model(str(folder / page.evaluate("playground.model.name")))
         for index, length in enumerate(np.geomspace(10, 1000, 20).astype(int).tolist()):
             x, y = sample_batch(1, length, seed=5, start=index)
-            found = page.evaluate("([values, marks]) => playground.predict(values, marks)", x[0].T.tolist())
+            found = page.evaluate(
+                "([values, marks]) => playground.predict(values, marks)", x[0].T.tolist()
+            )
             assert found == pytest.approx(model(x).item(), abs=1e-4)
             assert abs(found - y.item()) < 0.3  # a model that has learned something
         assert_readings(page, folder)
 
 
-@pytest.mark.parametrize(("target", "mix"), [("difference", "none"), ("product", "swap"), ("first", "rotate")])
+@pytest.mark.parametrize(
+    ("target", "mix"), [("difference", "none"), ("product", "swap"), ("first", "rotate")]
+)
 def test_its_right_answer_is_the_tasks(browser: Any, target: str, mix: str, tmp_path: Path) -> None:
     """Estimate and right answer of plain sequences are the model's and the target's of the mixed ones, after any order of the marks."""
-    values = {"dataset.t": 30, "dataset.target": target, "dataset.mix": mix, "dataset.dt_length": 300, "model.hidden": 8, "train.epochs": 2}
+    values = {
+        "dataset.t": 30,
+        "dataset.target": target,
+        "dataset.mix": mix,
+        "dataset.dt_length": 300,
+        "model.hidden": 8,
+        "train.epochs": 2,
+    }
     run = config.load(None, values | {"threads": 1, "artifacts": str(tmp_path / "run")})
-    train.run(run)
-    report.write([tmp_path / "run"], tmp_path / "report.html", lengths=[30], sequences=50, threads=1)
+    loop.train(run)
+    report.write(
+        [tmp_path / "run"], tmp_path / "report.html", lengths=[30], sequences=50, threads=1
+    )
     model = validate.load_model(str(tmp_path / "run"))
     with opened(browser, (tmp_path / "report.html").as_uri()) as page:
         for index in range(4):
             x, y = sample_batch(1, 30, seed=5, start=index, task=run.task)
             plain = sample_batch(1, 30, seed=5, start=index)[0][0].numpy()
             places = np.flatnonzero(plain[:, 1] == 1).tolist()[:: -1 if index % 2 else 1]
-            page.evaluate("([values, places]) => { playground.length = 30; playground.values = Float32Array.from(values);"
-                          " playground.places = places; playground.changed(30); }", [plain[:, 0].tolist(), places])
+            page.evaluate(
+                "([values, places]) => { playground.length = 30; playground.values = Float32Array.from(values);"
+                " playground.places = places; playground.changed(30); }",
+                [plain[:, 0].tolist(), places],
+            )
             assert reading(page, "estimate") == pytest.approx(model(x).item(), abs=1e-4)
             assert reading(page, "right") == pytest.approx(y.item(), abs=1e-4)
             assert reading(page, "error") == pytest.approx(model(x).item() - y.item(), abs=2e-4)
-        assert page.locator("[data-chart=memory] [data-plot] svg circle").count() >= 4  # dots and rings at two marks
+        assert (
+            page.locator("[data-chart=memory] [data-plot] svg circle").count() >= 4
+        )  # dots and rings at two marks
 
 
 def test_a_drag_moves_a_mark(browser: Any, address: str, folder: Path) -> None:
@@ -178,9 +211,14 @@ def test_a_finger_drags_too(browser: Any, address: str, folder: Path) -> None:
         box = mark.locator(".head").bounding_box()
         touch = page.context.new_cdp_session(page)
         x, y = box["x"] + 8, box["y"] + 8
-        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        touch.send(
+            "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]}
+        )
         for step in range(1, 6):
-            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + 15 * step, "y": y}]})
+            touch.send(
+                "Input.dispatchTouchEvent",
+                {"type": "touchMove", "touchPoints": [{"x": x + 15 * step, "y": y}]},
+            )
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         assert mark.get_attribute("aria-valuenow") != place
         assert_readings(page, folder)
@@ -199,7 +237,9 @@ def test_keys_move_marks_and_change_values(browser: Any, address: str, folder: P
         assert int(mark.get_attribute("aria-valuenow")) == page.evaluate("playground.length")
         value = float(page.locator("#first-value").text_content())
         page.keyboard.press("ArrowDown")
-        assert float(page.locator("#first-value").text_content()) == pytest.approx(value - 0.01, abs=1.1e-3)
+        assert float(page.locator("#first-value").text_content()) == pytest.approx(
+            value - 0.01, abs=1.1e-3
+        )
         assert_readings(page, folder)
 
 
@@ -214,7 +254,9 @@ def test_sliders_and_play(browser: Any, address: str, folder: Path) -> None:
         assert page.evaluate("playground.length") == 10
         page.locator("#scrub").fill("7")
         assert page.locator("#step").text_content() == "7 / 10"
-        prefix = page.evaluate("playground.predict(playground.values.slice(0, 7), playground.marks.slice(0, 7))")
+        prefix = page.evaluate(
+            "playground.predict(playground.values.slice(0, 7), playground.marks.slice(0, 7))"
+        )
         assert reading(page, "estimate") == pytest.approx(prefix, abs=1e-4)
         page.locator("#run").click()
         playwright.expect(page.locator("#run")).to_contain_text("Pause")

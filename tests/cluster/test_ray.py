@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
-from adding_problem.artifacts import EpochRow, RunFolder
-from adding_problem.limits import usable_cores
-from adding_problem.sweep import driver, plan
-from adding_problem.sweep.local import LocalEngine
-from tests.test_sweep import numbers, wait_for
+from adding_problem.experiments.sweep import driver, plan
+from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.system.memory import usable_cores
+from tests.helpers.sweeps import numbers, wait_for
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-cluster")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-cluster"
+)
 
 SLOW = """
 dataset: {dt_length: 1000}
@@ -39,8 +41,15 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     # A lost node is noticed after five seconds instead of half a minute.
-    checks = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": checks})
+    checks = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 1000,
+        "health_check_failure_threshold": 5,
+    }
+    found = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": checks},
+    )
     nodes = [found.add_node(num_cpus=1) for _ in range(2)]
     found.wait_for_nodes()
     found.spare = nodes[1]
@@ -54,8 +63,24 @@ class Sweep:
     def __init__(self, path: Path, out: Path, address: str, *more: str) -> None:
         self.out, self.log = out, out.with_suffix(".log")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "adding_problem", "sweep", "--config", str(path), "--out", str(out), "--engine", "ray",
-             "--address", address, *more], stdout=self.log.open("a"), stderr=subprocess.STDOUT)
+            [
+                sys.executable,
+                "-m",
+                "adding_problem",
+                "sweep",
+                "--config",
+                str(path),
+                "--out",
+                str(out),
+                "--engine",
+                "ray",
+                "--address",
+                address,
+                *more,
+            ],
+            stdout=self.log.open("a"),
+            stderr=subprocess.STDOUT,
+        )
 
     def kill(self) -> None:
         self._process.kill()
@@ -66,7 +91,11 @@ class Sweep:
 
     def under_way(self) -> list[Path]:
         """Runs that are not finished, of which a checkpoint with finished epochs has come to the driver."""
-        return [path for path in self.out.glob("t=*") if not RunFolder(path).result.exists() and epochs_kept(path)]
+        return [
+            path
+            for path in self.out.glob("t=*")
+            if not RunFolder(path).result.exists() and epochs_kept(path)
+        ]
 
 
 def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, int]]:
@@ -80,20 +109,30 @@ def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, i
             except OSError:
                 continue
             if raylet in (None, parent):
-                found += [(run.name, int(entry.name)) for run in runs if title.startswith(f"ray::{run.name}")]
+                found += [
+                    (run.name, int(entry.name))
+                    for run in runs
+                    if title.startswith(f"ray::{run.name}")
+                ]
     return found
 
 
 def epochs_kept(run: Path) -> list[EpochRow]:
     """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels, before it."""
     folder = RunFolder(run)
-    return [EpochRow.of_floats(row) for row in folder.read_checkpoint()[0]["rows"].tolist()] if folder.checkpoint.exists() else []
+    return (
+        [EpochRow.of_floats(row) for row in folder.read_checkpoint()[0]["rows"].tolist()]
+        if folder.checkpoint.exists()
+        else []
+    )
 
 
 def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(SLOW)
-    driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, usable_cores())))
+    driver.run(
+        plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(min(2, usable_cores()))
+    )
 
     sweep = Sweep(path, tmp_path / "out", cluster.address)
     name, worker = wait_for(lambda: workers_on(sweep.under_way()))[0]
@@ -109,7 +148,9 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: sweep.log.read_text().count("lost  ") >= 2)
 
-    before_driver = wait_for(lambda: {run.name: rows for run in sweep.under_way() if (rows := epochs_kept(run))})
+    before_driver = wait_for(
+        lambda: {run.name: rows for run in sweep.under_way() if (rows := epochs_kept(run))}
+    )
     sweep.kill()
     assert not all((sweep.out / run.name / "result.json").exists() for run in every_run)
     cluster.add_node(num_cpus=1)
@@ -121,22 +162,28 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
     for before in (before_worker, before_driver):
         for run, rows in before.items():
             assert rows
-            assert RunFolder(tmp_path / "out" / run).read_history()[:len(rows)] == rows
+            assert RunFolder(tmp_path / "out" / run).read_history()[: len(rows)] == rows
     config = RunFolder(tmp_path / "out" / name).read_config()
     assert config.artifacts == str(tmp_path / "out" / name)
 
 
 def test_through_a_storage(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "sweep.yaml"
-    path.write_text("dataset: {dt_length: 200}\ntrain: {epochs: 2}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10], seed: [0, 1]}\n")
+    path.write_text(
+        "dataset: {dt_length: 200}\ntrain: {epochs: 2}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10], seed: [0, 1]}\n"
+    )
     driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(1))
     storage = f"file://{tmp_path / 'storage'}"
     Sweep(path, tmp_path / "out", cluster.address, "--storage", storage, "--workers", "1").end()
     assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
-    assert {p.name for p in (tmp_path / "storage").iterdir()} == {p.name for p in (tmp_path / "out").glob("t=*")}
+    assert {p.name for p in (tmp_path / "storage").iterdir()} == {
+        p.name for p in (tmp_path / "out").glob("t=*")
+    }
     broken = tmp_path / "out2"
     failing = tmp_path / "failing.yaml"
-    failing.write_text("model: {start_from: /nowhere, hidden: 4}\ndataset: {dt_length: 200}\ngrid: {seed: [0]}\n")
+    failing.write_text(
+        "model: {start_from: /nowhere, hidden: 4}\ndataset: {dt_length: 200}\ngrid: {seed: [0]}\n"
+    )
     with pytest.raises(AssertionError, match="1 of 1 runs failed"):
         Sweep(failing, broken, cluster.address).end()
 
@@ -151,5 +198,7 @@ def test_a_cluster_that_goes_away(tmp_path: Path, cluster: Any, all_of_it: bool)
         cluster.shutdown()
     else:  # no run is lost by that, but the driver's own process would be after a minute
         cluster.head_node.kill_gcs_server()
-    with pytest.raises(AssertionError, match=r"(?s)the Ray cluster was lost.*remedy: start it again"):
+    with pytest.raises(
+        AssertionError, match=r"(?s)the Ray cluster was lost.*remedy: start it again"
+    ):
         sweep.end()

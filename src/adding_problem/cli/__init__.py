@@ -1,12 +1,12 @@
 """The commands: parse, call one function, print. All work is done elsewhere, and loaded only when it is needed.
 
-    options        what each command takes, and the table of all
-    complaints     what the parser complains of, in our words
-    runs           train, validate, horizon, sweep, watch
-    certifying     certify
-    tables         lengths, models, compare, report
-    demo           demo
-    exchange       export, import, data
+options        what each command takes, and the table of all
+complaints     what the parser complains of, in our words
+runs           train, validate, horizon, sweep, watch
+certifying     certify
+tables         lengths, models, compare, report
+demo           demo
+exchange       export, import, data
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, interruption, output
+from adding_problem import config
 from adding_problem.cli import complaints, options, runs
 from adding_problem.errors import AddingProblemError, Interrupted, on_one_line
-from adding_problem.output import say
+from adding_problem.system import output, signals
+from adding_problem.system.output import say
 
 __all__ = ["main", "original_main"]
 
@@ -68,17 +69,21 @@ def _guarded(
         return guard.exit_code(_exit_code(parser, given, command))
 
 
-def _exit_code(parser: options.CommandParser, given: list[str], command: Callable[[Namespace], None]) -> int:
+def _exit_code(
+    parser: options.CommandParser, given: list[str], command: Callable[[Namespace], None]
+) -> int:
     """An error that the user can mend becomes a message and an exit code, never a traceback."""
     try:
         try:
             # Without defaults, so that what the user gave can be told from what nobody gave.
-            arguments = parser.parse_args([config.spelled_out(word) for word in given], defaults=False)
+            arguments = parser.parse_args(
+                [config.spelled_out(word) for word in given], defaults=False
+            )
         except ArgumentError as error:
             raise complaints.explained(error, parser, given) from None
         _make_plain(arguments)
         _show_notes()
-        with interruption.at_once():
+        with signals.at_once():
             command(arguments)
     except AddingProblemError as error:
         say(*f"error: {error}".split("\n"), error=True)
@@ -100,7 +105,9 @@ def _exit_code(parser: options.CommandParser, given: list[str], command: Callabl
 def _make_plain(arguments: Namespace) -> None:
     """Turn the parser's bounded numbers, which are of its own classes and unknown to YAML, into Python's."""
     for key, value in list(arguments.items()):
-        arguments[key] = [_plain(item) for item in value] if isinstance(value, list) else _plain(value)
+        arguments[key] = (
+            [_plain(item) for item in value] if isinstance(value, list) else _plain(value)
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -112,11 +119,17 @@ def _continuing(parser: options.CommandParser, given: Sequence[str]) -> str:
     """The command that goes on where this one was stopped, or does it anew where nothing was kept."""
     original = parser.prog.endswith(".py")
     program = ["python", parser.prog] if original else [parser.prog]
-    name = ("validate" if {"validate", "--mode=validate"} & set(given) else "train") if original else next(iter(given), "")
+    name = (
+        ("validate" if {"validate", "--mode=validate"} & set(given) else "train")
+        if original
+        else next(iter(given), "")
+    )
     if name not in ("train", "horizon", "certify", "sweep"):
         return f"to start again: {shlex.join([*program, *given])}"
     words = [word for word in given if word not in ("--overwrite", "--resume", "--takeover")]
-    return f"to continue: {shlex.join([*program, *words, *(['--resume'] if name == 'train' else [])])}"
+    return (
+        f"to continue: {shlex.join([*program, *words, *(['--resume'] if name == 'train' else [])])}"
+    )
 
 
 def _show_notes() -> None:

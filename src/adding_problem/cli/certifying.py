@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from adding_problem import config, output
+from adding_problem import config
 from adding_problem.cli import runs
 from adding_problem.errors import ConfigError
-from adding_problem.output import say
+from adding_problem.system import output
+from adding_problem.system.output import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adding_problem.certificate import Certificate, Measured
     from adding_problem.config import RunConfig
-    from adding_problem.train import Listener
+    from adding_problem.experiments.certificate import Certificate, Measured
+    from adding_problem.training.loop import Listener
 
 __all__ = ["BUDGET", "OUT", "certify", "show"]
 
@@ -36,35 +37,54 @@ def certify(arguments: Namespace) -> None:
         return
     from rich.markup import escape
 
-    from adding_problem import certificate, display, loggers
+    from adding_problem.experiments import certificate
     from adding_problem.report import card
+    from adding_problem.training import loggers, progress
 
     console, folder = output.console(), Path(run_config.artifacts)
 
     @contextmanager
     def following(name: str, run: RunConfig) -> Iterator[Listener | None]:
         console.print(f"training: {name}, T = {run.dataset.t:,}", style="bold")
-        with display.TrainingDisplay(run, console) as shown, loggers.attached(run, shown) as listener:
+        with (
+            progress.TrainingDisplay(run, console) as shown,
+            loggers.attached(run, shown) as listener,
+        ):
             yield listener
 
     def counting(name: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        return display.counting(escape(name), console)
+        return progress.counting(escape(name), console)
 
     if arguments.overwrite:
         certificate.forget(folder, takeover=arguments.takeover)
-    made = certificate.certify(run_config, takeover=arguments.takeover, following=following, counting=counting)
+    made = certificate.certify(
+        run_config, takeover=arguments.takeover, following=following, counting=counting
+    )
     card.write(made, folder / certificate.CARD)
     show(made, console)
-    say(f"card:    {folder / certificate.CARD}", f"record:  {folder / certificate.RECORD}", f"runs:    {folder / certificate.RUNS}")
+    say(
+        f"card:    {folder / certificate.CARD}",
+        f"record:  {folder / certificate.RECORD}",
+        f"runs:    {folder / certificate.RUNS}",
+    )
 
 
 def _configuration(arguments: Namespace) -> RunConfig | None:
-    from adding_problem.certificate import SET_HERE
+    from adding_problem.experiments.certificate import SET_HERE
 
-    instead = {"train.budget_steps": "give --budget in its place", "artifacts": "give --out in its place"}
+    instead = {
+        "train.budget_steps": "give --budget in its place",
+        "artifacts": "give --out in its place",
+    }
     for key in SET_HERE:
         if key in arguments:
-            raise ConfigError(f"--{key}", "no value, for a certificate sets it", "one", instead.get(key, "leave it out"), config.COMMAND_LINE)
+            raise ConfigError(
+                f"--{key}",
+                "no value, for a certificate sets it",
+                "one",
+                instead.get(key, "leave it out"),
+                config.COMMAND_LINE,
+            )
     if "recipe" not in arguments and arguments.config is None:
         arguments.recipe = "fast"
     if arguments.t is not None:
@@ -85,17 +105,30 @@ def show(made: Certificate, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    columns = [Column(escape(_heading(row.name)), justify="right", no_wrap=True) for row in made.rows]
-    table = Table(Column("", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                  title=f"{escape(made.title)}, T = {made.t:,}, seed {made.seed}")
+    columns = [
+        Column(escape(_heading(row.name)), justify="right", no_wrap=True) for row in made.rows
+    ]
+    table = Table(
+        Column("", no_wrap=True),
+        *columns,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=f"{escape(made.title)}, T = {made.t:,}, seed {made.seed}",
+    )
     styles = [_STYLES.get(row.verdict.word, "bold yellow") for row in made.rows]
-    table.add_row("verdict", *(f"[{style}]{row.verdict.word}[/]" for style, row in zip(styles, made.rows, strict=True)), end_section=True)
+    table.add_row(
+        "verdict",
+        *(f"[{style}]{row.verdict.word}[/]" for style, row in zip(styles, made.rows, strict=True)),
+        end_section=True,
+    )
     for label, cells in _lines(made):
         table.add_row(label, *cells, style="dim" if label.startswith("pooling") else "")
     console.print(table)
-    say(f"Mean squared errors on new sequences. Fitted: a readout on the untrained model, on {made.features}.",
+    say(
+        f"Mean squared errors on new sequences. Fitted: a readout on the untrained model, on {made.features}.",
         "Exchanged, rotated and noise: the difference, from changed inputs. "
-        f"Each training: recipe {made.recipe}, at most {made.budget:,} sequence-steps.")
+        f"Each training: recipe {made.recipe}, at most {made.budget:,} sequence-steps.",
+    )
     say(*(f"{row.name}: {row.verdict.word}: {row.verdict.reason}" for row in made.rows))
     say(*(f"note: {note}" for note in made.notes))
 
@@ -107,8 +140,8 @@ def _heading(name: str) -> str:
 
 def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
     """Label and cells of the table below its verdicts."""
-    from adding_problem.certificate import SHORT
-    from adding_problem.statistics import short_count
+    from adding_problem.analysis.statistics import short_count
+    from adding_problem.experiments.certificate import SHORT
 
     rows, t, ten = made.rows, made.t, 10 * made.t
     yield "mean baseline", [f"{row.baseline:.3f}" for row in rows]
@@ -117,8 +150,17 @@ def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
     yield f"readout alone, T = {t:,}", [_error(row.alone) for row in rows]
     yield f"trained, T = {t:,}", [_error(row.trained.error) for row in rows]
     yield f"trained, T = {ten:,}", [_error(row.trained.beyond) for row in rows]
-    yield "longest trained", ["-" if row.trained.longest is None else f"{row.trained.longest:,}" for row in rows]
-    yield "steps to 1e-3", ["never" if row.trained.to_solved is None else short_count(row.trained.to_solved) for row in rows]
+    yield (
+        "longest trained",
+        ["-" if row.trained.longest is None else f"{row.trained.longest:,}" for row in rows],
+    )
+    yield (
+        "steps to 1e-3",
+        [
+            "never" if row.trained.to_solved is None else short_count(row.trained.to_solved)
+            for row in rows
+        ],
+    )
     if made.pooling:
         yield f"pooling, T = {t:,}", [_error(control.trained.error) for control in made.pooling]
         yield f"pooling, T = {ten:,}", [_error(control.trained.beyond) for control in made.pooling]

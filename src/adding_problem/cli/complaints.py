@@ -9,35 +9,57 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from adding_problem import config, files, schema
+from adding_problem import config
 from adding_problem.cli import options
+from adding_problem.config import schema
 from adding_problem.errors import ConfigError, closest
+from adding_problem.runs import atomic_io
 
 __all__ = ["explained"]
 
 
-def explained(error: ArgumentError, parser: options.CommandParser, given: Sequence[str]) -> ConfigError:
+def explained(
+    error: ArgumentError, parser: options.CommandParser, given: Sequence[str]
+) -> ConfigError:
     """Turn a parser's complaint about the command line into one that names option, expectation, finding and remedy."""
     command = _command_of(parser, given)
     for pattern, explain in _COMPLAINTS.items():
         if found := re.match(pattern, str(error)):
             return explain(found, command, given)
     first_line = str(error).strip().splitlines()[0]
-    return ConfigError("", "valid arguments", f"these: {first_line}", f"see {command.prog} --help", config.COMMAND_LINE)
+    return ConfigError(
+        "",
+        "valid arguments",
+        f"these: {first_line}",
+        f"see {command.prog} --help",
+        config.COMMAND_LINE,
+    )
 
 
 def _command_of(parser: options.CommandParser, given: Sequence[str]) -> options.CommandParser:
     """The parser of the command that was given, or of all where none was."""
     name = next(iter(given), "")
-    return options.command_parser(name) if "subcommand" in parser.taken and name in options.COMMANDS else parser
+    return (
+        options.command_parser(name)
+        if "subcommand" in parser.taken and name in options.COMMANDS
+        else parser
+    )
 
 
-def _wrong_value(found: re.Match[str], command: options.CommandParser, given: Sequence[str]) -> ConfigError:
+def _wrong_value(
+    found: re.Match[str], command: options.CommandParser, given: Sequence[str]
+) -> ConfigError:
     name, value = found.groups()
     key = name.removeprefix("--")
     if key in command.keys:
         return schema.type_error(config.RunConfig, key, value, config.COMMAND_LINE)
-    return ConfigError(name, _expected(key, command), value, f"change {name}: {_about(key, command)}", config.COMMAND_LINE)
+    return ConfigError(
+        name,
+        _expected(key, command),
+        value,
+        f"change {name}: {_about(key, command)}",
+        config.COMMAND_LINE,
+    )
 
 
 def _expected(key: str, command: options.CommandParser) -> str:
@@ -50,18 +72,25 @@ def _about(key: str, command: options.CommandParser) -> str:
     return command.taken[key].help or "" if key in command.taken else "an argument of the model"
 
 
-def _no_value(found: re.Match[str], command: options.CommandParser, given: Sequence[str]) -> ConfigError:
+def _no_value(
+    found: re.Match[str], command: options.CommandParser, given: Sequence[str]
+) -> ConfigError:
     key = found[1].lstrip("-")
     if key in command.keys:
         return schema.type_error(config.RunConfig, key, "nothing", config.COMMAND_LINE)
-    name = next((word for word in reversed(given) if config.spelled_out(word).startswith(f"--{key}.")), f"--{key}")
+    name = next(
+        (word for word in reversed(given) if config.spelled_out(word).startswith(f"--{key}.")),
+        f"--{key}",
+    )
     remedy = f"give {name} a value: {_about(key, command)}"
     return ConfigError(name, _expected(key, command), "nothing", remedy, config.COMMAND_LINE)
 
 
 def _a_value(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
     name, value = found.groups()
-    return ConfigError(name, "no value", value, f"give {name} alone, or leave it out", config.COMMAND_LINE)
+    return ConfigError(
+        name, "no value", value, f"give {name} alone, or leave it out", config.COMMAND_LINE
+    )
 
 
 def _missing(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
@@ -75,27 +104,55 @@ def _missing(found: re.Match[str], command: options.CommandParser, _: Sequence[s
 def _both(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
     one, other = found.groups()
     about = [f"{name} ({_about(name.lstrip('-'), command)})" for name in (other, one)]
-    return ConfigError(one, f"no {other} beside it", "both", f"give one of them: {' or '.join(about)}", config.COMMAND_LINE)
+    return ConfigError(
+        one,
+        f"no {other} beside it",
+        "both",
+        f"give one of them: {' or '.join(about)}",
+        config.COMMAND_LINE,
+    )
 
 
-def _no_command(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
+def _no_command(
+    found: re.Match[str], command: options.CommandParser, _: Sequence[str]
+) -> ConfigError:
     name, known = found[1], list(options.COMMANDS)
     near = closest(name, known)
     remedy = f"did you mean {near}?" if near else f"give one of {', '.join(known)}."
-    return ConfigError("", "a command", repr(name), f"{remedy} See {command.prog} --help", config.COMMAND_LINE)
+    return ConfigError(
+        "", "a command", repr(name), f"{remedy} See {command.prog} --help", config.COMMAND_LINE
+    )
 
 
-def _unknown(found: re.Match[str], command: options.CommandParser, given: Sequence[str]) -> ConfigError:
-    left = [word for word in given if f" {config.spelled_out(word)} " in f" {found[1]} "] or [found[1]]
+def _unknown(
+    found: re.Match[str], command: options.CommandParser, given: Sequence[str]
+) -> ConfigError:
+    left = [word for word in given if f" {config.spelled_out(word)} " in f" {found[1]} "] or [
+        found[1]
+    ]
     word = next((word for word in left if word.startswith("-")), None)
     if word is None:
-        return ConfigError("", "nothing but options here", f"{left[0]!r}, which is none",
-                           f"{_instead_of(left[0], command)}. See {command.prog} --help", config.COMMAND_LINE)
-    name, known = word.partition("=")[0], [f"--{key}" for key, action in command.taken.items() if action.option_strings]
+        return ConfigError(
+            "",
+            "nothing but options here",
+            f"{left[0]!r}, which is none",
+            f"{_instead_of(left[0], command)}. See {command.prog} --help",
+            config.COMMAND_LINE,
+        )
+    name, known = (
+        word.partition("=")[0],
+        [f"--{key}" for key, action in command.taken.items() if action.option_strings],
+    )
     if near := closest(name, known):
-        remedy = f"did you mean {near} ({_about(near.lstrip('-'), command)})? See {command.prog} --help"
+        remedy = (
+            f"did you mean {near} ({_about(near.lstrip('-'), command)})? See {command.prog} --help"
+        )
     else:
-        remedy = f"known are: {', '.join(known)}" if len(known) <= 20 else f"see {command.prog} --help for all that there are"
+        remedy = (
+            f"known are: {', '.join(known)}"
+            if len(known) <= 20
+            else f"see {command.prog} --help for all that there are"
+        )
     return ConfigError("", f"an option of {command.prog}", repr(name), remedy, config.COMMAND_LINE)
 
 
@@ -104,12 +161,18 @@ def _instead_of(word: str, command: options.CommandParser) -> str:
     with suppress(OSError, ValueError):  # no name that a file could have
         if "artifacts" in command.taken and Path(word).is_dir():
             return f"name a run folder by --artifacts {shlex.quote(word)}"
-    if "config" in command.taken and word.endswith((".yaml", ".yml")) and files.is_regular(Path(word)):
+    if (
+        "config" in command.taken
+        and word.endswith((".yaml", ".yml"))
+        and atomic_io.is_regular(Path(word))
+    ):
         return f"name a file by --config {shlex.quote(word)}"
     return "leave it out, or give the option that it belongs to"
 
 
-_COMPLAINTS: dict[str, Callable[[re.Match[str], options.CommandParser, Sequence[str]], ConfigError]] = {
+_COMPLAINTS: dict[
+    str, Callable[[re.Match[str], options.CommandParser, Sequence[str]], ConfigError]
+] = {
     r"(?s)argument (\S+): found (.+)": _wrong_value,
     r"the following arguments are required: (.+)": _missing,
     r"(?s)unrecognized arguments: (.+)": _unknown,

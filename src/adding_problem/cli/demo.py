@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from adding_problem.output import say
+from adding_problem.system.output import say
 
 __all__ = ["demo"]
 

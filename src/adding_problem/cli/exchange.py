@@ -6,10 +6,11 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from adding_problem import config, output
+from adding_problem import config
 from adding_problem.errors import ConfigError
-from adding_problem.output import say
-from adding_problem.variants import Task
+from adding_problem.system import output
+from adding_problem.system.output import say
+from adding_problem.task.variants import Task
 
 __all__ = ["data", "export", "import_"]
 
@@ -17,36 +18,63 @@ __all__ = ["data", "export", "import_"]
 def export(arguments: Namespace) -> None:
     """Export, and print how closely the predictions agree."""
     from adding_problem import interop
-    from adding_problem.artifacts import RunFolder
+    from adding_problem.runs.folder import RunFolder
 
     out = arguments.out
-    done = interop.export(RunFolder(arguments.folder), arguments.to, Path(out) if out else None,
-                          trust=arguments.trust, takeover=arguments.takeover)
-    say(f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
-        f"largest difference {done.difference:.1e}")
+    done = interop.export(
+        RunFolder(arguments.folder),
+        arguments.to,
+        Path(out) if out else None,
+        trust=arguments.trust,
+        takeover=arguments.takeover,
+    )
+    say(
+        f"{done.sequences:,} sequences of {done.lengths[0]:,} and {done.lengths[1]:,} steps, loaded back and predicted there: "
+        f"largest difference {done.difference:.1e}"
+    )
     say(f"{arguments.to}: {done.path}")
 
 
 def import_(arguments: Namespace) -> None:
     """Import, and print how the model fits its log."""
     from adding_problem import interop
-    from adding_problem.artifacts import RunFolder
+    from adding_problem.runs.folder import RunFolder
 
-    found = interop.import_model(Path(arguments.path), Path(arguments.out), overrides=config.overrides_of(arguments),
-                                 predictions=Path(arguments.predictions) if arguments.predictions else None,
-                                 trust=arguments.trust, overwrite=arguments.overwrite, takeover=arguments.takeover)
+    found = interop.import_model(
+        Path(arguments.path),
+        Path(arguments.out),
+        overrides=config.overrides_of(arguments),
+        predictions=Path(arguments.predictions) if arguments.predictions else None,
+        trust=arguments.trust,
+        overwrite=arguments.overwrite,
+        takeover=arguments.takeover,
+    )
     say(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
-    say(f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})")
+    say(
+        f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})"
+    )
     if found.difference is not None:
         say(f"it predicts the same where it comes from: largest difference {found.difference:.1e}")
     if found.log_problem is not None:
-        say("WARNING: the run has no history, for the log beside the model was not read.", f"  {found.log_problem}")
+        say(
+            "WARNING: the run has no history, for the log beside the model was not read.",
+            f"  {found.log_problem}",
+        )
     if found.logged is not None:
-        say(f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}")
-        say(*["the model matches its log"] if found.agrees else
-            [f"WARNING: the model does NOT match its log: its error is {_ratio(found.mse, found.logged)} times the logged one.",
-             "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score."])
-    say(f"run:     {found.folder}   (next: adding-problem validate --config {RunFolder(found.folder).config_copy})")
+        say(
+            f"its log, epoch {found.kept}, whose weights were kept: validation MSE {found.logged:.2e}"
+        )
+        say(
+            *["the model matches its log"]
+            if found.agrees
+            else [
+                f"WARNING: the model does NOT match its log: its error is {_ratio(found.mse, found.logged)} times the logged one.",
+                "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.",
+            ]
+        )
+    say(
+        f"run:     {found.folder}   (next: adding-problem validate --config {RunFolder(found.folder).config_copy})"
+    )
 
 
 def _ratio(error: float, logged: float) -> str:
@@ -60,14 +88,30 @@ def data(arguments: Namespace) -> None:
         ConfigError: naming the option that is wrong.
     """
 
-    from adding_problem import display, interop
+    from adding_problem import interop
+    from adding_problem.training import progress
 
     out, n = Path(arguments.out), arguments.n
-    task = Task(arguments.variant, arguments.target, arguments.noise_columns, arguments.mix, arguments.mix_seed or 0)
+    task = Task(
+        arguments.variant,
+        arguments.target,
+        arguments.noise_columns,
+        arguments.mix,
+        arguments.mix_seed or 0,
+    )
     try:
-        with display.counting("writing", output.console()) as counter:
-            interop.write_data(out, n, arguments.length, seed=arguments.seed, start=arguments.start, task=task,
-                               on_progress=counter)
+        with progress.counting("writing", output.console()) as counter:
+            interop.write_data(
+                out,
+                n,
+                arguments.length,
+                seed=arguments.seed,
+                start=arguments.start,
+                task=task,
+                on_progress=counter,
+            )
     except ConfigError as error:
-        raise ConfigError(f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE) from None
+        raise ConfigError(
+            f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE
+        ) from None
     say(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from adding_problem import config, files, output, zoo
+from adding_problem import config
+from adding_problem.config import families
 from adding_problem.errors import AddingProblemError, ConfigError, nearest, on_one_line
-from adding_problem.output import say
-from adding_problem.variants import MIN_LENGTH
+from adding_problem.runs import atomic_io
+from adding_problem.system import output
+from adding_problem.system.output import say
+from adding_problem.task.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.analysis.aggregate import Group
     from adding_problem.config import RunConfig
-    from adding_problem.groups import Group
-    from adding_problem.zoo import Family
+    from adding_problem.config.families import Family
 
 __all__ = ["compare", "lengths", "models", "report"]
 
 _PICTURES = (".png", ".pdf", ".svg")
-_ORACLE = zoo.described_init("oracle")
+_ORACLE = families.described_init("oracle")
 
 
 def lengths(arguments: Namespace) -> None:
@@ -35,13 +38,24 @@ def lengths(arguments: Namespace) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from adding_problem import display, plots, validate
-    from adding_problem.artifacts import RunFolder, longest_trained
-    from adding_problem.groups import equals, lengths_in_words, weights_of
+    from adding_problem.analysis import plots
+    from adding_problem.analysis.aggregate import equals, lengths_in_words, weights_of
+    from adding_problem.evaluation import validate
+    from adding_problem.runs.folder import RunFolder, longest_trained
+    from adding_problem.training import progress
 
-    out, tested, n, console = _picture(arguments.out), arguments.lengths, arguments.sequences, output.console()
-    table = Table("longest trained", Column("run", overflow="fold"), *(f"{t:,}" for t in tested),
-                  title=f"MSE on {n:,} new sequences, by tested T")
+    out, tested, n, console = (
+        _picture(arguments.out),
+        arguments.lengths,
+        arguments.sequences,
+        output.console(),
+    )
+    table = Table(
+        "longest trained",
+        Column("run", overflow="fold"),
+        *(f"{t:,}" for t in tested),
+        title=f"MSE on {n:,} new sequences, by tested T",
+    )
     rows: list[tuple[str, list[float]]] = []
     remarks: list[str] = []
     oracles = 0
@@ -49,10 +63,19 @@ def lengths(arguments: Namespace) -> None:
     _check_lengths(tested, given)
     configs = dict(sorted(given.items(), key=lambda item: _oracle(item[1])))
     paths = list(configs)
-    weights = [weights_of(folder, read, folder.read_result()) if files.is_regular(folder.result) else None
-               for path, read in configs.items() for folder in [RunFolder(path)]]
-    same = equals([one and (one, read.task) for one, read in zip(weights, configs.values(), strict=True)])
-    for (path, read), name, first in zip(configs.items(), files.told_apart([Path(path) for path in paths]), same, strict=True):
+    weights = [
+        weights_of(folder, read, folder.read_result())
+        if atomic_io.is_regular(folder.result)
+        else None
+        for path, read in configs.items()
+        for folder in [RunFolder(path)]
+    ]
+    same = equals(
+        [one and (one, read.task) for one, read in zip(weights, configs.values(), strict=True)]
+    )
+    for (path, read), name, first in zip(
+        configs.items(), atomic_io.told_apart([Path(path) for path in paths]), same, strict=True
+    ):
         if first is not None:
             remarks.append(f"{path}: same weights as {paths[first]}, shown once")
             continue
@@ -61,25 +84,47 @@ def lengths(arguments: Namespace) -> None:
             table.add_section()
         oracles += bool(told)
         # Where it was trained, a GPU for example, need not be here.
-        run_config = dataclasses.replace(read, artifacts=path, device="auto", backend="auto",
-                                         threads=arguments.threads or read.threads)
-        with display.counting(escape(path), console) as counter:
-            scores = validate.scores(run_config, tested, n, trust=arguments.trust, on_progress=counter,
-                                     on_refusal=functools.partial(_note_refusal, path))
+        run_config = dataclasses.replace(
+            read,
+            artifacts=path,
+            device="auto",
+            backend="auto",
+            threads=arguments.threads or read.threads,
+        )
+        with progress.counting(escape(path), console) as counter:
+            scores = validate.scores(
+                run_config,
+                tested,
+                n,
+                trust=arguments.trust,
+                on_progress=counter,
+                on_refusal=functools.partial(_note_refusal, path),
+            )
         found = {score["t"]: score["mse"] for score in scores}
         folder = RunFolder(path)
-        longest = lengths_in_words([longest_trained(read, folder.read_history(), folder.read_result())])
+        longest = lengths_in_words(
+            [longest_trained(read, folder.read_history(), folder.read_result())]
+        )
         rows.append((f"{name} ({longest}{told})", [found.get(t, math.nan) for t in tested]))
-        table.add_row(longest, escape(path + told.replace(", ", "\n")), *(f"{found[t]:.1e}" if t in found else "-" for t in tested))
+        table.add_row(
+            longest,
+            escape(path + told.replace(", ", "\n")),
+            *(f"{found[t]:.1e}" if t in found else "-" for t in tested),
+        )
     console.print(table)
     say(*remarks)
-    plots.draw_lengths(out, [name for name, _ in rows], tested, [mse for _, mse in rows],
-                       [read.task for read in configs.values()])
+    plots.draw_lengths(
+        out,
+        [name for name, _ in rows],
+        tested,
+        [mse for _, mse in rows],
+        [read.task for read in configs.values()],
+    )
     say(f"picture: {out}")
 
 
 def _oracle(run_config: RunConfig) -> bool:
-    return zoo.is_oracle(run_config.model.name, run_config.model.init)
+    return families.is_oracle(run_config.model.name, run_config.model.init)
 
 
 def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
@@ -91,8 +136,13 @@ def _check_lengths(tested: Sequence[int], configs: Mapping[str, RunConfig]) -> N
     for path, run_config in configs.items():
         variant = run_config.dataset.variant
         if min(tested) < (least := MIN_LENGTH[variant]):
-            raise ConfigError("--lengths", f"at least {least} steps, as the variant {variant!r} of {path} has", str(min(tested)),
-                              "leave out what is shorter", config.COMMAND_LINE)
+            raise ConfigError(
+                "--lengths",
+                f"at least {least} steps, as the variant {variant!r} of {path} has",
+                str(min(tested)),
+                "leave out what is shorter",
+                config.COMMAND_LINE,
+            )
 
 
 def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:
@@ -110,25 +160,38 @@ def _picture(name: str, suffix: str | None = None) -> Path:
     if suffix:
         out = out.with_suffix(f".{suffix}")
     elif out.suffix not in _PICTURES:
-        raise ConfigError("--out", f"a file that ends in {', '.join(_PICTURES)}", str(out), "give the picture one of these endings",
-                          config.COMMAND_LINE)
-    files.make_folder(out.parent)
+        raise ConfigError(
+            "--out",
+            f"a file that ends in {', '.join(_PICTURES)}",
+            str(out),
+            "give the picture one of these endings",
+            config.COMMAND_LINE,
+        )
+    atomic_io.make_folder(out.parent)
     return out
 
 
 def models(arguments: Namespace) -> None:
     """Print the zoo, or the models of it that were named, and the names of installed plug-ins."""
-    names = arguments.names or list(zoo.FAMILIES)
+    names = arguments.names or list(families.FAMILIES)
     for name in names:
-        if name not in zoo.FAMILIES:
-            raise ConfigError("models", "models of the zoo", repr(name), nearest(name, list(zoo.FAMILIES)), config.COMMAND_LINE)
+        if name not in families.FAMILIES:
+            raise ConfigError(
+                "models",
+                "models of the zoo",
+                repr(name),
+                nearest(name, list(families.FAMILIES)),
+                config.COMMAND_LINE,
+            )
     from rich.table import Column, Table
 
-    table = Table(Column(no_wrap=True, style="bold"), "", box=None, show_header=False, padding=(0, 2, 1, 0))
+    table = Table(
+        Column(no_wrap=True, style="bold"), "", box=None, show_header=False, padding=(0, 2, 1, 0)
+    )
     for name in names:
-        table.add_row(name, _about(name, zoo.FAMILIES[name]))
+        table.add_row(name, _about(name, families.FAMILIES[name]))
     output.console(highlight=False).print(table)
-    if plugins := sorted(metadata.entry_points(group=zoo.PLUGINS).names):
+    if plugins := sorted(metadata.entry_points(group=families.PLUGINS).names):
         say(f"installed plug-ins: {', '.join(plugins)}")
 
 
@@ -138,8 +201,11 @@ def _about(name: str, family: Family) -> str:
 
     size = describe(build_model(config.ModelConfig(name)))["parameters"]
     order = "parallel over T" if family.parallel else "sequential"
-    lines = [family.paper, f"{size:,} parameters; {order}; a step costs {family.cost}",
-             f"{_listed(family.defaults)} ({family.source})"]
+    lines = [
+        family.paper,
+        f"{size:,} parameters; {order}; a step costs {family.cost}",
+        f"{_listed(family.defaults)} ({family.source})",
+    ]
     lines += [f"{key}: {', '.join(values)}" for key, values in family.choices.items()]
     if preferred := {key: value for key, value in family.fast.items() if value is not None}:
         lines.append(f"with recipe fast: {_listed(preferred)}")
@@ -147,7 +213,10 @@ def _about(name: str, family: Family) -> str:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.removeprefix('model.')} {'-' if value is None else value}" for key, value in values.items())
+    return ", ".join(
+        f"{key.removeprefix('model.')} {'-' if value is None else value}"
+        for key, value in values.items()
+    )
 
 
 def compare(arguments: Namespace) -> None:
@@ -155,21 +224,41 @@ def compare(arguments: Namespace) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from adding_problem import groups, plots
+    from adding_problem.analysis import aggregate, plots
 
     out, original = _picture(arguments.out, arguments.format), arguments.original
-    curves = plots.draw_comparison(out, [Path(f) for f in arguments.folders], Path(original) if original else None)
-    table = Table("tested T", "longest trained", Column("run", overflow="fold"), "epochs", "lowest validation MSE")
-    first = groups.equals([row["weights"] for row in curves])
+    curves = plots.draw_comparison(
+        out, [Path(f) for f in arguments.folders], Path(original) if original else None
+    )
+    table = Table(
+        "tested T",
+        "longest trained",
+        Column("run", overflow="fold"),
+        "epochs",
+        "lowest validation MSE",
+    )
+    first = aggregate.equals([row["weights"] for row in curves])
     for row, above, same in zip(curves, [None, *curves], first, strict=False):
         if above and row["oracle"] and not above["oracle"]:
             table.add_section()
-        name = [row["name"], *([_ORACLE] if row["oracle"] else []), *([] if same is None else [f"same weights as {curves[same]['name']}"])]
-        table.add_row(f"{row['t']:,}", groups.lengths_in_words([row["longest_trained"]]), escape("\n".join(name)), str(row["epochs"]), f"{row['lowest_val_loss']:.2e}")
+        name = [
+            row["name"],
+            *([_ORACLE] if row["oracle"] else []),
+            *([] if same is None else [f"same weights as {curves[same]['name']}"]),
+        ]
+        table.add_row(
+            f"{row['t']:,}",
+            aggregate.lengths_in_words([row["longest_trained"]]),
+            escape("\n".join(name)),
+            str(row["epochs"]),
+            f"{row['lowest_val_loss']:.2e}",
+        )
     output.console().print(table)
     if again := len(first) - first.count(None):
-        say(f"{len(curves)} runs, {len(curves) - again} models: runs with the same weights are one model")
-    _print_groups(groups.collect(arguments.folders), output.console())
+        say(
+            f"{len(curves)} runs, {len(curves) - again} models: runs with the same weights are one model"
+        )
+    _print_groups(aggregate.collect(arguments.folders), output.console())
     say(f"picture: {out}")
 
 
@@ -178,20 +267,37 @@ def _print_groups(found: list[Group], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from adding_problem.groups import comparisons
+    from adding_problem.analysis.aggregate import comparisons
 
     if max(len(group.seeds) for group in found) > 1:
-        table = Table("tested\nT", "longest\ntrained", "method", "solved", "median MSE", "steps and sequences to 1e-2", "to 1e-3",
-                      title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored")
+        table = Table(
+            "tested\nT",
+            "longest\ntrained",
+            "method",
+            "solved",
+            "median MSE",
+            "steps and sequences to 1e-2",
+            "to 1e-3",
+            title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored",
+        )
         for group, above in zip(found, [None, *found], strict=False):
             if above and group.oracle and not above.oracle:
                 table.add_section()
-            table.add_row(f"{group.t:,}", group.longest, escape(f"{group.method}, {group.task.title}"), str(group.solved).replace(" (", "\n("),
-                          f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}", *(
-                              f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
-                              for name in ("1e-2", "1e-3")))
+            table.add_row(
+                f"{group.t:,}",
+                group.longest,
+                escape(f"{group.method}, {group.task.title}"),
+                str(group.solved).replace(" (", "\n("),
+                f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}",
+                *(
+                    f"{group.cost(name, 'sequence_steps')}\n{group.cost(name, 'sequences')}"
+                    for name in ("1e-2", "1e-3")
+                ),
+            )
         console.print(table)
-    for remark in sorted({f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}):
+    for remark in sorted(
+        {f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark}
+    ):
         say(remark)
     sentences = comparisons(found)
     if len(sentences) > 1:
@@ -202,19 +308,35 @@ def _print_groups(found: list[Group], console: Console) -> None:
 def report(arguments: Namespace) -> None:
     """Write the page and print where."""
 
-    from adding_problem import display, report
+    from adding_problem import report
     from adding_problem.report.summary import all_solved, distinct
+    from adding_problem.training import progress
 
     out, pictures = Path(arguments.out), Path(arguments.pictures) if arguments.pictures else None
-    with display.counting("scoring", output.console()) as counter:
-        found = report.write(arguments.folders, out, title=arguments.title, lengths=arguments.lengths, sequences=arguments.sequences,
-                             models=arguments.models, threads=arguments.threads, pictures=pictures, suffix=arguments.format,
-                             on_progress=counter)
+    with progress.counting("scoring", output.console()) as counter:
+        found = report.write(
+            arguments.folders,
+            out,
+            title=arguments.title,
+            lengths=arguments.lengths,
+            sequences=arguments.sequences,
+            models=arguments.models,
+            threads=arguments.threads,
+            pictures=pictures,
+            suffix=arguments.format,
+            on_progress=counter,
+        )
     for problem in found.left_out:
         say(f"left out: {on_one_line(problem)}", error=True)
-    for told, ours in (("", [run for run in found.runs if not run.oracle]), (f" ({_ORACLE})", [run for run in found.runs if run.oracle])):
+    for told, ours in (
+        ("", [run for run in found.runs if not run.oracle]),
+        (f" ({_ORACLE})", [run for run in found.runs if run.oracle]),
+    ):
         models = distinct(ours)
         several = f" of {len(models)} models" if len(models) < len(ours) else ""
         if ours:
             say(f"{len(ours)} runs{several}, {sum(map(all_solved, models))} solved{told}")
-    say(f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)", *([f"pictures: {pictures}"] if pictures else []))
+    say(
+        f"page:    {out} ({out.stat().st_size / 1e6:.1f} MB)",
+        *([f"pictures: {pictures}"] if pictures else []),
+    )

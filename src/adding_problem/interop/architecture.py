@@ -19,18 +19,47 @@ from adding_problem.interop.weights import OTHER_MODELS
 __all__ = ["Architecture", "read"]
 
 _MOST_UNITS = 65_536
-_MODELS = ("Sequential", "Functional", "Model")  # Model is what Keras called Functional before TensorFlow 2.3
-_OURS: dict[str, dict[str, Any]] = {  # an option that must be off may be missing: earlier versions did not have it
+_MODELS = (
+    "Sequential",
+    "Functional",
+    "Model",
+)  # Model is what Keras called Functional before TensorFlow 2.3
+_OURS: dict[
+    str, dict[str, Any]
+] = {  # an option that must be off may be missing: earlier versions did not have it
     "InputLayer": {"dtype": "float32"},
-    "LSTM": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "dtype": "float32"},
+    "LSTM": {
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "use_bias": True,
+        "dtype": "float32",
+    },
     "Dense": {"units": 1, "activation": "linear", "use_bias": True, "dtype": "float32"},
     "Dropout": {"dtype": "float32"},  # passes its input on, except in training
 }
 _NO_PART_IN_PREDICTIONS = {
-    *("name", "trainable", "batch_shape", "batch_input_shape", "input_dim", "input_length", "build_config"),
-    *(f"{part}{kind}" for part in ("", "kernel_", "recurrent_", "bias_", "activity_")
-      for kind in ("initializer", "regularizer", "constraint")),
-    *("dropout", "recurrent_dropout", "rate", "noise_shape", "seed", "unit_forget_bias"),  # in training
+    *(
+        "name",
+        "trainable",
+        "batch_shape",
+        "batch_input_shape",
+        "input_dim",
+        "input_length",
+        "build_config",
+    ),
+    *(
+        f"{part}{kind}"
+        for part in ("", "kernel_", "recurrent_", "bias_", "activity_")
+        for kind in ("initializer", "regularizer", "constraint")
+    ),
+    *(
+        "dropout",
+        "recurrent_dropout",
+        "rate",
+        "noise_shape",
+        "seed",
+        "unit_forget_bias",
+    ),  # in training
     *("implementation", "unroll", "use_cudnn"),  # other ways to the same numbers
     "zero_output_for_mask",  # there is no mask
     "units",  # of the LSTM, which may have any number
@@ -66,19 +95,26 @@ def read(model: object, source: object) -> Architecture:
     try:
         return _architecture(model, source)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InteropError(f"{source}: expected the configuration of a Keras model, found something else ({error!r})",
-                           "give a model as Keras saved it") from None
+        raise InteropError(
+            f"{source}: expected the configuration of a Keras model, found something else ({error!r})",
+            "give a model as Keras saved it",
+        ) from None
 
 
 def _architecture(model: Any, source: object) -> Architecture:
     if model["class_name"] not in _MODELS or _is_not_keras(model):
-        raise _refused(source, "the model", "a Sequential or Functional model of Keras", model["class_name"])
+        raise _refused(
+            source, "the model", "a Sequential or Functional model of Keras", model["class_name"]
+        )
     config = model["config"]
     layers: Sequence[Mapping[str, Any]] = config if isinstance(config, list) else config["layers"]
     found = [str(layer["class_name"]) for layer in layers]
     with_weights = [name for name in found if name not in ("InputLayer", "Dropout")]
     if with_weights != ["LSTM", "Dense"] or "InputLayer" in found[1:]:
-        raise InteropError(f"{source}: the layers: expected LSTM and Dense, found {shown(', '.join(found))}", OTHER_MODELS)
+        raise InteropError(
+            f"{source}: the layers: expected LSTM and Dense, found {shown(', '.join(found))}",
+            OTHER_MODELS,
+        )
     for layer in layers:
         _check_layer(layer, source)
     if model["class_name"] != "Sequential":
@@ -86,7 +122,9 @@ def _architecture(model: Any, source: object) -> Architecture:
     lstm, dense = (layers[found.index(name)]["config"] for name in ("LSTM", "Dense"))
     units = lstm["units"]
     if type(units) is not int or not 1 <= units <= _MOST_UNITS:
-        raise _refused(source, f"{lstm['name']}: units", f"a whole number up to {_MOST_UNITS:,}", units)
+        raise _refused(
+            source, f"{lstm['name']}: units", f"a whole number up to {_MOST_UNITS:,}", units
+        )
     built = {} if isinstance(config, list) else {"batch_shape": config.get("build_input_shape")}
     length = _length(layers[0]["config"]) or _length(built)
     return Architecture(units, length, str(lstm["name"]), str(dense["name"]))
@@ -101,7 +139,12 @@ def _is_not_keras(part: Mapping[str, Any]) -> bool:
 def _check_layer(layer: Mapping[str, Any], source: object) -> None:
     kind, config = str(layer["class_name"]), layer["config"]
     if _is_not_keras(layer):
-        raise _refused(source, str(config["name"]), f"the layer {kind} of Keras", f"a class of the same name in {layer['module']}")
+        raise _refused(
+            source,
+            str(config["name"]),
+            f"the layer {kind} of Keras",
+            f"a class of the same name in {layer['module']}",
+        )
     expected = _OURS[kind]
     for option in {**expected, **config}:
         value = _policy(config.get(option)) if option == "dtype" else config.get(option)
@@ -120,13 +163,20 @@ def _policy(dtype: Any) -> Any:
     return "float32" if dtype is None else dtype
 
 
-def _check_chain(config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], source: object) -> None:
+def _check_chain(
+    config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], source: object
+) -> None:
     """Every layer of a functional model takes what the one before it gives, and the last one is the only output."""
     names = [str(layer["name"]) for layer in layers]
     for layer, before in zip(layers, [None, *names], strict=False):
         found = [_origin(node) for node in layer["inbound_nodes"]]
         if found != ([before] if before else []):
-            raise _refused(source, str(layer["name"]), f"one call, on {before}, in the mode of predictions", layer["inbound_nodes"])
+            raise _refused(
+                source,
+                str(layer["name"]),
+                f"one call, on {before}, in the mode of predictions",
+                layer["inbound_nodes"],
+            )
     for key, name in (("input_layers", names[0]), ("output_layers", names[-1])):
         if config[key] not in ([name, 0, 0], [[name, 0, 0]]):
             raise _refused(source, key, f"{name} alone", config[key])
@@ -140,7 +190,11 @@ def _origin(node: Any) -> str | None:
     else:
         tensors = node if isinstance(node[0], list) else [node]
         history, options = tensors[0][:3], tensors[0][3] if len(tensors[0]) > 3 else {}
-    alone = len(tensors) == 1 and history[1:] == [0, 0] and all(value in (None, False) for value in options.values())
+    alone = (
+        len(tensors) == 1
+        and history[1:] == [0, 0]
+        and all(value in (None, False) for value in options.values())
+    )
     return str(history[0]) if alone else None
 
 

@@ -13,11 +13,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from adding_problem import files
 from adding_problem.errors import ConfigError, InteropError, to_install
 from adding_problem.interop.weights import Float32
-from adding_problem.task import sample_batch_numpy, sequence_width
-from adding_problem.variants import MIN_LENGTH, Task
+from adding_problem.runs import atomic_io
+from adding_problem.task.sampling import sample_batch_numpy, sequence_width
+from adding_problem.task.variants import MIN_LENGTH, Task
 
 __all__ = ["write_data"]
 
@@ -28,7 +28,13 @@ Progress = Callable[[int, int], None]
 
 
 def write_data(
-    path: Path, n: int, length: int, *, seed: int = 0, start: int = 0, task: Task = _PLAIN,
+    path: Path,
+    n: int,
+    length: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    task: Task = _PLAIN,
     on_progress: Progress | None = None,
 ) -> None:
     """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: original` trains on.
@@ -49,12 +55,17 @@ def write_data(
     """
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
     if write is None:
-        raise ConfigError("out", "a name ending in .npz or .parquet", repr(path.name), "change the ending of the file's name")
+        raise ConfigError(
+            "out",
+            "a name ending in .npz or .parquet",
+            repr(path.name),
+            "change the ending of the file's name",
+        )
     about = {"n": n, "length": length, "seed": seed, "start": start, "task": task}
     _check_arguments(about)
-    files.make_folder(path.parent)
+    atomic_io.make_folder(path.parent)
     _check_room(path, about)
-    with files.replacing(path) as stream:
+    with atomic_io.replacing(path) as stream:
         write(stream, _pieces(about, on_progress), about)
 
 
@@ -63,28 +74,40 @@ def _check_arguments(about: dict[str, Any]) -> None:
     for name, least in {"n": 1, "length": MIN_LENGTH[variant], "seed": 0, "start": 0}.items():
         if about[name] < least:
             of_variant = f" for the variant {variant!r}" if name == "length" else ""
-            raise ConfigError(name, f"at least {least}{of_variant}", str(about[name]), f"raise {name}")
+            raise ConfigError(
+                name, f"at least {least}{of_variant}", str(about[name]), f"raise {name}"
+            )
 
 
 def _check_room(path: Path, about: dict[str, Any]) -> None:
     task = about["task"]
     per_step = 4 * task.width if path.suffix == ".npz" else _LEAST_PARQUET_BYTES
     needed = about["n"] * sequence_width(about["length"], task.variant) * per_step
-    files.require_room(path, needed, "write fewer or shorter sequences, or to another disk")
+    atomic_io.require_room(path, needed, "write fewer or shorter sequences, or to another disk")
 
 
-def _pieces(about: dict[str, Any], on_progress: Progress | None) -> Iterator[tuple[Float32, Float32]]:
+def _pieces(
+    about: dict[str, Any], on_progress: Progress | None
+) -> Iterator[tuple[Float32, Float32]]:
     n, length, task = about["n"], about["length"], about["task"]
     size = max(1, _PIECE_NUMBERS // (task.width * sequence_width(length, task.variant)))
     for first in range(0, n, size):
         count = min(size, n - first)
-        yield sample_batch_numpy(count, length, seed=about["seed"], start=about["start"] + first, task=task)
+        yield sample_batch_numpy(
+            count, length, seed=about["seed"], start=about["start"] + first, task=task
+        )
         if on_progress:
             on_progress(first + count, n)
 
 
-def _write_npz(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
-    shape = (about["n"], sequence_width(about["length"], about["task"].variant), about["task"].width)
+def _write_npz(
+    stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]
+) -> None:
+    shape = (
+        about["n"],
+        sequence_width(about["length"], about["task"].variant),
+        about["task"].width,
+    )
     with zipfile.ZipFile(stream, "w") as archive, tempfile.TemporaryFile() as targets:
         with archive.open("x.npy", "w", force_zip64=True) as member:
             _write_header(member, shape)
@@ -98,22 +121,34 @@ def _write_npz(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], abo
 
 
 def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        member, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
 
 
-def _write_parquet(stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]) -> None:
+def _write_parquet(
+    stream: IO[bytes], pieces: Iterator[tuple[Float32, Float32]], about: dict[str, Any]
+) -> None:
     if importlib.util.find_spec("pyarrow") is None:
-        raise InteropError("writing .parquet needs pyarrow", f"{to_install('parquet')}, or write .npz")
+        raise InteropError(
+            "writing .parquet needs pyarrow", f"{to_install('parquet')}, or write .npz"
+        )
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     task: Task = about["task"]
     width = sequence_width(about["length"], task.variant)
     names = ["value", "mark", *(f"noise_{column}" for column in range(1, task.noise_columns + 1))]
     steps = arrow.list_(arrow.float32(), width)
     facts = {key: value for key, value in about.items() if key != "task"} | task.to_record()
-    schema = arrow.schema([*((name, steps) for name in names), ("target", arrow.float32())],
-                          metadata={f"adding_problem.{key}": str(value) for key, value in facts.items()})
+    schema = arrow.schema(
+        [*((name, steps) for name in names), ("target", arrow.float32())],
+        metadata={f"adding_problem.{key}": str(value) for key, value in facts.items()},
+    )
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for x, y in pieces:
-            columns = [arrow.FixedSizeListArray.from_arrays(arrow.array(np.ascontiguousarray(x[:, :, column]).reshape(-1)), width)
-                       for column in range(task.width)]
+            columns = [
+                arrow.FixedSizeListArray.from_arrays(
+                    arrow.array(np.ascontiguousarray(x[:, :, column]).reshape(-1)), width
+                )
+                for column in range(task.width)
+            ]
             writer.write_table(arrow.table([*columns, arrow.array(y[:, 0])], schema=schema))

@@ -27,21 +27,27 @@ from safetensors import SafetensorError
 from torch import nn
 
 from adding_problem import config as configuration
-from adding_problem import models, plots, runtime
-from adding_problem.artifacts import EpochRow, RunFolder, milestones
+from adding_problem import models
+from adding_problem.analysis import plots
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
-from adding_problem.evaluate import predictions
+from adding_problem.evaluation.evaluate import predictions
+from adding_problem.evaluation.validate import score_of
 from adding_problem.interop import keras_file, plain_pickle, saved_model
 from adding_problem.interop.exporting import TOLERANCE
 from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
-from adding_problem.predictions import Predictions
-from adding_problem.task import affordable, constant_predictor_mse, sequence_width
-from adding_problem.validate import score_of
+from adding_problem.runs.folder import EpochRow, RunFolder, milestones
+from adding_problem.runs.predictions import Predictions
+from adding_problem.system import runtime
+from adding_problem.task.sampling import affordable, constant_predictor_mse, sequence_width
 
 __all__ = ["Imported", "import_model"]
 
-_SCORED, _SCORED_STEPS, _FEWEST_SCORED = 10_000, 10**8, 64  # new sequences; fewer where they are long
+_SCORED, _SCORED_STEPS, _FEWEST_SCORED = (
+    10_000,
+    10**8,
+    64,
+)  # new sequences; fewer where they are long
 _LONGEST = 1_000_000  # steps; a configuration from elsewhere could ask for any memory
 _SURE = 5  # standard errors beyond which two means differ; squared errors have long tails
 _MAX_PREDICTION_BYTES = 1 << 30
@@ -96,8 +102,14 @@ class _Foreign:
 
 
 def import_model(
-    path: Path, out: Path, *, overrides: Mapping[str, Any] | None = None, predictions: Path | None = None,
-    trust: bool = False, overwrite: bool = False, takeover: bool = False,
+    path: Path,
+    out: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    predictions: Path | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+    takeover: bool = False,
 ) -> Imported:
     """Make a run folder of a model trained elsewhere; `validate`, `compare` and the rest then take it as their own.
 
@@ -121,21 +133,36 @@ def import_model(
     foreign = _read(path, trust=trust)
     answers = [*(foreign.answers or []), *(_predictions(predictions) if predictions else [])]
     if foreign.kind == "safetensors" and not answers:
-        raise InteropError(f"{path}: expected to be told what the model predicts, for a state_dict does not say what is computed "
-                           "with it; found no predictions",
-                           "add --predictions NAME.npz, written with numpy.savez(NAME, x=x, y=model(x)), for random sequences x")
+        raise InteropError(
+            f"{path}: expected to be told what the model predicts, for a state_dict does not say what is computed "
+            "with it; found no predictions",
+            "add --predictions NAME.npz, written with numpy.savez(NAME, x=x, y=model(x)), for random sequences x",
+        )
     config = _config(path, foreign, out, overrides or {})
-    model = models.build_model(config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu")))
+    model = models.build_model(
+        config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu"))
+    )
     model.load_state_dict(foreign.weights.state_dict())
     with runtime.enough_memory():
         difference = _check_answers(path, model, answers) if answers else None
     folder = RunFolder(out)
     with folder.locked(takeover=takeover):
         if folder.open(config, overwrite=overwrite) == "finished":
-            raise RunFolderError(out, "holds a finished run of this configuration", "give --out another folder, or --overwrite")
+            raise RunFolderError(
+                out,
+                "holds a finished run of this configuration",
+                "give --out another folder, or --overwrite",
+            )
         with runtime.cpu_settings(config.threads), runtime.enough_memory():
             summary = _compared_with_log(foreign, config, _score(model, config), difference)
-        _write(folder, model, config, _rows(config, foreign.losses) or [EpochRow(0, summary.mse, summary.mse, 0, 0, math.nan)], summary)
+        _write(
+            folder,
+            model,
+            config,
+            _rows(config, foreign.losses)
+            or [EpochRow(0, summary.mse, summary.mse, 0, 0, math.nan)],
+            summary,
+        )
     return summary
 
 
@@ -145,23 +172,41 @@ def _check_answers(path: Path, model: nn.Module, answers: Answers) -> float:
     difference, size = 0.0, 1.0
     for x, y in answers:
         if x.shape[2:] != (INPUTS,) or y.shape != (len(x), 1) or not np.isfinite(y).all():
-            raise InteropError(f"{path}: expected predictions (B, 1) of sequences (B, T, 2), all of them finite, found "
-                               f"{y.shape} of {x.shape}", OTHER_MODELS)
+            raise InteropError(
+                f"{path}: expected predictions (B, 1) of sequences (B, T, 2), all of them finite, found "
+                f"{y.shape} of {x.shape}",
+                OTHER_MODELS,
+            )
         difference = max(difference, float(np.abs(model(torch.from_numpy(x)).numpy() - y).max()))
         size = max(size, float(np.abs(y).max()))
     if not difference <= TOLERANCE * size:
-        raise InteropError(f"{path}: expected an LSTM and a linear unit, which predict the same here and where they come from; "
-                           f"found predictions that differ by up to {difference:.1e}",
-                           f"{OTHER_MODELS}; where its layers are these, predict on the CPU in float32")
+        raise InteropError(
+            f"{path}: expected an LSTM and a linear unit, which predict the same here and where they come from; "
+            f"found predictions that differ by up to {difference:.1e}",
+            f"{OTHER_MODELS}; where its layers are these, predict on the CPU in float32",
+        )
     return difference / size
 
 
-def _compared_with_log(foreign: _Foreign, config: RunConfig, score: Mapping[str, Any], difference: float | None) -> Imported:
+def _compared_with_log(
+    foreign: _Foreign, config: RunConfig, score: Mapping[str, Any], difference: float | None
+) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
-    return Imported(Path(config.artifacts), foreign.kind, data.t, foreign.weights.hidden, score["sequences"], score["mse"],
-                    score["mse_standard_error"], constant_predictor_mse(config.task, data.t), kept,
-                    losses["val_loss"][kept - 1] if losses and kept else None, _agrees(config, losses, kept, score),
-                    difference, foreign.log_problem)
+    return Imported(
+        Path(config.artifacts),
+        foreign.kind,
+        data.t,
+        foreign.weights.hidden,
+        score["sequences"],
+        score["mse"],
+        score["mse_standard_error"],
+        constant_predictor_mse(config.task, data.t),
+        kept,
+        losses["val_loss"][kept - 1] if losses and kept else None,
+        _agrees(config, losses, kept, score),
+        difference,
+        foreign.log_problem,
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -171,27 +216,42 @@ def _read(path: Path, *, trust: bool) -> _Foreign:
     if path.is_dir():
         return _original(path, trust=trust)
     if not path.is_file():
-        raise InteropError(f"{path}: there is nothing", "give a SavedModel folder, a .keras, an .h5 or a .safetensors file")
+        raise InteropError(
+            f"{path}: there is nothing",
+            "give a SavedModel folder, a .keras, an .h5 or a .safetensors file",
+        )
     saved_model.check_size(path)
     if path.suffix in keras_file.SUFFIXES:
         weights, length = keras_file.read(path)
         return _Foreign("keras", weights, length)
     if path.suffix == ".safetensors":
         return _Foreign("safetensors", _state_dict(path))
-    raise InteropError(f"{path}: expected a folder, a .keras, an .h5 or a .safetensors file, found another ending",
-                       "save the model in one of these; a pickle (.pt, .pth, .pkl) is not read")
+    raise InteropError(
+        f"{path}: expected a folder, a .keras, an .h5 or a .safetensors file, found another ending",
+        "save the model in one of these; a pickle (.pt, .pth, .pkl) is not read",
+    )
 
 
 def _original(path: Path, *, trust: bool) -> _Foreign:
     """The original's artifact folder, or a SavedModel."""
     model = path if (path / "variables").is_dir() else path / "model"
     if not saved_model.is_saved_model(model):
-        raise InteropError(f"{path}: holds no SavedModel (variables/variables.index and its data file)",
-                           "give the original's artifact folder, or the folder that Keras or TensorFlow wrote")
+        raise InteropError(
+            f"{path}: holds no SavedModel (variables/variables.index and its data file)",
+            "give the original's artifact folder, or the folder that Keras or TensorFlow wrote",
+        )
     weights, length, answers = saved_model.run(model) if trust else (*saved_model.read(model), None)
     config, log = path / "config_copy.yaml", path / "loss.pkl"
     losses, problem = _log(log) if log.is_file() else (None, None)
-    return _Foreign("savedmodel", weights, length, config if config.is_file() else None, losses, problem, answers)
+    return _Foreign(
+        "savedmodel",
+        weights,
+        length,
+        config if config.is_file() else None,
+        losses,
+        problem,
+        answers,
+    )
 
 
 def _log(path: Path) -> tuple[Losses | None, str | None]:
@@ -204,18 +264,31 @@ def _log(path: Path) -> tuple[Losses | None, str | None]:
 
 def _losses(path: Path) -> Losses:
     content = plain_pickle.read(path)
-    loss, val_loss = (content.get(name) for name in ("loss", "val_loss")) if isinstance(content, dict) else (None, None)
+    loss, val_loss = (
+        (content.get(name) for name in ("loss", "val_loss"))
+        if isinstance(content, dict)
+        else (None, None)
+    )
     if not (_is_column(loss) and _is_column(val_loss) and len(loss) == len(val_loss)):
-        raise InteropError(f"{path}: expected a dict of the lists loss and val_loss, equally long", "give the original's loss.pkl")
+        raise InteropError(
+            f"{path}: expected a dict of the lists loss and val_loss, equally long",
+            "give the original's loss.pkl",
+        )
     try:
         return {"loss": list(map(float, loss)), "val_loss": list(map(float, val_loss))}
     except OverflowError:
-        raise InteropError(f"{path}: holds a number that no loss can be: it is beyond floats",
-                           "give the original's loss.pkl") from None
+        raise InteropError(
+            f"{path}: holds a number that no loss can be: it is beyond floats",
+            "give the original's loss.pkl",
+        ) from None
 
 
 def _is_column(values: object) -> TypeGuard[list[float]]:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, float | int) for value in values)
+    return (
+        isinstance(values, list)
+        and bool(values)
+        and all(isinstance(value, float | int) for value in values)
+    )
 
 
 def _predictions(path: Path) -> Answers:
@@ -226,11 +299,29 @@ def _predictions(path: Path) -> Answers:
                 raise ValueError("larger than 1 GiB")
         with np.load(path, allow_pickle=False) as stored:
             x, y = stored["x"], stored["y"]
-        if x.dtype != np.float32 or y.dtype != np.float32 or x.ndim != 3 or len(x) < _FEWEST_ANSWERS or x.shape[1] < 2:
+        if (
+            x.dtype != np.float32
+            or y.dtype != np.float32
+            or x.ndim != 3
+            or len(x) < _FEWEST_ANSWERS
+            or x.shape[1] < 2
+        ):
             raise ValueError(f"x is {x.dtype} {x.shape}, y is {y.dtype} {y.shape}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise InteropError(f"{path}: expected a .npz file of x, float32 (n, T, 2) with n of at least {_FEWEST_ANSWERS}, and y, "
-                           f"float32 (n, 1), found {error}", "write it with numpy.savez(NAME, x=x, y=model(x))") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise InteropError(
+            f"{path}: expected a .npz file of x, float32 (n, T, 2) with n of at least {_FEWEST_ANSWERS}, and y, "
+            f"float32 (n, 1), found {error}",
+            "write it with numpy.savez(NAME, x=x, y=model(x))",
+        ) from None
     return [(x, y)]
 
 
@@ -238,18 +329,32 @@ def _state_dict(path: Path) -> LstmWeights:
     try:
         state = safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InteropError(f"{path}: is no safetensors file ({error})", "write it with safetensors.torch.save_file") from None
+        raise InteropError(
+            f"{path}: is no safetensors file ({error})", "write it with safetensors.torch.save_file"
+        ) from None
     recurrent = [key for key in state if re.search(r"(weight|bias)_[ih]h_l\d", key)]
     layers = {key.rpartition(".")[2]: state[key].float() for key in recurrent}
     others = {state[key].dim(): state[key].float() for key in state if key not in recurrent}
     expected = {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
     if set(layers) != expected or len(recurrent) != 4 or set(others) != {1, 2} or len(state) != 6:
-        raise InteropError(f"{path}: expected one nn.LSTM layer ({', '.join(sorted(expected))}) and one nn.Linear, found "
-                           f"{', '.join(sorted(state)[:12])}", OTHER_MODELS)
-    bias = layers["bias_ih_l0"] + layers["bias_hh_l0"] if layers["bias_ih_l0"].shape == layers["bias_hh_l0"].shape \
+        raise InteropError(
+            f"{path}: expected one nn.LSTM layer ({', '.join(sorted(expected))}) and one nn.Linear, found "
+            f"{', '.join(sorted(state)[:12])}",
+            OTHER_MODELS,
+        )
+    bias = (
+        layers["bias_ih_l0"] + layers["bias_hh_l0"]
+        if layers["bias_ih_l0"].shape == layers["bias_hh_l0"].shape
         else layers["bias_ih_l0"]
-    return LstmWeights.checked(path, kernel=layers["weight_ih_l0"].numpy().T, recurrent=layers["weight_hh_l0"].numpy().T,
-                               bias=bias.numpy(), readout=others[2].numpy().T, readout_bias=others[1].numpy())
+    )
+    return LstmWeights.checked(
+        path,
+        kernel=layers["weight_ih_l0"].numpy().T,
+        recurrent=layers["weight_hh_l0"].numpy().T,
+        bias=bias.numpy(),
+        readout=others[2].numpy().T,
+        readout_bias=others[1].numpy(),
+    )
 
 
 # --- the run folder --------------------------------------------------------------------------------------------------
@@ -260,20 +365,36 @@ def _config(path: Path, foreign: _Foreign, out: Path, overrides: Mapping[str, An
     values: dict[str, Any] = {"dataset.t": foreign.length} if foreign.length else {}
     if foreign.config:
         values["dataset.validation_split"] = _ORIGINAL_SPLIT
-    values |= {**overrides, "model.name": "lstm", "model.hidden": foreign.weights.hidden, "artifacts": str(out)}
+    values |= {
+        **overrides,
+        "model.name": "lstm",
+        "model.hidden": foreign.weights.hidden,
+        "artifacts": str(out),
+    }
     if foreign.config is None and "dataset.t" not in values:
-        raise InteropError(f"{path}: does not say for which length T it was trained", "add --dataset.t T")
+        raise InteropError(
+            f"{path}: does not say for which length T it was trained", "add --dataset.t T"
+        )
     config = configuration.load(foreign.config, values)
     if config.dataset.t > _LONGEST:
-        raise InteropError(f"{path}: T = {config.dataset.t:,} is too long to score the model here", f"give --dataset.t up to {_LONGEST:,}")
+        raise InteropError(
+            f"{path}: T = {config.dataset.t:,} is too long to score the model here",
+            f"give --dataset.t up to {_LONGEST:,}",
+        )
     return config
 
 
 def _rows(config: RunConfig, losses: Losses | None) -> list[EpochRow]:
     data, log = config.dataset, losses or {"loss": [], "val_loss": []}
     steps = sequence_width(data.t, data.variant)
-    return [EpochRow(epoch, loss, val_loss, epoch * data.n_train, epoch * data.n_train * steps, math.nan)
-            for epoch, (loss, val_loss) in enumerate(zip(log["loss"], log["val_loss"], strict=True), start=1)]
+    return [
+        EpochRow(
+            epoch, loss, val_loss, epoch * data.n_train, epoch * data.n_train * steps, math.nan
+        )
+        for epoch, (loss, val_loss) in enumerate(
+            zip(log["loss"], log["val_loss"], strict=True), start=1
+        )
+    ]
 
 
 def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
@@ -281,7 +402,9 @@ def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
     if losses is None:
         return None
     epochs = len(losses["loss"])
-    return epochs if epochs >= config.train.epochs else losses["loss"].index(min(losses["loss"])) + 1
+    return (
+        epochs if epochs >= config.train.epochs else losses["loss"].index(min(losses["loss"])) + 1
+    )
 
 
 @torch.no_grad()
@@ -295,30 +418,59 @@ def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
     return score_of(config, data.t, scored.y, scored.y_hat)
 
 
-def _agrees(config: RunConfig, losses: Losses | None, kept: int | None, score: Mapping[str, Any]) -> bool | None:
+def _agrees(
+    config: RunConfig, losses: Losses | None, kept: int | None, score: Mapping[str, Any]
+) -> bool | None:
     """Whether the log's validation loss and the score are of one size, as far as sampling lets that be told."""
     if losses is None or kept is None:
         return None
-    both = score["mse_standard_error"] * math.sqrt(1 + score["sequences"] / config.dataset.n_held_out)
+    both = score["mse_standard_error"] * math.sqrt(
+        1 + score["sequences"] / config.dataset.n_held_out
+    )
     return bool(abs(score["mse"] - losses["val_loss"][kept - 1]) <= _SURE * both)
 
 
-def _write(folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[EpochRow], summary: Imported) -> None:
+def _write(
+    folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[EpochRow], summary: Imported
+) -> None:
     data, log = config.dataset, rows if rows[0].epoch else []
     kept = rows[summary.kept - 1] if summary.kept else rows[0]
     description = models.describe(model) | {"versions": runtime.versions()}
     result = {
-        "digest": config.digest, "seed": config.seed, "t": data.t, **config.task.to_record(), "stream": data.stream,
+        "digest": config.digest,
+        "seed": config.seed,
+        "t": data.t,
+        **config.task.to_record(),
+        "stream": data.stream,
         "constant_predictor_mse": summary.constant,
-        "stop_reason": "epochs" if len(log) >= config.train.epochs else "early_stopping" if log else "imported",
-        "epochs": len(log), "best_epoch": kept.epoch, "best_loss": kept.loss, "best_val_loss": kept.val_loss,
+        "stop_reason": "epochs"
+        if len(log) >= config.train.epochs
+        else "early_stopping"
+        if log
+        else "imported",
+        "epochs": len(log),
+        "best_epoch": kept.epoch,
+        "best_loss": kept.loss,
+        "best_val_loss": kept.val_loss,
         **milestones(rows),
-        "sequences": rows[-1].sequences, "sequence_steps": rows[-1].sequence_steps, "seconds": math.nan,
-        "parameters": description["parameters"], "device": "unknown", "backend": "unknown", "threads": 0, "started_from": None,
-        "imported": {"from": summary.kind, "mse": summary.mse, "mse_standard_error": summary.standard_error,
-                     "sequences": summary.sequences, "agrees_with_its_log": summary.agrees,
-                     "largest_difference": summary.difference},
-        "processor": None, "versions": runtime.versions(),
+        "sequences": rows[-1].sequences,
+        "sequence_steps": rows[-1].sequence_steps,
+        "seconds": math.nan,
+        "parameters": description["parameters"],
+        "device": "unknown",
+        "backend": "unknown",
+        "threads": 0,
+        "started_from": None,
+        "imported": {
+            "from": summary.kind,
+            "mse": summary.mse,
+            "mse_standard_error": summary.standard_error,
+            "sequences": summary.sequences,
+            "agrees_with_its_log": summary.agrees,
+            "largest_difference": summary.difference,
+        },
+        "processor": None,
+        "versions": runtime.versions(),
     }
     folder.write_history(rows)
     folder.write_model(model.state_dict(), description)

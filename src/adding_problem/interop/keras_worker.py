@@ -18,7 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_STEPS = 10**6
-_BATCHES, _LENGTHS = (40, 17, 3), (30, 11)  # several calls: a model that keeps its state answers another time otherwise
+_BATCHES, _LENGTHS = (
+    (40, 17, 3),
+    (30, 11),
+)  # several calls: a model that keeps its state answers another time otherwise
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -27,9 +30,13 @@ def save(kind: str, weights_file: str, out: str) -> None:
     import keras
 
     with np.load(weights_file, allow_pickle=False) as stored:
-        weights = [stored[name] for name in ("kernel", "recurrent", "bias", "readout", "readout_bias")]
+        weights = [
+            stored[name] for name in ("kernel", "recurrent", "bias", "readout", "readout_bias")
+        ]
     inputs, hidden = len(weights[0]), len(weights[1])
-    model = keras.Sequential([keras.Input((None, inputs)), keras.layers.LSTM(hidden), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((None, inputs)), keras.layers.LSTM(hidden), keras.layers.Dense(1)]
+    )
     model.set_weights(weights)
     if kind == "keras":
         model.save(out)
@@ -68,7 +75,11 @@ def run(kind: str, path: str, out: str) -> None:
     size, length, _ = spec.shape
     answers: dict[str, NDArray[np.float32]] = {}
     generator = np.random.default_rng(1)
-    shapes = [(size or max(min(n, _MOST_STEPS // t), 1), t) for t in ([length] if length else _LENGTHS) for n in _BATCHES]
+    shapes = [
+        (size or max(min(n, _MOST_STEPS // t), 1), t)
+        for t in ([length] if length else _LENGTHS)
+        for n in _BATCHES
+    ]
     for index, (n, t) in enumerate(shapes):
         x = np.zeros((n, t, 2), np.float32)
         x[:, :, 0] = generator.random((n, t))

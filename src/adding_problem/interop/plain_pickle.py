@@ -18,8 +18,21 @@ __all__ = ["read"]
 _MAX_BYTES = 16 << 20
 _MARK = object()
 _IGNORED = {"PROTO", "FRAME"}
-_VALUES = {"BINFLOAT", "FLOAT", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4",
-           "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_VALUES = {
+    "BINFLOAT",
+    "FLOAT",
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "LONG4",
+    "UNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "BINUNICODE8",
+}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 
@@ -37,8 +50,10 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise InteropError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InteropError(f"{path}: is no pickle of dicts, lists, texts and numbers ({error})",
-                           "give the loss.pkl that the original wrote; no other pickle is read") from None
+        raise InteropError(
+            f"{path}: is no pickle of dicts, lists, texts and numbers ({error})",
+            "give the loss.pkl that the original wrote; no other pickle is read",
+        ) from None
 
 
 def _run(data: bytes) -> Any:

@@ -44,12 +44,16 @@ def read(folder: Path) -> tuple[LstmWeights, int | None]:
         raise InteropError(
             f"{folder}: expected keras_metadata.pb, which says what layers the weights belong to, found none",
             "if you trust the model, add --trust: TensorFlow then runs it and its predictions are compared; "
-            "or save it in Keras with model.save('NAME.keras')")
+            "or save it in Keras with model.save('NAME.keras')",
+        )
     found = architecture.read(_configuration(metadata), metadata)
     index, data = _variable_files(folder)
     check_size(data)
     entries = tensor_bundle.read_index(index)
-    arrays = {name: tensor_bundle.read_array(data, key, entries[key]) for name, key in _variables(folder, entries).items()}
+    arrays = {
+        name: tensor_bundle.read_array(data, key, entries[key])
+        for name, key in _variables(folder, entries).items()
+    }
     return LstmWeights.checked(folder, **arrays), found.length
 
 
@@ -78,11 +82,17 @@ def check_size(path: Path) -> None:
         InteropError: when it is larger than 1 GiB.
     """
     if path.stat().st_size > _MAX_DATA_BYTES:
-        raise InteropError(f"{path}: expected a file of at most 1 GiB, found a larger one", "give a model of the adding problem")
+        raise InteropError(
+            f"{path}: expected a file of at most 1 GiB, found a larger one",
+            "give a model of the adding problem",
+        )
 
 
 def _variable_files(folder: Path) -> tuple[Path, Path]:
-    return folder / "variables" / "variables.index", folder / "variables" / "variables.data-00000-of-00001"
+    return (
+        folder / "variables" / "variables.index",
+        folder / "variables" / "variables.data-00000-of-00001",
+    )
 
 
 def _configuration(path: Path) -> Any:
@@ -93,37 +103,53 @@ def _configuration(path: Path) -> Any:
     try:
         if path.stat().st_size > _MAX_METADATA_BYTES:
             raise ValueError("larger than 16 MiB")
-        nodes = [dict(fields(node)) for number, node in fields(path.read_bytes()) if number == 1 and isinstance(node, bytes)]
+        nodes = [
+            dict(fields(node))
+            for number, node in fields(path.read_bytes())
+            if number == 1 and isinstance(node, bytes)
+        ]
         (text,) = (node[5] for node in nodes if node.get(3) == b"root")
         return json.loads(text)  # type: ignore[arg-type]  # a number there is a TypeError
     except (OSError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
-        raise InteropError(f"{path}: expected what Keras 2 writes about a model, found something else ({error})",
-                           "restore the file") from None
+        raise InteropError(
+            f"{path}: expected what Keras 2 writes about a model, found something else ({error})",
+            "restore the file",
+        ) from None
 
 
 def _variables(folder: Path, entries: Mapping[str, tensor_bundle.Entry]) -> dict[str, str]:
     """Names of the five arrays: Keras 2 numbers the LSTM's, in this order, and names the readout's."""
-    numbered = sorted((key for key in entries if re.fullmatch(rf"variables/\d{{1,6}}{_VARIABLE}", key)),
-                      key=lambda key: int(key.split("/")[1]))
+    numbered = sorted(
+        (key for key in entries if re.fullmatch(rf"variables/\d{{1,6}}{_VARIABLE}", key)),
+        key=lambda key: int(key.split("/")[1]),
+    )
     readout = [f"layer_with_weights-1/{name}{_VARIABLE}" for name in ("kernel", "bias")]
     found = numbered + [key for key in readout if key in entries]
     if len(found) != 5:
-        raise InteropError(f"{folder}: expected the five arrays of an LSTM and Dense(1), found {len(found)}", OTHER_MODELS)
+        raise InteropError(
+            f"{folder}: expected the five arrays of an LSTM and Dense(1), found {len(found)}",
+            OTHER_MODELS,
+        )
     return dict(zip(_NAMES, found, strict=True))
 
 
 def _by_shape(folder: Path, arrays: list[Float32]) -> LstmWeights:
     """The weights that a graph uses, in any order but kernel before recurrent kernel: of two cells, the shapes are one."""
     if len(arrays) != 5:
-        raise InteropError(f"{folder}: expected a graph of the five arrays of an LSTM and Dense(1), found {len(arrays)}",
-                           OTHER_MODELS)
+        raise InteropError(
+            f"{folder}: expected a graph of the five arrays of an LSTM and Dense(1), found {len(arrays)}",
+            OTHER_MODELS,
+        )
     hidden = max((len(array) // 4 for array in arrays if array.ndim == 1), default=0)
     rest = list(arrays)
     named: dict[str, Float32] = {}
     for name, shape in LstmWeights.shapes(hidden).items():
         fitting = [place for place, array in enumerate(rest) if array.shape == shape]
         if not fitting:
-            raise InteropError(f"{folder}: expected {name} of shape {shape} among the arrays of the graph, found "
-                               f"{', '.join(str(array.shape) for array in arrays)}", OTHER_MODELS)
+            raise InteropError(
+                f"{folder}: expected {name} of shape {shape} among the arrays of the graph, found "
+                f"{', '.join(str(array.shape) for array in arrays)}",
+                OTHER_MODELS,
+            )
         named[name] = rest.pop(fitting[0])
     return LstmWeights.checked(folder, **named)

@@ -23,8 +23,13 @@ from adding_problem.interop.weights import Float32
 __all__ = ["Entry", "read_array", "read_index"]
 
 _MAX_INDEX_BYTES = 16 << 20
-_MAX_KEY_BYTES, _MAX_ENTRIES = 4 << 10, 10_000  # keys share their beginnings: a small file could hold any number of long ones
-_MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h; the product of very many would take hours
+_MAX_KEY_BYTES, _MAX_ENTRIES = (
+    4 << 10,
+    10_000,
+)  # keys share their beginnings: a small file could hold any number of long ones
+_MAX_DIMENSIONS = (
+    254  # tensorflow/core/framework/tensor_shape.h; the product of very many would take hours
+)
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _FLOAT32 = 1  # tensorflow/core/framework/types.proto, DT_FLOAT
 
@@ -52,8 +57,10 @@ def read_index(path: Path) -> dict[str, Entry]:
         data = path.read_bytes()
         entries = {name.decode(): _entry(value) for name, value in _limited(_table(data)) if name}
     except (OSError, ValueError, IndexError, struct.error, RecursionError) as error:
-        raise InteropError(f"{path}: is no TensorFlow checkpoint index ({error})",
-                           "give the folder that TensorFlow wrote, whole") from None
+        raise InteropError(
+            f"{path}: is no TensorFlow checkpoint index ({error})",
+            "give the folder that TensorFlow wrote, whole",
+        ) from None
     return {name: entry for name, entry in entries.items() if entry.dtype == _FLOAT32}
 
 
@@ -64,7 +71,10 @@ def read_array(path: Path, name: str, entry: Entry) -> Float32:
         InteropError: when the file is shorter than its index says, or its checksum differs.
     """
     try:
-        if entry.size != 4 * math.prod(entry.shape) or not 0 <= entry.offset <= path.stat().st_size - entry.size:
+        if (
+            entry.size != 4 * math.prod(entry.shape)
+            or not 0 <= entry.offset <= path.stat().st_size - entry.size
+        ):
             raise ValueError("the index does not fit the data file")
         with path.open("rb") as stream:
             stream.seek(entry.offset)
@@ -110,7 +120,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     block = data[offset : offset + size]
     if len(block) < size or size < 4 or data[offset + size] != 0:
         raise ValueError("a block is cut or compressed")
-    end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]  # restart points, and how many there are
+    end = (
+        size - 4 - 4 * struct.unpack("<I", block[-4:])[0]
+    )  # restart points, and how many there are
     position, key = 0, b""
     while position < end:
         shared, position = varint(block, position)
@@ -155,7 +167,9 @@ def _dimension(message: int | bytes) -> int:
 def _crc_table() -> list[int]:
     table = list(range(256))
     for _ in range(8):
-        table = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in table]  # Castagnoli's polynomial (RFC 3720)
+        table = [
+            value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in table
+        ]  # Castagnoli's polynomial (RFC 3720)
     return table
 
 

@@ -59,8 +59,13 @@ class LstmWeights:
     @staticmethod
     def shapes(hidden: int, inputs: int = INPUTS) -> dict[str, tuple[int, ...]]:
         """Shapes of the five arrays for H cells on I input columns."""
-        return {"kernel": (inputs, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,),
-                "readout": (hidden, 1), "readout_bias": (1,)}
+        return {
+            "kernel": (inputs, 4 * hidden),
+            "recurrent": (hidden, 4 * hidden),
+            "bias": (4 * hidden,),
+            "readout": (hidden, 1),
+            "readout_bias": (1,),
+        }
 
     @classmethod
     def checked(cls, source: object, inputs: int = INPUTS, /, **arrays: Float32) -> LstmWeights:
@@ -73,27 +78,44 @@ class LstmWeights:
         expected = cls.shapes(hidden, inputs)
         for name, shape in expected.items():
             if arrays[name].shape != shape or hidden < 1:
-                raise InteropError(f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
-                                   f"linear unit), found {arrays[name].shape}", OTHER_MODELS)
+                raise InteropError(
+                    f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
+                    f"linear unit), found {arrays[name].shape}",
+                    OTHER_MODELS,
+                )
             if not np.isfinite(arrays[name]).all():
-                raise InteropError(f"{source}: {name} holds values that are not finite",
-                                   "train it again: such a model predicts nothing")
-        return cls(**{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
+                raise InteropError(
+                    f"{source}: {name} holds values that are not finite",
+                    "train it again: such a model predicts nothing",
+                )
+        return cls(
+            **{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+        )
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> LstmWeights:
         """From the `state_dict` of `models.AddingLSTM`."""
         array = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
         return cls.checked(
-            "model", array["lstm.weight_ih_l0"].shape[1], kernel=array["lstm.weight_ih_l0"].T, recurrent=array["lstm.weight_hh_l0"].T,
-            bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS], readout=array["readout.weight"].T,
+            "model",
+            array["lstm.weight_ih_l0"].shape[1],
+            kernel=array["lstm.weight_ih_l0"].T,
+            recurrent=array["lstm.weight_hh_l0"].T,
+            bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS],
+            readout=array["readout.weight"].T,
             readout_bias=array["readout.bias"],
         )
 
     def state_dict(self) -> dict[str, Tensor]:
         """For `models.AddingLSTM(H)`."""
         tensors = {
-            "lstm.weight_ih_l0": self.kernel.T, "lstm.weight_hh_l0": self.recurrent.T, "lstm.bias_ih_l0": self.bias,
-            _FROZEN_BIAS: np.zeros_like(self.bias), "readout.weight": self.readout.T, "readout.bias": self.readout_bias,
+            "lstm.weight_ih_l0": self.kernel.T,
+            "lstm.weight_hh_l0": self.recurrent.T,
+            "lstm.bias_ih_l0": self.bias,
+            _FROZEN_BIAS: np.zeros_like(self.bias),
+            "readout.weight": self.readout.T,
+            "readout.bias": self.readout_bias,
         }
-        return {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()}
+        return {
+            name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()
+        }

@@ -9,23 +9,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adding_problem import runtime, zoo
-from adding_problem.config import ModelConfig
+from adding_problem.config import ModelConfig, families
+from adding_problem.config.families import FAMILIES
 from adding_problem.errors import ConfigError, ModelError
+from adding_problem.models.custom import OwnModel, accepted, changed_since, class_in, source_digest
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
-from adding_problem.models.own import OwnModel, accepted, changed_since, class_in, source_digest
-from adding_problem.zoo import FAMILIES
+from adding_problem.system import runtime
 
-__all__ = ["FAMILIES", "AddingLSTM", "CarriesState", "OwnModel", "build_model", "changed_since", "class_in", "describe", "from_description",
-           "named_in", "readout_of", "source_digest"]
+__all__ = [
+    "FAMILIES",
+    "AddingLSTM",
+    "CarriesState",
+    "OwnModel",
+    "build_model",
+    "changed_since",
+    "class_in",
+    "describe",
+    "from_description",
+    "named_in",
+    "readout_of",
+    "source_digest",
+]
 
 _BUILDING = 4  # times its weights is what a model may take while it is built: the LSTM's orthogonal matrix 3.4 (measured)
 
 
 def build_model(
-    config: ModelConfig, *, seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
-    device: torch.device | str = "cpu", only_readout: bool = False,
+    config: ModelConfig,
+    *,
+    seed: int = 0,
+    backend: str = "torch",
+    length: int = 1000,
+    input_size: int = 2,
+    device: torch.device | str = "cpu",
+    only_readout: bool = False,
 ) -> nn.Module:
     """The model of a configuration, freshly initialised: on the CPU, so that every device has the same weights, then moved.
 
@@ -55,11 +73,27 @@ def build_model(
     """
     if config.name not in FAMILIES:
         with runtime.seeded(seed), runtime.building_a_model():
-            model: nn.Module = OwnModel(config.name, config.given, layout=config.layout, seed=seed, backend=backend, length=length,
-                                        input_size=input_size, device=device)
+            model: nn.Module = OwnModel(
+                config.name,
+                config.given,
+                layout=config.layout,
+                seed=seed,
+                backend=backend,
+                length=length,
+                input_size=input_size,
+                device=device,
+            )
     else:
-        context: dict[str, Any] = {"seed": seed, "backend": backend, "length": length, "input_size": input_size}
-        size = sum(tensor.nbytes for tensor in _outline(config.name, config.given, **context).state_dict().values())
+        context: dict[str, Any] = {
+            "seed": seed,
+            "backend": backend,
+            "length": length,
+            "input_size": input_size,
+        }
+        size = sum(
+            tensor.nbytes
+            for tensor in _outline(config.name, config.given, **context).state_dict().values()
+        )
         runtime.require_memory(_BUILDING * size, "to build the model takes")
         with runtime.seeded(seed):
             model = _of_family(config.name, config.given, **context).to(device)
@@ -87,9 +121,13 @@ def _freeze_body(model: nn.Module, name: str) -> None:
     """
     readout = readout_of(model)
     if readout is None:
-        raise ModelError(name, "a readout for train.only_readout, an nn.Linear of one output on one vector for each sequence", "none",
-                         "end the model with nn.Linear(H, 1) on (B, H), or return the output of every step (B, T, H): then a "
-                         "readout is added; or set train.only_readout to false")
+        raise ModelError(
+            name,
+            "a readout for train.only_readout, an nn.Linear of one output on one vector for each sequence",
+            "none",
+            "end the model with nn.Linear(H, 1) on (B, H), or return the output of every step (B, T, H): then a "
+            "readout is added; or set train.only_readout to false",
+        )
     model.requires_grad_(False)
     readout.requires_grad_(True)
 
@@ -101,12 +139,19 @@ def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Modu
 
 
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
-    zoo.check(name, arguments)
+    families.check(name, arguments)
     constructor = _class_of(name)
     try:
-        model: nn.Module = constructor(**zoo.completed(name, arguments), **accepted(constructor, context))
+        model: nn.Module = constructor(
+            **families.completed(name, arguments), **accepted(constructor, context)
+        )
     except ValueError as error:
-        raise ConfigError("model", f"arguments that fit the family {name}", str(error), "change the keys under model:") from None
+        raise ConfigError(
+            "model",
+            f"arguments that fit the family {name}",
+            str(error),
+            "change the keys under model:",
+        ) from None
     return model
 
 
@@ -121,8 +166,11 @@ def describe(model: nn.Module) -> dict[str, Any]:
         kind = model.description()
     else:
         family = next(name for name in FAMILIES if type(model) is _class_of(name))
-        kind = {"family": family, "input_size": model.input_size,
-                "arguments": {name: getattr(model, name) for name in FAMILIES[family].defaults}}
+        kind = {
+            "family": family,
+            "input_size": model.input_size,
+            "arguments": {name: getattr(model, name) for name in FAMILIES[family].defaults},
+        }
     return kind | {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "shapes": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
@@ -135,7 +183,11 @@ def named_in(description: Mapping[str, Any]) -> str | None:
 
 
 def from_description(
-    description: Mapping[str, Any], weights: Mapping[str, Tensor], *, backend: str = "torch", device: torch.device | str = "cpu",
+    description: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    *,
+    backend: str = "torch",
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
     """The model that `describe` described, with its weights.
 
@@ -155,9 +207,13 @@ def from_description(
         ModelError, ConfigError: when a user's own model cannot be built.
     """
     family = description.get("family")
-    arguments = description.get("arguments", {"hidden": description.get("hidden")})  # the latter as the first LSTMs were written
+    arguments = description.get(
+        "arguments", {"hidden": description.get("hidden")}
+    )  # the latter as the first LSTMs were written
     if family not in FAMILIES and family != OwnModel.family:
-        raise ValueError(f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}")
+        raise ValueError(
+            f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}"
+        )
     input_size = description.get("input_size", 2)  # which older descriptions lack
     if not (isinstance(input_size, int) and input_size >= 2):
         raise ValueError(f"input_size: expected a whole number of at least 2, found {input_size!r}")
@@ -165,7 +221,11 @@ def from_description(
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == OwnModel.family:
         with runtime.seeded(0):
-            model: nn.Module = OwnModel.described({**description, "arguments": arguments, "input_size": input_size}, backend=backend, device=device)
+            model: nn.Module = OwnModel.described(
+                {**description, "arguments": arguments, "input_size": input_size},
+                backend=backend,
+                device=device,
+            )
     else:
         model = _emptied(family, arguments, input_size, weights, backend).to_empty(device=device)
     model.load_state_dict(weights)
@@ -173,14 +233,24 @@ def from_description(
 
 
 def _emptied(
-    family: str, arguments: Mapping[str, Any], input_size: int, weights: Mapping[str, Tensor], backend: str
+    family: str,
+    arguments: Mapping[str, Any],
+    input_size: int,
+    weights: Mapping[str, Tensor],
+    backend: str,
 ) -> nn.Module:
     """The outline of a model of the zoo, which these weights fit."""
-    layers = arguments.get("layers", 0)  # each takes time, and a few KiB of Python's objects, however small its weights are
+    layers = arguments.get(
+        "layers", 0
+    )  # each takes time, and a few KiB of Python's objects, however small its weights are
     if isinstance(layers, int) and layers > len(weights):
-        raise ValueError(f"layers: expected at most {len(weights)}, as many as there are tensors, found {layers}")
+        raise ValueError(
+            f"layers: expected at most {len(weights)}, as many as there are tensors, found {layers}"
+        )
     try:
-        outline = _outline(family, arguments, seed=0, backend=backend, length=1000, input_size=input_size)
+        outline = _outline(
+            family, arguments, seed=0, backend=backend, length=1000, input_size=input_size
+        )
     except ConfigError as error:
         raise ValueError(str(error)) from None
     _require_same(_forms(outline.state_dict()), _forms(weights))
@@ -190,11 +260,16 @@ def _emptied(
 
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Type and shape of each, as `float32 (400, 2)`."""
-    return {name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" for name, tensor in tensors.items()}
+    return {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for name, tensor in tensors.items()
+    }
 
 
 def _require_same(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
     """Raise ValueError, which names the first tensor that differs, unless all are the same."""
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
-            raise ValueError(f"{name[:60]!r}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}")
+            raise ValueError(
+                f"{name[:60]!r}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
+            )

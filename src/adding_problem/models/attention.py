@@ -29,7 +29,9 @@ class AddingAttention(nn.Module):
         self.features, self.score = nn.Linear(input_size, hidden), nn.Linear(hidden, 1)
         self.summary, self.readout = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
         for layer in (self.features, self.score, self.summary, self.readout):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # as the authors' code for this problem
+            nn.init.normal_(
+                layer.weight, std=layer.in_features**-0.5
+            )  # as the authors' code for this problem
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:

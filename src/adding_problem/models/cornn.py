@@ -30,22 +30,43 @@ class AddingCoRNN(nn.Module):
         input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, dt: float, gamma: float, epsilon: float, backend: str, input_size: int = 2) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        dt: float,
+        gamma: float,
+        epsilon: float,
+        backend: str,
+        input_size: int = 2,
+    ) -> None:
         super().__init__()
-        self.hidden, self.dt, self.gamma, self.epsilon, self.backend = hidden, dt, gamma, epsilon, backend
+        self.hidden, self.dt, self.gamma, self.epsilon, self.backend = (
+            hidden,
+            dt,
+            gamma,
+            epsilon,
+            backend,
+        )
         self.input_size = input_size
-        self.cell = nn.Linear(input_size + hidden + hidden, hidden)  # one layer over x, z, y, and its initialisation, as the authors have it
+        self.cell = nn.Linear(
+            input_size + hidden + hidden, hidden
+        )  # one layer over x, z, y, and its initialisation, as the authors have it
         self.readout = nn.Linear(hidden, 1)
         self._last_output = recurrence_of(backend, "cornn", _last_output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
         w_ih, w_hh = self.cell.weight[:, : self.input_size], self.cell.weight[:, self.input_size :]
-        y = self._last_output(x, w_ih, w_hh, self.cell.bias, dt=self.dt, gamma=self.gamma, epsilon=self.epsilon)
+        y = self._last_output(
+            x, w_ih, w_hh, self.cell.bias, dt=self.dt, gamma=self.gamma, epsilon=self.epsilon
+        )
         return self.readout(y)  # type: ignore[no-any-return]
 
 
-def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float, gamma: float, epsilon: float) -> Tensor:
+def _last_output(
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float, gamma: float, epsilon: float
+) -> Tensor:
     """y_T, (B, H), of weights (H, I) and (H, 2 H), the latter of z beside y."""
     z = y = x.new_zeros(len(x), len(w_hh))
     for drive in nn.functional.linear(x, w_ih, bias).unbind(1):

@@ -54,9 +54,13 @@ class AddingExpRNN(nn.Module):
 
     def rotation(self) -> Tensor:
         """Q, (H, H)."""
-        row, column = torch.tril_indices(self.hidden, self.hidden, offset=-1, device=self.skew.device)
+        row, column = torch.tril_indices(
+            self.hidden, self.hidden, offset=-1, device=self.skew.device
+        )
         lower = self.skew.new_zeros(self.hidden, self.hidden).index_put((row, column), self.skew)
-        with torch.autocast(self.skew.device.type, enabled=False):  # products in half precision leave nothing orthogonal
+        with torch.autocast(
+            self.skew.device.type, enabled=False
+        ):  # products in half precision leave nothing orthogonal
             return _exponential(lower - lower.T)
 
 
@@ -66,8 +70,12 @@ def _exponential(a: Tensor) -> Tensor:
     `torch.matrix_exp` takes three times as long with its gradient, which is the exponential of a matrix of twice the size.
     """
     entries = a.detach().abs()
-    bound = torch.minimum(entries.sum(0).max(), entries.norm() / math.sqrt(2))  # of eigenvalues, which come in pairs
-    squarings = int(torch.frexp(bound).exponent.clamp(0, 60))  # of NaN and infinities, which lead to NaN, some
+    bound = torch.minimum(
+        entries.sum(0).max(), entries.norm() / math.sqrt(2)
+    )  # of eigenvalues, which come in pairs
+    squarings = int(
+        torch.frexp(bound).exponent.clamp(0, 60)
+    )  # of NaN and infinities, which lead to NaN, some
     one = torch.eye(len(a), dtype=a.dtype, device=a.device)
     a, q = a / 2**squarings, one
     for k in range(14, 0, -1):  # the norm is at most 1: the next term is below 1e-12
@@ -90,5 +98,7 @@ def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tenso
 def _rotate_planes(skew: Tensor, hidden: int) -> None:
     """The planes of units 0 and 1, 2 and 3 and so on turned by angles U(-pi, pi)."""
     odd = torch.arange(1, hidden, 2)
-    last_of_row = odd * (odd + 1) // 2 - 1  # row r has r entries below the diagonal: the last is that beside it
+    last_of_row = (
+        odd * (odd + 1) // 2 - 1
+    )  # row r has r entries below the diagonal: the last is that beside it
     skew.zero_()[last_of_row] = torch.empty(hidden // 2).uniform_(-math.pi, math.pi)

@@ -35,14 +35,25 @@ class AddingGRU(CarriesState):
         input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, init: str, memory: int | None, length: int, backend: str, input_size: int = 2) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        init: str,
+        memory: int | None,
+        length: int,
+        backend: str,
+        input_size: int = 2,
+    ) -> None:
         super().__init__()
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
         self.input_size = input_size
         self.gru = layer_class(nn.GRU, backend)(input_size, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
-            time_scales_(self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length)
+            time_scales_(
+                self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length
+            )
         elif init == "keyed":
             _keyed_init(self, memory or length)
 

@@ -33,11 +33,15 @@ class AddingIndRNN(nn.Module):
         input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, layers: int, length: int, backend: str, input_size: int = 2) -> None:
+    def __init__(
+        self, hidden: int, *, layers: int, length: int, backend: str, input_size: int = 2
+    ) -> None:
         super().__init__()
         self.hidden, self.layers, self.backend = hidden, layers, backend
         self.input_size = input_size
-        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else input_size, hidden) for layer in range(layers))
+        self.inputs = nn.ModuleList(
+            nn.Linear(hidden if layer else input_size, hidden) for layer in range(layers)
+        )
         self.recurrent = nn.ParameterList(torch.empty(hidden) for _ in range(layers))
         self.readout = nn.Linear(hidden, 1)
         self._scan = relu_scan_of(backend)

@@ -32,10 +32,14 @@ def recurrence_of(backend: str, kernel: str, plain: Recurrence) -> Recurrence:
     """A layer that PyTorch has not: `plain`, or for `native`, on a CPU, the function `kernel` there, which takes the same arguments."""
     if backend == "torch":
         return plain
-    return functools.partial(_last_output_of, getattr(importlib.import_module("adding_problem_native"), kernel))
+    return functools.partial(
+        _last_output_of, getattr(importlib.import_module("adding_problem_native"), kernel)
+    )
 
 
-def _last_output_of(layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *tensors: Tensor, **constants: float) -> Tensor:
+def _last_output_of(
+    layer: Callable[..., tuple[None, tuple[Tensor, ...]]], *tensors: Tensor, **constants: float
+) -> Tensor:
     return layer(*tensors, **constants, outputs=False)[1][0]
 
 

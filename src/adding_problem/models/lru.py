@@ -20,9 +20,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from adding_problem import runtime
 from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
+from adding_problem.system import runtime
 
 __all__ = ["LRU", "AddingLRU"]
 
@@ -39,11 +39,22 @@ class LRU(nn.Module):
         backend: `native` or `torch`, for the scan.
     """
 
-    def __init__(self, hidden: int, states: int, *, r_min: float, r_max: float, max_phase: float, backend: str) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        states: int,
+        *,
+        r_min: float,
+        r_max: float,
+        max_phase: float,
+        backend: str,
+    ) -> None:
         super().__init__()
         if not (r_min <= r_max <= 1 and max_phase > _LEAST_PHASE):
-            raise ValueError(f"expected r_min <= r_max <= 1 and a max_phase above {_LEAST_PHASE:g}, found {r_min:g}, {r_max:g} and "
-                             f"{max_phase:g}")
+            raise ValueError(
+                f"expected r_min <= r_max <= 1 and a max_phase above {_LEAST_PHASE:g}, found {r_min:g}, {r_max:g} and "
+                f"{max_phase:g}"
+            )
         squared = torch.empty(states).uniform_(r_min**2, r_max**2)
         self.nu = nn.Parameter((-squared.log() / 2).log())
         self.theta = nn.Parameter(torch.empty(states).uniform_(_LEAST_PHASE, max_phase).log())
@@ -56,14 +67,19 @@ class LRU(nn.Module):
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on."""
-        with torch.autocast(x.device.type, enabled=False):  # there are no complex numbers of half precision
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # there are no complex numbers of half precision
             return self._outputs(x.to(self.skip.dtype), begin)
 
     def _outputs(self, x: Tensor, begin: int) -> Tensor:
         matrix = torch.complex(*self.input.chunk(2)) * self.gamma.exp()[:, None]
         state = self._last_state(x, matrix) if begin == -1 else self._states(x, matrix)[:, begin:]
         real, imaginary = self.output.chunk(2, dim=1)
-        return nn.functional.linear(_as_real(state), _as_real(torch.complex(real, -imaginary))) + self.skip * x[:, begin:]
+        return (
+            nn.functional.linear(_as_real(state), _as_real(torch.complex(real, -imaginary)))
+            + self.skip * x[:, begin:]
+        )
 
     def _states(self, x: Tensor, matrix: Tensor) -> Tensor:
         """s_1, ..., s_T, (B, T, N), complex."""
@@ -81,8 +97,14 @@ class LRU(nn.Module):
 
     def _turn(self, steps: Tensor) -> Tensor:
         """exp(i t arg lambda) for every one of the steps t, (T, N), complex."""
-        fine = runtime.finest_float(steps.device)  # at a million steps float32 leaves phases too few digits
-        phase = torch.outer(steps.to(fine), self.theta.to(fine).exp()).remainder(2 * math.pi).to(self.theta.dtype)
+        fine = runtime.finest_float(
+            steps.device
+        )  # at a million steps float32 leaves phases too few digits
+        phase = (
+            torch.outer(steps.to(fine), self.theta.to(fine).exp())
+            .remainder(2 * math.pi)
+            .to(self.theta.dtype)
+        )
         return torch.complex(phase.cos(), phase.sin())
 
 
@@ -99,7 +121,11 @@ def _as_complex(x: Tensor) -> Tensor:
 class _Block(nn.Module):
     def __init__(self, layer: LRU, hidden: int) -> None:
         super().__init__()
-        self.norm, self.layer, self.gated = nn.LayerNorm(hidden), layer, nn.Linear(hidden, 2 * hidden)
+        self.norm, self.layer, self.gated = (
+            nn.LayerNorm(hidden),
+            layer,
+            nn.Linear(hidden, 2 * hidden),
+        )
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         h = nn.functional.gelu(self.layer(self.norm(x), begin))
@@ -118,16 +144,30 @@ class AddingLRU(nn.Module):
         input_size: input columns I.
     """
 
-    def __init__(self, hidden: int, *, states: int, layers: int, r_min: float, r_max: float, max_phase: float, backend: str,
-                 input_size: int = 2) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        states: int,
+        layers: int,
+        r_min: float,
+        r_max: float,
+        max_phase: float,
+        backend: str,
+        input_size: int = 2,
+    ) -> None:
         super().__init__()
         self.hidden, self.states, self.layers, self.backend = hidden, states, layers, backend
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         self.input_size = input_size
         self.encoder = nn.Linear(input_size, hidden)
         self.blocks = nn.ModuleList(
-            _Block(LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend), hidden)
-            for _ in range(layers))
+            _Block(
+                LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend),
+                hidden,
+            )
+            for _ in range(layers)
+        )
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """LSTM with a linear readout of its last output (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-    i, f, o = sigmoid(W x_t + U h_{t-1} + b)   one block of rows each; gate order in the weights: i, f, g, o
-    g       = tanh(W x_t + U h_{t-1} + b)
-    c_t     = f * c_{t-1} + i * g
-    h_t     = o * tanh(c_t)
-    y       = v . h_T + d
+i, f, o = sigmoid(W x_t + U h_{t-1} + b)   one block of rows each; gate order in the weights: i, f, g, o
+g       = tanh(W x_t + U h_{t-1} + b)
+c_t     = f * c_{t-1} + i * g
+h_t     = o * tanh(c_t)
+y       = v . h_T + d
 """
 
 from __future__ import annotations
@@ -41,15 +41,28 @@ class AddingLSTM(CarriesState):
     """
 
     def __init__(
-        self, hidden: int, *, init: Literal["keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle"] = "keras", memory: int | None = None,
-        seed: int = 0, backend: str = "torch", length: int = 1000, input_size: int = 2,
+        self,
+        hidden: int,
+        *,
+        init: Literal[
+            "keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle"
+        ] = "keras",
+        memory: int | None = None,
+        seed: int = 0,
+        backend: str = "torch",
+        length: int = 1000,
+        input_size: int = 2,
     ) -> None:
         super().__init__()
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
         self.input_size = input_size
         longest = memory or length
-        with torch.random.fork_rng(devices=[]):  # the layers draw initial weights from the global state: shield it
-            self.lstm = layer_class(nn.LSTM, backend)(input_size, hidden_size=hidden, batch_first=True)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the layers draw initial weights from the global state: shield it
+            self.lstm = layer_class(nn.LSTM, backend)(
+                input_size, hidden_size=hidden, batch_first=True
+            )
             self.readout = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         match init:
@@ -68,7 +81,9 @@ class AddingLSTM(CarriesState):
             case "oracle":
                 _oracle_init(self, generator, longest)
             case _:
-                raise ValueError(f"init {init!r} is none of keras, torch, chrono, long, keyed, keyed-directions and oracle")
+                raise ValueError(
+                    f"init {init!r} is none of keras, torch, chrono, long, keyed, keyed-directions and oracle"
+                )
 
     @property
     def layer(self) -> nn.RNNBase:
@@ -144,7 +159,9 @@ _Keys = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @torch.no_grad()
-def _keyed_init(model: AddingLSTM, generator: torch.Generator, longest: int, draw_keys: _Keys) -> None:
+def _keyed_init(
+    model: AddingLSTM, generator: torch.Generator, longest: int, draw_keys: _Keys
+) -> None:
     """`long`, with input gates that are shut and open for one direction of the inputs, each for a random one.
 
     With L = log M, M the longest time scale, input gates have biases -L and weights 2L k, k the cell's key, a vector of

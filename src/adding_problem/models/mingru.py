@@ -26,17 +26,37 @@ class _Minimal(nn.Module):
 
     products: int
 
-    def __init__(self, hidden: int, *, layers: int, init: str, memory: int | None, length: int, backend: str,
-                 input_size: int = 2) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        layers: int,
+        init: str,
+        memory: int | None,
+        length: int,
+        backend: str,
+        input_size: int = 2,
+    ) -> None:
         super().__init__()
-        self.hidden, self.layers, self.init, self.memory, self.backend = hidden, layers, init, memory, backend
+        self.hidden, self.layers, self.init, self.memory, self.backend = (
+            hidden,
+            layers,
+            init,
+            memory,
+            backend,
+        )
         self.input_size = input_size
-        self.inputs = nn.ModuleList(nn.Linear(hidden if layer else input_size, self.products * hidden) for layer in range(layers))
+        self.inputs = nn.ModuleList(
+            nn.Linear(hidden if layer else input_size, self.products * hidden)
+            for layer in range(layers)
+        )
         self.readout = nn.Linear(hidden, 1)
         self._scan = scan_of(backend)
         if init == "chrono":  # the first gate writes: its bias is the negative of one that keeps
             for linear in self.inputs:
-                time_scales_(linear.get_parameter("bias").detach()[:hidden], memory or length).neg_()
+                time_scales_(
+                    linear.get_parameter("bias").detach()[:hidden], memory or length
+                ).neg_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""

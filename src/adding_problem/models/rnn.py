@@ -33,7 +33,9 @@ class AddingRNN(CarriesState):
     def __init__(self, hidden: int, *, backend: str, input_size: int = 2) -> None:
         super().__init__()
         self.hidden, self.backend, self.input_size = hidden, backend, input_size
-        self.rnn = layer_class(nn.RNN, backend)(input_size, hidden, nonlinearity=self._nonlinearity, batch_first=True)
+        self.rnn = layer_class(nn.RNN, backend)(
+            input_size, hidden, nonlinearity=self._nonlinearity, batch_first=True
+        )
         self.readout = nn.Linear(hidden, 1)
 
     @property

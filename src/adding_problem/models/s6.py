@@ -99,7 +99,15 @@ class AddingS6(nn.Module):
     """
 
     def __init__(
-        self, hidden: int, *, states: int, layers: int, init: str, memory: int | None, length: int, backend: str,
+        self,
+        hidden: int,
+        *,
+        states: int,
+        layers: int,
+        init: str,
+        memory: int | None,
+        length: int,
+        backend: str,
         input_size: int = 2,
     ) -> None:
         super().__init__()
@@ -137,7 +145,9 @@ def _keyed_init(model: AddingS6, longest: int) -> None:
     """
     hidden, columns = model.hidden, model.input_size
     if hidden <= columns:
-        raise ValueError(f"init keyed of s6 needs more hidden channels than the {columns} input columns, found {hidden}")
+        raise ValueError(
+            f"init keyed of s6 needs more hidden channels than the {columns} input columns, found {hidden}"
+        )
     encoded = nn.init.orthogonal_(torch.empty(hidden, 1 + columns), gain=math.sqrt(hidden))
     encoded[:, 1:] *= _INPUT_SIZE
     model.encoder.bias.copy_(encoded[:, 0])
@@ -147,7 +157,9 @@ def _keyed_init(model: AddingS6, longest: int) -> None:
         keys = column_keys_(torch.empty(hidden, columns, dtype=torch.float64))
         opened = _inverse_softplus(-torch.log1p(-levels(hidden)))
         by_key = opened * math.sqrt(1 + _INPUT_SIZE**2) - shut
-        wanted = torch.cat([torch.full((hidden, 1), shut, dtype=torch.float64), by_key[:, None] * keys], dim=1)
+        wanted = torch.cat(
+            [torch.full((hidden, 1), shut, dtype=torch.float64), by_key[:, None] * keys], dim=1
+        )
         seen = block.inputs.weight[:hidden] @ encoded
         block.layer.time_step.weight.copy_(wanted @ torch.linalg.pinv(seen.double()))
         block.layer.time_step.bias.zero_()

@@ -37,7 +37,9 @@ def _of(backend: str, kernel: str, plain: Scan) -> Scan:
     return functools.partial(_first_that_serves, native.served, getattr(native, kernel), plain)
 
 
-def _first_that_serves(served: Callable[..., bool], native: Scan, plain: Scan, a: Tensor, b: Tensor) -> Tensor:
+def _first_that_serves(
+    served: Callable[..., bool], native: Scan, plain: Scan, a: Tensor, b: Tensor
+) -> Tensor:
     """The kernel's result for what it computes, else that of plain torch."""
     return (native if served(a, b) and b.numel() else plain)(a, b)
 
@@ -52,7 +54,10 @@ def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
     size = max(1, math.isqrt(length))
     chunks = math.ceil(length / size)
     padding = (0, 0, 0, chunks * size - length)
-    a, b = (torch.nn.functional.pad(tensor, padding).view(batch, chunks, size, width) for tensor in (a.expand_as(b), b))
+    a, b = (
+        torch.nn.functional.pad(tensor, padding).view(batch, chunks, size, width)
+        for tensor in (a.expand_as(b), b)
+    )
     local, product = [b[:, :, 0]], [a[:, :, 0]]
     for step in range(1, size):
         local.append(torch.addcmul(b[:, :, step], a[:, :, step], local[-1]))

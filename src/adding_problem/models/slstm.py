@@ -45,14 +45,20 @@ class AddingSLSTM(nn.Module):
         if hidden % heads:
             raise ValueError(f"{heads} heads do not divide hidden {hidden}")
         # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
-        self.hidden, self.heads, self.backend = hidden, heads, backend if heads <= _MOST_AMONG_ZEROS else "torch"
+        self.hidden, self.heads, self.backend = (
+            hidden,
+            heads,
+            backend if heads <= _MOST_AMONG_ZEROS else "torch",
+        )
         self.input_size = input_size
         self.input = nn.Linear(input_size, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
         self._last_output: Recurrence = _last_output
         if self.backend == "native":
-            self._last_output = functools.partial(_of_all_heads, recurrence_of(backend, "slstm", _last_output))
+            self._last_output = functools.partial(
+                _of_all_heads, recurrence_of(backend, "slstm", _last_output)
+            )
         limit = (hidden // heads) ** -0.5
         nn.init.uniform_(self.recurrent, -limit, limit)
         with torch.no_grad():
@@ -61,7 +67,8 @@ class AddingSLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(self._last_output(x, self.input.weight, self.input.bias, self.recurrent))  # type: ignore[no-any-return]
+        output = self._last_output(x, self.input.weight, self.input.bias, self.recurrent)
+        return self.readout(output)  # type: ignore[no-any-return]
 
 
 def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Tensor:
@@ -81,10 +88,16 @@ def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Te
     return h.transpose(0, 1).flatten(1)
 
 
-def _of_all_heads(layer: Recurrence, x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Tensor:
+def _of_all_heads(
+    layer: Recurrence, x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor
+) -> Tensor:
     """As `_last_output`, of a layer that knows no heads: its gates one after the other, the heads' blocks among zeros."""
     heads, width, _ = recurrent.shape
-    w_ih, bias = (rows.view(heads, 4, width, -1).transpose(0, 1).reshape(rows.shape) for rows in (w_ih, bias))
-    blocks = recurrent.transpose(1, 2).chunk(4, dim=1)  # of each gate: (heads, H / heads, H / heads)
+    w_ih, bias = (
+        rows.view(heads, 4, width, -1).transpose(0, 1).reshape(rows.shape) for rows in (w_ih, bias)
+    )
+    blocks = recurrent.transpose(1, 2).chunk(
+        4, dim=1
+    )  # of each gate: (heads, H / heads, H / heads)
     w_hh = torch.cat([torch.block_diag(*block) for block in blocks])  # type: ignore[no-untyped-call]
     return layer(x, w_ih, w_hh, bias)

@@ -21,7 +21,9 @@ from torch.nn.utils import parametrizations
 __all__ = ["AddingTCN"]
 
 _MOST_LEVELS = 40
-_WEIGHT_SCALE = 0.01  # standard deviation at the start of the shortcut and the readout, the authors'
+_WEIGHT_SCALE = (
+    0.01  # standard deviation at the start of the shortcut and the readout, the authors'
+)
 
 
 class AddingTCN(nn.Module):
@@ -37,10 +39,14 @@ class AddingTCN(nn.Module):
     def __init__(self, hidden: int, *, levels: int, kernel: int, input_size: int = 2) -> None:
         super().__init__()
         if levels > _MOST_LEVELS:
-            raise ValueError(f"expected at most {_MOST_LEVELS} levels, whose dilation is 2^{_MOST_LEVELS - 1} steps, found {levels}")
+            raise ValueError(
+                f"expected at most {_MOST_LEVELS} levels, whose dilation is 2^{_MOST_LEVELS - 1} steps, found {levels}"
+            )
         self.hidden, self.levels, self.kernel = hidden, levels, kernel
         self.input_size = input_size
-        self.network = nn.Sequential(*(_Level(hidden if level else input_size, hidden, kernel) for level in range(levels)))
+        self.network = nn.Sequential(
+            *(_Level(hidden if level else input_size, hidden, kernel) for level in range(levels))
+        )
         self.readout = nn.Linear(hidden, 1)
         nn.init.normal_(self.readout.weight, std=_WEIGHT_SCALE)
 
@@ -51,7 +57,9 @@ class AddingTCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
-        back = x[:, -self.field :].flip(1).transpose(1, 2)  # from the last step; what stands before its field cannot reach it
+        back = (
+            x[:, -self.field :].flip(1).transpose(1, 2)
+        )  # from the last step; what stands before its field cannot reach it
         return self.readout(self.network(back)[:, :, 0])  # type: ignore[no-any-return]
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adding_problem import runtime
 from adding_problem.models.layers import last_step
+from adding_problem.system import runtime
 
 __all__ = ["AddingTransformer"]
 
@@ -55,7 +55,9 @@ class _Layer(nn.Module):
         self.heads = heads
         self.attention_norm, self.mlp_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.inputs, self.output = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
-        self.mlp = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden))
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden)
+        )
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on, which is 0 or the last."""
@@ -63,11 +65,19 @@ class _Layer(nn.Module):
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
     def _attention(self, x: Tensor, begin: int) -> Tensor:
-        weight, bias = (parameter.tensor_split(3) for parameter in (self.inputs.weight, self.inputs.bias))
-        query, key, value = (nn.functional.linear(z, weight[k], bias[k]).view(*z.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)
-                             for k, z in enumerate((x[:, begin:], x, x)))
+        weight, bias = (
+            parameter.tensor_split(3) for parameter in (self.inputs.weight, self.inputs.bias)
+        )
+        query, key, value = (
+            nn.functional.linear(z, weight[k], bias[k])
+            .view(*z.shape[:2], self.heads, x.shape[2] // self.heads)
+            .transpose(1, 2)
+            for k, z in enumerate((x[:, begin:], x, x))
+        )
         query, key = _turned(query, x.shape[1] - query.shape[2]), _turned(key, 0)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=begin == 0)  # the last step sees all
+        seen = nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=begin == 0
+        )  # the last step sees all
         return self.output(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import jinja2
 
-from adding_problem import __version__, files
-from adding_problem.certificate import SHORT, Certificate, Measured
-from adding_problem.statistics import short_count
+from adding_problem import __version__
+from adding_problem.analysis.statistics import short_count
+from adding_problem.experiments.certificate import SHORT, Certificate, Measured
+from adding_problem.runs import atomic_io
 
 __all__ = ["render", "write"]
 
@@ -19,22 +20,33 @@ def write(made: Certificate, out: Path) -> None:
     Raises:
         StorageError: when it cannot be written.
     """
-    files.write(out, render(made).encode())
+    atomic_io.write(out, render(made).encode())
 
 
 def render(made: Certificate) -> str:
     """The page as text."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("adding_problem.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("adding_problem.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"error": _error, "count": "{:,}".format, "short": short_count}
-    return environment.get_template("certificate.html.j2").render(made=made, short=SHORT, version=__version__)
+    return environment.get_template("certificate.html.j2").render(
+        made=made, short=SHORT, version=__version__
+    )
 
 
 def _error(measured: Measured | None, baseline: float) -> str:
     """The error, and as a share of the mean baseline's."""
     if measured is None:
         return "–"
-    return "not finite" if measured.mse is None else f"{measured.mse:.1e} ({_share(measured.mse / baseline)})"
+    return (
+        "not finite"
+        if measured.mse is None
+        else f"{measured.mse:.1e} ({_share(measured.mse / baseline)})"
+    )
 
 
 def _share(share: float) -> str:

@@ -9,15 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from adding_problem import zoo
-from adding_problem.artifacts import SOLVED, THRESHOLDS
+from adding_problem.config import families
 from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import UNITS, Collection, Run
 from adding_problem.report.summary import RunGroup, all_solved, distinct
-from adding_problem.task import HIT_TOLERANCE, constant_predictor_mse
-from adding_problem.variants import Task
+from adding_problem.runs.folder import SOLVED, THRESHOLDS
+from adding_problem.task.sampling import HIT_TOLERANCE, constant_predictor_mse
+from adding_problem.task.variants import Task
 
-__all__ = ["alternatives", "count", "data", "headline", "loss", "number", "perfect_memory", "played", "question", "shade", "state"]
+__all__ = [
+    "alternatives",
+    "count",
+    "data",
+    "headline",
+    "loss",
+    "number",
+    "perfect_memory",
+    "played",
+    "question",
+    "shade",
+    "state",
+]
 
 _POINTS = 200  # of a learning curve, at most
 _ALL_POINTS = 40_000  # of all learning curves together
@@ -46,7 +58,13 @@ def count(value: float | None) -> str:
 
 def loss(value: float | None) -> str:
     """A mean squared error: two digits."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.1e}" if value < 0.01 else f"{value:.3f}"
+    return (
+        "–"
+        if value is None or not math.isfinite(value)
+        else f"{value:.1e}"
+        if value < 0.01
+        else f"{value:.3f}"
+    )
 
 
 def shade(mse: float | None, task: Task, t: int) -> int:
@@ -59,16 +77,24 @@ def shade(mse: float | None, task: Task, t: int) -> int:
 
 def question(task: Task) -> str:
     """What a model must answer."""
-    words = {"sum": "the sum of the two", "difference": "the first of the two minus the second", "product": "the product of the two",
-             "first": "the first of the two"}[task.target]
+    words = {
+        "sum": "the sum of the two",
+        "difference": "the first of the two minus the second",
+        "product": "the product of the two",
+        "first": "the first of the two",
+    }[task.target]
     return f"0.5 and a quarter of {words}" if task.variant == "hs1997" else words
 
 
 def perfect_memory(task: Task) -> str:
     """The size of the derivative of the right answer by the value at each step."""
     whole, scaled = ("0.25", "a quarter of ") if task.variant == "hs1997" else ("1", "")
-    at_marks = {"sum": f"{whole} at both marks", "difference": f"{whole} at the first mark and −{whole}, of the same size, at the second",
-                "product": f"at each mark {scaled}the value at the other", "first": f"{whole} at the first mark"}[task.target]
+    at_marks = {
+        "sum": f"{whole} at both marks",
+        "difference": f"{whole} at the first mark and −{whole}, of the same size, at the second",
+        "product": f"at each mark {scaled}the value at the other",
+        "first": f"{whole} at the first mark",
+    }[task.target]
     return f"{at_marks} and 0 elsewhere"
 
 
@@ -79,68 +105,143 @@ def state(run: Run) -> str:
     return "solved" if run.solved else "not solved"
 
 
-def headline(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> list[dict[str, str]]:
+def headline(
+    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+) -> list[dict[str, str]]:
     """The figures at the top: value, what it is, a remark."""
-    runs = [run for run in found.runs if not run.oracle] or found.runs  # an oracle is not ranked beside learners
+    runs = [
+        run for run in found.runs if not run.oracle
+    ] or found.runs  # an oracle is not ranked beside learners
     oracles, solved = len(found.runs) - len(runs), [run for run in runs if run.solved]
     models = distinct(runs)
     noun, notes = "runs", ["validation MSE below 1e-3"]
     if len(models) < len(runs):
-        noun, notes = "models", ["validation MSE below 1e-3 at every T", f"{len(runs)} runs, the same weights counted once"]
+        noun, notes = (
+            "models",
+            [
+                "validation MSE below 1e-3 at every T",
+                f"{len(runs)} runs, the same weights counted once",
+            ],
+        )
     if oracles:
         notes.append(f"{oracles} of an oracle not counted")
     longest = max((run.t for run in solved), default=None)
-    best = min((run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None)
+    best = min(
+        (run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None
+    )
     tiles = [
-        {"value": f"{sum(map(all_solved, models))} of {len(models)}", "what": f"{noun} solved", "note": "; ".join(notes)},
-        {"value": count(longest), "what": "longest T solved", "note": f"of {count(max(run.t for run in runs))} tried"},
-        {"value": loss(best.best if best else None), "what": "lowest validation MSE of weights kept",
-         "note": f"T = {best.t:,}; always predicting the mean: {constant_predictor_mse(best.config.task, best.t):.3f}" if best else ""},
+        {
+            "value": f"{sum(map(all_solved, models))} of {len(models)}",
+            "what": f"{noun} solved",
+            "note": "; ".join(notes),
+        },
+        {
+            "value": count(longest),
+            "what": "longest T solved",
+            "note": f"of {count(max(run.t for run in runs))} tried",
+        },
+        {
+            "value": loss(best.best if best else None),
+            "what": "lowest validation MSE of weights kept",
+            "note": f"T = {best.t:,}; always predicting the mean: {constant_predictor_mse(best.config.task, best.t):.3f}"
+            if best
+            else "",
+        },
     ]
-    at_longest = [group for group in groups if group.t == longest and group.oracle == runs[0].oracle and group.cost("1e-3", "seconds").median is not None]
+    at_longest = [
+        group
+        for group in groups
+        if group.t == longest
+        and group.oracle == runs[0].oracle
+        and group.cost("1e-3", "seconds").median is not None
+    ]
     if at_longest:
-        group = min(at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf)
-        tiles.append({"value": f"{number(group.cost('1e-3', 'seconds').median)} s", "what": "to solve the longest",
-                      "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
-                              + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed")})
-    horizons = [document["horizon"] for document in found.horizons.values()
-                if document["horizon"] and document["oracle"] == runs[0].oracle]
+        group = min(
+            at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf
+        )
+        tiles.append(
+            {
+                "value": f"{number(group.cost('1e-3', 'seconds').median)} s",
+                "what": "to solve the longest",
+                "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
+                + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed"),
+            }
+        )
+    horizons = [
+        document["horizon"]
+        for document in found.horizons.values()
+        if document["horizon"] and document["oracle"] == runs[0].oracle
+    ]
     if horizons:
-        tiles.append({"value": count(max(horizons)), "what": "horizon", "note": "longest T within a climb's minutes"})
-    held = [(t, longest) for one in measured for t, mse in one.mse.items()
-            if (longest := one.run.longest) and mse < SOLVED and t > longest and one.run.oracle == runs[0].oracle]
+        tiles.append(
+            {
+                "value": count(max(horizons)),
+                "what": "horizon",
+                "note": "longest T within a climb's minutes",
+            }
+        )
+    held = [
+        (t, longest)
+        for one in measured
+        for t, mse in one.mse.items()
+        if (longest := one.run.longest)
+        and mse < SOLVED
+        and t > longest
+        and one.run.oracle == runs[0].oracle
+    ]
     if held:
         t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append({"value": f"×{number(t / trained)}", "what": "held beyond the longest trained",
-                      "note": f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}"})
+        tiles.append(
+            {
+                "value": f"×{number(t / trained)}",
+                "what": "held beyond the longest trained",
+                "note": f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}",
+            }
+        )
     return tiles
 
 
-def alternatives(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> dict[str, str]:
+def alternatives(
+    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+) -> dict[str, str]:
     """What the charts show, for who cannot see them."""
     solved = sum(run.solved for run in found.runs)
-    best = "; ".join(f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, {group.solved.successes} of "
-                     f"{len(group.runs)} solved" for group in groups[:12])
+    best = "; ".join(
+        f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, {group.solved.successes} of "
+        f"{len(group.runs)} solved"
+        for group in groups[:12]
+    )
     mean = _constant(found)
     return {
         "curves": f"Line chart of the validation error of {len(found.runs)} runs, {len(distinct(found.runs))} models, during training, on a log scale. {solved} end "
-                  f"below 0.001; a dashed line marks {mean:.3f}, the error of always predicting the mean.",
+        f"below 0.001; a dashed line marks {mean:.3f}, the error of always predicting the mean.",
         "best": f"Validation error of the weights that were kept against the sequence length. {best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
-                   + "; ".join(f"{name}: horizon {count(document['horizon'])}" for name, document in found.horizons.items()) + ".",
+        + "; ".join(
+            f"{name}: horizon {count(document['horizon'])}"
+            for name, document in found.horizons.items()
+        )
+        + ".",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
         "errors": "Histogram of prediction minus target. "
-                  + "; ".join(f"{one.run.name}: {one.score['within_tolerance']:.1%} within {HIT_TOLERANCE}" for one in measured if len(one.y)) + ".",
+        + "; ".join(
+            f"{one.run.name}: {one.score['within_tolerance']:.1%} within {HIT_TOLERANCE}"
+            for one in measured
+            if len(one.y)
+        )
+        + ".",
         "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
-                  f"A model that remembers rightly has {perfect_memory(found.runs[0].config.task)}.",
+        f"A model that remembers rightly has {perfect_memory(found.runs[0].config.task)}.",
     }
 
 
 # --- in numbers ------------------------------------------------------------------------------------------------------
 
 
-def data(found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]) -> dict[str, Any]:
+def data(
+    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+) -> dict[str, Any]:
     """All that the charts draw. No NaN and no infinity: JSON has none."""
     points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
     return {
@@ -162,21 +263,56 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
         return None
-    one = max(able, key=lambda one: (not one.run.oracle, one.run.solved, min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0, -one.run.best))
+    one = max(
+        able,
+        key=lambda one: (
+            not one.run.oracle,
+            one.run.solved,
+            min(one.run.t, _PLAYED_LENGTH) if one.run.solved else 0,
+            -one.run.best,
+        ),
+    )
     task = one.run.config.task
-    return {**(one.weights or {}), "name": one.run.name, "target": task.target, "question": question(task),
-            "constant": constant_predictor_mse(task, one.run.t), "t": one.run.t, "trained": one.run.longest, "variant": task.variant,
-            "shortest": 10, "longest": _PLAYED_LENGTH, "solved": one.run.solved,
-            "told": zoo.described_init(str(one.run.config.model.init)) if one.run.config.model.init in zoo.TOLD else None}
+    return {
+        **(one.weights or {}),
+        "name": one.run.name,
+        "target": task.target,
+        "question": question(task),
+        "constant": constant_predictor_mse(task, one.run.t),
+        "t": one.run.t,
+        "trained": one.run.longest,
+        "variant": task.variant,
+        "shortest": 10,
+        "longest": _PLAYED_LENGTH,
+        "solved": one.run.solved,
+        "told": families.described_init(str(one.run.config.model.init))
+        if one.run.config.model.init in families.TOLD
+        else None,
+    }
 
 
 def _curve(run: Run, points: int) -> dict[str, Any]:
-    places = sorted({round(place) for place in np.linspace(0, len(run.rows) - 1, min(points, len(run.rows)))}) if run.rows else []
+    places = (
+        sorted(
+            {
+                round(place)
+                for place in np.linspace(0, len(run.rows) - 1, min(points, len(run.rows)))
+            }
+        )
+        if run.rows
+        else []
+    )
     rows = [run.rows[place] for place in places]
     return {
-        "name": run.name, "method": run.method, "t": run.t, "seed": run.config.seed, "state": state(run), "best": _finite(run.best),
+        "name": run.name,
+        "method": run.method,
+        "t": run.t,
+        "seed": run.config.seed,
+        "state": state(run),
+        "best": _finite(run.best),
         **{unit: [_short(getattr(row, unit)) for row in rows] for unit in UNITS},
-        "loss": [_short(row.loss) for row in rows], "val_loss": [_short(row.val_loss) for row in rows],
+        "loss": [_short(row.loss) for row in rows],
+        "val_loss": [_short(row.val_loss) for row in rows],
     }
 
 
@@ -186,13 +322,36 @@ def _constant(found: Collection) -> float:
 
 
 def _group(group: RunGroup) -> dict[str, Any]:
-    solved, costs = group.solved, {threshold: {unit: group.cost(threshold, unit) for unit in UNITS} for threshold in THRESHOLDS}
+    solved, costs = (
+        group.solved,
+        {
+            threshold: {unit: group.cost(threshold, unit) for unit in UNITS}
+            for threshold in THRESHOLDS
+        },
+    )
     return {
-        "method": group.method, "t": group.t, "n": len(group.runs), "solved": solved.successes, "share": (solved.low, solved.high),
-        "median": _finite(group.losses.median), "interval": group.interval, "losses": [v for v in group.values if math.isfinite(v)],
-        "survival": {threshold: {unit: list(zip(found.costs, found.share, strict=True)) for unit, found in by_unit.items()}
-                     for threshold, by_unit in costs.items()},
-        "spent": {unit: max((spent for run in group.runs if math.isfinite(spent := run.spent(unit))), default=None) for unit in UNITS},
+        "method": group.method,
+        "t": group.t,
+        "n": len(group.runs),
+        "solved": solved.successes,
+        "share": (solved.low, solved.high),
+        "median": _finite(group.losses.median),
+        "interval": group.interval,
+        "losses": [v for v in group.values if math.isfinite(v)],
+        "survival": {
+            threshold: {
+                unit: list(zip(found.costs, found.share, strict=True))
+                for unit, found in by_unit.items()
+            }
+            for threshold, by_unit in costs.items()
+        },
+        "spent": {
+            unit: max(
+                (spent for run in group.runs if math.isfinite(spent := run.spent(unit))),
+                default=None,
+            )
+            for unit in UNITS
+        },
         "known": {unit: found.n for unit, found in costs["1e-3"].items()},
     }
 
@@ -206,9 +365,13 @@ def _horizon(name: str, document: dict[str, Any]) -> dict[str, Any]:
 def _model(one: Measured) -> dict[str, Any]:
     score = one.score
     return {
-        "name": one.run.name, "method": one.run.method, "t": one.run.t, "within": score["within_tolerance"],
+        "name": one.run.name,
+        "method": one.run.method,
+        "t": one.run.t,
+        "within": score["within_tolerance"],
         "mse": _finite(score["mse"]),
-        "y": [_short(v) for v in one.y.tolist()], "y_hat": [_short(v) for v in one.y_hat.tolist()],
+        "y": [_short(v) for v in one.y.tolist()],
+        "y_hat": [_short(v) for v in one.y_hat.tolist()],
         "memory": _memory(one),
     }
 
@@ -218,16 +381,26 @@ def _memory(one: Measured) -> dict[str, Any] | None:
     if memory is None:
         return None
     shown: dict[str, Any] = {
-        "t": memory.t, "marks": memory.marks, "target": _short(memory.target), "prediction": _short(memory.prediction),
+        "t": memory.t,
+        "marks": memory.marks,
+        "target": _short(memory.target),
+        "prediction": _short(memory.prediction),
         "value": [_short(v) for v in thinned(memory.value_gradient).tolist()],
         "at_marks": [_short(v) for v in memory.value_gradient[memory.marks].tolist()],
-        "right": [_short(v) for v in memory.right_gradient], "cells": None,
+        "right": [_short(v) for v in memory.right_gradient],
+        "cells": None,
     }
     if memory.cells is not None:
         cells = thinned(memory.cells)
         scale = float(np.abs(cells).max()) or 1.0
-        shown |= {"cells": base64.b64encode(np.round(127 * cells / scale).astype(np.int8).tobytes()).decode(),
-                  "rows": cells.shape[0], "columns": cells.shape[1], "scale": _short(scale)}
+        shown |= {
+            "cells": base64.b64encode(
+                np.round(127 * cells / scale).astype(np.int8).tobytes()
+            ).decode(),
+            "rows": cells.shape[0],
+            "columns": cells.shape[1],
+            "scale": _short(scale),
+        }
     return shown
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from adding_problem import __version__, files
+from adding_problem import __version__
 from adding_problem.report.page import environment, resource, script_hash
+from adding_problem.runs import atomic_io
 
 __all__ = ["render", "write"]
 
@@ -22,8 +23,8 @@ def write(out: Path) -> None:
     Raises:
         StorageError: when it cannot be written.
     """
-    files.make_folder(out.parent)
-    files.write(out, render().encode())
+    atomic_io.make_folder(out.parent)
+    atomic_io.write(out, render().encode())
 
 
 def render() -> str:

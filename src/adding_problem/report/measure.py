@@ -14,20 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adding_problem import runtime
 from adding_problem.errors import AddingProblemError, printable
-from adding_problem.evaluate import predictions
+from adding_problem.evaluation.evaluate import predictions
+from adding_problem.evaluation.validate import load_model, score_of
 from adding_problem.models import AddingLSTM
-from adding_problem.predictions import Predictions
 from adding_problem.report.runs import Run
-from adding_problem.task import affordable, sample_batch, unmixed
-from adding_problem.validate import load_model, score_of
-from adding_problem.variants import Task
+from adding_problem.runs.predictions import Predictions
+from adding_problem.system import runtime
+from adding_problem.task.sampling import affordable, sample_batch, unmixed
+from adding_problem.task.variants import Task
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "slopes", "thinned"]
 
-_SCORE_STEPS, _FEWEST = 500_000, 64  # sequence-steps that a score should cost at most; sequences that it has at least
-_LONG, _FEWEST_LONG = 20_000, 16  # lengths above this are tested when asked for alone; sequences that these have at least
+_SCORE_STEPS, _FEWEST = (
+    500_000,
+    64,
+)  # sequence-steps that a score should cost at most; sequences that it has at least
+_LONG, _FEWEST_LONG = (
+    20_000,
+    16,
+)  # lengths above this are tested when asked for alone; sequences that these have at least
 _MOST_LENGTHS = 12  # trained ones that are tested when nobody asks for others: every model is scored at all of them
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
@@ -75,7 +81,7 @@ class Measured:
 
     @property
     def score(self) -> dict[str, Any]:
-        """At its own length, as `validate.run` has it."""
+        """At its own length, as `validate.validate` has it."""
         return score_of(self.run.config, self.run.t, self.y, self.y_hat)
 
 
@@ -83,12 +89,20 @@ def default_lengths(runs: Sequence[Run]) -> list[int]:
     """The lengths that were trained, a dozen at most, and those twice, five and ten times the longest, as far as they are at most 20,000."""
     trained = sorted({run.t for run in runs if run.t <= _LONG}) or [_LONG // 20]
     if len(trained) > _MOST_LENGTHS:
-        trained = [trained[round(place)] for place in np.linspace(0, len(trained) - 1, _MOST_LENGTHS)]
-    return trained + [trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= _LONG]
+        trained = [
+            trained[round(place)] for place in np.linspace(0, len(trained) - 1, _MOST_LENGTHS)
+        ]
+    return trained + [
+        trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= _LONG
+    ]
 
 
 def measure(
-    runs: Sequence[Run], lengths: Sequence[int], n: int, *, threads: int | None = None,
+    runs: Sequence[Run],
+    lengths: Sequence[int],
+    n: int,
+    *,
+    threads: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
     """Score the models of these runs; a model that cannot be loaded is said so, not raised.
@@ -122,16 +136,22 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
         step()
         mse = {}
         for t in lengths:
-            with suppress(RuntimeError, ValueError):  # too long or too short for this model or this variant
+            with suppress(
+                RuntimeError, ValueError
+            ):  # too long or too short for this model or this variant
                 mse[t] = _mse(*_predict(fast, run, t, n))
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:
-        return Measured(run, nothing, nothing, {}, None, None, printable(str(error).partition("\n")[0]))
+        return Measured(
+            run, nothing, nothing, {}, None, None, printable(str(error).partition("\n")[0])
+        )
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, run: Run, t: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _predict(
+    model: nn.Module, run: Run, t: int, n: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
     seed = run.config.validate.seed
     n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
@@ -149,7 +169,9 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
     """The gradient of one prediction: of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are
     farthest apart. None where the model has no gradient.
     """
-    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task)
+    x, y = sample_batch(
+        64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task
+    )
     plain = unmixed(x.numpy(), run.config.task)
     places = [np.flatnonzero(marks == 1) for marks in plain[..., 1].round(3)]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
@@ -160,9 +182,16 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
     except RuntimeError:
         return None
     values, marks = np.abs(unmixed(gradient[0].numpy(), run.config.task)).T[:2]
-    return Memory(x.shape[1], places[farthest].tolist(), y.item(), prediction.item(), values, marks,
-                  _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None,
-                  np.abs(slopes(run.config.task, plain[farthest, places[farthest], 0].tolist())).tolist())
+    return Memory(
+        x.shape[1],
+        places[farthest].tolist(),
+        y.item(),
+        prediction.item(),
+        values,
+        marks,
+        _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None,
+        np.abs(slopes(run.config.task, plain[farthest, places[farthest], 0].tolist())).tolist(),
+    )
 
 
 def slopes(task: Task, marked: Sequence[float]) -> list[float]:
@@ -173,14 +202,20 @@ def slopes(task: Task, marked: Sequence[float]) -> list[float]:
         marked: in the order of their steps. Of hs1997 there may be one alone: the other, at the first pair, counts as zero.
     """
     first, second = ([0.0, *marked])[-2:]
-    by_both = {"sum": (1.0, 1.0), "difference": (1.0, -1.0), "product": (second, first), "first": (1.0, 0.0)}[task.target]
+    by_both = {
+        "sum": (1.0, 1.0),
+        "difference": (1.0, -1.0),
+        "product": (second, first),
+        "first": (1.0, 0.0),
+    }[task.target]
     scale = 0.25 if task.variant == "hs1997" else 1.0
-    return [scale * slope for slope in by_both[-len(marked):]]
+    return [scale * slope for slope in by_both[-len(marked) :]]
 
 
 @torch.no_grad()
 def _cell_states(model: AddingLSTM, x: Tensor) -> NDArray[np.float32]:
     """Cell states (H, T) of one sequence (1, T, C), step by step."""
+
     def states() -> Iterator[Tensor]:
         state = None
         for t in range(x.shape[1]):
@@ -203,11 +238,24 @@ def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
     Where inputs are mixed the weights are those for plain ones: value and mark. In this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout (H,), its bias (1,); gates i, f, g, o.
     """
     task = run.config.task
-    if not isinstance(model, AddingLSTM) or model.hidden > _MOST_PLAYED or task.variant == "hs1997" or task.noise_columns:
+    if (
+        not isinstance(model, AddingLSTM)
+        or model.hidden > _MOST_PLAYED
+        or task.variant == "hs1997"
+        or task.noise_columns
+    ):
         return None
-    kernel, recurrent, bias, second_bias = (parameter.detach() for parameter in model.lstm.parameters())
+    kernel, recurrent, bias, second_bias = (
+        parameter.detach() for parameter in model.lstm.parameters()
+    )
     kernel = torch.from_numpy(unmixed(kernel.numpy(), task).copy())
-    parts = [kernel, recurrent, bias + second_bias, model.readout.weight.detach(), model.readout.bias.detach()]
+    parts = [
+        kernel,
+        recurrent,
+        bias + second_bias,
+        model.readout.weight.detach(),
+        model.readout.bias.detach(),
+    ]
     packed = torch.cat([part.reshape(-1) for part in parts]).numpy().astype("<f4").tobytes()
     return {"hidden": model.hidden, "weights": base64.b64encode(packed).decode()}
 
@@ -216,4 +264,10 @@ def thinned(values: NDArray[np.float32], columns: int = _COLUMNS) -> NDArray[np.
     """(..., T) cut into at most so many stretches, each as its value of largest size."""
     edges = np.linspace(0, values.shape[-1], min(columns, values.shape[-1]) + 1).astype(int)
     parts = [values[..., a:b] for a, b in pairwise(edges)]
-    return np.stack([np.take_along_axis(part, np.abs(part).argmax(-1, keepdims=True), -1)[..., 0] for part in parts], -1)
+    return np.stack(
+        [
+            np.take_along_axis(part, np.abs(part).argmax(-1, keepdims=True), -1)[..., 0]
+            for part in parts
+        ],
+        -1,
+    )

@@ -7,15 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from adding_problem import files, plots
-from adding_problem.groups import lengths_in_words
+from adding_problem.analysis import plots
+from adding_problem.analysis.aggregate import lengths_in_words
 from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection
+from adding_problem.runs import atomic_io
 
 __all__ = ["draw"]
 
 
-def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measured], tested: Sequence[int]) -> None:
+def draw(
+    folder: Path,
+    suffix: str,
+    found: Collection,
+    measured: Sequence[Measured],
+    tested: Sequence[int],
+) -> None:
     """`comparison`, `lengths`, `horizon` and, for each model that was scored, `predictions`.
 
     Args:
@@ -26,7 +33,7 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
     Raises:
         StorageError: when they cannot be written.
     """
-    files.make_folder(folder)
+    atomic_io.make_folder(folder)
     scored = [one for one in measured if not one.problem]
 
     def file(name: str) -> Path:
@@ -35,9 +42,16 @@ def draw(folder: Path, suffix: str, found: Collection, measured: Sequence[Measur
     if drawn := [run.path for run in found.runs if run.rows]:
         plots.draw_comparison(file("comparison"), drawn)
     if scored:
-        plots.draw_lengths(file("lengths"), [f"{one.run.name} ({lengths_in_words([one.run.longest])})" for one in scored], tested,
-                           [[one.mse.get(t, np.nan) for t in tested] for one in scored], [one.run.config.task for one in scored])
+        plots.draw_lengths(
+            file("lengths"),
+            [f"{one.run.name} ({lengths_in_words([one.run.longest])})" for one in scored],
+            tested,
+            [[one.mse.get(t, np.nan) for t in tested] for one in scored],
+            [one.run.config.task for one in scored],
+        )
     for index, document in enumerate(found.horizons.values(), 1):
         plots.draw_horizon(file(f"horizon-{index}"), document)
     for index, one in enumerate(scored, 1):
-        plots.draw_predictions(file(f"predictions-{index}-t{one.run.t}"), one.y, one.y_hat, one.score)
+        plots.draw_predictions(
+            file(f"predictions-{index}-t{one.run.t}"), one.y, one.y_hat, one.score
+        )

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adding_problem import groups
+from adding_problem.analysis import aggregate
 from adding_problem.report.runs import Run
-from adding_problem.variants import Task
+from adding_problem.task.variants import Task
 
 __all__ = ["RunGroup", "all_solved", "distinct", "representatives", "together"]
 
 
 @dataclass(frozen=True)
-class RunGroup(groups.Group):
+class RunGroup(aggregate.Group):
     """The runs of one method at one length.
 
     Attributes:
@@ -46,14 +46,27 @@ def together(runs: Sequence[Run]) -> list[RunGroup]:
     """The runs by method and length, in their order."""
     members: dict[tuple[str, Task, int], list[Run]] = {}
     for run in runs:
-        members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(run)
-    return [RunGroup(method, task, t, tuple(run.as_seed for run in each), len(found) - len(each), tuple(each), oracle=each[0].oracle)
-            for (method, task, t), found in members.items() for each in [groups.one_per_seed(found)]]
+        members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(
+            run
+        )
+    return [
+        RunGroup(
+            method,
+            task,
+            t,
+            tuple(run.as_seed for run in each),
+            len(found) - len(each),
+            tuple(each),
+            oracle=each[0].oracle,
+        )
+        for (method, task, t), found in members.items()
+        for each in [aggregate.one_per_seed(found)]
+    ]
 
 
 def distinct(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by model: those with the same weights, as at several T of one seed, are one."""
-    first = groups.equals([run.weights for run in runs])
+    first = aggregate.equals([run.weights for run in runs])
     models: dict[int, list[Run]] = {}
     for index, (run, same) in enumerate(zip(runs, first, strict=True)):
         models.setdefault(index if same is None else same, []).append(run)
@@ -70,10 +83,13 @@ def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
 
     One model on one task is shown once, whatever the lengths are at which it was validated.
     """
-    best = [min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
-            for group in found if (finished := [run for run in group.runs if run.finished])]
+    best = [
+        min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
+        for group in found
+        if (finished := [run for run in group.runs if run.finished])
+    ]
     best.sort(key=lambda run: (run.oracle, run.t, run.method))
-    again = groups.equals([run.weights and (run.weights, run.config.task) for run in best])
+    again = aggregate.equals([run.weights and (run.weights, run.config.task) for run in best])
     best = [run for run, same in zip(best, again, strict=True) if same is None]
     if len(best) <= most:
         return best

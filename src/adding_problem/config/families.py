@@ -1,0 +1,341 @@
+"""The zoo's catalogue: what each family is, takes and prefers. Loads no torch, for the configuration checks names by it.
+
+A family's class stands in `models/`, and takes exactly the arguments listed here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from adding_problem.errors import ConfigError, nearest
+
+__all__ = [
+    "FAMILIES",
+    "LONGEST_MEMORY",
+    "PLUGINS",
+    "TOLD",
+    "Family",
+    "check",
+    "completed",
+    "described_init",
+    "is_oracle",
+    "preferred",
+    "takes",
+    "trust_hint",
+]
+
+PLUGINS = "adding_problem.models"
+"""The group of entry points by which other packages add models."""
+
+
+TOLD = {
+    "keyed": "told a time scale and to write rarely, each cell by one input column",
+    "keyed-directions": "told a time scale and to write rarely",
+    "oracle": "input gates preset from the mark column",
+}
+"""What an initialisation tells its model of the problem; whatever is printed of such a model says so."""
+
+
+def described_init(init: str) -> str:
+    """The initialisation with what it tells the model, such as ``oracle: input gates preset from the mark column``."""
+    return f"{init}: {TOLD[init]}" if init in TOLD else init
+
+
+def is_oracle(name: str, init: str | None) -> bool:
+    """Whether a model starts with the answer to what it has to learn: it is named as such, and never ranked beside learners."""
+    return name == "lstm" and init == "oracle"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model.
+
+    Attributes:
+        home: module and class, ``module:Class``, in `adding_problem.models`.
+        paper: where it comes from.
+        cost: of one step of one sequence, in words; H is `hidden`.
+        parallel: whether the steps of a sequence can be computed at the same time.
+        defaults: every argument and its default; numbers are positive.
+        source: where the defaults come from.
+        choices: the values that a text argument may have.
+        fast: what the recipe `fast` does differently for this family, by dotted key; learning rates as tuned in docs/league.json.
+    """
+
+    home: str
+    paper: str
+    cost: str
+    parallel: bool
+    defaults: Mapping[str, Any]
+    source: str
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fast: Mapping[str, Any] = field(default_factory=dict)
+
+
+FAMILIES: dict[str, Family] = {
+    "lstm": Family(
+        home="lstm:AddingLSTM",
+        paper="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
+        cost="four H x H products",
+        parallel=False,
+        defaults={"hidden": 100, "init": "keras", "memory": None},
+        choices={
+            "init": ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")
+        },
+        source="the original system",
+    ),
+    "gru": Family(
+        home="gru:AddingGRU",
+        paper="Cho et al. 2014",
+        cost="three H x H products",
+        parallel=False,
+        defaults={"hidden": 100, "init": "torch", "memory": None},
+        choices={"init": ("torch", "chrono", "keyed")},
+        source="the LSTM's; PyTorch",
+        fast={"train.learning_rate": 2e-2, "model.init": "chrono", "model.memory": None},
+    ),
+    "rnn": Family(
+        home="rnn:AddingRNN",
+        paper="Elman 1990",
+        cost="one H x H product",
+        parallel=False,
+        defaults={"hidden": 100},
+        source="Le et al. 2015; PyTorch",
+        fast={"train.learning_rate": 1e-3},
+    ),
+    "irnn": Family(
+        home="rnn:AddingIRNN",
+        paper="Le, Jaitly & Hinton 2015",
+        cost="one H x H product",
+        parallel=False,
+        defaults={"hidden": 100},
+        source="the paper, section 4.1",
+        fast={"train.learning_rate": 5e-3},
+    ),
+    "indrnn": Family(
+        home="indrnn:AddingIndRNN",
+        paper="Li et al. 2018",
+        cost="one H x H product for each layer but the first, parallel over T; H multiplications",
+        parallel=False,
+        defaults={"hidden": 128, "layers": 2},
+        source="the paper, section 5.1",
+        fast={"train.learning_rate": 1e-3},
+    ),
+    "exprnn": Family(
+        home="exprnn:AddingExpRNN",
+        paper="Lezcano-Casado & Martinez-Rubio 2019",
+        cost="one H x H product; once for each batch a matrix exponential",
+        parallel=False,
+        defaults={"hidden": 128},
+        source="our choice; the paper has no adding problem",
+        fast={"train.learning_rate": 5e-3},
+    ),
+    "cornn": Family(
+        home="cornn:AddingCoRNN",
+        paper="Rusch & Mishra 2021",
+        cost="two H x H products",
+        parallel=False,
+        defaults={"hidden": 128, "dt": 6e-2, "gamma": 66.0, "epsilon": 15.0},
+        source="the authors' code for this problem",
+        fast={"train.learning_rate": 2e-2},
+    ),
+    "lem": Family(
+        home="lem:AddingLEM",
+        paper="Rusch et al. 2022",
+        cost="four H x H products",
+        parallel=False,
+        defaults={"hidden": 128, "dt": 2.42e-2},
+        source="the authors' code for this problem, T = 10,000",
+        fast={"train.learning_rate": 2e-2},
+    ),
+    "mingru": Family(
+        home="mingru:AddingMinGRU",
+        paper="Feng et al. 2024",
+        cost="two H x H products for each layer but the first; H multiplications",
+        parallel=True,
+        defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
+        choices={"init": ("torch", "chrono")},
+        source="our choice; the paper has no adding problem",
+        fast={"train.learning_rate": 2e-2, "model.memory": None},
+    ),
+    "minlstm": Family(
+        home="mingru:AddingMinLSTM",
+        paper="Feng et al. 2024",
+        cost="three H x H products for each layer but the first; H multiplications",
+        parallel=True,
+        defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
+        choices={"init": ("torch", "chrono")},
+        source="our choice; the paper has no adding problem",
+        fast={"train.learning_rate": 2e-2, "model.memory": None},
+    ),
+    "lru": Family(
+        home="lru:AddingLRU",
+        paper="Orvieto et al. 2023",
+        cost="for each layer six H x H products; 2 N multiplications",
+        parallel=True,
+        defaults={
+            "hidden": 64,
+            "states": 64,
+            "layers": 2,
+            "r_min": 0.9,
+            "r_max": 0.999,
+            "max_phase": 0.314,
+        },
+        source="the ring as the paper's for long sequences; sizes our choice",
+        fast={"train.learning_rate": 5e-3},
+    ),
+    "s6": Family(
+        home="s6:AddingS6",
+        paper="Gu & Dao 2023 (Mamba)",
+        cost="for each layer four H x H products; 3 N H multiplications",
+        parallel=True,
+        defaults={"hidden": 32, "states": 8, "layers": 2, "init": "mamba", "memory": None},
+        choices={"init": ("mamba", "keyed")},
+        source="time steps and A as Mamba's; sizes our choice",
+        fast={"model.init": None, "model.memory": None, "train.learning_rate": 5e-3},
+    ),
+    "slstm": Family(
+        home="slstm:AddingSLSTM",
+        paper="Beck et al. 2024 (xLSTM)",
+        cost="four H x H / heads products",
+        parallel=False,
+        defaults={"hidden": 128, "heads": 4},
+        source="heads as in the authors' library; size and biases our choice",
+        fast={"train.learning_rate": 2e-2},
+    ),
+    "tcn": Family(
+        home="tcn:AddingTCN",
+        paper="Bai, Kolter & Koltun 2018",
+        cost="two convolutions of K H x H products for each level",
+        parallel=True,
+        defaults={"hidden": 30, "levels": 8, "kernel": 7},
+        source="the authors' code for this problem",
+        fast={"train.learning_rate": 2e-2},
+    ),
+    "transformer": Family(
+        home="transformer:AddingTransformer",
+        paper="Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
+        cost="for each layer twelve H x H products and T x H multiplications",
+        parallel=True,
+        defaults={"hidden": 64, "layers": 2, "heads": 4},
+        source="our choice",
+        fast={"train.learning_rate": 5e-3},
+    ),
+    "attention": Family(
+        home="attention:AddingAttention",
+        paper="Raffel & Ellis 2016",
+        cost="3 H multiplications; once for each sequence one H x H product",
+        parallel=True,
+        defaults={"hidden": 100},
+        source="the paper, section 2",
+        fast={"train.learning_rate": 2e-2},
+    ),
+    "pooling": Family(
+        home="pooling:AddingPooling",
+        paper="Zaheer et al. 2017 (Deep Sets)",
+        cost="4 H multiplications",
+        parallel=True,
+        defaults={"hidden": 100},
+        source="our choice; the paper's sums have no marks",
+        fast={"train.learning_rate": 2e-2},
+    ),
+}
+
+LONGEST_MEMORY = 10**12
+"""Largest `model.memory`, in steps: it takes no memory, but must fit a float."""
+
+_LARGEST = 1 << 20  # of a whole number: with it every tensor's size in bytes is one of 64 bits
+_LARGEST_OF = {
+    "layers": 1000,
+    "kernel": 1 << 16,
+    "memory": LONGEST_MEMORY,
+}  # a layer takes milliseconds to build, however small it is
+
+
+def takes(name: str, argument: str, value: Any = None) -> bool:
+    """Whether a model takes an argument (and, where only some values are known, this one); of own models nothing is known."""
+    family = FAMILIES.get(name)
+    if family is None or argument not in family.defaults:
+        return False
+    return argument not in family.choices or value is None or value in family.choices[argument]
+
+
+def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the defaults of the family in the places of those that nobody has set."""
+    family = FAMILIES.get(name)
+    if family is None:
+        return dict(arguments)
+    return {
+        **family.defaults,
+        **{
+            key: float(value)
+            if isinstance(family.defaults.get(key), float) and type(value) is int
+            else value
+            for key, value in arguments.items()
+        },
+    }
+
+
+def preferred(name: str) -> dict[str, Any]:
+    """What the recipe `fast` does differently for a model, by dotted key."""
+    return dict(FAMILIES[name].fast) if name in FAMILIES else {}
+
+
+def trust_hint(name: str | None = None) -> str:
+    """What to type where a file alone names code; with its name where the command takes --model."""
+    by_name = f", or name the model yourself: add --model {shlex.quote(name)}" if name else ""
+    return f"if you trust that code and this file, add --trust{by_name}"
+
+
+def check(name: str, arguments: Mapping[str, Any]) -> None:
+    """Whether there is such a model and, if it is of the zoo, whether it takes these arguments.
+
+    Own models are found and their arguments checked when they are built, not here.
+
+    Raises:
+        ConfigError: naming the key and what was expected.
+    """
+    if name not in FAMILIES:
+        if not (
+            "." in name
+            or ":" in name
+            or name in (plugins := metadata.entry_points(group=PLUGINS).names)
+        ):
+            known = [*FAMILIES, *sorted(plugins)]
+            raise ConfigError(
+                "model.name",
+                f"one of {', '.join(known)}, package.module.Class or path/to/file.py:Class",
+                repr(name),
+                nearest(name, known),
+            )
+        return
+    family = FAMILIES[name]
+    for argument, value in arguments.items():
+        if argument not in family.defaults:
+            known = [f"model.{known}" for known in ("name", *family.defaults)]
+            raise ConfigError(
+                f"model.{argument}",
+                f"an argument of {name}",
+                f"the unknown argument {argument!r}",
+                nearest(f"model.{argument}", known),
+            )
+        _check_value(
+            f"model.{argument}", value, family.defaults[argument], family.choices.get(argument, ())
+        )
+
+
+def _check_value(key: str, value: Any, default: Any, choices: tuple[str, ...]) -> None:
+    if choices:
+        expected, right = f"one of {', '.join(choices)}", value in choices
+    elif isinstance(default, float):
+        expected = "a number above 0"
+        right = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    else:
+        most = _LARGEST_OF.get(key.rpartition(".")[2], _LARGEST)
+        expected = f"a whole number from 1 to {most:,}"
+        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+    if not right and not (value is None and default is None):
+        raise ConfigError(key, expected, repr(value), f"change {key}; its default is {default!r}")

@@ -1,0 +1,363 @@
+"""The horizon of a model: the longest T that it learns to solve within a budget of training time.
+
+It climbs: every length is a run of its own (`loop.train`, a complete run folder) that starts from the weights which solved
+the length before. The configurations of the runs are on the disk, so that a cut climb goes on where it stood. `horizon.json`
+records every run before it begins: only these are ever deleted, see `runs_folder`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adding_problem.analysis import plots
+from adding_problem.config import RunConfig
+from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
+from adding_problem.evaluation import validate
+from adding_problem.runs import atomic_io
+from adding_problem.runs.collection import RunsFolder, read_summary
+from adding_problem.runs.folder import HORIZON, SOLVED, RunFolder, longest_trained
+from adding_problem.task.sampling import affordable
+from adding_problem.training import loop
+from adding_problem.training.loop import Listener
+from adding_problem.training.schedule import stream_seed
+
+__all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
+
+LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+"""The lengths that are tried, as far as the budget reaches."""
+
+PICTURE = "horizon.png"
+"""What every length cost, drawn into the climb's folder."""
+
+_LARGER = 1.01  # times a budget: less than that is no larger one, but the same, some seconds later
+_NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
+# Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
+_HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
+_TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 2 * 10**7, 64, 10_000
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What became of one length.
+
+    Attributes:
+        t: the length.
+        longest_length: the longest T that was trained on up to here, which may be shorter; None where nobody knows.
+        mse, mse_standard_error, sequences_tested: on new sequences, after training.
+        solved: whether that is below 1e-3.
+        reached: `1e-2` and `1e-3` -> sequence_steps and seconds from the start of the climb until the held-out error first
+            was below; None where it never was.
+        sequence_steps, seconds: spent from the start of the climb until this length was left.
+        stop_reason: of the run, see `loop.StopReason`.
+        folder: the run folder.
+    """
+
+    t: int
+    longest_length: int | None
+    mse: float
+    mse_standard_error: float
+    sequences_tested: int
+    solved: bool
+    reached: dict[str, dict[str, float] | None]
+    sequence_steps: int
+    seconds: float
+    stop_reason: str
+    folder: str
+
+
+def climb(
+    config: RunConfig,
+    *,
+    minutes: float,
+    lengths: Sequence[int] = LENGTHS,
+    overwrite: bool = False,
+    takeover: bool = False,
+    following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+    on_refusal: Callable[[AddingProblemError], None] | None = None,
+) -> Iterator[Rung]:
+    """Train at one length after the other, and give each rung when it is done, until one is not solved.
+
+    A length whose held-out error is below the goal but whose error on new sequences is not solved is trained on, to half the goal.
+
+    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A climb that was cut goes
+    on: solved lengths are read, a length under way is resumed, and one that a smaller budget had left unsolved is tried
+    again.
+
+    Args:
+        config: of all runs. Set here are `dataset.t`, `curriculum.start`, `train.budget_minutes`, `train.epochs`, `model.start_from`,
+            `model.memory` of an LSTM that has none, and, less for long sequences, `dataset.held_out` and `validate.dt_length`.
+        minutes: of training, over all lengths together.
+        lengths: to try, rising.
+        overwrite: delete the runs that `horizon.json` records, and begin again.
+        takeover: take the folders from a process that gives no sign of life.
+        following: gives the listener of a length's run.
+        on_refusal: is told why the climb ends at a length that the model does not take or the memory does not hold.
+
+    Raises:
+        ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would have to be deleted that is
+            not this climb's, or a link stands where a run would be.
+        ModelError, BackendError: when that is the first length, or nobody is to be told.
+    """
+    rungs: list[Rung] = []
+    folder = RunsFolder(config.artifacts, HORIZON)
+    begin = _Begin(config, minutes, folder, takeover)
+    with folder.locked(takeover=takeover):
+        _require_own_picture(folder)
+        if overwrite:
+            _forget(begin, lengths)
+        for t in sorted(set(lengths)):
+            if _left(minutes, rungs) <= 0:
+                return
+            try:
+                rungs.append(_climbed(begin, t, rungs, following))
+            except (ModelError, BackendError) as error:
+                if on_refusal is None or not rungs:
+                    raise
+                on_refusal(error)
+                return
+            _leave(begin, rungs)
+            yield rungs[-1]
+            if not rungs[-1].solved:
+                return
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """What a climb was called with, and its folder."""
+
+    config: RunConfig
+    minutes: float
+    folder: RunsFolder
+    takeover: bool
+
+
+def _climbed(
+    begin: _Begin,
+    t: int,
+    rungs: Sequence[Rung],
+    following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
+) -> Rung:
+    """Train and test at one length, and go on to half of the goal where new sequences do not keep what the held-out ones promised."""
+    tried = list(rungs)
+    while True:
+        run = _run_of(begin, t, tried)
+        _make_way(begin, run, tried)
+        with following(run) as listener:
+            result = loop.train(run, resume=True, takeover=begin.takeover, listener=listener)
+        if _outgrown(_run_of(begin, t, tried)):
+            continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
+        tried.append(_rung(run, result, tried))
+        if (
+            tried[-1].solved
+            or tried[-1].stop_reason != "solved"
+            or _left(begin.minutes, tried) <= 0
+        ):
+            return tried[-1]
+
+
+def _make_way(begin: _Begin, run: RunConfig, rungs: Sequence[Rung]) -> None:
+    """Delete an own run that is tried again, and record the run that begins now."""
+    name = Path(run.artifacts).name
+    if _outgrown(run) or (begin.folder.owns(name) and _bare(run)):
+        begin.folder.require_own(name)
+        begin.folder.delete([name], takeover=begin.takeover)
+    if not os.path.lexists(RunFolder(run.artifacts).config_copy):
+        begin.folder.record(run)
+        _write_summary(begin, rungs)
+
+
+def _left(minutes: float, rungs: Sequence[Rung]) -> float:
+    return minutes - (rungs[-1].seconds if rungs else 0.0) / 60
+
+
+def _require_own_picture(folder: RunsFolder) -> None:
+    """Raise RunFolderError when a picture would be replaced that no climb has drawn."""
+    if os.path.lexists(folder.path / PICTURE) and not read_summary(folder.summary):
+        raise RunFolderError(
+            folder.path,
+            f"holds a file {PICTURE} and no {HORIZON}: a climb would replace it",
+            "give --artifacts another folder, or move the file away",
+        )
+
+
+def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
+    """Delete the climb that a folder holds: the runs that its summary records, and what it says of them.
+
+    Nothing is deleted where a run that is not the climb's own stands in the way of a length.
+    """
+    for path in begin.folder.path.iterdir():
+        first, _, again = path.name.partition("-")  # t100, or a later try such as t100-2
+        if first in {f"t{t}" for t in lengths} and (again.isdecimal() or path.name == first):
+            begin.folder.require_own(path.name)
+    if not read_summary(begin.folder.summary):
+        return
+    # First the summary no longer tells of the runs that are about to go; it still records them.
+    begin.folder.delete(takeover=begin.takeover, first=lambda: _write_summary(begin, []))
+    atomic_io.remove(begin.folder.path / PICTURE)
+    _write_summary(begin, [])
+
+
+def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
+    """The configuration of a length's run: that which its folder holds already, or a new one.
+
+    Where the last of the rungs are of this length already, it goes on from these, on other sequences and to a lower goal.
+
+    Raises:
+        RunFolderError: when a link stands in the place of its folder.
+    """
+    config = begin.config
+    again = sum(rung.t == t for rung in rungs)
+    folder = begin.folder.run(f"t{t}-{again + 1}" if again else f"t{t}")
+    below, goal = rungs[-1] if rungs else None, config.train.stop_val_loss
+    run = replace(
+        config,
+        seed=_seed(config.seed, again),
+        dataset=replace(
+            config.dataset,
+            t=t,
+            held_out=affordable(
+                config.dataset.n_held_out, t, steps=_HELD_OUT_STEPS, fewest=_FEWEST_HELD_OUT
+            ),
+        ),
+        model=replace(
+            config.model,
+            start_from=below.folder if below else config.model.start_from,
+            memory=config.model.memory or (LENGTHS[-1] if config.model.name == "lstm" else None),
+        ),
+        curriculum=replace(
+            config.curriculum,
+            start=below.t if below and config.dataset.stream else config.curriculum.start,
+        ),
+        train=replace(
+            config.train,
+            budget_minutes=_left(begin.minutes, rungs),
+            epochs=_NO_END if config.dataset.stream else config.train.epochs,
+            stop_val_loss=goal and goal / 2**again,
+        ),
+        validate=replace(
+            config.validate,
+            seed=_seed(config.validate.seed, again),
+            dt_length=affordable(
+                config.validate.dt_length or _MOST_TESTED,
+                t,
+                steps=_TEST_STEPS,
+                fewest=_FEWEST_TESTED,
+            ),
+        ),
+        artifacts=str(folder.path),
+    )
+    if folder.config_copy.exists() and not _outgrown(run):
+        # Of another call, with another budget, perhaps from another place: what it has solved or begun is not lost.
+        there = folder.read_config()
+        run = replace(
+            run,
+            train=replace(
+                run.train, budget_minutes=there.train.budget_minutes, epochs=there.train.epochs
+            ),
+        )
+        if below and (folder.has_checkpoint or folder.result.is_file()):
+            run = replace(run, model=replace(run.model, start_from=there.model.start_from))
+    return run
+
+
+def _seed(seed: int, again: int) -> int:
+    """That of the first try, or of the one after so many: what comes again is trained, held out and tested on other sequences."""
+    return functools.reduce(stream_seed, ["climb"] * again, seed)
+
+
+def _outgrown(run: RunConfig) -> bool:
+    """Whether the folder holds a run of this length that ended unsolved within a smaller budget; one without a score is scored."""
+    folder = RunFolder(run.artifacts)
+    if not folder.result.is_file():
+        return False
+    there = folder.read_config()
+    had, has = there.train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
+    if _but_for_the_climb(there) != _but_for_the_climb(
+        run
+    ):  # another model's run, say: it is refused, not tried again
+        return False
+    if folder.read_result()["stop_reason"] != "budget" or has <= _LARGER * had:
+        return False
+    # A run without `stop_val_loss` uses up its budget also where it solves its length.
+    return not validate.score_once(run)["mse"] < SOLVED
+
+
+def _but_for_the_climb(run: RunConfig) -> str:
+    """The digest of all that the climb does not set from what it has spent and reached before."""
+    return replace(
+        run,
+        train=replace(run.train, budget_minutes=None, epochs=1),
+        model=replace(run.model, start_from=None),
+        curriculum=replace(run.curriculum, start=None),
+    ).digest
+
+
+def _bare(run: RunConfig) -> bool:
+    """Whether the folder holds the configuration of a run that was cut before its first checkpoint, perhaps in another place."""
+    folder = RunFolder(run.artifacts)
+    return folder.config_copy.exists() and not (
+        folder.has_checkpoint or folder.loss_pickle.exists() or folder.result.exists()
+    )
+
+
+def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
+    if "imported" in result:
+        raise RunFolderError(
+            run.artifacts,
+            "holds a model that was trained elsewhere, at a cost that nobody knows",
+            "give --artifacts another folder",
+        )
+    score = validate.score_once(run)
+    steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
+    earlier = below[-1].reached if below and below[-1].t == run.dataset.t else {}
+    reached = {
+        name: earlier.get(name)
+        or (
+            cost
+            and {
+                "sequence_steps": steps + cost["sequence_steps"],
+                "seconds": seconds + cost["seconds"],
+            }
+        )
+        for name, cost in result["reached"].items()
+    }
+    longest = longest_trained(run, RunFolder(run.artifacts).read_history(), result)
+    return Rung(
+        run.dataset.t,
+        longest,
+        score["mse"],
+        score["mse_standard_error"],
+        score["sequences"],
+        score["mse"] < SOLVED,
+        reached,
+        steps + result["sequence_steps"],
+        seconds + result["seconds"],
+        result["stop_reason"],
+        run.artifacts,
+    )
+
+
+def _leave(begin: _Begin, rungs: Sequence[Rung]) -> None:
+    """The summary, and the picture of it."""
+    plots.draw_horizon(begin.folder.path / PICTURE, _write_summary(begin, rungs))
+
+
+def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> dict[str, Any]:
+    document = {
+        "horizon": max((rung.t for rung in rungs if rung.solved), default=None),
+        "solved_below": SOLVED,
+        "minutes": begin.minutes,
+        **begin.config.task.to_record(),
+        "model": begin.config.model.title,
+        "seed": begin.config.seed,
+        "rungs": [asdict(rung) for rung in rungs],
+        "runs": begin.folder.records,
+    }
+    begin.folder.write(document)
+    return document

@@ -1,0 +1,322 @@
+"""The driver of a sweep: hands runs to an engine until all are done, and keeps `sweep.json`.
+
+What is done is told by the run folders alone, so that a driver that was killed loses nothing: the next one skips finished
+runs, resumes cut ones and tries failed ones again. One driver at a time has a sweep's folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from adding_problem import models
+from adding_problem.analysis.aggregate import source_of
+from adding_problem.config import RunConfig
+from adding_problem.config.families import FAMILIES
+from adding_problem.errors import AddingProblemError, Interrupted
+from adding_problem.experiments.sweep.job import Job, Outcome, finished
+from adding_problem.experiments.sweep.plan import PlannedRun, most_sequence_steps
+from adding_problem.runs.collection import RunsFolder
+from adding_problem.runs.folder import RunFolder
+
+__all__ = ["SWEEP_FILE", "Board", "Engine", "Entry", "State", "SweepError", "raise_failures", "run"]
+
+_log = logging.getLogger(__name__)
+
+SWEEP_FILE = "sweep.json"
+State = Literal["queued", "running", "done", "failed", "held"]
+
+_POLL_SECONDS = 0.5
+_WRITING_SHARE = 0.05  # of the driver's time that may go into writing sweep.json
+
+
+class SweepError(AddingProblemError):
+    """Runs of a sweep failed; everything else of it is done."""
+
+    exit_code = 1
+
+
+class Engine(Protocol):
+    """Where jobs are done."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another job can be taken."""
+
+    def submit(self, job: Job) -> None:
+        """Begin a job, or queue it."""
+
+    def running(self) -> set[str]:
+        """Names of the jobs under way."""
+
+    def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
+        """Jobs that ended, as soon as there is one, at most after so many seconds."""
+
+
+@dataclass
+class Entry:
+    """What `sweep.json` says of one run."""
+
+    name: str
+    digest: str
+    varies: dict[str, Any]
+    most_sequence_steps: int
+    state: State = "queued"
+    deaths: int = 0
+    message: str = ""
+    traceback: str = ""
+    lowest_val_loss: float | None = None
+    mse: float | None = None
+    seconds: float = 0.0
+    sequence_steps: int = 0
+
+
+@dataclass
+class Board:
+    """The state of a sweep.
+
+    Attributes:
+        place: the sweep's folder, which this process holds.
+        entries: by name, in the order of the plan.
+        changed: entry that changed last; None when only time has passed.
+    """
+
+    place: RunsFolder
+    entries: dict[str, Entry]
+    changed: Entry | None = None
+    begin: float = field(default_factory=time.time)
+    counts: Counter[str] = field(init=False)
+    _weights: Counter[str] = field(init=False)  # most sequence-steps of the runs in each state
+    _weight_before: int = 0
+    _next_write: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Kept up to date by `move`: of thousands of runs they are not counted anew at every change.
+        self.counts = Counter(entry.state for entry in self.entries.values())
+        self._weights = Counter()
+        for entry in self.entries.values():
+            self._weights[entry.state] += entry.most_sequence_steps
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's."""
+        return self.place.path
+
+    def move(self, entry: Entry, state: State) -> None:
+        """Change a run's state."""
+        for tally, weight in ((self.counts, 1), (self._weights, entry.most_sequence_steps)):
+            tally[entry.state] -= weight
+            tally[state] += weight
+        entry.state = state
+
+    def close(self, entry: Entry, outcome: Outcome) -> None:
+        """Take what became of a run."""
+        self.move(entry, "failed" if outcome.state == "died" else outcome.state)
+        entry.message, entry.traceback = outcome.message, outcome.traceback
+        entry.lowest_val_loss, entry.mse = outcome.lowest_val_loss, outcome.mse
+        entry.seconds, entry.sequence_steps = outcome.seconds, outcome.sequence_steps
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take.
+
+        Runs that other processes hold are not this sweep's work.
+        """
+        done = self._weights["done"] + self._weights["failed"] - self._weight_before
+        left = self._weights["queued"] + self._weights["running"]
+        return (time.time() - self.begin) * left / done if done else None
+
+    def begin_now(self) -> None:
+        """What is done by now was done by an earlier call."""
+        self._weight_before = self._weights["done"]
+
+    def write(self, *, now: bool) -> None:
+        """`sweep.json`; of thousands of runs not at every change, unless it has to be now."""
+        if not now and time.time() < self._next_write:
+            return
+        start = time.time()
+        document = {
+            "begin": self.begin,
+            "updated": start,
+            "counts": {state: n for state, n in self.counts.items() if n},
+            "runs": [asdict(entry) for entry in self.entries.values()],
+        }
+        self.place.write(document)
+        self._next_write = time.time() + max(_POLL_SECONDS, (time.time() - start) / _WRITING_SHARE)
+
+
+def run(
+    runs: Sequence[PlannedRun],
+    engine: AbstractContextManager[Engine],
+    *,
+    score: bool = True,
+    retries: int = 3,
+    takeover: bool = False,
+    follow: Callable[[Board], None] = lambda board: None,
+) -> Board:
+    """Do all runs, each in its folder.
+
+    Args:
+        runs: of one sweep, see `plan.read`.
+        engine: where; it is entered when there is something to do.
+        score: whether trained models are scored on new data, into `validation.json`.
+        retries: how often a run is begun again, from its checkpoint, after the process or node that had it was lost.
+        takeover: take the runs' folders from processes that give no sign of life, as after a restart of the machine.
+        follow: is told of every change, and of time passing.
+
+    Returns:
+        The final state; failed runs are in it, and those that other processes hold.
+
+    Raises:
+        ConfigError: when the sweep's folder cannot be one or cannot be written.
+        LockError: when another sweep works in it; nothing there is changed.
+        RunFolderError: when a link stands in the place of a run, or `sweep.json` is another program's.
+        Interrupted: when a signal ended it.
+    """
+    place = RunsFolder(Path(runs[0].config.artifacts).parent, SWEEP_FILE)
+    with place.locked(takeover=takeover):
+        for planned in runs:
+            place.run(planned.name)
+        return _run(place, runs, engine, score, retries, takeover, follow)
+
+
+def _run(
+    place: RunsFolder,
+    runs: Sequence[PlannedRun],
+    engine: AbstractContextManager[Engine],
+    score: bool,
+    retries: int,
+    takeover: bool,
+    follow: Callable[[Board], None],
+) -> Board:
+    """As `run`, in a folder that this process holds."""
+    board = Board(
+        place,
+        {
+            r.name: Entry(r.name, r.config.digest, r.varies, most_sequence_steps(r.config))
+            for r in runs
+        },
+    )
+    jobs = {r.name: Job(r.name, r.config, score, takeover) for r in runs}
+    for name, job in jobs.items():
+        if outcome := finished(job):
+            board.close(board.entries[name], outcome)
+    _note_changed_code(
+        [jobs[name].config for name, entry in board.entries.items() if entry.state == "done"]
+    )
+    board.begin_now()
+    waiting = deque(job for name, job in jobs.items() if board.entries[name].state == "queued")
+    board.write(now=True)
+    follow(board)
+    try:
+        if waiting:
+            with engine as entered:
+                _drive(board, jobs, waiting, entered, retries, follow)
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(
+            number,
+            f"{board.counts['done']} of {len(runs)} runs are done, the others go on where each stood",
+        ) from None
+    finally:
+        for entry in board.entries.values():
+            if entry.state == "running":
+                board.move(entry, "queued")
+        board.write(now=True)
+    return board
+
+
+def _note_changed_code(done: Sequence[RunConfig]) -> None:
+    """Say which models of the user's own have other code by now than that which finished runs trained."""
+    for name in sorted({config.model.name for config in done} - FAMILIES.keys()):
+        digests = {
+            source_of(RunFolder(config.artifacts).read_result())
+            for config in done
+            if config.model.name == name
+        }
+        if any(models.changed_since(name, digest) for digest in digests):
+            _log.warning(
+                "the code of %s has changed since finished runs of this sweep: those that begin now train the new one; give the "
+                "sweep another --out, or the new code another name",
+                name,
+            )
+
+
+def raise_failures(board: Board) -> None:
+    """Raise a `SweepError` that lists the failed runs and those that other processes hold, if there are any."""
+    problems, remedies = [], []
+    for state, what, remedy in (
+        (
+            "failed",
+            "failed",
+            f"mend what they say; the same command tries them again (tracebacks: {board.folder / SWEEP_FILE})",
+        ),
+        (
+            "held",
+            "were left to the processes that work in their folders",
+            "wait until these processes have ended; the same command goes on where they stood",
+        ),
+    ):
+        if found := [entry for entry in board.entries.values() if entry.state == state]:
+            listed = "\n".join(
+                f"  {board.folder / entry.name}\n    "
+                + entry.message.strip().replace("\n", "\n    ")
+                for entry in found
+            )
+            problems.append(f"{len(found)} of {len(board.entries)} runs {what}:\n{listed}")
+            remedies.append(remedy)
+    if problems:
+        raise SweepError("\n".join(problems) + f"\n  remedy: {'; '.join(remedies)}")
+
+
+def _drive(
+    board: Board,
+    jobs: dict[str, Job],
+    waiting: deque[Job],
+    engine: Engine,
+    retries: int,
+    follow: Callable[[Board], None],
+) -> None:
+    under_way, held, tried_again = 0, deque[Job](), False
+    while waiting or under_way or (held and not tried_again):
+        if not (waiting or under_way):  # who held these may have ended while the others were done
+            waiting, held, tried_again = held, deque(), True
+        while waiting and engine.free:
+            engine.submit(waiting.popleft())
+            under_way += 1
+        ended = engine.wait(_POLL_SECONDS)
+        under_way -= len(ended)
+        for name, outcome in ended:
+            entry = board.entries[name]
+            if outcome.state == "died" and entry.deaths < retries:
+                entry.deaths, entry.message = entry.deaths + 1, outcome.message
+                board.move(entry, "queued")
+                waiting.append(jobs[name])
+            elif outcome.state == "held":
+                board.close(entry, outcome)
+                held.append(jobs[name])
+            else:
+                board.close(entry, outcome)
+                if outcome.state == "died":
+                    entry.message = f"lost {entry.deaths + 1} times, last because {outcome.message}"
+            _tell(board, entry, follow)
+        _mark_running(board, engine.running())
+        _tell(board, None, follow)
+
+
+def _mark_running(board: Board, running: set[str]) -> None:
+    for name in running:
+        if board.entries[name].state in ("queued", "held"):
+            board.move(board.entries[name], "running")
+
+
+def _tell(board: Board, changed: Entry | None, follow: Callable[[Board], None]) -> None:
+    board.changed = changed
+    board.write(now=False)
+    follow(board)

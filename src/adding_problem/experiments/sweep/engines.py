@@ -1,0 +1,116 @@
+"""Which engine does a sweep, with how many workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+from adding_problem.config import COMMAND_LINE
+from adding_problem.errors import ConfigError
+from adding_problem.experiments.sweep.driver import Engine
+from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.sweep.plan import PlannedRun
+from adding_problem.system.memory import usable_cores
+from adding_problem.system.runtime import resolve_device
+
+__all__ = ["Choice", "build"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked for; None is the default.
+
+    Attributes:
+        engine: processes here, or Ray.
+        workers: runs at a time.
+        address, gpus, storage: Ray's; see `cluster.RayEngine`.
+
+    Raises:
+        ConfigError: when the options contradict each other.
+    """
+
+    engine: Literal["local", "ray"]
+    workers: int | None = None
+    address: str | None = None
+    gpus: float | None = None
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(
+                "--workers",
+                "a whole number of at least 1",
+                str(self.workers),
+                "give 1 or more, or leave it out",
+                COMMAND_LINE,
+            )
+        if self.gpus is not None and not (
+            0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())
+        ):
+            raise ConfigError(
+                "--gpus",
+                "a share of one from 0 to 1, or a whole number",
+                f"{self.gpus:g}",
+                "give a share such as 0.25, or a whole number",
+                COMMAND_LINE,
+            )
+        for name in ("address", "gpus", "storage"):
+            if self.engine == "local" and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"--{name}",
+                    "--engine ray beside it",
+                    "the engine local",
+                    "add --engine ray",
+                    COMMAND_LINE,
+                )
+
+    def describe(self, runs: Sequence[PlannedRun]) -> str:
+        """How many runs at a time, and where."""
+        if self.engine == "ray":
+            return f"{self.workers or 'as many as fit'} at a time on {self.address or 'a Ray cluster that is started here'}"
+        return f"{_local_workers(self, runs)} at a time on this machine"
+
+
+def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine]:
+    """The engine for these runs.
+
+    Raises:
+        ConfigError: when so many workers need more cores than there are.
+        BackendError: when Ray was asked for and is not installed, or its cluster does not answer.
+    """
+    if choice.engine == "ray":
+        from adding_problem.experiments.sweep.cluster import RayEngine
+
+        here = choice.address is None and choice.workers is not None
+        cpus = _workers(choice.workers, _threads(runs)) * _threads(runs) if here else None
+        return RayEngine(choice.workers, choice.address, cpus, choice.gpus, choice.storage)
+    return LocalEngine(_local_workers(choice, runs))
+
+
+def _local_workers(choice: Choice, runs: Sequence[PlannedRun]) -> int:
+    """As many as the cores can serve; one where runs share a device that is no CPU, unless the user says how many it holds."""
+    if choice.workers is None and any(
+        resolve_device(device).type != "cpu" for device in {run.config.device for run in runs}
+    ):
+        return 1
+    return _workers(choice.workers, _threads(runs))
+
+
+def _threads(runs: Sequence[PlannedRun]) -> int:
+    return max(run.config.threads or 1 for run in runs)
+
+
+def _workers(workers: int | None, threads: int) -> int:
+    """As many as the cores can serve."""
+    cores = usable_cores()
+    if workers is not None and workers > 1 and workers * threads > cores:
+        raise ConfigError(
+            "--workers",
+            f"at most {max(1, cores // threads)}: {cores} cores, {threads} threads for each run",
+            str(workers),
+            "give fewer workers, or runs of fewer threads",
+            COMMAND_LINE,
+        )
+    return workers or max(1, cores // threads)

@@ -1,0 +1,101 @@
+"""The work of one run of a sweep: train, score, say what became of it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from adding_problem.config import RunConfig
+from adding_problem.errors import AddingProblemError, LockError, RunFolderError
+from adding_problem.evaluation import validate
+from adding_problem.runs.folder import RunFolder
+from adding_problem.training import loggers, loop
+
+__all__ = ["Job", "Outcome", "Task", "finished", "perform"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be done.
+
+    Attributes:
+        name: of its folder.
+        config: whole; `artifacts` is where the driver wants the folder.
+        score: whether the trained model is scored on new data.
+        takeover: take its folder from a process that gives no sign of life.
+    """
+
+    name: str
+    config: RunConfig
+    score: bool
+    takeover: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        state: `died` when the process that had it is gone: whoever does it next goes on from its checkpoint. `held` when
+            another process works in its folder, which is no failure of the run.
+        message, traceback: of a failure, or who holds the folder.
+        lowest_val_loss: lowest mean squared error on the held-out sequences.
+        mse: on new sequences; None when they were not to be scored.
+        seconds, sequence_steps: of training.
+    """
+
+    state: Literal["done", "failed", "died", "held"]
+    message: str = ""
+    traceback: str = ""
+    lowest_val_loss: float | None = None
+    mse: float | None = None
+    seconds: float = 0.0
+    sequence_steps: int = 0
+
+
+Task = Callable[[Job], Outcome]
+
+
+def perform(job: Job) -> Outcome:
+    """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
+    try:
+        with loggers.attached(job.config) as listener:
+            loop.train(job.config, resume=True, takeover=job.takeover, listener=listener)
+        if job.score:
+            validate.score_once(job.config)
+        return _read(job)
+    except LockError as error:
+        return Outcome("held", str(error))
+    except AddingProblemError as error:
+        return Outcome("failed", str(error))
+    except Exception as error:  # a mistake in a user's model must end its own run, not the sweep
+        return Outcome("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def finished(job: Job) -> Outcome | None:
+    """The outcome of a job that was done earlier; None where there is still something to do."""
+    folder = RunFolder(job.config.artifacts)
+    with suppress(RunFolderError):  # damaged: the job itself will say so
+        if (
+            folder.result.is_file()
+            and folder.read_result().get("digest") == job.config.digest
+            and (not job.score or validate.kept_score(job.config))
+        ):
+            return _read(job)
+    return None
+
+
+def _read(job: Job) -> Outcome:
+    folder = RunFolder(job.config.artifacts)
+    result = folder.read_result()
+    mse = folder.read_validation()["mse"] if job.score else None
+    return Outcome(
+        "done",
+        lowest_val_loss=result["lowest_val_loss"],
+        mse=mse,
+        seconds=result["seconds"],
+        sequence_steps=result["sequence_steps"],
+    )

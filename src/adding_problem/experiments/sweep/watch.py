@@ -1,0 +1,449 @@
+"""Tables of what is going on in a folder of runs: for the sweep itself, and from another terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from adding_problem.analysis import aggregate
+from adding_problem.analysis.statistics import short_count
+from adding_problem.errors import RunFolderError, printable, shown
+from adding_problem.experiments.sweep.driver import SWEEP_FILE, Board, Entry, State
+from adding_problem.experiments.sweep.job import Job, finished
+from adding_problem.experiments.sweep.plan import PlannedRun, most_sequence_steps
+from adding_problem.runs import atomic_io, lock
+from adding_problem.runs.collection import read_summary, run_inside
+from adding_problem.runs.folder import RunFolder, lowest_val_loss
+from adding_problem.system.output import say
+
+__all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
+
+_REDRAW_SECONDS, _WATCH_SECONDS = 0.5, 2.0
+_SILENT_SECONDS = 120.0  # an unfinished run that has written nothing for so long is called silent
+_ABANDONED_SECONDS = 30.0  # a driver writes its sweep's file every second or so while it lives
+_FOLDED = ("run", "why")
+_COLUMNS = (
+    "run",
+    "state",
+    "epoch",
+    "steps",
+    "seconds",
+    "now",
+    "lowest",
+    "new data",
+    "last word",
+    "why",
+)
+# Columns that a narrow terminal goes without, in this order.
+_DISPENSABLE = ("last word", "now", "seconds", "epoch", "steps", "why", "new data", "lowest")
+_LONGEST_WHY = 160  # characters of a message, which ends with what was found
+_FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
+_ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "held": 4, "done": 5, "queued": 6}
+_COLORS = {
+    "running": "cyan",
+    "silent": "yellow",
+    "cut": "yellow",
+    "failed": "red",
+    "held": "yellow",
+    "done": "green",
+    "queued": "dim",
+}
+
+
+def _is_folder_name(value: object) -> bool:
+    """Of one folder inside the sweep's, and nothing that leads out of it."""
+    return (
+        isinstance(value, str)
+        and value.isprintable()
+        and value[:1] not in ("", ".")
+        and Path(value).name == value
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_count(value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_folder_name,
+    "digest": lambda value: isinstance(value, str),
+    "varies": lambda value: isinstance(value, dict),
+    "most_sequence_steps": lambda value: (
+        type(value) is int
+    ),  # of a run without a budget it may be any number
+    "state": lambda value: value in get_args(State),
+    "deaths": _is_count,
+    "message": lambda value: isinstance(value, str),
+    "traceback": lambda value: isinstance(value, str),
+    "lowest_val_loss": lambda value: value is None or _is_number(value),
+    "mse": lambda value: value is None or _is_number(value),
+    "seconds": _is_number,
+    "sequence_steps": _is_count,
+}
+"""What the fields of an `Entry` may hold."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run as a table shows it; None where it is not known yet."""
+
+    name: str
+    state: str
+    epoch: int | None = None
+    sequence_steps: int | None = None
+    seconds: float | None = None
+    val_loss: float | None = None
+    lowest_val_loss: float | None = None
+    mse: float | None = None
+    age: float | None = None
+    message: str = ""
+
+
+def look(folder: Path) -> list[Line]:
+    """The runs of a folder: of a sweep, of any folder of run folders, or of one run.
+
+    Raises:
+        RunFolderError: when there is none, or `sweep.json` is damaged or a link that leads out.
+    """
+    if os.path.lexists(folder / SWEEP_FILE):
+        driven = _driven(folder)
+        return [_line_of(folder, entry, driven=driven) for entry in _entries(folder)]
+    try:
+        below = (
+            path
+            for path in folder.iterdir()
+            if path.is_dir() and not atomic_io.leads_out(path, folder)
+        )
+        paths = [folder, *sorted(below)] if folder.is_dir() else []
+    except OSError as error:
+        raise RunFolderError(
+            folder,
+            f"cannot be read ({error.strerror})",
+            "mend its permissions, or give another folder",
+        ) from None
+    lines = [
+        _on_disk(path, path.name, under_way=lock.held(path))
+        for path in paths
+        if atomic_io.is_regular(RunFolder(path).config_copy)
+    ]
+    if not lines:
+        raise RunFolderError(
+            folder,
+            "holds neither a sweep nor a run",
+            "give the folder of a sweep, of runs, or of one run; links that lead out of it are not followed",
+        )
+    return lines
+
+
+def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group:
+    """Counts, the best run and a table; of more than `limit` runs those under way, failed and done last."""
+    counts = Counter(line.state for line in lines)
+    head = Text(
+        printable(title)
+        + ": "
+        + ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+    )
+    scored = [(_score(line), line.name) for line in lines if math.isfinite(_score(line))]
+    if scored:
+        best, name = min(scored)
+        head.append(printable(f"; best MSE {best:.2e} ({name})"))
+    ordered = sorted(lines, key=lambda line: _ORDER[line.state])
+    shown = ordered[:limit]
+    rest = (
+        Text(f"and {len(ordered) - len(shown):,} more", style="dim")
+        if len(shown) < len(ordered)
+        else Text()
+    )
+    return Group(head, _RunTable(shown), rest)
+
+
+@dataclass(frozen=True)
+class _RunTable:
+    """A table of runs, with the columns that the console has room for."""
+
+    lines: Sequence[Line]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = [_cells(line) for line in self.lines]
+        widths = {
+            name: max(cell_len(row.get(name, "")) for row in rows)
+            for name in _COLUMNS
+            if any(row.get(name) for row in rows)
+        }
+        if (
+            not console.is_terminal
+        ):  # a file has no width of its own: the console is made as wide as all of it
+            console.width = max(console.width, _width(widths))
+            options = options.update(width=console.width)
+        columns = _fitting(widths, options.max_width)
+        table = Table()
+        for name in columns:
+            table.add_column(name, no_wrap=name not in _FOLDED, overflow="fold")
+        for line, row in zip(self.lines, rows, strict=True):
+            # Text, not markup: names come from whatever a configuration says.
+            table.add_row(*(Text(row.get(name, "")) for name in columns), style=_COLORS[line.state])
+        yield from console.render(
+            table, options.update(width=min(_width(widths), options.max_width))
+        )
+
+
+def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
+    """The columns to show, given how wide the cells of each are."""
+    columns = {
+        name: min(width, _FOLDED_WIDTH) if name in _FOLDED else width
+        for name, width in widths.items()
+    }
+    for name in _DISPENSABLE:
+        if _width(columns) > room:
+            columns.pop(name, None)
+    return list(columns)
+
+
+def _width(columns: Mapping[str, int]) -> int:
+    """Of a table with these columns, each as wide as its cells or its heading, and their borders."""
+    return 1 + sum(max(width, cell_len(name)) + 3 for name, width in columns.items())
+
+
+def follow(folder: Path, console: Console) -> None:
+    """Show the table until nothing is left to be done, or the user ends it."""
+    with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            lines = look(folder)
+            live.update(render(str(folder), lines, max(3, console.height - 8)), refresh=True)
+            ended = (
+                {"done", "failed"} if lock.held(folder) else {"done", "failed", "held"}
+            )  # a sweep tries held runs again
+            if all(line.state in ended for line in lines):
+                return
+            time.sleep(_WATCH_SECONDS)
+
+
+def dry_run(runs: Sequence[PlannedRun], where: str) -> Group:
+    """The runs that a sweep would do, and the most that they could cost."""
+    table = Table(Column("run", overflow="fold"), "", Column("steps, at most", justify="right"))
+    total, left = 0, 0
+    for planned in runs:
+        state = "done" if finished(Job(planned.name, planned.config, score=False)) else "to do"
+        most = most_sequence_steps(planned.config)
+        total, left = total + most, left + (most if state == "to do" else 0)
+        table.add_row(Text(planned.name), state, short_count(most))
+    return Group(
+        table,
+        Text(
+            f"{len(runs)} runs, {where}: at most {short_count(total)} sequence-steps, {short_count(left)} of them to do; "
+            "a run ends earlier where it is solved or stops early." + _measured(runs, left)
+        ),
+    )
+
+
+def _measured(runs: Sequence[PlannedRun], left: int) -> str:
+    """The cost of what is left, by the runs of this sweep that are done."""
+    results = [
+        (most_sequence_steps(r.config), found)
+        for r in runs
+        if (found := finished(Job(r.name, r.config, score=False)))
+    ]
+    if not results or not left:
+        return ""
+    done = sum(most for most, _ in results)
+    seconds = sum(found.seconds for _, found in results) * left / done
+    return (
+        f" The {len(results)} done took {sum(found.sequence_steps for _, found in results) / done:.1%} of their most; at that, "
+        f"{seconds / 60:,.1f} minutes of training are left, on one worker."
+    )
+
+
+class SweepDisplay:
+    """Follows a sweep: a live table on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, 0.0
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> SweepDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def follow(self, board: Board) -> None:
+        """Show a change; a few times a second at most."""
+        if self._live is None:
+            if board.changed:
+                say(_sentence(board, board.changed))
+        elif time.monotonic() - self._last > _REDRAW_SECONDS:
+            self._last = time.monotonic()
+            lines = [_line_of(board.folder, entry) for entry in board.entries.values()]
+            title = str(board.folder) + _time_left(board)
+            self._live.update(render(title, lines, max(3, self._console.height - 8)), refresh=True)
+
+
+def _sentence(board: Board, entry: Entry) -> str:
+    counts = board.counts
+    if entry.state == "done":
+        scored = "" if entry.mse is None else f", MSE on new data {entry.mse:.2e}"
+        what = f"lowest validation loss {_number(entry.lowest_val_loss)}{scored}, {entry.seconds:.1f} s"
+    else:
+        what = entry.message.strip().splitlines()[0] if entry.message.strip() else ""
+        what += "; it is begun again from its checkpoint" if entry.state == "queued" else ""
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    return (
+        f"{'lost' if entry.state == 'queued' else entry.state}  {entry.name}: {what}   "
+        f"({counts['done']} of {len(board.entries)} done{failed}{_time_left(board)})"
+    )
+
+
+def _time_left(board: Board) -> str:
+    left = board.seconds_left()
+    if not left:
+        return ""
+    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} minutes left"
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _entries(folder: Path) -> list[Entry]:
+    try:
+        return [_entry(fields) for fields in read_summary(folder / SWEEP_FILE)["runs"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(
+            folder, f"{SWEEP_FILE} is damaged ({error})", "delete it: a second sweep writes it anew"
+        ) from None
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    """One run of `sweep.json`, which may come from a stranger.
+
+    Raises:
+        ValueError, TypeError: when a field is of another kind than the driver writes, or one is missing.
+    """
+    for name, fits in _FITS.items():
+        if name in fields and not fits(fields[name]):
+            raise ValueError(f"{name}: {shown(fields[name])}")
+    return Entry(**{name: fields[name] for name in _FITS if name in fields})
+
+
+def _driven(folder: Path) -> bool:
+    """Whether a driver is at work on the sweep; a date in the future, by a clock that was wrong, says as little as an old one."""
+    with suppress(OSError):
+        return abs(time.time() - (folder / SWEEP_FILE).stat().st_mtime) < _ABANDONED_SECONDS
+    return False
+
+
+def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
+    """From the entry; from the run's own files while it is under way.
+
+    A driver knows of its runs on other machines, which hold no lock here.
+    """
+    if entry.state == "running":
+        path = folder / entry.name
+        try:
+            run_inside(folder, entry.name)
+        except RunFolderError as error:  # it came with a sweep that a stranger has made
+            return Line(entry.name, "failed", message=str(error))
+        line = _on_disk(path, entry.name, under_way=driven or lock.held(path))
+        return (
+            dataclasses.replace(line, state="running") if driven and line.state == "done" else line
+        )  # it is being scored
+    spent: dict[str, Any] = {}
+    if entry.state in ("done", "failed"):
+        spent = {"sequence_steps": entry.sequence_steps, "seconds": entry.seconds}
+    return Line(
+        entry.name,
+        entry.state,
+        **spent,
+        lowest_val_loss=entry.lowest_val_loss,
+        mse=entry.mse,
+        message=entry.message,
+    )
+
+
+def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
+    folder = RunFolder(path)
+    try:
+        rows = folder.read_history()
+    except RunFolderError:
+        rows = []
+    mse = _mse(folder)
+    stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
+    age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
+    state = "done" if folder.result.is_file() else _unfinished(under_way, age)
+    line = Line(name, state, mse=mse, age=None if state == "done" else age)
+    if not rows:
+        return line
+    last = rows[-1]
+    return dataclasses.replace(
+        line,
+        epoch=last.epoch,
+        sequence_steps=last.sequence_steps,
+        seconds=last.seconds,
+        val_loss=last.val_loss,
+        lowest_val_loss=lowest_val_loss(rows),
+    )
+
+
+def _unfinished(under_way: bool, age: float | None) -> str:
+    """The state of a run without a result; `age` is that of what it wrote last, in seconds."""
+    if not under_way:
+        return "cut"
+    return "running" if age is None or age < _SILENT_SECONDS else "silent"
+
+
+def _mse(folder: RunFolder) -> float | None:
+    try:
+        scored = (
+            folder.validation.is_file() and folder.result.is_file()
+        )  # or every look would read every result
+        return aggregate.own_score(folder, folder.read_result()) if scored else None
+    except RunFolderError:
+        return None
+
+
+def _score(line: Line) -> float:
+    found = [value for value in (line.mse, line.lowest_val_loss) if value is not None]
+    return found[0] if found else math.inf
+
+
+def _cells(line: Line) -> dict[str, str]:
+    cells = {"run": printable(line.name), "state": line.state}
+    if line.state in ("failed", "held"):
+        return cells | {"why": printable(line.message.strip().partition("\n")[0])[:_LONGEST_WHY]}
+    return cells | {
+        "epoch": "" if line.epoch is None else f"{line.epoch:,}",
+        "steps": "" if line.sequence_steps is None else short_count(line.sequence_steps),
+        "seconds": "" if line.seconds is None else f"{line.seconds:,.1f}",
+        "now": _number(line.val_loss),
+        "lowest": _number(line.lowest_val_loss),
+        "new data": _number(line.mse),
+        "last word": "" if line.age is None else f"{line.age:,.0f} s ago",
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"

@@ -1,0 +1,849 @@
+"""The run folder: sole owner of its file names and formats.
+
+    config_copy.yaml         the configuration, re-runnable; written first
+    metrics.csv              one row per epoch
+    loss.pkl                 dict of two lists of floats, `loss` and `val_loss`, as the original's
+    checkpoint.safetensors   what `--resume` continues from; checkpoint.previous.safetensors the one before it
+    loss.png                 both losses against the epoch
+    model/                   model.safetensors (weights), model.json (architecture, shapes, versions); exports:
+                             model.keras, saved_model/, model.onnx, model.pt2
+    result.json              written last: a folder is complete when it is there
+    validation.json, pred.pkl, pred.png    left by validation mode
+    scored/                  predictions of scorings that took long, by a digest of what was scored: a cut one goes on
+    tensorboard/             event files, where the configuration asks for them
+
+Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
+Pickles are written, for the original's users, and never read. What is read may come from a stranger: regular files inside
+the folder alone, of bounded size and checked content.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from adding_problem import config as configuration
+from adding_problem.config import RunConfig
+from adding_problem.errors import ConfigError, RunFolderError
+from adding_problem.runs import atomic_io, records
+from adding_problem.runs.lock import FolderLock
+from adding_problem.runs.predictions import Predictions, PredictionWriter
+from adding_problem.runs.records import whole_number
+
+__all__ = [
+    "HORIZON",
+    "SOLVED",
+    "THRESHOLDS",
+    "EpochRow",
+    "RunFolder",
+    "ancestors",
+    "first_below",
+    "longest_trained",
+    "longest_within",
+    "lowest_val_loss",
+    "milestones",
+    "on_plateau",
+    "require_other_seed",
+]
+
+THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
+"""Validation losses by name; a result records what training had taken when it was first below each."""
+
+SOLVED = THRESHOLDS["1e-3"]
+"""Mean squared error below which a length counts as solved."""
+
+PLATEAU = 0.9
+"""A model whose error is not below this share of the mean baseline has learned nothing yet.
+
+The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the
+plateau falls far below it within an epoch or two.
+"""
+
+HORIZON = "horizon.json"
+"""The summary in a folder that a climb has left, beside the run folders of its lengths."""
+
+_EXPORTS = {
+    "keras": "model.keras",
+    "savedmodel": "saved_model",
+    "onnx": "model.onnx",
+    "torch-export": "model.pt2",
+}
+_MAX_JSON_BYTES = 4 << 20  # a real one has a few KiB
+_MAX_HISTORY_BYTES = 128 << 20  # the most epochs that there may be, in lines of at most 134 bytes
+_MAX_HEADER_BYTES = (
+    64 << 20
+)  # of a safetensors file: names and shapes, and what a checkpoint holds beside tensors
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One row of `metrics.csv`. Sequences and sequence-steps count training alone, from the start of the run.
+
+    `val_sequences` is the number of held-out sequences that `val_loss` covers, `longest_length` the longest T that the epoch
+    trained on; 0 where they were not recorded.
+    """
+
+    epoch: int
+    loss: float
+    val_loss: float
+    sequences: int
+    sequence_steps: int
+    seconds: float
+    val_sequences: int = 0
+    longest_length: int = 0
+
+    @classmethod
+    def of_floats(cls, values: Sequence[float]) -> EpochRow:
+        """From its values as floats, which are exact for counts up to 2^53.
+
+        Raises:
+            TypeError, ValueError: when there are more or fewer, or a count is no number.
+        """
+        epoch, loss, val_loss, sequences, steps, seconds, val_sequences, longest = values
+        return cls(
+            int(epoch),
+            loss,
+            val_loss,
+            int(sequences),
+            int(steps),
+            seconds,
+            int(val_sequences),
+            int(longest),
+        )
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """In the order of the columns."""
+        return (
+            self.epoch,
+            self.loss,
+            self.val_loss,
+            self.sequences,
+            self.sequence_steps,
+            self.seconds,
+            self.val_sequences,
+            self.longest_length,
+        )
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What training had taken by its end, and how many sequences the validation loss covers."""
+        return {
+            "epoch": self.epoch,
+            "sequences": self.sequences,
+            "sequence_steps": self.sequence_steps,
+            "seconds": self.seconds,
+            "val_sequences": self.val_sequences,
+        }
+
+
+def first_below(rows: Sequence[EpochRow], threshold: float) -> EpochRow | None:
+    """The first epoch of training whose validation loss is below; epoch 0 is a model that was trained elsewhere."""
+    return next((row for row in rows if row.epoch and row.val_loss < threshold), None)
+
+
+def lowest_val_loss(rows: Sequence[EpochRow]) -> float:
+    """The lowest finite one of those over the most sequences; infinite where there is none."""
+    most = max((row.val_sequences for row in rows), default=0)
+    like = (row.val_loss for row in rows if row.val_sequences == most)
+    return min(filter(math.isfinite, like), default=math.inf)
+
+
+def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
+    """What a result says of its validation losses: `lowest_val_loss`, None where none is a number, and `reached`."""
+    lowest, first = (
+        lowest_val_loss(rows),
+        {name: first_below(rows, threshold) for name, threshold in THRESHOLDS.items()},
+    )
+    return {
+        "lowest_val_loss": lowest if math.isfinite(lowest) else None,
+        "reached": {name: row.cost if row else None for name, row in first.items()},
+    }
+
+
+def on_plateau(mse: float, baseline: float) -> bool:
+    """Whether an error is no number, or about `baseline`, that of always predicting the mean."""
+    return not mse < PLATEAU * baseline
+
+
+def longest_within(rows: Sequence[EpochRow], config: RunConfig) -> int | None:
+    """The longest T of these epochs; None where nobody knows, as of older runs on fresh sequences."""
+    lengths = [row.longest_length for row in rows if row.epoch]
+    if lengths and all(lengths):
+        return max(lengths)
+    return config.dataset.t if lengths and not config.dataset.stream else None
+
+
+def longest_trained(
+    config: RunConfig, rows: Sequence[EpochRow], result: Mapping[str, Any]
+) -> int | None:
+    """The longest T that the weights of a run were trained on, those that it began with too; None where nobody knows.
+
+    Args:
+        config, rows: of the run.
+        result: its `result.json`; empty where it has not ended.
+    """
+    if "imported" in result:
+        return None
+    if recorded := result.get("longest_length"):
+        return int(recorded)
+    return longest_within(rows, config) if config.model.start_from is None else None
+
+
+_COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
+_PARSERS: list[Callable[[str], Any]] = [
+    whole_number,
+    float,
+    float,
+    whole_number,
+    whole_number,
+    float,
+    whole_number,
+    whole_number,
+]
+_BUDGETS = ("train.epochs", "train.budget_steps", "train.budget_minutes", "train.es_patience")
+
+
+def _differing(there: RunConfig, here: RunConfig) -> list[str]:
+    """The keys in which two configurations differ, but for those without effect on the numbers."""
+    old, new = there.flat(), here.flat()
+    return [
+        key
+        for key in {**old, **new}
+        if old.get(key) != new.get(key) and key not in configuration.WITHOUT_EFFECT
+    ]
+
+
+def _only_goes_on(there: RunConfig, here: RunConfig) -> bool:
+    """Whether a run of `here` passes through every state of a run of `there`: it only ends later."""
+    old, new = there.flat(), here.flat()
+
+    def later(key: str) -> bool:
+        if key in _BUDGETS:  # None has no end
+            return old[key] is not None and (new[key] is None or new[key] > old[key])
+        if (
+            key == "train.stop_val_loss" and there.train.glimpse is None
+        ):  # with it, it decides what a validation covers
+            return old[key] is not None and (new[key] is None or new[key] < old[key])
+        return False
+
+    return all(map(later, _differing(there, here)))
+
+
+def _difference(there: RunConfig, here: RunConfig) -> str:
+    """The first few keys in which two configurations differ."""
+    old, new, differing = there.flat(), here.flat(), _differing(there, here)
+    named = [
+        f"{key}: {old.get(key)!s:.40} there, {new.get(key)!s:.40} now" for key in differing[:3]
+    ]
+    return "; ".join(named + [f"and {len(differing) - 3} more"] * (len(differing) > 3))
+
+
+class RunFolder:
+    """The files of one run. Reading raises RunFolderError where they are missing or damaged, writing StorageError.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_copy = self.path / "config_copy.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.loss_pickle = self.path / "loss.pkl"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.previous_checkpoint = self.path / "checkpoint.previous.safetensors"
+        self.loss_plot = self.path / "loss.png"
+        self.model = self.path / "model"
+        self.weights = self.model / "model.safetensors"
+        self.model_description = self.model / "model.json"
+        self.exports = {name: self.model / file for name, file in _EXPORTS.items()}
+        self.result = self.path / "result.json"
+        self.validation = self.path / "validation.json"
+        self.prediction_pickle = self.path / "pred.pkl"
+        self.prediction_plot = self.path / "pred.png"
+        self.tensorboard = self.path / "tensorboard"
+        self.scored = self.path / "scored"
+        self._lock: FolderLock | None = None
+
+    # --- the life of a run ---
+
+    @contextmanager
+    def locked(self, *, takeover: bool = False) -> Iterator[FolderLock]:
+        """Make the folder and keep other processes out while the block runs; gives the lock.
+
+        Args:
+            takeover: take the folder from a process that gives no sign of life.
+
+        Raises:
+            ConfigError: when the path cannot be a folder or cannot be written.
+            LockError: when another process holds the folder; and from a write when one has taken it over.
+        """
+        self._make_writable()
+        with FolderLock(self.path, takeover=takeover) as lock:
+            self._lock = lock
+            try:
+                atomic_io.remove_leftovers(self.path)
+                yield lock
+            finally:
+                self._lock = None
+
+    def open(
+        self, config: RunConfig, *, resume: bool = False, overwrite: bool = False
+    ) -> Literal["fresh", "resumed", "finished"]:
+        """Make the folder ready for a run of this configuration.
+
+        Returns:
+            `finished` when it already holds this very run; `resumed` when there is a checkpoint to continue from, of
+            this run or of one that differs in a smaller budget alone (see `adopt`); else `fresh`, with the configuration
+            written.
+
+        Raises:
+            RunFolderError: when it holds another run, or an unfinished one and neither flag was given, or files of these
+                names that are no run's.
+        """
+        self._make_writable()
+        if not self.config_copy.exists() and (
+            foreign := next((file for file in self._own_files() if file.exists()), None)
+        ):
+            raise RunFolderError(
+                self.path,
+                f"is no run folder, yet holds a file {foreign.name}, which a run would replace",
+                "give --artifacts another folder",
+            )
+        if overwrite:
+            self.clear()
+        elif (
+            self.loss_pickle.exists() and not self.metrics.exists()
+        ):  # ours comes after metrics.csv
+            raise RunFolderError(
+                self.path,
+                "holds another program's run, with a loss.pkl and no metrics.csv",
+                "give --artifacts another folder; adding-problem import reads the original's",
+            )
+        elif self.config_copy.exists():
+            if (there := self.read_config()).digest != config.digest:
+                if not _only_goes_on(there, config):
+                    raise RunFolderError(
+                        self.path,
+                        f"holds a run of another configuration ({_difference(there, config)})",
+                        "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)",
+                    )
+                if self.has_checkpoint or atomic_io.is_regular(self.result):
+                    return self._open_to_go_on(_difference(there, config), resume=resume)
+            elif self.holds_finished(config):
+                return "finished"
+            if resume and self.has_checkpoint:
+                return "resumed"
+            if self.has_checkpoint:
+                raise RunFolderError(
+                    self.path,
+                    "holds an unfinished run of this configuration",
+                    "give --resume to continue it, or --overwrite to start again",
+                )
+        self._write(self.config_copy, configuration.to_yaml(config).encode())
+        return "fresh"
+
+    def _open_to_go_on(self, difference: str, *, resume: bool) -> Literal["resumed"]:
+        problem = f"holds a run with a smaller budget ({difference})"
+        if not self.has_checkpoint:
+            raise RunFolderError(
+                self.path,
+                f"{problem}, and no checkpoint to continue from",
+                "give --artifacts another folder, or --overwrite to train anew",
+            )
+        if not resume:
+            raise RunFolderError(
+                self.path,
+                problem,
+                "give --resume to continue it, --artifacts another folder, or --overwrite "
+                "to start again",
+            )
+        return "resumed"
+
+    def adopt(self, config: RunConfig) -> None:
+        """Make a run with a smaller budget this one: its result, its scores and the exports of its model are deleted.
+
+        Call it when the checkpoint is read. Cut at any moment, the folder holds an unfinished run.
+        """
+        if self.read_config().digest == config.digest:
+            return
+        self._delete(
+            [
+                self.result,
+                self.validation,
+                self.prediction_pickle,
+                self.prediction_plot,
+                *self.exports.values(),
+            ]
+        )
+        self._write(self.config_copy, configuration.to_yaml(config).encode())
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from."""
+        return atomic_io.is_regular(self.checkpoint) or atomic_io.is_regular(
+            self.previous_checkpoint
+        )
+
+    def holds_finished(self, config: RunConfig) -> bool:
+        """Whether the folder holds a complete run of this very configuration."""
+        return (
+            atomic_io.is_regular(self.result)
+            and self.config_copy.exists()
+            and self.read_config().digest == config.digest
+        )
+
+    def _make_writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EACCES, "no permission to write there")
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(
+                "artifacts",
+                "a folder or a path where one can be made",
+                f"a file on {self.path}",
+                "give artifacts another path",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                "artifacts",
+                "a folder that can be written",
+                f"{self.path}: {getattr(error, 'strerror', None) or error}",
+                "give artifacts another path, or mend its permissions",
+            ) from None
+
+    def _own_files(self) -> list[Path]:
+        return [
+            self.result,
+            self.metrics,
+            self.loss_pickle,
+            self.checkpoint,
+            self.previous_checkpoint,
+            self.loss_plot,
+            self.weights,
+            self.model_description,
+            self.validation,
+            self.prediction_pickle,
+            self.prediction_plot,
+            *self.exports.values(),
+            *self.tensorboard.glob("events.out.tfevents.*"),
+            *self.scored.glob("*.safetensors"),
+        ]
+
+    def clear(self) -> None:
+        """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
+        self.check_own_files()
+        self._delete([*self._own_files(), self.config_copy])
+
+    def _delete(self, own: Iterable[Path]) -> None:
+        for file in own:
+            self._check_own(file)
+            atomic_io.remove(file, folder=file == self.exports["savedmodel"])
+
+    def check_own_files(self) -> None:
+        """Raise RunFolderError when a folder in which a run's files lie is a link that leads out."""
+        for file in [*self._own_files(), self.config_copy]:
+            self.check_inside(file.parent)
+
+    # --- writing ---
+
+    def write_history(self, rows: Sequence[EpochRow]) -> None:
+        """`metrics.csv` and `loss.pkl`."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(row.values for row in rows)
+        self._write(self.metrics, text.getvalue().encode())
+        losses = {"loss": [row.loss for row in rows], "val_loss": [row.val_loss for row in rows]}
+        self._write(self.loss_pickle, pickle.dumps(losses, protocol=2))
+
+    def write_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Named tensors, and everything else as JSON in the file's header, under a digest; the last checkpoint is kept."""
+        text = json.dumps(state)
+        data = safetensors.torch.save(
+            dict(tensors), {"state": text, "digest": _digest(tensors, text)}
+        )
+        with self._replacing(self.checkpoint, keep=self.previous_checkpoint) as stream:
+            stream.write(data)
+
+    def write_model(self, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """The `model` folder; the description is given a digest of the weights."""
+        atomic_io.make_folder(self.model)
+        self._write(self.weights, safetensors.torch.save(dict(weights)))
+        self._write_json(
+            self.model_description, dict(description) | {"weights_digest": _digest(weights)}
+        )
+
+    def place_export(self, name: str, draft: Path) -> None:
+        """Move a model in another format, a file or a folder, to its place `exports[name]` in the `model` folder."""
+        self._check_own(self.exports[name])
+        atomic_io.place(draft, self.exports[name])
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """`result.json`: call it last."""
+        self._write_json(self.result, result)
+
+    def write_validation(self, score: Mapping[str, Any]) -> None:
+        """`validation.json`."""
+        self._write_json(self.validation, score)
+
+    def write_scored(self, key: str, scored: Predictions) -> None:
+        """The targets and predictions so far of a scoring that takes long, under a key that says of what."""
+        arrays = {"y": scored.y[: scored.count], "y_hat": scored.y_hat[: scored.count]}
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        atomic_io.make_folder(self.scored)
+        self._write(
+            self._scored_file(key), safetensors.torch.save(tensors, {"digest": _digest(tensors)})
+        )
+
+    @contextmanager
+    def predictions(self, n: int, width: int, columns: int) -> Iterator[PredictionWriter]:
+        """Write `pred.pkl` batch by batch: n sequences of `width` steps and so many input columns.
+
+        Raises:
+            StorageError: when the disk has less room than it needs.
+        """
+        atomic_io.require_room(
+            self.prediction_pickle,
+            PredictionWriter.size(n, width, columns),
+            "score fewer sequences (validate.dt_length), or move the run folder to another disk",
+        )
+        with self._replacing(self.prediction_pickle) as stream:
+            writer = PredictionWriter(stream, n, width, columns)
+            yield writer
+            writer.finish()
+
+    @contextmanager
+    def _replacing(self, file: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+        self._check_own(file)
+        with atomic_io.replacing(file, keep) as stream:
+            yield stream
+            self._check_own(file)  # again: what takes long to write may have been overtaken
+
+    def _check_own(self, file: Path) -> None:
+        """Whether a file may be written here: inside the folder, and no other process has taken it over."""
+        self.check_inside(file.parent)
+        if self._lock:
+            self._lock.check()
+
+    def _write(self, file: Path, data: bytes) -> None:
+        with self._replacing(file) as stream:
+            stream.write(data)
+
+    def _write_json(self, file: Path, document: Mapping[str, Any]) -> None:
+        self._write(file, atomic_io.json_text(document))
+
+    # --- reading ---
+
+    def read_config(self) -> RunConfig:
+        """The configuration that the folder was made with."""
+        if not atomic_io.is_regular(self.config_copy):
+            raise RunFolderError(
+                self.path,
+                "is no run folder: it has no config_copy.yaml",
+                "train first: adding-problem train --config FILE",
+            )
+        self.check_inside(self.config_copy)
+        return configuration.load(self.config_copy)
+
+    def read_history(self) -> list[EpochRow]:
+        """The rows of `metrics.csv`; none of a run whose first epoch is under way."""
+        if not (
+            atomic_io.is_regular(self.metrics) or atomic_io.is_regular(self.result)
+        ) and atomic_io.is_regular(self.config_copy):
+            return []
+        try:
+            text = self._read(self.metrics, _MAX_HISTORY_BYTES).decode()
+            lines = csv.reader(io.StringIO(text, newline=""))
+            header = next(lines, [])
+            if header not in (
+                _COLUMNS,
+                _COLUMNS[:-1],
+                _COLUMNS[:-2],
+            ):  # the last two came later than the others
+                raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
+            parsers = _PARSERS[: len(header)]
+            most = islice(lines, configuration.MOST_EPOCHS)
+            rows = [
+                EpochRow(*(parse(cell) for parse, cell in zip(parsers, line, strict=True)))
+                for line in most
+            ]
+            if next(lines, None) is not None:
+                raise ValueError(f"more than {configuration.MOST_EPOCHS:,} epochs")
+            return rows
+        except (ValueError, csv.Error) as error:
+            raise self._damaged(self.metrics, error) from None
+
+    def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What `write_checkpoint` was given last, or, where that file is damaged, the time before; then the log says so.
+
+        A process that holds the folder removes the damaged one: the next that is written must not push the good one out.
+
+        Raises:
+            RunFolderError: when there is none that is intact.
+        """
+        damage = ""
+        for file in (self.checkpoint, self.previous_checkpoint):
+            if not atomic_io.is_regular(file):
+                continue
+            try:
+                found = self._read_one_checkpoint(file)
+            except OSError as error:
+                raise self._unreadable(file, error) from None
+            except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+                damage += f"{' and ' if damage else ''}{file.name} is damaged ({error})"
+                _log.warning(
+                    "%s: %s is damaged (%s)%s",
+                    self.path,
+                    file.name,
+                    error,
+                    "; the one before it is taken" if file == self.checkpoint else "",
+                )
+                continue
+            if damage and self._lock:
+                atomic_io.remove(self.checkpoint)
+            return found
+        raise RunFolderError(
+            self.path,
+            damage or "holds no checkpoint",
+            "train again with --overwrite, or restore the file",
+        )
+
+    def _read_one_checkpoint(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, metadata = self._read_safetensors(file)
+        if metadata.get("digest") != _digest(tensors, metadata["state"]):
+            raise ValueError("its digest is another")
+        return tensors, json.loads(metadata["state"])
+
+    def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and description of the trained model."""
+        if not atomic_io.is_regular(self.result):
+            raise RunFolderError(
+                self.path,
+                "holds no finished run: it has no result.json",
+                "give the folder of a finished run (--artifacts), or train first: adding-problem train --config FILE (--resume continues "
+                "a cut run)",
+            )
+        description = self._read_json(self.model_description)
+        try:
+            weights, _ = self._read_safetensors(self.weights)
+            if description.get("weights_digest", _digest(weights)) != _digest(weights):
+                raise ValueError("its digest is not that of model.json")
+        except OSError as error:
+            raise self._unreadable(self.weights, error) from None
+        except (SafetensorError, TypeError, ValueError) as error:
+            raise self._damaged(self.weights, error) from None
+        return weights, description
+
+    def weights_digest(self) -> str | None:
+        """Of the trained weights, as `model.json` says; None where it does not."""
+        with suppress(RunFolderError):
+            digest = self._read_json(self.model_description).get("weights_digest")
+            return digest if isinstance(digest, str) else None
+        return None
+
+    def read_scored(self, key: str, scored: Predictions) -> None:
+        """Fill in what an earlier scoring of this key has left, as far as there is room; nothing where that is damaged."""
+        file = self._scored_file(key)
+        if not atomic_io.is_regular(file):
+            return
+        with suppress(OSError, RunFolderError, SafetensorError, KeyError, TypeError, ValueError):
+            tensors, metadata = self._read_safetensors(file)
+            y, y_hat = (tensors[name].numpy()[: len(scored.y)] for name in ("y", "y_hat"))
+            if (
+                metadata["digest"] == _digest(tensors)
+                and y.dtype == y_hat.dtype == scored.y.dtype
+                and y.shape == y_hat.shape == (len(y),)
+            ):
+                scored.add(y, y_hat)
+
+    def _scored_file(self, key: str) -> Path:
+        return self.scored / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+    def read_result(self) -> dict[str, Any]:
+        """`result.json`."""
+        return self._read_json(self.result, records.RESULT)
+
+    def read_validation(self) -> dict[str, Any]:
+        """`validation.json`."""
+        return self._read_json(self.validation, records.VALIDATION)
+
+    def _read_json(self, file: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """A JSON object; `kinds` says of what kind the values of some keys must be."""
+        try:
+            return records.parsed(self._read(file, _MAX_JSON_BYTES), kinds or {})
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(file, error) from None
+
+    def _read_safetensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and metadata. The library checks that shapes and offsets add up to the size of the file."""
+        self._require(file)
+        with file.open("rb") as stream:
+            header = stream.read(8)
+        if len(header) < 8 or int.from_bytes(header, "little") > min(
+            _MAX_HEADER_BYTES, file.stat().st_size
+        ):
+            raise ValueError("its header is larger than the file may have")
+        with (
+            atomic_io.utf8_path(file) as path,
+            safetensors.safe_open(path, framework="pt") as stored,
+        ):
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, stored.metadata() or {}
+
+    def _read(self, file: Path, most: int) -> bytes:
+        self._require(file)
+        try:
+            return atomic_io.read_bounded(file, most)
+        except OSError as error:
+            raise self._unreadable(file, error) from None
+
+    # --- carrying a folder to another machine ---
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Relative name -> (time of change, size) of every file.
+
+        Temporary and hidden files are left out, and links that lead out of the folder.
+        """
+        found = {}
+        for folder, below, names in os.walk(self.path):  # which passes over what is gone meanwhile
+            below[:] = [name for name in below if not name.startswith(".")]
+            for file in (Path(folder, name) for name in names if not name.startswith(".")):
+                with suppress(FileNotFoundError):  # replaced between listing and looking
+                    if file.is_file() and not (
+                        file.is_symlink() and atomic_io.leads_out(file, self.path)
+                    ):
+                        found[file.relative_to(self.path).as_posix()] = (
+                            file.stat().st_mtime_ns,
+                            file.stat().st_size,
+                        )
+        return found
+
+    def snapshot(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The content of these files; each is whole, since files are only ever replaced."""
+        return {name: (self.path / name).read_bytes() for name in names}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Write what `snapshot` gave.
+
+        Raises:
+            RunFolderError: when a name would lead out of the folder.
+        """
+        for name, content in self.in_order(files):
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or name.startswith("/"):
+                raise RunFolderError(
+                    self.path,
+                    f"was sent a file of the name {name!r}, which would be outside",
+                    "see that every node has the same version of this package, then start the sweep again",
+                )
+            target = self.path.joinpath(*parts)
+            self.check_inside(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._write(target, content)
+
+    @staticmethod
+    def in_order(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+        """As a run writes them: `config_copy.yaml` makes a folder a run's, `result.json` makes it complete."""
+        return sorted(
+            files.items(),
+            key=lambda item: {"config_copy.yaml": 0, "result.json": 2}.get(item[0], 1),
+        )
+
+    def _require(self, file: Path) -> None:
+        if not atomic_io.is_regular(file):
+            raise RunFolderError(
+                self.path,
+                f"lacks {file.relative_to(self.path)}",
+                "train first, or point at the folder of a finished run",
+            )
+        self.check_inside(file)
+
+    def check_inside(self, path: Path) -> None:
+        """Whether a path leads to nothing outside of the folder, as a link that came with it may.
+
+        Raises:
+            RunFolderError: when it does.
+        """
+        if atomic_io.leads_out(path, self.path):
+            raise RunFolderError(
+                self.path,
+                f"{path.relative_to(self.path)} is a link that leads out of the folder",
+                "put the files themselves into the folder",
+            )
+
+    def _unreadable(self, file: Path, error: OSError) -> RunFolderError:
+        """What the system says of a file whose content nobody has seen."""
+        return RunFolderError(
+            self.path,
+            f"{file.relative_to(self.path)} could not be read ({error.strerror or error})",
+            "mend that, then do the same again; the file may be intact",
+        )
+
+    def _damaged(self, file: Path, error: Exception) -> RunFolderError:
+        return RunFolderError(
+            self.path,
+            f"{file.relative_to(self.path)} is damaged ({error})",
+            "train again with --overwrite, or restore the file",
+        )
+
+
+def ancestors(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """The run whose weights this one begins with (`model.start_from`), the run that one began with, and so on, while their folders are there."""
+    seen: set[str] = set()
+    while (
+        (path := config.model.start_from)
+        and path not in seen
+        and atomic_io.is_regular(RunFolder(path).config_copy)
+    ):
+        seen.add(path)
+        config = RunFolder(path).read_config()
+        yield path, config
+
+
+def require_other_seed(seed: int, runs: Iterable[tuple[object, RunConfig]]) -> None:
+    """Refuse to score on sequences that one of these runs, by folder, was trained on.
+
+    Raises:
+        ConfigError: when the seed is that of one.
+    """
+    for path, trained in runs:
+        if trained.seed == seed:
+            raise ConfigError(
+                "validate.seed",
+                "another seed than that of the training",
+                f"{seed}, with which {path} was trained",
+                "change validate.seed: scoring on the training data shows nothing",
+            )
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, and a text."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The machine and the process: memory, device, threads, signals, what is printed."""

@@ -1,0 +1,1 @@
+"""The adding problem: its variants and targets, and how sequences are drawn."""

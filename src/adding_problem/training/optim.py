@@ -1,0 +1,59 @@
+"""A step of gradient descent: the optimizer, the clips and the order of things, for training and its rehearsal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from adding_problem.config import TrainConfig
+
+__all__ = ["optimizer_for", "step"]
+
+_ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
+_RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
+
+
+def optimizer_for(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The configuration's optimizer of all weights that are trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    match config.optimizer:
+        case "adam":
+            # The fused kernels know no complex numbers.
+            fused = all(p.is_floating_point() for p in parameters)
+            return torch.optim.Adam(
+                parameters, lr=config.learning_rate, eps=_ADAM_EPSILON, fused=fused
+            )
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=config.learning_rate)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
+
+
+def step(
+    config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
+) -> float:
+    """Change the weights by one step on sequences x (B, T, 2) with targets y (B, 1); the mean squared error before it."""
+    loss = nn.functional.mse_loss(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    (group,) = optimizer.param_groups
+    if config.clip_value is not None:
+        nn.utils.clip_grad_value_(_real(group["params"]), config.clip_value)
+    if config.clip_norm is not None:
+        nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def _real(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Views of the parameters and their gradients in which a complex number is two real ones, each clipped for itself."""
+    views = []
+    for parameter in parameters:
+        view = parameter
+        if parameter.is_complex() and parameter.grad is not None:
+            view = torch.view_as_real(parameter.detach())
+            view.grad = torch.view_as_real(parameter.grad)
+        views.append(view)
+    return views

@@ -1,0 +1,392 @@
+"""Checks of a model: before a run on a few short lengths, and of its trained weights after it.
+
+Before a run a second model is built as the run will build its own. It takes a few random sequences
+and one training step, and is discarded. `check_predictions` is for trained models too: state that is
+kept between calls, or a leak, may show only then.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from adding_problem import models
+from adding_problem.config import RunConfig
+from adding_problem.errors import ModelError, in_one_line
+from adding_problem.evaluation.consistency import (
+    BATCH,
+    HINT_BATCH,
+    INDEPENDENT,
+    NAMED,
+    SAME,
+    SHORT_LENGTHS,
+    check_predictions,
+    close,
+    model_error,
+)
+from adding_problem.models import OwnModel
+from adding_problem.system import runtime
+from adding_problem.task.sampling import sample_batch
+from adding_problem.task.variants import MIN_LENGTH
+from adding_problem.training import optim
+
+__all__ = ["check_model"]
+
+_LONG_SECONDS = (
+    0.3  # longer sequences are tried, doubling up to dataset.t, until this much time has passed
+)
+_COPIES = {
+    "adam": 26,
+    "rmsprop": 22,
+    "sgd": 18,
+}  # of its weights: what training takes at most, while a checkpoint is written (measured)
+_AWAKE = 0.1  # standard deviation of what replaces weights that are zero
+
+_logger = logging.getLogger(__name__)
+
+
+def check_model(config: RunConfig) -> None:
+    """Try the model of a configuration.
+
+    Raises:
+        ConfigError, BackendError: when the model or its arguments, the device or the backend are not there.
+        ModelError: saying what was expected of the model, what came and the remedy.
+    """
+    device = runtime.resolve_device(config.device)
+    with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
+        model = _built(config, device, seed=config.seed)
+        if device.type == "cpu":
+            size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+            runtime.require_memory(
+                _COPIES[config.train.optimizer] * size, "to train the model takes"
+            )
+        if isinstance(model, OwnModel) and model.readout is not None:
+            _logger.info(
+                "%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
+                config.model.name,
+                model.readout.in_features,
+                model.readout.in_features + 1,
+            )
+        if not any(p.requires_grad for p in model.parameters()):
+            frozen = sum(1 for _ in model.parameters())
+            raise ModelError(
+                config.model.name,
+                "parameters to train",
+                f"{frozen} that all have requires_grad=False" if frozen else "none",
+                "let some of them be trained"
+                if frozen
+                else "register them as nn.Parameter or submodules",
+            )
+        if shapeless := [key for key, p in model.named_parameters() if is_lazy(p)]:
+            raise ModelError(
+                config.model.name,
+                "lazy layers that forward calls, which gives their weights a shape",
+                f"{', '.join(shapeless[:NAMED])} without one",
+                "call these layers in forward, or remove them",
+            )
+        trial = _Trial(config, model, device)
+        lengths = trial.lengths()
+        shortest = trial.answer()
+        for length in lengths:
+            trial.evaluate(length)
+            trial.differentiate(length)
+        trial.lengthen(lengths[-1])
+        trial.train(lengths[0])
+        trial.resume(trial.keep(lengths[0]), shortest)
+        trial.wake()
+        trial.answer()
+
+
+def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
+    backend = runtime.resolve_backend(config.backend, device)
+    return models.build_model(
+        config.model,
+        seed=seed,
+        backend=backend,
+        length=config.dataset.t,
+        input_size=config.task.width,
+        device=device,
+        only_readout=config.train.only_readout,
+    )
+
+
+class _Trial:
+    """A model under test. Errors name the model and the shape of the sequences."""
+
+    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
+        self._config, self._model, self._device = config, model, device
+        self._zero = [p for p in model.parameters() if p.requires_grad and not p.any()]
+
+    def answer(self) -> int:
+        """`check_predictions`; the shortest length that the model takes."""
+        data, name = self._config.dataset, self._config.model.name
+        taken = check_predictions(self._model, name, length=data.t, task=self._config.task)
+        return min(taken, default=data.t)
+
+    def wake(self) -> None:
+        """Replace weights that began as zero by random ones: they may hide what training shows."""
+        with torch.no_grad():
+            for parameter in self._zero:
+                parameter.normal_(std=_AWAKE)
+
+    def lengths(self) -> list[int]:
+        """Two short lengths, or as near to it as the configuration and the model come."""
+        t, least = self._config.dataset.t, MIN_LENGTH[self._config.dataset.variant]
+        short = sorted({max(least, min(t, length)) for length in SHORT_LENGTHS})
+        if self._takes(short[0]):
+            return short
+        if not self._takes(t):
+            self._predict(self._sequences(short[0]))  # raises what the model raised
+        if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1:
+            raise ModelError(
+                self._config.model.name,
+                f"a model that takes sequences of any length, as the curriculum draws them (of {short[0]} "
+                "steps, for example)",
+                f"one that takes {t:,} steps alone",
+                "let it take any length, or set curriculum.start to null "
+                "and curriculum.shortest to 1",
+            )
+        _logger.info(
+            "%s takes sequences of %d steps alone: it cannot be trained or scored at other lengths",
+            self._config.model.name,
+            t,
+        )
+        return [t]
+
+    def evaluate(self, length: int) -> None:
+        """Shape, finite values, and the same predictions of every sequence when it is alone."""
+        self._model.eval()
+        x = self._sequences(length)
+        with torch.no_grad():
+            y = self._predict(x)
+            self._require(
+                tuple(y.shape) == (BATCH, 1),
+                x,
+                f"shape ({BATCH}, 1)",
+                f"shape {tuple(y.shape)}",
+                "return one prediction for each sequence",
+            )
+            self._require(
+                bool(torch.isfinite(y).all()),
+                x,
+                "finite predictions",
+                "NaN or infinity",
+                "check the initialisation, and divisions and logarithms of zero",
+            )
+            alone = [self._predict(x[i : i + 1]) for i in range(BATCH)]
+            self._require(
+                alone[0].shape == (1, 1),
+                x[:1],
+                "shape (1, 1)",
+                f"shape {tuple(alone[0].shape)}",
+                "do not squeeze the batch away when it is of one",
+            )
+            self._require(
+                close(torch.cat(alone), y),
+                x,
+                INDEPENDENT,
+                "other ones when each is alone",
+                HINT_BATCH,
+            )
+
+    def differentiate(self, length: int) -> None:
+        """A loss that can be differentiated in training mode, and a model that looks at its input."""
+        self._model.train()
+        x, other = self._sequences(length), self._sequences(length, start=BATCH)
+        found = [self._gradients(sequences) for sequences in (x, other)]
+        self._require(
+            all(bool(torch.isfinite(g).all()) for g in found[0]),
+            x,
+            "finite gradients",
+            "NaN or infinity",
+            "check square roots and divisions at zero, and the initialisation",
+        )
+        same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        self._require(
+            not same,
+            x,
+            "predictions that depend on the input",
+            "the same predictions and gradients for other values and marks",
+            "use x in forward",
+        )
+
+    def lengthen(self, length: int) -> None:
+        """Longer and longer sequences than this, up to dataset.t, as far as the time reaches."""
+        self._model.eval()
+        begin, longest = time.perf_counter(), self._config.dataset.t
+        with torch.no_grad():
+            while length < longest and time.perf_counter() - begin < _LONG_SECONDS:
+                shorter, length = length, min(2 * length, longest)
+                x = self._sequences(length, n=2)
+                try:
+                    y = self._predict(x)
+                except ModelError as error:
+                    raise self._error(
+                        x,
+                        f"predictions, as for sequences of {shorter:,} steps",
+                        error.found,
+                        "let the model take any length, or keep dataset.t to what it takes",
+                    ) from error
+                self._require(
+                    tuple(y.shape) == (2, 1),
+                    x,
+                    "shape (2, 1)",
+                    "another at this length",
+                    "let the model take any length",
+                )
+                self._require(
+                    bool(torch.isfinite(y).all()),
+                    x,
+                    "finite predictions",
+                    "NaN or infinity, unlike at shorter lengths",
+                    "check what grows with the length",
+                )
+
+    def train(self, length: int) -> None:
+        """A step as the run will take it, the last batch of an epoch too, and weights that its files can hold."""
+        self._model.train()
+        x, data, batch = self._sequences(length), self._config.dataset, self._config.train.batch
+        left = 0 if data.stream else data.n_train % batch
+        if 1 in (batch, left):
+            try:
+                self._predict(x[:1])
+            except ModelError as error:
+                which, remedy = (
+                    ("every batch", "choose a larger train.batch")
+                    if batch == 1
+                    else (
+                        "the last batch of an epoch",
+                        f"choose a train.batch that does not leave one of {data.n_train:,} sequences over",
+                    )
+                )
+                raise self._error(
+                    x[:1],
+                    f"predictions in training, for {which} is of one sequence",
+                    error.found,
+                    remedy,
+                ) from error
+        try:
+            optimizer = optim.optimizer_for(self._config.train, self._model)
+            optim.step(
+                self._config.train,
+                self._model,
+                optimizer,
+                x,
+                torch.zeros(BATCH, 1, device=self._device),
+            )
+            weights = self._model.state_dict().items()
+            safetensors.torch.save(
+                {name: tensor.detach().flatten()[:1].cpu().clone() for name, tensor in weights}
+            )
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if runtime.out_of_memory(error):
+                raise
+            raise self._error(
+                x,
+                "a step of training, and a state_dict of tensors to keep",
+                in_one_line(error),
+                "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
+                "gives",
+            ) from error
+
+    def keep(self, length: int) -> nn.Module:
+        """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will.
+
+        Returns:
+            The model that was built anew.
+        """
+        x, other = (
+            self._sequences(length),
+            _built(self._config, self._device, seed=self._config.seed ^ 1),
+        )
+        remedy = (
+            "keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
+            "register_buffer"
+        )
+        try:
+            other.load_state_dict(self._model.state_dict())
+        except RuntimeError as error:
+            raise self._error(
+                x,
+                "a state_dict that a second model of these arguments takes",
+                in_one_line(error),
+                remedy,
+            ) from error
+        self._model.eval()
+        other.eval()
+        with torch.no_grad():
+            other(
+                self._sequences(length, start=BATCH)
+            )  # what it may cache differs from this model's
+            self._require(
+                close(other(x), self._predict(x)),
+                x,
+                "the same predictions of a second model that is given this one's state_dict",
+                "other ones: something is not in it, and would be lost with the run",
+                remedy,
+            )
+
+        return other
+
+    def resume(self, other: nn.Module, length: int) -> None:
+        """Warn when a second model of these weights, as --resume makes, differs in training."""
+        other.load_state_dict(self._model.state_dict())
+        x, found = self._sequences(length), []
+        for model in (self._model, other):
+            with torch.no_grad(), runtime.seeded(self._config.seed):
+                found.append(model.train()(x))
+        if not close(found[0], found[1], SAME):
+            _logger.warning(
+                "%s keeps something from one training step to the next that is not in its "
+                "state_dict: a run that is cut and resumed may not have the numbers of an uncut "
+                "one",
+                self._config.model.name,
+            )
+
+    def _takes(self, length: int) -> bool:
+        try:
+            with torch.no_grad():
+                self._predict(self._sequences(length))
+        except ModelError:
+            return False
+        return True
+
+    def _gradients(self, x: Tensor) -> list[Tensor]:
+        """The predictions, and the gradient of their sum by every parameter; what the model draws is the same each time."""
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        with runtime.seeded(self._config.seed):
+            y = self._predict(x)
+        try:
+            grads = torch.autograd.grad(y.sum(), trained, allow_unused=True, materialize_grads=True)
+        except RuntimeError as error:
+            raise self._error(
+                x,
+                "predictions that can be differentiated",
+                in_one_line(error),
+                "compute with torch operations, without detach() and without changing tensors in place",
+            ) from error
+        return [y.detach(), *(g.to_dense() for g in grads)]
+
+    def _predict(self, x: Tensor) -> Tensor:
+        y = self._model(x)
+        self._require(
+            isinstance(y, Tensor), x, "a tensor", type(y).__name__, "return predictions (B, 1)"
+        )
+        return y  # type: ignore[no-any-return]
+
+    def _sequences(self, length: int, *, start: int = 0, n: int = BATCH) -> Tensor:
+        return sample_batch(
+            n, length, seed=0, start=start, task=self._config.task, device=self._device
+        )[0]
+
+    def _require(self, right: bool, x: Tensor, expected: str, found: str, remedy: str) -> None:
+        if not right:
+            raise self._error(x, expected, found, remedy)
+
+    def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
+        return model_error(self._config.model.name, x, expected, found, remedy)

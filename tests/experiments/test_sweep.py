@@ -1,0 +1,771 @@
+"""Sweeps: what a file stands for, and that kills, failures and second calls change nothing in the numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from adding_problem import config
+from adding_problem.errors import ConfigError, Interrupted, LockError, RunFolderError
+from adding_problem.evaluation import validate
+from adding_problem.experiments.sweep import driver, engines, plan, watch
+from adding_problem.experiments.sweep.job import Job, Outcome, Task, finished, perform
+from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.runs.collection import RunsFolder
+from adding_problem.runs.folder import RunFolder
+from adding_problem.training import loop
+from tests.conftest import REPOSITORY, Command
+from tests.helpers.faults import leave_lock
+from tests.helpers.sweeps import numbers, wait_for
+
+TINY = """
+dataset: {dt_length: 400}
+train: {epochs: 12, batch: 8}
+model: {hidden: 16}
+backend: torch
+grid:
+  dataset.t: [10, 20]
+  seed: [0, 1]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_and_a_list(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "recipe: fast\nruns:\n- {model: {hidden: 8}, train.learning_rate: 0.01}\n- {model.hidden: 9}\n"
+        "grid: {dataset: {t: [30, 40]}, seed: [0, 1, 2]}\n",
+    )
+    runs = plan.read(path, {"train.batch": 4}, "out")
+    assert [
+        (r.config.model.hidden, r.config.train.learning_rate, r.config.dataset.t, r.config.seed)
+        for r in runs
+    ] == [
+        (hidden, rate, t, seed)
+        for hidden, rate in ((8, 0.01), (9, 0.03))
+        for t in (30, 40)
+        for seed in (0, 1, 2)
+    ]
+    for run in runs:
+        assert run.config.threads == 1
+        assert run.config.train.batch == 4
+        assert run.config.artifacts == f"out/{run.name}"
+        assert run.name.endswith(
+            f"t={run.config.dataset.t}_seed={run.config.seed}_{run.config.digest[:8]}"
+        )
+        expected = config.load(
+            None, {"recipe": "fast", "threads": 1, "train.batch": 4, **run.varies}
+        )
+        assert run.config.digest == expected.digest
+    assert len({run.name for run in runs}) == 12
+
+
+def test_the_seed_of_the_validation_gives_way_unless_it_was_set(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {seed: [42, 43, 44]}"))
+    assert [run.config.validate.seed for run in runs] == [43, 44, 43]
+    with pytest.raises(ConfigError, match=r"validate\.seed.*training seed"):
+        plan.read(write(tmp_path, "validate: {seed: 7}\ngrid: {seed: [6, 7]}"))
+
+
+def test_a_run_takes_one_thread_unless_a_number_is_named(tmp_path: Path) -> None:
+    for text in ("", "threads: null\n"):
+        assert [
+            run.config.threads for run in plan.read(write(tmp_path, text + "grid: {seed: [0, 1]}"))
+        ] == [1, 1]
+    assert [
+        run.config.threads for run in plan.read(write(tmp_path, "grid: {threads: [null, 2]}"))
+    ] == [1, 2]
+
+
+def test_values_are_read_as_those_of_a_run(tmp_path: Path) -> None:
+    """Of the file once, as YAML: what is quoted there is text."""
+    text = "model: {name: mine.py:Mine, norm: 'off'}\n"
+    (run,) = plan.read(write(tmp_path, text + "grid: {model.kind: ['no']}"), {"model.depth": "3"})
+    assert run.config.model.arguments == {"norm": "off", "kind": "no", "depth": 3}
+    (tmp_path / "run.yaml").write_text(text)
+    assert config.load(tmp_path / "run.yaml").model.arguments == {"norm": "off"}
+
+
+def test_names_are_safe_and_short(tmp_path: Path) -> None:
+    hostile = "../../x; rm -rf ~ <b> 'ü' " + "y" * 300
+    (run,) = plan.read(
+        write(tmp_path, json.dumps({"grid": {"model.start_from": [hostile]}})), out="out"
+    )
+    assert set(run.name) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=_.+-"
+    )
+    assert len(run.name) < 100
+    assert Path(run.config.artifacts).parent == Path("out")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "part"),
+    [
+        ("grid: {dataset.tt: [1]}", {}, "did you mean 'dataset.t'?"),
+        ("gird: {dataset.t: [10]}", {}, "did you mean 'grid'?"),
+        ("grid: {seed: 3}", {}, "a list of values"),
+        ("grid: [seed]", {}, "keys with lists"),
+        ("runs: {seed: 3}", {}, "a list of keys"),
+        ("seed: 3", {}, "says what varies"),
+        ("grid: {dataset.t: [10, 1]}", {}, "dataset.t: expected a whole number of at least 2"),
+        ("grid: {seed: [1]}", {"seed": 2}, "command line: seed: expected a key that either varies"),
+        ("seed: 3\ngrid: {seed: [1]}", {}, "remove seed"),
+        ("runs: [{seed: 3}]\ngrid: {seed: [1]}", {}, "one in both"),
+        ("grid: {seed: [1, 2, 1]}", {}, "the same twice"),
+        ("grid: {artifacts: [a, b]}", {}, "one folder for the whole sweep"),
+    ],
+)
+def test_mistakes_in_the_file(
+    text: str, overrides: dict[str, Any], part: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan.read(write(tmp_path, text), overrides)
+    assert part in str(caught.value)
+    assert "remedy" in str(caught.value)
+
+
+def test_the_sweep_of_the_repository() -> None:
+    runs = plan.read(REPOSITORY / "configs" / "sweep.yaml")
+    assert len(runs) == 35
+    assert {run.config.dataset.t for run in runs} == {150, 200, 250, 300, 500, 700, 1000}
+
+
+# --- the runs --------------------------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes: children that run multiprocessing's spawned main."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
+def test_killed_workers_and_a_killed_driver_change_no_number(
+    tmp_path: Path, command: Command
+) -> None:
+    path = write(tmp_path, TINY)
+    driver.run(plan.read(path, out=str(tmp_path / "a")), LocalEngine(1))
+
+    out = tmp_path / "b"
+    arguments = [
+        sys.executable,
+        "-m",
+        "adding_problem",
+        "sweep",
+        "--config",
+        str(path),
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
+    cut = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: list(out.glob("t=*/checkpoint*")))
+    (worker,) = children(cut.pid)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: len(list(out.glob("t=*/result.json"))) >= 2)
+    orphans = children(cut.pid)
+    cut.kill()
+    output = cut.communicate()[0]
+    assert "SIGKILL" in output
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+    assert len(list(out.glob("t=*/result.json"))) < 4
+
+    resumed = command("sweep", "--config", path, "--out", out, "--workers", 1)
+    assert resumed.returncode == 0, resumed.stderr
+    assert numbers(out) == numbers(tmp_path / "a")
+    assert len(numbers(out)) == 4
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in out.rglob("*")
+        if file.is_file() and file.name != driver.SWEEP_FILE
+    }
+    again = driver.run(plan.read(path, out=str(out)), LocalEngine(1))
+    assert again.counts["done"] == 4
+    assert before == {
+        file: file.stat().st_mtime_ns for file in before
+    }  # nothing was trained or scored again
+    shown = command("watch", out, "--once")
+    assert shown.returncode == 0
+    assert shown.stdout.count(" done ") >= 4
+
+
+def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -> None:
+    path = write(
+        tmp_path,
+        "dataset: {dt_length: 200}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\n"
+        "grid: {dataset.t: [10], seed: [0, 1]}\n",
+    )
+    broken = Path(plan.read(path, {}, str(tmp_path / "out"))[0].config.artifacts)
+    broken.mkdir(parents=True)
+    (broken / "config_copy.yaml").write_text("seed: 5\n")
+    done = command("sweep", "--config", path, "--out", "out")
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr
+    assert f"{broken.name}" in done.stderr
+    assert "holds a run of another configuration" in done.stderr
+    state = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert state["counts"] == {"failed": 1, "done": 1}
+    assert "failed" in command("watch", "out", "--once").stdout
+    (broken / "config_copy.yaml").unlink()
+    mended = command("sweep", "--config", path, "--out", "out")
+    assert mended.returncode == 0, mended.stderr
+    assert "2 done" in mended.stdout
+
+
+class Here:
+    """An engine that does its jobs in this process, one by one."""
+
+    def __init__(self, task: Task = perform) -> None:
+        self._task, self._jobs = task, list[Job]()
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    @property
+    def free(self) -> bool:
+        return not self._jobs
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def running(self) -> set[str]:
+        return {job.name for job in self._jobs}
+
+    def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
+        job = self._jobs.pop()
+        return [(job.name, self._task(job))]
+
+
+QUICK = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0, 1]}\n"
+
+
+def test_the_second_of_two_sweeps_on_a_folder_is_refused_and_the_first_goes_on(
+    tmp_path: Path, command: Command
+) -> None:
+    path, refused = write(tmp_path, QUICK), []
+
+    def beside_a_second_one(job: Job) -> Outcome:
+        state = (tmp_path / "out" / "sweep.json").read_bytes()
+        refused.append(
+            command("sweep", "--config", path, "--out", "out", "--workers", 1, "--takeover")
+        )
+        assert (tmp_path / "out" / "sweep.json").read_bytes() == state
+        return perform(job)
+
+    board = driver.run(plan.read(path, out=str(tmp_path / "out")), Here(beside_a_second_one))
+    assert board.counts["done"] == 2
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"] == {"done": 2}
+    assert not list(tmp_path.rglob(".lock*"))
+    assert [second.returncode for second in refused] == [2, 2]
+    assert all(
+        f"out: process {os.getpid()} on" in second.stderr and "works in it" in second.stderr
+        for second in refused
+    )
+    assert [second.stdout for second in refused] == ["", ""]
+
+
+def test_a_driver_whose_folder_was_taken_over_writes_no_state(tmp_path: Path) -> None:
+    def taken(job: Job) -> Outcome:
+        shutil.rmtree(tmp_path / "a" / ".lock")
+        leave_lock(tmp_path / "a", host="far", machine="another")
+        (tmp_path / "a" / "sweep.json").write_text("the other's")
+        time.sleep(0.6)  # sooner it is not written again
+        return Outcome("done")
+
+    runs = plan.read(write(tmp_path, "grid: {seed: [0]}"), out=str(tmp_path / "a"))
+    with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
+        driver.run(runs, Here(taken), score=False)
+    assert (tmp_path / "a" / "sweep.json").read_text() == "the other's"
+
+
+def test_a_run_that_another_process_holds_is_not_a_failed_one(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out"))
+    held, free = (RunFolder(run.config.artifacts) for run in runs)
+    with held.locked():
+        board = driver.run(runs, Here())
+        with pytest.raises(
+            driver.SweepError,
+            match=r"^1 of 2 runs were left to the processes that work in their folders",
+        ) as told:
+            driver.raise_failures(board)
+        assert f"process {os.getpid()} on" in str(told.value)
+        assert "failed" not in str(told.value)
+        assert json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"] == {
+            "held": 1,
+            "done": 1,
+        }
+        assert [line.state for line in watch.look(tmp_path / "out")] == ["held", "done"]
+    assert free.result.is_file()
+    assert not held.result.exists()
+    assert driver.run(runs, Here()).counts["done"] == 2
+    assert held.result.is_file()
+
+
+def held_at_first(job: Job) -> Outcome:
+    """A task whose first run is held until the second one is done."""
+    there = Path(job.config.artifacts).parent / "ended"
+    if job.config.seed == 0 and not there.exists():
+        return Outcome("held", "process 1 works in it")
+    there.touch()
+    return Outcome("done", lowest_val_loss=0.1)
+
+
+def test_a_held_run_is_tried_again_when_the_others_are_done(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
+    board = driver.run(runs, Here(held_at_first), score=False)
+    assert board.counts["done"] == 2
+    assert {entry.message for entry in board.entries.values()} == {""}
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "out/mine"])
+def test_a_sweep_writes_through_no_link(target: str, tmp_path: Path, command: Command) -> None:
+    path, precious = write(tmp_path, QUICK), tmp_path / target
+    (linked, _) = (Path(run.config.artifacts) for run in plan.read(path, out=str(tmp_path / "out")))
+    precious.mkdir(parents=True)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    linked.symlink_to(precious)
+    done = command("sweep", "--config", path, "--out", "out", "--workers", 1)
+    assert done.returncode == 2
+    assert f"{linked.name}: is a link" in done.stderr
+    assert list(precious.iterdir()) == []
+    assert not (tmp_path / "out" / "sweep.json").exists()
+
+
+def test_the_folder_of_a_sweep_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    board = driver.run(plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out")), Here())
+    assert board.counts["done"] == 2
+    assert len(list((tmp_path / "disk").glob("seed=*/result.json"))) == 2
+    assert [line.state for line in watch.look(tmp_path / "out")] == ["done", "done"]
+
+
+@pytest.mark.parametrize("text", ['{"method": "bayes"}', "[]", "notes"])
+def test_a_sweep_file_of_another_program_is_not_replaced(
+    text: str, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.json").write_text(text)
+    done = command("sweep", "--config", write(tmp_path, QUICK), "--out", "out")
+    assert done.returncode == 2
+    assert "sweep.json is damaged, or another program's" in done.stderr
+    assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [
+        ("sweep.json", text)
+    ]
+
+
+def test_dry_run_trains_nothing(tmp_path: Path, command: Command) -> None:
+    done = command("sweep", "--config", write(tmp_path, TINY), "--out", "out", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    # 280 training sequences, 12 epochs, two seeds at T = 10 and two at T = 20
+    assert f"at most {280 * 12 * 2 * 30 / 1e3:.0f}k sequence-steps" in done.stdout
+    assert done.stdout.count("to do") == 5
+    assert not (tmp_path / "out").exists()
+
+
+# --- engines ---------------------------------------------------------------------------------------------------------
+
+
+def dies_once(job: Job) -> Outcome:
+    """A task that takes its process with it the first time."""
+    marker = Path(job.config.artifacts)
+    if not marker.exists():
+        marker.mkdir(parents=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome("done", lowest_val_loss=0.1)
+
+
+def always_dies(job: Job) -> Outcome:
+    os._exit(3)
+
+
+def test_a_run_that_always_kills_its_process_fails_in_the_end(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
+    board = driver.run(runs, LocalEngine(2, dies_once), score=False)
+    assert [(entry.state, entry.deaths) for entry in board.entries.values()] == [
+        ("done", 1),
+        ("done", 1),
+    ]
+    runs = plan.read(write(tmp_path, "grid: {seed: [0]}"), out=str(tmp_path / "b"))
+    board = driver.run(runs, LocalEngine(1, always_dies), score=False, retries=0)
+    (entry,) = board.entries.values()
+    assert entry.state == "failed"
+    assert "lost 1 times, last because its process ended with exit code 3" in entry.message
+    with pytest.raises(driver.SweepError, match="lost 1 times"):
+        driver.raise_failures(board)
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_an_interrupted_sweep_says_that_it_can_go_on(
+    signal_number: int, exit_code: int, tmp_path: Path
+) -> None:
+    class Cut(LocalEngine):
+        """An engine during whose work the signal comes."""
+
+        def wait(self, seconds: float) -> Any:
+            raise (
+                KeyboardInterrupt if signal_number == signal.SIGINT else Interrupted(signal_number)
+            )
+
+    runs = plan.read(write(tmp_path, "grid: {seed: [0, 1]}"), out=str(tmp_path / "a"))
+    with pytest.raises(
+        Interrupted, match="0 of 2 runs are done, the others go on where each stood"
+    ) as caught:
+        driver.run(runs, Cut(1, always_dies), score=False)
+    assert caught.value.exit_code == exit_code
+    assert json.loads((tmp_path / "a" / "sweep.json").read_text())["counts"] == {"queued": 2}
+
+
+def test_workers_times_threads_stay_within_the_cores(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    runs = plan.read(write(tmp_path, f"threads: {cores}\ngrid: {{seed: [0]}}"))
+    assert isinstance(engine := engines.build(engines.Choice("local"), runs), LocalEngine)
+    assert engine.workers == 1
+    with pytest.raises(ConfigError, match="at most 1"):
+        engines.build(engines.Choice("local", workers=2), runs)
+    with pytest.raises(ConfigError, match="engine ray"):
+        engines.Choice("local", address="auto")
+
+
+def test_an_interrupted_sweep_shows_no_traceback_of_a_worker(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    path = write(tmp_path, TINY.replace("epochs: 12", "epochs: 100_000"))
+    arguments = [
+        sys.executable,
+        "-m",
+        "adding_problem",
+        "sweep",
+        "--config",
+        str(path),
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
+    cut = subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs these tests in the background has them ignore Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    wait_for(lambda: list(out.glob("t=*/checkpoint*")))
+    os.killpg(cut.pid, signal.SIGINT)  # as a terminal does
+    errors = cut.communicate(timeout=60)[1]
+    assert cut.returncode == 130
+    assert "Traceback" not in errors
+    assert "0 of 4 runs are done" in errors
+
+
+def notes_its_process(job: Job) -> Outcome:
+    """A task that leaves the id of its process."""
+    return Outcome("done", message=str(os.getpid()))
+
+
+def test_a_worker_does_not_hear_ctrl_c_not_even_at_its_start(tmp_path: Path) -> None:
+    (run,) = plan.read(write(tmp_path, "grid: {seed: [0]}"))
+    with LocalEngine(1, notes_its_process) as engine:
+        engine.submit(Job(run.name, run.config, score=False))
+        ((worker, _),) = engine._busy.values()
+        pid = worker._process.pid
+        assert pid
+        os.kill(pid, signal.SIGINT)
+        ((_, outcome),) = wait_for(lambda: engine.wait(1))
+    assert outcome == Outcome("done", message=str(pid))
+
+
+def test_an_idle_worker_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    jobs = [
+        Job(run.name, run.config, score=False)
+        for run in plan.read(write(tmp_path, "grid: {seed: [0, 1]}"))
+    ]
+    with LocalEngine(1, notes_its_process) as engine:
+        engine.submit(jobs[0])
+        ((_, first),) = wait_for(lambda: engine.wait(1))
+        os.kill(int(first.message), signal.SIGKILL)
+        wait_for(lambda: not engine._idle[0]._process.is_alive())
+        engine.submit(jobs[1])
+        ((name, second),) = wait_for(lambda: engine.wait(1))
+    assert (name, second.state) == (jobs[1].name, "done")
+    assert second.message != first.message
+
+
+def test_most_sequence_steps_counts_the_steps_that_a_variant_adds(tmp_path: Path) -> None:
+    """Hochreiter and Schmidhuber's sequences of nominal length T have up to T + T // 10 steps."""
+    text = TINY.replace("dt_length: 400", "dt_length: 400, variant: hs1997").replace(
+        "[10, 20]", "[25, 40]"
+    )
+    runs = plan.read(write(tmp_path, text))
+    assert [plan.most_sequence_steps(run.config) for run in runs[::2]] == [
+        280 * 12 * 27,
+        280 * 12 * 44,
+    ]
+
+
+def test_a_budget_ends_with_an_epoch(tmp_path: Path) -> None:
+    """Of 280 sequences of 10 steps, 2800 sequence-steps, two are begun within 3000."""
+    (run,) = plan.read(
+        write(
+            tmp_path,
+            "dataset: {dt_length: 400, t: 10}\ntrain: {budget_steps: 3000}\ngrid: {seed: [0]}\n",
+        )
+    )
+    assert plan.most_sequence_steps(run.config) == 5600
+
+
+def test_a_lock_from_before_a_restart_is_taken_over_when_told(tmp_path: Path) -> None:
+    text = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0]}\n"
+    (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
+    folder = Path(run.config.artifacts)
+    folder.mkdir(parents=True)
+    leave_lock(folder, age=1000, machine="this one, before its restart")
+    assert "give --takeover" in perform(Job(run.name, run.config, score=False)).message
+    assert perform(Job(run.name, run.config, score=False, takeover=True)).state == "done"
+
+
+def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
+    runs = plan.read(write(tmp_path, "grid: {dataset.t: [100, 300]}"), out=str(tmp_path))
+    entries = {
+        r.name: driver.Entry(r.name, "", {}, plan.most_sequence_steps(r.config)) for r in runs
+    }
+    board = driver.Board(RunsFolder(tmp_path, driver.SWEEP_FILE), entries, begin=time.time() - 10)
+    assert board.seconds_left() is None
+    board.move(next(iter(entries.values())), "done")
+    assert board.seconds_left() == pytest.approx(30, rel=0.01)
+
+
+def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
+    text = "dataset: {dt_length: 200}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10]}\n"
+    (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
+    job = Job(run.name, run.config, score=True)
+    assert finished(job) is None
+    first = perform(job)
+    assert (first.state, finished(job)) == ("done", first)
+    folder = RunFolder(run.config.artifacts)
+    folder.write_validation(folder.read_validation() | {"t": 40, "mse": 1.0})
+    assert finished(job) is None
+    assert perform(job) == first
+    folder.validation.write_text("{")
+    assert finished(job) is None
+    assert perform(job) == first
+
+
+def test_watching_a_folder_of_runs(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="neither a sweep nor a run"):
+        watch.look(tmp_path)
+    folder = RunFolder(tmp_path / "x")
+    with folder.locked():
+        folder.config_copy.write_text("")
+        (line,) = watch.look(tmp_path)
+        assert (line.name, line.state) == ("x", "running")
+        os.utime(folder.config_copy, (0, 0))
+        assert [line.state for line in watch.look(tmp_path)] == ["silent"]
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+def test_a_run_whose_process_was_killed_is_cut(tmp_path: Path) -> None:
+    code = f"""import os, signal; from adding_problem.runs.folder import RunFolder
+with RunFolder({str(tmp_path / "x")!r}).locked():
+    RunFolder({str(tmp_path / "x")!r}).config_copy.write_text("")
+    os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (tmp_path / "x" / ".lock").is_dir()
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+def test_a_run_without_a_lock_here_is_under_way_while_its_driver_lives(tmp_path: Path) -> None:
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config_copy.yaml").write_text("")
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    assert [line.state for line in watch.look(tmp_path)] == ["running"]
+    os.utime(tmp_path / "sweep.json", (0, 0))
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (200, "run state epoch steps seconds now lowest new data last word"),
+        (90, "run state epoch steps seconds lowest new data"),
+        (80, "run state epoch steps lowest new data"),
+        (40, "run state"),
+    ],
+)
+def test_a_narrow_terminal_goes_without_columns(width: int, columns: str) -> None:
+    console = Console(record=True, width=width, force_terminal=True, file=io.StringIO())
+    console.print(
+        watch.render(
+            "x", [watch.Line("n" * 50, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]
+        )
+    )
+    (heading,) = [
+        line for line in console.export_text(clear=False).splitlines() if line.startswith("┃")
+    ]
+    assert heading.replace("┃", " ").split() == columns.split()
+    assert "│ " + "n" * 20 in console.export_text()
+
+
+def test_a_file_gets_the_whole_table() -> None:
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(
+        watch.render(
+            "x", [watch.Line("n" * 90, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]
+        )
+    )
+    text = console.export_text()
+    assert "n" * 90 in text
+    assert "last word" in text
+
+
+def test_a_score_at_another_length_is_not_shown_as_the_runs_own(tmp_path: Path) -> None:
+    values = {
+        "dataset.dt_length": 200,
+        "train.epochs": 1,
+        "model.hidden": 4,
+        "threads": 1,
+        "artifacts": str(tmp_path / "run"),
+    }
+    loop.train(config.load(None, values | {"dataset.t": 10}))
+    for t, shown in ((10, True), (40, False)):
+        score = validate.validate(
+            config.load(None, values | {"dataset.t": t, "validate.dt_length": 20})
+        )
+        (line,) = watch.look(tmp_path)
+        assert line.mse == (score["mse"] if shown else None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", "cancelled"),
+        ("state", ["done"]),
+        ("state", None),
+        ("name", "../elsewhere"),
+        ("name", ".."),
+        ("name", "a\0"),
+        ("name", 3),
+        ("message", 5),
+        ("lowest_val_loss", "0.1"),
+        ("mse", 10**400),
+        ("seconds", None),
+        ("sequence_steps", 1.5),
+        ("deaths", True),
+        ("varies", []),
+        ("digest", {}),
+        ("most_sequence_steps", "many"),
+    ],
+)
+def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Path) -> None:
+    entry = {"name": "t=10", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "done"}
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    assert [line.state for line in watch.look(tmp_path)] == ["done"]
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {field: value}]}))
+    with pytest.raises(RunFolderError, match=rf"sweep\.json is damaged \({field}: "):
+        watch.look(tmp_path)
+
+
+def test_watching_reads_nothing_through_links_that_lead_out(tmp_path: Path) -> None:
+    """A sweep's file and its run folders; any folder of runs."""
+    secret = tmp_path / "secret"
+    loop.train(
+        config.load(
+            None,
+            {
+                "dataset.dt_length": 200,
+                "dataset.t": 10,
+                "train.epochs": 1,
+                "model.hidden": 4,
+                "threads": 1,
+                "artifacts": str(secret),
+            },
+        )
+    )
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
+    (secret / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "x").symlink_to(secret)
+    with pytest.raises(RunFolderError, match="links that lead out of it are not followed"):
+        watch.look(given)
+    (given / "sweep.json").symlink_to(secret / "sweep.json")
+    with pytest.raises(RunFolderError, match=r"sweep\.json is a link that leads out"):
+        watch.look(given)
+    (given / "sweep.json").unlink()
+    (given / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    (line,) = watch.look(given)
+    assert (line.state, line.epoch, line.val_loss) == ("failed", None, None)
+    assert "is a link" in line.message
+
+
+def test_a_sweep_file_dated_in_the_future_is_not_that_of_a_living_driver(tmp_path: Path) -> None:
+    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config_copy.yaml").write_text("")
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    ahead = time.time() + 3600
+    os.utime(tmp_path / "sweep.json", (ahead, ahead))
+    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [[]]}', '{"runs": 3}', "\xff", "[" * 100_000],
+)
+def test_a_sweep_file_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunFolderError, match=r"sweep\.json is damaged"):
+        watch.look(tmp_path)
+
+
+def test_a_sweep_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "sweep.json").open("wb") as stream:
+        stream.truncate(1 << 30)
+    with pytest.raises(RunFolderError, match="larger than"):
+        watch.look(tmp_path)
+
+
+def test_a_message_from_a_stranger_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    entry = {
+        "name": "t=10",
+        "digest": "0",
+        "varies": {},
+        "most_sequence_steps": 1,
+        "state": "failed",
+        "message": "a\x1b]0;b\x07",
+    }
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+    console = Console(record=True, width=80)
+    console.print(watch.render("x", watch.look(tmp_path)))
+    assert "\x1b" not in console.export_text()

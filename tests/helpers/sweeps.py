@@ -1,0 +1,31 @@
+"""Shared by tests."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from adding_problem.runs.folder import RunFolder
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """All that a sweep's runs found, wall time left out."""
+    found = {}
+    for path in sorted(folder.glob("t=*")):
+        run = RunFolder(path)
+        result, score = run.read_result(), run.read_validation()
+        found[path.name] = [
+            result[key]
+            for key in ("best_val_loss", "best_loss", "sequences", "sequence_steps", "epochs")
+        ] + [score["mse"], [(row.loss, row.val_loss, row.sequences) for row in run.read_history()]]
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 120) -> Any:
+    """What the condition gives, once that is true."""
+    end = time.time() + seconds
+    while not (found := condition()):
+        assert time.time() < end, "waited in vain"
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,57 @@
+"""Shared by tests."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adding_problem import config
+from adding_problem.config import RunConfig
+from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.training.loop import StepEvent
+
+needs_native = pytest.mark.skipif(
+    importlib.util.find_spec("adding_problem_native") is None, reason="no kernels here"
+)
+
+
+def small(folder: Path, **changes: Any) -> RunConfig:
+    values = {
+        "dataset.dt_length": 300,
+        "dataset.t": 12,
+        "model.hidden": 8,
+        "train.batch": 32,
+        "train.epochs": 4,
+        "threads": 1,
+        "artifacts": str(folder),
+    }
+    return config.load(
+        None, values | {key.replace("__", "."): value for key, value in changes.items()}
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return RunFolder(folder).read_model()[0]
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without its times."""
+    return {k: v for k, v in result.items() if k not in ("seconds", "reached")}
+
+
+class Interrupt:
+    """A listener that stops the run, as Ctrl-C would, in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_step(self, event: StepEvent) -> None:
+        if event.epoch == self.epoch and event.step == 3:
+            raise KeyboardInterrupt
+
+    def on_epoch(self, row: EpochRow) -> None:
+        pass
