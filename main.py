@@ -5,7 +5,7 @@ import sys
 try:
     from adding_problem.cli import original_main
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}\n  remedy: run `make install`, then `.venv/bin/python main.py ...`")
+    sys.exit(f"error: {error}\n  hint: run `make install`, then `.venv/bin/python main.py ...`")
 
 if __name__ == "__main__":
     sys.exit(original_main())

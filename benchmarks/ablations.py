@@ -545,7 +545,7 @@ def _end_epoch(wanted: RunConfig, state: TrainingState) -> EpochRow:
         sequences=state.sequences,
         sequence_steps=state.sequence_steps,
         seconds=state.seconds,
-        val_sequences=wanted.train.glimpse if complete is None else wanted.dataset.n_held_out,
+        val_sequences=wanted.train.val_subset if complete is None else wanted.dataset.n_held_out,
         longest_length=sums.longest_length,
     )
     state.rows.append(row)
@@ -560,7 +560,7 @@ def _end_epoch(wanted: RunConfig, state: TrainingState) -> EpochRow:
 
 def _validation_mse(wanted: RunConfig, state: TrainingState) -> tuple[float, float | None]:
     """The error on the validation subset; that on all sequences where it may decide something."""
-    n, few = wanted.dataset.n_held_out, wanted.train.glimpse
+    n, few = wanted.dataset.n_held_out, wanted.train.val_subset
     subset = _squared_error(wanted, state.model, 0, few) / few
     inside_ending = state.schedule.decay_steps > 0 and not state.schedule.decayed
     near = subset < 1.25 * _goal(wanted) and not inside_ending

@@ -1,7 +1,7 @@
 """The league: how far does every model of the zoo remember, under the same budgets for all?
 
     python benchmarks/league.py                                                         all of it: five hours on two cores, resumable
-    python benchmarks/league.py --models mine.py:Mine                                   your own model: less than half an hour
+    python benchmarks/league.py --models mine.py:Mine                                   your model: less than half an hour
     python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out artifacts/short --keep artifacts/short
     python benchmarks/league.py --table docs/league.json                                only print and draw these results
 
@@ -134,7 +134,9 @@ def best(trials: list[dict[str, float]]) -> float:
     return min(trials, key=cost)["learning_rate"]
 
 
-def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def find_horizon(
+    entrant: str, seed: int, rate: float, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """One climb, and the score of the model of T = 500 at T = 5000.
 
     A length that the model does not take, or the memory does not hold, ends it.
@@ -149,7 +151,7 @@ def climb(entrant: str, seed: int, rate: float, arguments: argparse.Namespace) -
         base(entrant, seed, arguments) | {"train.learning_rate": rate, "artifacts": str(folder)},
     )
     rungs = list(
-        horizon.climb(
+        horizon.find_horizon(
             run,
             minutes=arguments.minutes,
             lengths=LENGTHS,
@@ -379,7 +381,7 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             entries[trials[future]] |= {"tuning": tried, "learning_rate": best(tried)}
             save()
         climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
-            pool.submit(climb, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
+            pool.submit(find_horizon, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
             for seed in range(arguments.seeds)
             for entrant, entry in entries.items()
             if str(seed) not in entry["climbs"]

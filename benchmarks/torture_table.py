@@ -22,7 +22,7 @@ _FOUND = {
     "killed again until it ended, both recipes, both backends",
     "damage": "{fell_back} fell back to the checkpoint before and ended bit for bit alike; {refused} had nothing intact left, or were "
     "weights, and were refused",
-    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a remedy, {unharmed} did no harm), "
+    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a hint, {unharmed} did no harm), "
     "{real_disk_trials} of them on a real disk of 2 MB",
     "configs": "{accepted} accepted, {refused} refused with a message",
     "folders": "{read} readings succeeded, {refused} were refused; files outside that were changed: {escaped}",

@@ -70,7 +70,7 @@ def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunC
             "dataset.t": 120,
             "dataset.held_out": 64,
             "train.stop_val_loss": 1e-9,
-            "train.glimpse": None,
+            "train.val_subset": None,
             "train.epochs": 2 if short else 10,
         }
     return config.load(None, values)

@@ -19,7 +19,7 @@ what a run would use. Sweeps have two more sections ([many runs](sweeps.md)).
 FAMILIES = """
 ## What `fast` sets for other families than the LSTM
 
-Sizes and initialisations are each family's own (`adding-problem models`); your own model's are its own too, and the rest as the LSTM's.
+Sizes and initialisations are each family's own (`adding-problem models`); your model's are its own too, and the rest as the LSTM's.
 
 | family | what differs |
 |---|---|"""

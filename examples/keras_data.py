@@ -29,7 +29,7 @@ def main() -> None:
     history = model.fit(
         x, y, batch_size=64, epochs=arguments.epochs, validation_split=0.2, verbose=0
     )
-    print(f"held-out MSE {history.history['val_loss'][-1]:.4f} (always the mean: {1 / 6:.4f})")
+    print(f"held-out MSE {history.history['val_loss'][-1]:.4f} (mean baseline: {1 / 6:.4f})")
 
 
 if __name__ == "__main__":

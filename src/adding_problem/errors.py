@@ -1,7 +1,7 @@
 """The exceptions that a user can meet; each carries the exit code of the command line.
 
 AddingProblemError
-├── ConfigError            a wrong configuration: file, key, expected, found, remedy     exit 2
+├── ConfigError            a wrong configuration: file, key, expected, found, hint     exit 2
 ├── RunFolderError         a run folder that cannot serve: missing, foreign, unfinished  exit 2
 │   └── LockError          a run folder that another process works in                    exit 2
 ├── BackendError           a requested backend, device or size that this machine lacks   exit 2
@@ -61,9 +61,9 @@ def _rebuilt(
     return error
 
 
-def _message(problem: str, remedy: str) -> str:
+def _message(problem: str, hint: str) -> str:
     """Two lines, whatever is in their parts."""
-    return f"{on_one_line(problem)}.\n  remedy: {on_one_line(remedy)}"
+    return f"{on_one_line(problem)}.\n  hint: {on_one_line(hint)}"
 
 
 class AddingProblemError(_Travelling, Exception):
@@ -79,33 +79,33 @@ class ConfigError(AddingProblemError):
         key: dotted name of the option, such as ``dataset.t``; empty when the file as a whole is meant.
         expected: what would have been right.
         found: what was there instead.
-        remedy: what to do about it.
+        hint: what to do about it.
         source: the file, or ``command line``; empty when the configuration was built in Python.
     """
 
-    def __init__(self, key: str, expected: str, found: str, remedy: str, source: str = "") -> None:
-        self.key, self.expected, self.found, self.remedy, self.source = (
+    def __init__(self, key: str, expected: str, found: str, hint: str, source: str = "") -> None:
+        self.key, self.expected, self.found, self.hint, self.source = (
             key,
             expected,
             found,
-            remedy,
+            hint,
             source,
         )
         place = ": ".join(part for part in (source, key) if part)
         super().__init__(
-            _message(f"{place or 'configuration'}: expected {expected}, found {found}", remedy)
+            _message(f"{place or 'configuration'}: expected {expected}, found {found}", hint)
         )
 
     def at(self, source: str) -> ConfigError:
         """The same error with the place it came from."""
-        return ConfigError(self.key, self.expected, self.found, self.remedy, source)
+        return ConfigError(self.key, self.expected, self.found, self.hint, source)
 
 
 class RunFolderError(AddingProblemError):
     """A run folder that is missing, holds another run, or is damaged."""
 
-    def __init__(self, folder: object, problem: str, remedy: str) -> None:
-        super().__init__(_message(f"{folder}: {problem}", remedy))
+    def __init__(self, folder: object, problem: str, hint: str) -> None:
+        super().__init__(_message(f"{folder}: {problem}", hint))
 
 
 class LockError(RunFolderError):
@@ -115,8 +115,8 @@ class LockError(RunFolderError):
 class BackendError(AddingProblemError):
     """A backend, a device or a size that was asked for and that this machine does not have."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(_message(problem, remedy))
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(_message(problem, hint))
 
 
 class StorageError(AddingProblemError):
@@ -125,15 +125,15 @@ class StorageError(AddingProblemError):
     Args:
         path: the file.
         reason: what the system says.
-        remedy: what to do about it.
+        hint: what to do about it.
     """
 
     exit_code = 74  # EX_IOERR of sysexits.h
 
-    def __init__(self, path: object, reason: str, remedy: str) -> None:
+    def __init__(self, path: object, reason: str, hint: str) -> None:
         super().__init__(
             _message(
-                f"{path}: could not be written ({reason}); what was there before is intact", remedy
+                f"{path}: could not be written ({reason}); what was there before is intact", hint
             )
         )
 
@@ -145,7 +145,7 @@ class DivergedError(AddingProblemError):
 
     def __init__(self, folder: object, problem: str) -> None:
         super().__init__(
-            f"{folder}: {problem}.\n  remedy: train with a lower train.learning_rate, or clip the gradient "
+            f"{folder}: {problem}.\n  hint: train with a lower train.learning_rate, or clip the gradient "
             "(train.clip_norm)"
         )
 
@@ -171,16 +171,16 @@ class Interrupted(_Travelling, KeyboardInterrupt):
 class ModelError(AddingProblemError):
     """A model that cannot be built, or that does not turn (B, T, 2) into (B, 1) as it must."""
 
-    def __init__(self, name: str, expected: str, found: str, remedy: str) -> None:
+    def __init__(self, name: str, expected: str, found: str, hint: str) -> None:
         self.found = found
-        super().__init__(_message(f"model {name}: expected {expected}, found {found}", remedy))
+        super().__init__(_message(f"model {name}: expected {expected}, found {found}", hint))
 
 
 class InteropError(AddingProblemError):
     """A model that cannot be exported, a foreign file that cannot be imported, or an extra that is not installed."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(_message(problem, remedy))
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(_message(problem, hint))
 
 
 def to_install(extra: str) -> str:

@@ -42,7 +42,7 @@ def tiny(folder: Path, **changes: Any) -> RunConfig:
         "dataset.noise_columns": 1,
         "dataset.held_out": 40,
         "model.hidden": 8,
-        "train.glimpse": 10,
+        "train.val_subset": 10,
         "train.warmup_steps": 5,
         "train.ending_below": 1.0,
         "train.ending_steps": 30,

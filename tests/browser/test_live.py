@@ -202,7 +202,7 @@ def test_its_recipe_is_fast(paused: Any) -> None:
         "endingLength": "train.ending_length",
         "stopBelow": "train.stop_val_loss",
     }
-    assert found.keys() == keys.keys() | {"glimpse"}
+    assert found.keys() == keys.keys() | {"val_subset"}
     assert {name: found[name] for name in keys} == {
         name: fast.get(key) for name, key in keys.items()
     }

@@ -39,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     climb = config.load(None, small | {"validate.dt_length": 100, "artifacts": str(root / "climb")})
     assert list(
-        horizon.climb(climb, minutes=1, lengths=[10, 20], following=lambda run: nullcontext())
+        horizon.find_horizon(
+            climb, minutes=1, lengths=[10, 20], following=lambda run: nullcontext()
+        )
     )
     return root
 

@@ -43,7 +43,7 @@ def load_pickle(path: Path) -> dict[str, object]:
 def test_train_and_validate(small_config: Path, command: Command) -> None:
     trained = command("train", "--config", small_config)
     assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("always the mean: 0.1667") == 4  # three epochs and the end
+    assert trained.stdout.count("mean baseline: 0.1667") == 4  # three epochs and the end
     run = small_config.parent / "run"
     assert {file.name for file in run.iterdir()} - {
         "checkpoint.previous.safetensors"
@@ -84,7 +84,7 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
     validated = command("validate", "--config", small_config)
     assert validated.returncode == 0, validated.stderr
     score = json.loads((run / "validation.json").read_text())
-    for part in ("MSE ", "RMSE ", "within 0.04", "always the mean", str(run / "pred.png")):
+    for part in ("MSE ", "RMSE ", "within 0.04", "mean baseline", str(run / "pred.png")):
         assert part in validated.stdout
     assert (run / "pred.png").read_bytes().startswith(PNG)
     predictions = load_pickle(run / "pred.pkl")
@@ -359,7 +359,7 @@ DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
 
 
 @pytest.mark.parametrize(
-    ("words", "expected", "remedy"),
+    ("words", "expected", "hint"),
     [
         (
             [*DATA, "--n", "abc"],
@@ -435,7 +435,7 @@ DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
 def test_arguments_that_the_parser_refuses(
     words: list[object],
     expected: str,
-    remedy: str,
+    hint: str,
     tmp_path: Path,
     command: Command,
 ) -> None:
@@ -445,7 +445,7 @@ def test_arguments_that_the_parser_refuses(
     assert done.returncode == 2
     assert done.stderr.startswith("error: command line: ")
     assert expected in done.stderr
-    assert f"remedy: {remedy}" in done.stderr
+    assert f"hint: {hint}" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])

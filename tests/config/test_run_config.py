@@ -180,7 +180,7 @@ DEPENDENT: dict[str, tuple[object, dict[str, object]]] = {
     "dataset.mix_seed": (3, {"dataset.mix": "rotate"}),
     "curriculum.start": (40, {"recipe": "fast"}),
     "curriculum.shortest": (0.4, {"recipe": "fast"}),
-    "train.glimpse": (5, {"recipe": "fast"}),
+    "train.val_subset": (5, {"recipe": "fast"}),
     "model.layout": ("tbc", {"model.name": "some.Model"}),
 }
 
@@ -372,7 +372,7 @@ def test_bad_files(case: str, tmp_path: Path) -> None:
     assert error.key == key
     assert error.source == str(path)
     assert part in str(error)
-    assert error.remedy in str(error)
+    assert error.hint in str(error)
 
 
 def test_wrong_encoding(tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_command_line_ends_with_2_and_one_message(
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.startswith("error: ")
-    assert "remedy: " in done.stderr
+    assert "hint: " in done.stderr
     for part in parts:
         assert part in done.stderr
 

@@ -58,7 +58,7 @@ def test_keras_reads_the_data_file(tmp_path: Path) -> None:
     interop.write_data(tmp_path / "data.npz", 400, 10)
     assert (
         example("keras_data.py", tmp_path / "data.npz", "--epochs", 4) < 0.25
-    )  # always the mean: 0.167
+    )  # mean baseline: 0.167
 
 
 @needs("jax")

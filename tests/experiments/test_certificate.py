@@ -86,7 +86,7 @@ def run_of(folder: Path, model: str, budget: int = 20_000, **arguments: Any) -> 
         "model.name": model,
         "dataset.t": T,
         "dataset.held_out": 64,
-        "train.glimpse": None,
+        "train.val_subset": None,
         "train.budget_steps": budget,
         "threads": 1,
         "artifacts": str(folder),

@@ -27,7 +27,7 @@ from adding_problem.training import loop
 from adding_problem.training.loop import StepEvent
 from tests.conftest import Command
 from tests.helpers.files import PNG
-from tests.helpers.horizons import EASY, climb
+from tests.helpers.horizons import EASY, find_horizon
 from tests.helpers.training import Interrupt
 
 
@@ -37,7 +37,7 @@ def rows_of(rung: Rung) -> list[EpochRow]:
 
 @pytest.mark.usefixtures("pictures")
 def test_a_climb(tmp_path: Path) -> None:
-    short, long = climb(tmp_path, [10, 20])
+    short, long = find_horizon(tmp_path, [10, 20])
     assert short.solved
     assert long.solved
     assert RunFolder(long.folder).read_config().model.start_from == short.folder
@@ -61,7 +61,7 @@ def test_a_climb(tmp_path: Path) -> None:
         assert long.mse == pytest.approx(float((model(x) - y).double().square().mean()), rel=1e-4)
 
     stamps = [(tmp_path / name / "result.json").stat().st_mtime_ns for name in ("t10", "t20")]
-    again = climb(tmp_path, [10, 20, 40])
+    again = find_horizon(tmp_path, [10, 20, 40])
     assert again[:2] == [short, long]
     assert again[2].t == 40
     assert [
@@ -73,7 +73,11 @@ def test_a_length_that_new_sequences_do_not_confirm_is_trained_on(tmp_path: Path
     """A goal of 8e-3 promises nothing; halved three times it is 1e-3, and four times below."""
     run = config.load(None, EASY | {"train.stop_val_loss": 8e-3, "artifacts": str(tmp_path)})
     climbed = [
-        list(horizon.climb(run, minutes=2, lengths=[10, 20], following=lambda run: nullcontext()))
+        list(
+            horizon.find_horizon(
+                run, minutes=2, lengths=[10, 20], following=lambda run: nullcontext()
+            )
+        )
         for _ in range(2)
     ]
     assert climbed[0] == climbed[1]
@@ -101,29 +105,29 @@ def test_a_length_that_new_sequences_do_not_confirm_is_trained_on(tmp_path: Path
 
 
 def test_a_cut_climb_goes_on(tmp_path: Path) -> None:
-    uncut = climb(tmp_path / "uncut", [10, 20])
+    uncut = find_horizon(tmp_path / "uncut", [10, 20])
 
     def cut(run: RunConfig) -> Any:
         return nullcontext(Interrupt(1) if run.dataset.t == 20 else None)
 
     with pytest.raises(KeyboardInterrupt):
-        climb(tmp_path / "cut", [10, 20], following=cut)
-    resumed = climb(tmp_path / "cut", [10, 20])
+        find_horizon(tmp_path / "cut", [10, 20], following=cut)
+    resumed = find_horizon(tmp_path / "cut", [10, 20])
     assert [rung.mse for rung in resumed] == [rung.mse for rung in uncut]
     assert [rung.sequence_steps for rung in resumed] == [rung.sequence_steps for rung in uncut]
 
 
 def test_a_cut_climb_goes_on_in_another_place(tmp_path: Path) -> None:
-    uncut = climb(tmp_path / "uncut", [10, 20])
+    uncut = find_horizon(tmp_path / "uncut", [10, 20])
     with pytest.raises(KeyboardInterrupt):
-        climb(
+        find_horizon(
             tmp_path / "cut",
             [10, 20],
             following=lambda run: nullcontext(Interrupt(1) if run.dataset.t == 20 else None),
         )
     (tmp_path / "cut").rename(tmp_path / "moved")
     for _ in range(2):  # resumed, then read
-        assert [rung.mse for rung in climb(tmp_path / "moved", [10, 20])] == [
+        assert [rung.mse for rung in find_horizon(tmp_path / "moved", [10, 20])] == [
             rung.mse for rung in uncut
         ]
 
@@ -132,18 +136,18 @@ def test_a_climb_that_was_cut_under_a_small_budget_goes_on_under_a_larger_one(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        climb(tmp_path, [20], minutes=1e-4, following=lambda run: nullcontext(Interrupt(1)))
-    (rung,) = climb(tmp_path, [20])
+        find_horizon(tmp_path, [20], minutes=1e-4, following=lambda run: nullcontext(Interrupt(1)))
+    (rung,) = find_horizon(tmp_path, [20])
     assert rung.stop_reason == "solved"
 
 
 def test_a_climb_that_is_overwritten_begins_again_and_leaves_nothing_of_the_old_one(
     tmp_path: Path,
 ) -> None:
-    climb(tmp_path, [10, 20])
+    find_horizon(tmp_path, [10, 20])
     (tmp_path / "t20" / "notes.txt").write_text("mine")
     first = (tmp_path / "t10" / "result.json").stat().st_mtime_ns
-    (rung,) = climb(tmp_path, [10], overwrite=True)
+    (rung,) = find_horizon(tmp_path, [10], overwrite=True)
     assert rung.solved
     assert (tmp_path / "t10" / "result.json").stat().st_mtime_ns > first
     assert json.loads((tmp_path / "horizon.json").read_text())["horizon"] == 10
@@ -166,7 +170,7 @@ def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
         },
     )
     rungs = list(
-        horizon.climb(run, minutes=2, lengths=[4, 4, 5], following=lambda run: nullcontext())
+        horizon.find_horizon(run, minutes=2, lengths=[4, 4, 5], following=lambda run: nullcontext())
     )
     assert [rung.t for rung in rungs] == [4, 5]
     assert rungs[0].solved
@@ -174,16 +178,18 @@ def test_a_climb_by_epochs_over_fixed_data(tmp_path: Path) -> None:
 
 def test_the_minutes_alone_end_a_climb_on_fresh_sequences(tmp_path: Path) -> None:
     run = config.load(None, EASY | {"train.epochs": 1, "artifacts": str(tmp_path)})
-    (rung,) = horizon.climb(run, minutes=2, lengths=[10], following=lambda run: nullcontext())
+    (rung,) = horizon.find_horizon(
+        run, minutes=2, lengths=[10], following=lambda run: nullcontext()
+    )
     assert rung.solved
     assert rows_of(rung)[-1].epoch > 1
 
 
 def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
-    (rung,) = climb(tmp_path, [10, 20], minutes=1e-4)
+    (rung,) = find_horizon(tmp_path, [10, 20], minutes=1e-4)
     assert (rung.solved, rung.stop_reason, rung.reached["1e-3"]) == (False, "budget", None)
     assert json.loads((tmp_path / "horizon.json").read_text())["horizon"] is None
-    more = climb(tmp_path, [10, 20])  # a larger budget tries again
+    more = find_horizon(tmp_path, [10, 20])  # a larger budget tries again
     assert [rung.solved for rung in more] == [True, True]
 
 
@@ -192,7 +198,9 @@ def test_it_ends_at_the_first_length_that_is_not_solved(tmp_path: Path) -> None:
 def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
     rate = {"train.learning_rate": 1e38, "train.clip_norm": None, "train.warmup_steps": 0}
     run = config.load(None, EASY | rate | {"artifacts": str(tmp_path)})
-    (rung,) = horizon.climb(run, minutes=1, lengths=[10, 20], following=lambda run: nullcontext())
+    (rung,) = horizon.find_horizon(
+        run, minutes=1, lengths=[10, 20], following=lambda run: nullcontext()
+    )
     assert (rung.solved, rung.stop_reason) == (False, "diverged")
     document = json.loads((tmp_path / "horizon.json").read_text(), parse_constant=pytest.fail)
     assert document["rungs"][0]["mse"] is None
@@ -300,7 +308,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
 
 
 def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
-    uncut = climb(tmp_path / "uncut", [10, 20])
+    uncut = find_horizon(tmp_path / "uncut", [10, 20])
 
     class Signal(Interrupt):
         def on_step(self, event: StepEvent) -> None:
@@ -310,18 +318,18 @@ def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
     with pytest.raises(
         Interrupted, match="stopped by SIGTERM; a checkpoint is written, at step 3 of epoch 1"
     ) as stopped:
-        climb(
+        find_horizon(
             tmp_path / "cut",
             [10, 20],
             following=lambda run: nullcontext(Signal(1) if run.dataset.t == 20 else None),
         )
     assert stopped.value.exit_code == 143
-    assert [rung.mse for rung in climb(tmp_path / "cut", [10, 20])] == [rung.mse for rung in uncut]
+    assert [rung.mse for rung in find_horizon(tmp_path / "cut", [10, 20])] == [rung.mse for rung in uncut]
 
 
 def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:
     with RunFolder(tmp_path).locked(), pytest.raises(LockError, match="works in it"):
-        climb(tmp_path, [10])
+        find_horizon(tmp_path, [10])
 
 
 def test_lengths_that_a_variant_does_not_have_are_told_before_any_is_scored(

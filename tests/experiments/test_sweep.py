@@ -141,7 +141,7 @@ def test_mistakes_in_the_file(
     with pytest.raises(ConfigError) as caught:
         plan.read(write(tmp_path, text), overrides)
     assert part in str(caught.value)
-    assert "remedy" in str(caught.value)
+    assert "hint" in str(caught.value)
 
 
 def test_the_sweep_of_the_repository() -> None:

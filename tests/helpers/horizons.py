@@ -24,7 +24,7 @@ EASY = {
 }  # solved within a second
 
 
-def climb(
+def find_horizon(
     folder: Path,
     lengths: list[int],
     minutes: float = 2.0,
@@ -33,7 +33,7 @@ def climb(
 ) -> list[Rung]:
     run = config.load(None, EASY | {"artifacts": str(folder)})
     return list(
-        horizon.climb(
+        horizon.find_horizon(
             run,
             minutes=minutes,
             lengths=lengths,

@@ -55,7 +55,7 @@ def test_what_a_model_may_be_and_give(
 ) -> None:
     """Against the same module called by hand in its own layout, and a readout of its last step by hand."""
     model = build(f"{file}:{name}", layout=layout)
-    assert isinstance(model, models.OwnModel)
+    assert isinstance(model, models.CustomModel)
     x = sample_batch(4, 30, seed=1)[0]
     shown = {"btc": x, "tbc": x.transpose(0, 1), "bct": x.transpose(1, 2)}[layout]
     output = model.inner(shown)
@@ -237,7 +237,7 @@ def test_a_keras_model(tmp_path: Path, command: Command) -> None:
     [
         (
             "nowhere.py:Model",
-            "there is no file nowhere.py.\n  remedy: check the path; it begins from",
+            "there is no file nowhere.py.\n  hint: check the path; it begins from",
         ),
         ("no_such_package.Model", "No module named"),
         ("json.Model", "'Model'"),
@@ -257,9 +257,9 @@ def test_what_a_model_imports_and_is_not_there(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "absent_rnn.py").write_text("import absent\n")
     for name in ("absent_rnn.py:Net", "absent_rnn.Net"):
-        with pytest.raises(ConfigError, match="remedy: install absent, or put it beside the model"):
+        with pytest.raises(ConfigError, match="hint: install absent, or put it beside the model"):
             models.build_model(ModelConfig(name))
-    with pytest.raises(ConfigError, match=r"remedy: write package\.module\.Class"):
+    with pytest.raises(ConfigError, match=r"hint: write package\.module\.Class"):
         models.build_model(ModelConfig("absent.rnn.Net"))
 
 

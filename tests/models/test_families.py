@@ -149,7 +149,9 @@ def test_parameters_are_as_many_as_the_papers_formula_says(name: str) -> None:
         TINY[name],
     ):
         complete = {
-            k: v for k, v in families.completed(name, sizes).items() if k not in ("init", "memory")
+            k: v
+            for k, v in families.with_defaults(name, sizes).items()
+            if k not in ("init", "memory")
         }
         assert models.describe(build(name, **sizes))["parameters"] == PARAMETERS[name](**complete)
 
@@ -207,13 +209,13 @@ LEARNERS = {
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_families_learn(name: str, tmp_path: Path) -> None:
-    """T = 20 by the recipe fast, to a tenth of what always the mean scores."""
+    """T = 20 by the recipe fast, to a tenth of what mean baseline scores."""
     values = {
         "recipe": "fast",
         "dataset.t": 20,
         "dataset.held_out": 200,
         "train.stop_val_loss": 1e-2,
-        "train.glimpse": None,
+        "train.val_subset": None,
         "train.epochs": 200,
         "threads": 1,
         "model.name": name,

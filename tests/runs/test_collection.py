@@ -20,7 +20,7 @@ from adding_problem.runs.folder import HORIZON, RunFolder
 from adding_problem.training import loop
 from tests.conftest import Command
 from tests.helpers.files import contents
-from tests.helpers.horizons import climb
+from tests.helpers.horizons import find_horizon
 from tests.helpers.training import Interrupt, small
 
 
@@ -42,7 +42,7 @@ def precious(trained: Path, tmp_path: Path) -> Path:
 def climbed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A horizon run over one length."""
     path = tmp_path_factory.mktemp("climbs") / "climb"
-    climb(path, [10])
+    find_horizon(path, [10])
     return path
 
 
@@ -70,7 +70,7 @@ def test_overwriting_empties_neither_runs_of_others_nor_what_links_lead_to(
     kept = [precious, *(climbed / name for name in ("t150_my_paper_run", "t300", "t10-notes"))]
     before = [contents(path) for path in kept]
     first = (climbed / "t10" / "result.json").stat().st_mtime_ns
-    (rung,) = climb(climbed, [10], overwrite=True)
+    (rung,) = find_horizon(climbed, [10], overwrite=True)
     assert rung.solved
     assert [contents(path) for path in kept] == before
     assert (climbed / "t100").is_symlink()
@@ -103,7 +103,7 @@ def test_no_run_is_where_a_link_stands(
     (tmp_path / "climb" / "t20").symlink_to(target)
     before = contents(precious) | contents(tmp_path / "climb" / "t300")
     with pytest.raises(RunFolderError, match="t20: is a link"):
-        climb(tmp_path / "climb", [20], overwrite=overwrite)
+        find_horizon(tmp_path / "climb", [20], overwrite=overwrite)
     assert contents(precious) | contents(tmp_path / "climb" / "t300") == before
     assert not (tmp_path / "nothing").exists()
 
@@ -114,8 +114,8 @@ def test_a_recorded_run_in_whose_place_another_stands_is_not_deleted(
     shutil.rmtree(climbed / "t10")
     shutil.copytree(precious, climbed / "t10")
     with pytest.raises(RunFolderError, match=r"t10: holds a run that .* does not record"):
-        climb(climbed, [10], overwrite=True)
-    climb(climbed, [5], overwrite=True)
+        find_horizon(climbed, [10], overwrite=True)
+    find_horizon(climbed, [5], overwrite=True)
     assert contents(climbed / "t10") == contents(precious)
 
 
@@ -150,7 +150,7 @@ def test_links_inside_a_run_are_told_before_anything_is_deleted(
     (climbed / "t10" / "model").symlink_to(precious / "model")
     before = contents(precious), contents(climbed)
     with pytest.raises(RunFolderError, match="model is a link that leads out"):
-        climb(climbed, [10], overwrite=True)
+        find_horizon(climbed, [10], overwrite=True)
     assert (contents(precious), contents(climbed)) == before
 
 
@@ -168,15 +168,15 @@ def test_what_killed_processes_left_is_not_looked_for_through_links(
 def test_nothing_is_deleted_while_another_process_holds_a_run(climbed: Path) -> None:
     before = contents(climbed)
     with RunFolder(climbed / "t10").locked(), pytest.raises(LockError, match="works in it"):
-        climb(climbed, [10], overwrite=True)
+        find_horizon(climbed, [10], overwrite=True)
     assert {name: data for name, data in contents(climbed).items() if ".lock" not in name} == before
 
 
 def test_a_climb_that_was_cut_in_its_first_run_knows_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        climb(tmp_path, [20], following=cut)
+        find_horizon(tmp_path, [20], following=cut)
     assert RunFolder(tmp_path / "t20").config_copy.is_file()
-    (rung,) = climb(tmp_path, [10], overwrite=True)
+    (rung,) = find_horizon(tmp_path, [10], overwrite=True)
     assert rung.t == 10
     assert contents(tmp_path / "t20") == {}
 
@@ -232,7 +232,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "climb").symlink_to("disk")
     for overwrite in (False, True):
-        (rung,) = climb(tmp_path / "climb", [10], overwrite=overwrite)
+        (rung,) = find_horizon(tmp_path / "climb", [10], overwrite=overwrite)
         assert rung.solved
     assert (tmp_path / "disk" / "t10" / "result.json").is_file()
 
@@ -249,24 +249,24 @@ def test_a_climb_of_an_earlier_version_goes_on_and_is_overwritten(
 ) -> None:
     of_an_earlier_version(climbed)
     stamp = (climbed / "t10" / "result.json").stat().st_mtime_ns
-    assert [rung.t for rung in climb(climbed, [10, 20])] == [10, 20]
+    assert [rung.t for rung in find_horizon(climbed, [10, 20])] == [10, 20]
     assert (climbed / "t10" / "result.json").stat().st_mtime_ns == stamp
     of_an_earlier_version(climbed)
     shutil.copytree(precious, climbed / "t100")
-    climb(climbed, [5], overwrite=True)
+    find_horizon(climbed, [5], overwrite=True)
     assert contents(climbed / "t10") == contents(climbed / "t20") == {}
     assert contents(climbed / "t100") == contents(precious)
 
 
 def test_a_length_that_an_earlier_version_left_unsolved_is_tried_again(tmp_path: Path) -> None:
-    assert not climb(tmp_path, [10], minutes=1e-4)[0].solved
+    assert not find_horizon(tmp_path, [10], minutes=1e-4)[0].solved
     of_an_earlier_version(tmp_path)
-    assert climb(tmp_path, [10])[0].solved
+    assert find_horizon(tmp_path, [10])[0].solved
 
 
 def test_another_models_unsolved_run_is_not_replaced_by_a_larger_budget(tmp_path: Path) -> None:
     """Neither one that `train` left there, nor the climb's own with another model."""
-    climb(tmp_path, [10], minutes=1e-4)
+    find_horizon(tmp_path, [10], minutes=1e-4)
     before = contents(tmp_path / "t10")
     other = config.load(
         None,
@@ -281,17 +281,17 @@ def test_another_models_unsolved_run_is_not_replaced_by_a_larger_budget(tmp_path
         },
     )
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
-        list(module.climb(other, minutes=2, lengths=[10], following=lambda run: nullcontext()))
+        list(module.find_horizon(other, minutes=2, lengths=[10], following=lambda run: nullcontext()))
     assert contents(tmp_path / "t10") == before
 
 
 def test_a_run_that_was_not_recorded_is_not_tried_again_from_its_beginning(tmp_path: Path) -> None:
-    climb(tmp_path, [10], minutes=1e-4)
+    find_horizon(tmp_path, [10], minutes=1e-4)
     (tmp_path / HORIZON).unlink()
     (tmp_path / module.PICTURE).unlink()
     before = contents(tmp_path / "t10")
     with pytest.raises(RunFolderError, match="does not record as begun for it, and is not deleted"):
-        climb(tmp_path, [10])
+        find_horizon(tmp_path, [10])
     assert contents(tmp_path / "t10") == before
 
 
@@ -306,7 +306,7 @@ def test_a_summary_that_is_a_link_is_neither_read_nor_replaced(
     before = contents(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(RunFolderError, match=r"horizon\.json is a link that leads out"):
-            climb(climbed, [10], overwrite=overwrite)
+            find_horizon(climbed, [10], overwrite=overwrite)
     assert contents(tmp_path) == before
     assert (climbed / HORIZON).is_symlink()
     page = report.write([str(climbed)], tmp_path / "page.html", lengths=[10], sequences=10)
@@ -319,7 +319,7 @@ def test_a_file_that_no_climb_has_made_is_not_replaced(name: str, tmp_path: Path
     (tmp_path / name).write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(RunFolderError, match=name):
-            climb(tmp_path, [10], overwrite=overwrite)
+            find_horizon(tmp_path, [10], overwrite=overwrite)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
@@ -330,7 +330,7 @@ def test_a_file_that_no_climb_has_made_is_not_replaced(name: str, tmp_path: Path
 def test_a_summary_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / HORIZON).write_text(text)
     with pytest.raises(RunFolderError, match=r"horizon\.json is damaged, or another program's"):
-        climb(tmp_path, [10])
+        find_horizon(tmp_path, [10])
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(HORIZON, text)]
 
 
@@ -358,7 +358,7 @@ def test_a_picture_that_is_a_link_is_replaced_and_not_written_through(
     (tmp_path / "mine.png").write_text("mine")
     (climbed / module.PICTURE).unlink()
     (climbed / module.PICTURE).symlink_to(tmp_path / "mine.png")
-    climb(climbed, [10], overwrite=True)
+    find_horizon(climbed, [10], overwrite=True)
     assert (tmp_path / "mine.png").read_text() == "mine"
     assert not (climbed / module.PICTURE).is_symlink()
 

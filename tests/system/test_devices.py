@@ -12,7 +12,7 @@ from adding_problem import models
 from adding_problem.config import ModelConfig
 from adding_problem.experiments.sweep import engines, plan
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.models import OwnModel
+from adding_problem.models import CustomModel
 from adding_problem.runs.folder import RunFolder
 from adding_problem.system import memory
 from adding_problem.training import loop
@@ -62,7 +62,7 @@ def test_models_of_the_zoo_are_built_for_another_device() -> None:
 def test_a_users_model_is_tried_where_it_will_run(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(ELSEWHERE)
     model = models.build_model(ModelConfig(f"{tmp_path / 'mine.py'}:StateOfItsOwn"), device="meta")
-    assert isinstance(model, OwnModel)
+    assert isinstance(model, CustomModel)
     assert model.readout is not None
     assert model(torch.rand(3, 20, 2, device="meta")).shape == (3, 1)
 

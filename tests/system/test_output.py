@@ -147,7 +147,7 @@ def test_no_name_begins_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) ->
     ):
         lines = str(error).splitlines()
         assert len(lines) == 2
-        assert lines[1].startswith("  remedy: r")
+        assert lines[1].startswith("  hint: r")
 
 
 def test_a_terminal_gets_the_controls_of_bars_and_no_others(tmp_path: Path) -> None:

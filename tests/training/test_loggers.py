@@ -47,12 +47,12 @@ def test_listeners_of_ones_own(tmp_path: Path) -> None:
 
     mine, other = Losses(), Losses()
     run = small(tmp_path)
-    with loggers.attached(run, mine, None, other) as listener:
+    with loggers.attach(run, mine, None, other) as listener:
         loop.train(run, listener=listener)
     rows = RunFolder(tmp_path).read_history()
     assert mine.epochs == other.epochs == [row.val_loss for row in rows]
     assert len(mine.steps) == len(rows) * 7  # 210 training sequences in batches of 32
-    with loggers.attached(run) as none:
+    with loggers.attach(run) as none:
         assert none is None
 
 
@@ -67,7 +67,7 @@ def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", without)
     with (
         pytest.raises(BackendError, match=r"adding-problem\[tensorboard\]"),
-        loggers.attached(small(tmp_path, logger="tensorboard")),
+        loggers.attach(small(tmp_path, logger="tensorboard")),
     ):
         pass
 
@@ -115,11 +115,11 @@ def test_tensorboard_of_a_resumed_run_holds_every_event_once(cut: Any, tmp_path:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = small(tmp_path, logger="tensorboard")
-    with pytest.raises(KeyboardInterrupt), loggers.attached(run, cut) as listener:
+    with pytest.raises(KeyboardInterrupt), loggers.attach(run, cut) as listener:
         loop.train(run, listener=listener)
-    with loggers.attached(run) as listener:
+    with loggers.attach(run) as listener:
         loop.train(run, resume=True, listener=listener)
-    with loggers.attached(run) as listener:  # finished: nothing is written
+    with loggers.attach(run) as listener:  # finished: nothing is written
         loop.train(run, listener=listener)
     rows = RunFolder(tmp_path).read_history()
     found = EventAccumulator(str(RunFolder(tmp_path).tensorboard)).Reload()

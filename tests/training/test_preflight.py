@@ -351,7 +351,7 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
     kind, message = MISTAKES[name]
     with pytest.raises(kind, match=message) as caught:
         loop.train(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
-    assert "remedy: " in str(caught.value)
+    assert "hint: " in str(caught.value)
     assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
 
 

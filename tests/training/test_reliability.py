@@ -173,7 +173,7 @@ def spoil(file: Path, how: str) -> None:
         ),  # the decay goes on over the end
         (
             "fast",
-            {"glimpse": 8, "stop_val_loss": 1e-9},
+            {"val_subset": 8, "stop_val_loss": 1e-9},
             {"epochs": 2},
             {"epochs": 4},
         ),  # at its end the short one has a look at all

@@ -46,7 +46,7 @@ _ENDINGS = {
     "train.stop_val_loss",
     "train.budget_steps",
     "train.budget_minutes",
-    "train.glimpse",
+    "train.val_subset",
 }
 NOT_THE_METHOD = (
     *WITHOUT_EFFECT,
@@ -330,7 +330,7 @@ def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
 
 
 def source_of(result: Mapping[str, Any]) -> str | None:
-    """The digest of a user's own model's code, from `result.json`."""
+    """The digest of a custom model's code, from `result.json`."""
     digest = result.get("model_source")
     return digest if isinstance(digest, str) else None
 

@@ -208,7 +208,7 @@ def draw_predictions(
         )
         figure.suptitle(
             f"Adding problem, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}: "
-            f"MSE {score['mse']:.1e}, always the mean ({score['constant_predictor_mse']:.3f})"
+            f"MSE {score['mse']:.1e}, mean baseline ({score['constant_predictor_mse']:.3f})"
         )
 
 
@@ -551,7 +551,7 @@ def _plot_curves(axes: Axes, curves: _Curves, places: Sequence[float]) -> None:
             alpha=1 if all_covered else _FEWER,
             label=label,
         )
-    _constant_line(axes, curves.constant_mse, "always the mean")
+    _constant_line(axes, curves.constant_mse, "mean baseline")
     _mark_diverged(axes, places, curves.loss, _CONSTANT, "diverged")
     axes.set_yscale("log")
 
@@ -626,7 +626,7 @@ def _plot_best(
             color=_ORIGINAL,
             label="the original",
         )
-    _constant_lines(axes, found, theirs, "always the mean")
+    _constant_lines(axes, found, theirs, "mean baseline")
     if not all(
         math.isfinite(row.val_loss) for group in found for seed in group.seeds for row in seed.rows
     ):

@@ -48,7 +48,7 @@ def certify(arguments: Namespace) -> None:
         console.print(f"training: {name}, T = {run.dataset.t:,}", style="bold")
         with (
             progress.TrainingDisplay(run, console) as shown,
-            loggers.attached(run, shown) as listener,
+            loggers.attach(run, shown) as listener,
         ):
             yield listener
 

@@ -1,4 +1,4 @@
-"""What the parser complains of, in our words: place, expected, found, remedy."""
+"""What the parser complains of, in our words: place, expected, found, hint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["explained"]
 def explained(
     error: ArgumentError, parser: options.CommandParser, given: Sequence[str]
 ) -> ConfigError:
-    """Turn a parser's complaint about the command line into one that names option, expectation, finding and remedy."""
+    """Turn a parser's complaint about the command line into one that names option, expectation, finding and hint."""
     command = _command_of(parser, given)
     for pattern, explain in _COMPLAINTS.items():
         if found := re.match(pattern, str(error)):
@@ -82,8 +82,8 @@ def _no_value(
         (word for word in reversed(given) if config.spelled_out(word).startswith(f"--{key}.")),
         f"--{key}",
     )
-    remedy = f"give {name} a value: {_about(key, command)}"
-    return ConfigError(name, _expected(key, command), "nothing", remedy, config.COMMAND_LINE)
+    hint = f"give {name} a value: {_about(key, command)}"
+    return ConfigError(name, _expected(key, command), "nothing", hint, config.COMMAND_LINE)
 
 
 def _a_value(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
@@ -97,8 +97,8 @@ def _missing(found: re.Match[str], command: options.CommandParser, _: Sequence[s
     keys = [name.partition(".")[2] for name in found[1].split(", ")]
     names = {key: f"--{key}" if command.taken[key].option_strings else key for key in keys}
     expected = _expected(keys[0], command) if len(keys) == 1 else "a value for each"
-    remedy = "; ".join(f"give {name}: {_about(key, command)}" for key, name in names.items())
-    return ConfigError(", ".join(names.values()), expected, "nothing", remedy, config.COMMAND_LINE)
+    hint = "; ".join(f"give {name}: {_about(key, command)}" for key, name in names.items())
+    return ConfigError(", ".join(names.values()), expected, "nothing", hint, config.COMMAND_LINE)
 
 
 def _both(found: re.Match[str], command: options.CommandParser, _: Sequence[str]) -> ConfigError:
@@ -118,9 +118,9 @@ def _no_command(
 ) -> ConfigError:
     name, known = found[1], list(options.COMMANDS)
     near = closest(name, known)
-    remedy = f"did you mean {near}?" if near else f"give one of {', '.join(known)}."
+    hint = f"did you mean {near}?" if near else f"give one of {', '.join(known)}."
     return ConfigError(
-        "", "a command", repr(name), f"{remedy} See {command.prog} --help", config.COMMAND_LINE
+        "", "a command", repr(name), f"{hint} See {command.prog} --help", config.COMMAND_LINE
     )
 
 
@@ -144,16 +144,16 @@ def _unknown(
         [f"--{key}" for key, action in command.taken.items() if action.option_strings],
     )
     if near := closest(name, known):
-        remedy = (
+        hint = (
             f"did you mean {near} ({_about(near.lstrip('-'), command)})? See {command.prog} --help"
         )
     else:
-        remedy = (
+        hint = (
             f"known are: {', '.join(known)}"
             if len(known) <= 20
             else f"see {command.prog} --help for all that there are"
         )
-    return ConfigError("", f"an option of {command.prog}", repr(name), remedy, config.COMMAND_LINE)
+    return ConfigError("", f"an option of {command.prog}", repr(name), hint, config.COMMAND_LINE)
 
 
 def _instead_of(word: str, command: options.CommandParser) -> str:

@@ -51,7 +51,7 @@ def import_(arguments: Namespace) -> None:
     )
     say(f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}")
     say(
-        f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (always the mean: {found.constant:.4f})"
+        f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (mean baseline: {found.constant:.4f})"
     )
     if found.difference is not None:
         say(f"it predicts the same where it comes from: largest difference {found.difference:.1e}")
@@ -112,6 +112,6 @@ def data(arguments: Namespace) -> None:
             )
     except ConfigError as error:
         raise ConfigError(
-            f"--{error.key}", error.expected, error.found, error.remedy, config.COMMAND_LINE
+            f"--{error.key}", error.expected, error.found, error.hint, config.COMMAND_LINE
         ) from None
     say(f"{n:,} sequences, T = {arguments.length:,}: {out} ({out.stat().st_size / 1e6:,.1f} MB)")

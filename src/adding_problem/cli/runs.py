@@ -48,7 +48,7 @@ def train(arguments: Namespace) -> None:
         say(f"note: {folder.path} holds nothing to resume: a new run begins")
     data = run_config.dataset
     training = "fresh" if data.stream else f"{data.n_train:,}"
-    few = run_config.train.glimpse or data.n_held_out
+    few = run_config.train.val_subset or data.n_held_out
     looked_at = (
         f" (the first {few:,} alone until the goal is near)" if few < data.n_held_out else ""
     )
@@ -58,7 +58,7 @@ def train(arguments: Namespace) -> None:
     )
     with (
         progress.TrainingDisplay(run_config, output.console()) as shown,
-        loggers.attached(run_config, shown) as listener,
+        loggers.attach(run_config, shown) as listener,
     ):
         result = loop.train(
             run_config,
@@ -89,7 +89,7 @@ def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     )
     say(
         f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
-        f"(always the mean: {result['constant_predictor_mse']:.4f}); {where}"
+        f"(mean baseline: {result['constant_predictor_mse']:.4f}); {where}"
     )
     if remark := _ENDINGS.get(result["stop_reason"]):
         say(f"  ended in epoch {result['epochs']}: {remark}")
@@ -211,7 +211,7 @@ def validate(arguments: Namespace) -> None:
     say(f"RMSE     {score['rmse']:.3e}")
     say(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
     say(
-        f"always the mean: MSE {score['constant_predictor_mse']:.4f} ± "
+        f"mean baseline: MSE {score['constant_predictor_mse']:.4f} ± "
         f"{score['constant_predictor_standard_error']:.4f}"
     )
     _say_if_on_plateau(folder, "MSE", score["mse"], score["constant_predictor_mse"])
@@ -233,13 +233,13 @@ def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
     folder, name = RunFolder(run_config.artifacts), run_config.model.name
     if not atomic_io.is_regular(folder.config_copy):
         return
-    trained, remedy = (
+    trained, hint = (
         folder.read_config(),
         "leave it out, or give --artifacts the folder of another run",
     )
     if trained.model.name != name and {trained.model.name, name} & set(families.FAMILIES):
         raise ConfigError(
-            "model.name", f"{trained.model.name!r}, which {folder.path} holds", repr(name), remedy
+            "model.name", f"{trained.model.name!r}, which {folder.path} holds", repr(name), hint
         )
     had = trained.flat()
     for key in asked:
@@ -252,7 +252,7 @@ def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
                 key,
                 f"{had.get(key)!r}, with which {folder.path} was trained",
                 repr(value),
-                remedy,
+                hint,
                 config.COMMAND_LINE,
             )
 
@@ -299,7 +299,7 @@ def horizon(arguments: Namespace) -> None:
         )
         with (
             progress.TrainingDisplay(run, console) as shown,
-            loggers.attached(run, shown) as listener,
+            loggers.attach(run, shown) as listener,
         ):
             yield listener
 
@@ -317,7 +317,7 @@ def horizon(arguments: Namespace) -> None:
     )
     lengths = arguments.lengths or horizon.LENGTHS
     farthest: horizon.Rung | None = None
-    for rung in horizon.climb(
+    for rung in horizon.find_horizon(
         run_config,
         minutes=minutes,
         lengths=lengths,

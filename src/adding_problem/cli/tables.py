@@ -74,7 +74,7 @@ def lengths(arguments: Namespace) -> None:
         [one and (one, read.task) for one, read in zip(weights, configs.values(), strict=True)]
     )
     for (path, read), name, first in zip(
-        configs.items(), atomic_io.told_apart([Path(path) for path in paths]), same, strict=True
+        configs.items(), atomic_io.unique_names([Path(path) for path in paths]), same, strict=True
     ):
         if first is not None:
             remarks.append(f"{path}: same weights as {paths[first]}, shown once")

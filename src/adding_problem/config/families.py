@@ -20,11 +20,11 @@ __all__ = [
     "TOLD",
     "Family",
     "check",
-    "completed",
+    "with_defaults",
     "described_init",
     "is_oracle",
-    "preferred",
-    "takes",
+    "recipe_overrides",
+    "accepts",
     "trust_hint",
 ]
 
@@ -255,15 +255,15 @@ _LARGEST_OF = {
 }  # a layer takes milliseconds to build, however small it is
 
 
-def takes(name: str, argument: str, value: Any = None) -> bool:
-    """Whether a model takes an argument (and, where only some values are known, this one); of own models nothing is known."""
+def accepts(name: str, argument: str, value: Any = None) -> bool:
+    """Whether a model takes an argument (and, where only some values are known, this one); of custom models nothing is known."""
     family = FAMILIES.get(name)
     if family is None or argument not in family.defaults:
         return False
     return argument not in family.choices or value is None or value in family.choices[argument]
 
 
-def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments with the defaults of the family in the places of those that nobody has set."""
     family = FAMILIES.get(name)
     if family is None:
@@ -279,7 +279,7 @@ def completed(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def preferred(name: str) -> dict[str, Any]:
+def recipe_overrides(name: str) -> dict[str, Any]:
     """What the recipe `fast` does differently for a model, by dotted key."""
     return dict(FAMILIES[name].fast) if name in FAMILIES else {}
 
@@ -293,7 +293,7 @@ def trust_hint(name: str | None = None) -> str:
 def check(name: str, arguments: Mapping[str, Any]) -> None:
     """Whether there is such a model and, if it is of the zoo, whether it takes these arguments.
 
-    Own models are found and their arguments checked when they are built, not here.
+    Custom models are found and their arguments checked when they are built, not here.
 
     Raises:
         ConfigError: naming the key and what was expected.

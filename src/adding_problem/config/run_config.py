@@ -76,7 +76,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.ending_below": 3e-3,
         "train.ending_steps": 300,
         "train.ending_length": 1_000,
-        "train.glimpse": 32,
+        "train.val_subset": 32,
         "curriculum.start": 20,
         "curriculum.shortest": 0.1,
     },
@@ -172,7 +172,7 @@ class ModelConfig:
         below=families.LONGEST_MEMORY + 1,
     )
     layout: Literal["btc", "tbc", "bct"] = option(
-        "btc", "order of the axes that your own model takes: btc is (batch, time, 2)"
+        "btc", "order of the axes that your model takes: btc is (batch, time, 2)"
     )
     start_from: str | None = option(
         None, "run folder whose trained weights are the start; null: fresh ones, by init"
@@ -192,7 +192,7 @@ class ModelConfig:
         """The model in a few words, such as ``lstm (hidden 100, init keras)``."""
         shown = {
             key: value
-            for key, value in families.completed(self.name, self.given).items()
+            for key, value in families.with_defaults(self.name, self.given).items()
             if value is not None
         }
         if "init" in shown and self.name in families.FAMILIES:
@@ -308,7 +308,7 @@ class TrainConfig:
     only_readout: bool = option(
         False, "train the final linear unit alone; all other weights keep their initial values"
     )
-    glimpse: int | None = option(
+    val_subset: int | None = option(
         None,
         "held-out sequences that a validation covers first; it covers all only when the loss on "
         "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences). null: always all",
@@ -347,7 +347,7 @@ class RunConfig:
         >>> RunConfig(seed=-1)
         Traceback (most recent call last):
         adding_problem.errors.ConfigError: seed: expected a whole number of at least 0, found -1.
-          remedy: change seed: root seed: data, initialisation and order of the sequences all come from it
+          hint: change seed: root seed: data, initialisation and order of the sequences all come from it
     """
 
     recipe: Recipe = option(
@@ -422,7 +422,7 @@ class RunConfig:
         del values["model.arguments"]
         return values | {
             f"model.{key}": value
-            for key, value in families.completed(self.model.name, self.model.given).items()
+            for key, value in families.with_defaults(self.model.name, self.model.given).items()
         }
 
     @property
@@ -435,7 +435,7 @@ class RunConfig:
         for key in WITHOUT_EFFECT:
             section, _, name = key.rpartition(".")
             del (values[section] if section else values)[name]
-        values["model"]["arguments"] = families.completed(self.model.name, self.model.given)
+        values["model"]["arguments"] = families.with_defaults(self.model.name, self.model.given)
         for key in ("hidden", "init", "memory"):
             del values["model"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -449,7 +449,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         overrides: values by dotted key, stronger than the file's.
 
     Raises:
-        ConfigError: naming the file, the key, what was expected, what was found and the remedy.
+        ConfigError: naming the file, the key, what was expected, what was found and the hint.
 
     Examples:
         >>> from adding_problem import load
@@ -501,12 +501,13 @@ def _recipe(name: str, model: str, variant: Variant) -> dict[str, Any]:
     values = {
         key: value
         for key, value in RECIPES[name].items()
-        if not key.startswith("model.") or families.takes(model, key.removeprefix("model."), value)
+        if not key.startswith("model.")
+        or families.accepts(model, key.removeprefix("model."), value)
     }
     if name != "fast":
         return values
     first = max(values["curriculum.start"], MIN_LENGTH.get(variant, 0))
-    return values | {"curriculum.start": first} | families.preferred(model)
+    return values | {"curriculum.start": first} | families.recipe_overrides(model)
 
 
 def flatten(document: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
@@ -820,12 +821,12 @@ def _check_training(config: RunConfig) -> None:
             f"{config.train.epochs:,}",
             "lower train.epochs; with dataset.stream a higher train.epoch_steps makes epochs longer",
         )
-    if config.train.glimpse is not None and config.train.stop_val_loss is None:
+    if config.train.val_subset is not None and config.train.stop_val_loss is None:
         raise ConfigError(
-            "train.glimpse",
+            "train.val_subset",
             "null where train.stop_val_loss is null",
-            str(config.train.glimpse),
-            "set train.stop_val_loss, or train.glimpse to null",
+            str(config.train.val_subset),
+            "set train.stop_val_loss, or train.val_subset to null",
         )
 
 

@@ -173,12 +173,12 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
 }
 
 
-def type_error(cls: type, key: str, found: str, source: str = "", remedy: str = "") -> ConfigError:
+def type_error(cls: type, key: str, found: str, source: str = "", hint: str = "") -> ConfigError:
     """What to say of a value that is not of the key's type or not within its bounds."""
     opt = dict(options(cls))[key]
     expected = described(dict(types(cls))[key], opt.metadata)
     return ConfigError(
-        key, expected, found, remedy or f"change {key}: {opt.metadata['help']}", source
+        key, expected, found, hint or f"change {key}: {opt.metadata['help']}", source
     )
 
 

@@ -165,8 +165,8 @@ class _Questions:
             "prediction depends",
         )
 
-    def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
-        return model_error(self._name, x, expected, found, remedy)
+    def _error(self, x: Tensor, expected: str, found: str, hint: str) -> ModelError:
+        return model_error(self._name, x, expected, found, hint)
 
 
 def _attributes(model: nn.Module) -> dict[str, Any]:
@@ -201,8 +201,8 @@ def _alike(one: Any, other: Any) -> bool:
     return one is other
 
 
-def model_error(name: str, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
-    return ModelError(name, f"for sequences {tuple(x.shape)} {expected}", found, remedy)
+def model_error(name: str, x: Tensor, expected: str, found: str, hint: str) -> ModelError:
+    return ModelError(name, f"for sequences {tuple(x.shape)} {expected}", found, hint)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = _CLOSE) -> bool:

@@ -91,7 +91,7 @@ def load_model(
         ) from None
     named, not_of_the_zoo = (
         models.named_in(description),
-        description.get("family") == models.OwnModel.family,
+        description.get("family") == models.CustomModel.family,
     )
     if (
         not_of_the_zoo and own is not None and models.class_in(own) == models.class_in(str(named))
@@ -299,7 +299,7 @@ def _score(
 ) -> None:
     """Fill in the predictions on new sequences of length t, from where an earlier scoring of the same weights ended."""
     folder, seed = RunFolder(config.artifacts), config.validate.seed
-    code = models.source_digest(model.name) if isinstance(model, models.OwnModel) else None
+    code = models.source_digest(model.name) if isinstance(model, models.CustomModel) else None
     key = json.dumps(
         [folder.read_model()[1].get("weights_digest"), code, t, seed, config.task.to_record()]
     )
@@ -322,8 +322,8 @@ def _answers(
     config: RunConfig,
     earlier: Mapping[int, Tensor] | None = None,
 ) -> dict[int, Tensor]:
-    """What `consistency.check_predictions` gives for a user's own model; nothing for those of the zoo."""
-    if not isinstance(model, models.OwnModel):
+    """What `consistency.check_predictions` gives for a custom model; nothing for those of the zoo."""
+    if not isinstance(model, models.CustomModel):
         return {}
     return consistency.check_predictions(
         model, model.name, length=model.length, task=config.task, earlier=earlier

@@ -27,7 +27,7 @@ from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.schedule import stream_seed
 
-__all__ = ["LENGTHS", "PICTURE", "Rung", "climb"]
+__all__ = ["LENGTHS", "PICTURE", "Rung", "find_horizon"]
 
 LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The lengths that are tried, as far as the budget reaches."""
@@ -71,7 +71,7 @@ class Rung:
     folder: str
 
 
-def climb(
+def find_horizon(
     config: RunConfig,
     *,
     minutes: float,

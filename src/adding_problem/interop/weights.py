@@ -18,7 +18,7 @@ Float32 = NDArray[np.float32]
 Answers = list[tuple[Float32, Float32]]
 """Sequences (B, T, 2) and what a model predicts for them (B, 1), float32; one pair for each batch."""
 OTHER_MODELS = "import one LSTM layer with two inputs and one linear unit; any other model is trained with --model path/to/file.py:Class"
-"""The remedy where a file holds another model than that."""
+"""The hint where a file holds another model than that."""
 INPUTS = 2
 """Numbers of a step where no noise columns stand beside them: a value and a mark."""
 _FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm

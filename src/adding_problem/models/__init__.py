@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from adding_problem.config import ModelConfig, families
 from adding_problem.config.families import FAMILIES
 from adding_problem.errors import ConfigError, ModelError
-from adding_problem.models.custom import OwnModel, accepted, changed_since, class_in, source_digest
+from adding_problem.models.custom import (
+    CustomModel,
+    accepted,
+    changed_since,
+    class_in,
+    source_digest,
+)
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
 from adding_problem.system import runtime
@@ -21,7 +27,7 @@ __all__ = [
     "FAMILIES",
     "AddingLSTM",
     "CarriesState",
-    "OwnModel",
+    "CustomModel",
     "build_model",
     "changed_since",
     "class_in",
@@ -73,7 +79,7 @@ def build_model(
     """
     if config.name not in FAMILIES:
         with runtime.seeded(seed), runtime.building_a_model():
-            model: nn.Module = OwnModel(
+            model: nn.Module = CustomModel(
                 config.name,
                 config.given,
                 layout=config.layout,
@@ -108,7 +114,7 @@ def readout_of(model: nn.Module) -> nn.Linear | None:
     Of the zoo's models it is `readout`. Of a custom model it is the one that was added, else the last `nn.Linear` of one
     output that its forward pass calls, else None.
     """
-    if isinstance(model, OwnModel) and model.readout is None:
+    if isinstance(model, CustomModel) and model.readout is None:
         return None if model.last_unit is None else model.inner.get_submodule(model.last_unit)  # type: ignore[return-value]
     return model.readout  # type: ignore[return-value]
 
@@ -143,7 +149,7 @@ def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Mo
     constructor = _class_of(name)
     try:
         model: nn.Module = constructor(
-            **families.completed(name, arguments), **accepted(constructor, context)
+            **families.with_defaults(name, arguments), **accepted(constructor, context)
         )
     except ValueError as error:
         raise ConfigError(
@@ -162,7 +168,7 @@ def _class_of(name: str) -> type[nn.Module]:
 
 def describe(model: nn.Module) -> dict[str, Any]:
     """What `from_description` needs to build the model again, and what a reader wants to know of it."""
-    if isinstance(model, OwnModel):
+    if isinstance(model, CustomModel):
         kind = model.description()
     else:
         family = next(name for name in FAMILIES if type(model) is _class_of(name))
@@ -202,26 +208,26 @@ def from_description(
 
     Raises:
         ValueError: when the description is not one of a model known here, or the weights are not its.
-        RuntimeError: when the weights are not those of a user's own model.
+        RuntimeError: when the weights are not those of a custom model.
         BackendError: when the memory does not suffice.
-        ModelError, ConfigError: when a user's own model cannot be built.
+        ModelError, ConfigError: when a custom model cannot be built.
     """
     family = description.get("family")
     arguments = description.get(
         "arguments", {"hidden": description.get("hidden")}
     )  # the latter as the first LSTMs were written
-    if family not in FAMILIES and family != OwnModel.family:
+    if family not in FAMILIES and family != CustomModel.family:
         raise ValueError(
-            f"family: expected {', '.join(map(repr, FAMILIES))} or {OwnModel.family!r}, found {family!r}"
+            f"family: expected {', '.join(map(repr, FAMILIES))} or {CustomModel.family!r}, found {family!r}"
         )
     input_size = description.get("input_size", 2)  # which older descriptions lack
     if not (isinstance(input_size, int) and input_size >= 2):
         raise ValueError(f"input_size: expected a whole number of at least 2, found {input_size!r}")
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
-    if family == OwnModel.family:
+    if family == CustomModel.family:
         with runtime.seeded(0):
-            model: nn.Module = OwnModel.described(
+            model: nn.Module = CustomModel.described(
                 {**description, "arguments": arguments, "input_size": input_size},
                 backend=backend,
                 device=device,

@@ -28,7 +28,7 @@ from adding_problem.config.families import PLUGINS
 from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
 from adding_problem.system import runtime
 
-__all__ = ["OwnModel", "accepted", "changed_since", "class_in", "source_digest"]
+__all__ = ["CustomModel", "accepted", "changed_since", "class_in", "source_digest"]
 
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
 _SHORT = 22  # the shortest sequence that every variant has
@@ -48,7 +48,7 @@ _NOT_THE_USERS = (
 )  # site-packages lie within or beside
 
 
-class OwnModel(nn.Module):
+class CustomModel(nn.Module):
     """Adapter around a user's module.
 
     Args:
@@ -100,7 +100,7 @@ class OwnModel(nn.Module):
     @classmethod
     def described(
         cls, description: Mapping[str, Any], *, backend: str, device: torch.device | str
-    ) -> OwnModel:
+    ) -> CustomModel:
         """The model of a `description`.
 
         Raises:

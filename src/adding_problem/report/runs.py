@@ -54,7 +54,7 @@ class Run:
         reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
         versions: of the software, where the result tells.
         machine: processor, device and backend, where the result tells.
-        source: digest of the code of a user's own model, where the result tells.
+        source: digest of the code of a custom model, where the result tells.
         method: what tells this run from the others, beside its T and its seed.
         longest: the longest T that it trained on; None where nobody knows.
         weights: equal where the model is the same; None where nobody knows.
@@ -141,7 +141,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     )
     runs, horizons, left_out = [], {}, []
     paths = [path for path in found if atomic_io.is_regular(RunFolder(path).config_copy)]
-    names = dict(zip(found, atomic_io.told_apart(found), strict=True))
+    names = dict(zip(found, atomic_io.unique_names(found), strict=True))
     for path in paths:
         try:
             runs.append(_read(path, names[path]))
@@ -249,7 +249,7 @@ def _reached(
 
 def _read_horizon(path: Path) -> dict[str, Any]:
     """`horizon.json`, cut down to numbers and words that the page shows."""
-    if atomic_io.leads_out(path, path.parent):
+    if atomic_io.escapes(path, path.parent):
         raise ValueError("a link that leads out of its folder")
     document = records.parsed(atomic_io.read_bounded(path, _MOST_BYTES), records.HORIZON)
     return {

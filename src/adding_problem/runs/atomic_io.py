@@ -23,7 +23,7 @@ __all__ = [
     "DRAFTS",
     "is_regular",
     "json_text",
-    "leads_out",
+    "escapes",
     "make_folder",
     "place",
     "read_bounded",
@@ -31,7 +31,7 @@ __all__ = [
     "replacing",
     "require_room",
     "storage_error",
-    "told_apart",
+    "unique_names",
     "utf8_path",
     "write",
     "write_json",
@@ -51,7 +51,7 @@ _REMEDIES = {
 }
 
 
-def told_apart(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """A name for each of these paths: what lies below the folder that they share; of a path alone its own last part.
 
     Bytes that are no letters are replaced: names can be written anywhere.
@@ -129,13 +129,13 @@ def make_folder(path: Path) -> None:
         raise storage_error(path, error) from None
 
 
-def require_room(path: Path, size: int, remedy: str) -> None:
+def require_room(path: Path, size: int, hint: str) -> None:
     """Ask the disk for the room of a large file: better now than when hours of writing have filled it.
 
     Args:
         path: the file, in a folder that is there.
         size: the least that it takes, in bytes.
-        remedy: what to do where there is less.
+        hint: what to do where there is less.
 
     Raises:
         StorageError: when there is less.
@@ -145,7 +145,7 @@ def require_room(path: Path, size: int, remedy: str) -> None:
         raise StorageError(
             path,
             f"it needs {size / 1e9:,.1f} GB, and the disk has {disk.free / 1e9:,.1f} GB free",
-            remedy,
+            hint,
         )
 
 
@@ -198,12 +198,12 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files and folders that killed processes have left in a run folder."""
     for draft in folder.glob(f"model/{DRAFTS}*"):
-        if not leads_out(draft, folder):
+        if not escapes(draft, folder):
             shutil.rmtree(draft, ignore_errors=True)
     ours = f".*.{'[0-9a-f]' * 16}.tmp"
     with suppress(OSError):
         for stray in [*folder.glob(ours), *folder.glob(f"model/{ours}")]:
-            if not leads_out(stray.parent, folder):
+            if not escapes(stray.parent, folder):
                 stray.unlink(missing_ok=True)
 
 
@@ -215,7 +215,7 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def leads_out(path: Path, folder: Path) -> bool:
+def escapes(path: Path, folder: Path) -> bool:
     """Whether a path, its symbolic links followed, lies outside of a folder."""
     try:
         return not path.resolve().is_relative_to(folder.resolve())

@@ -62,7 +62,7 @@ def read_summary(file: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: when it is a link that leads out of its folder, cannot be read, or is another program's.
     """
-    if atomic_io.leads_out(file, file.parent):
+    if atomic_io.escapes(file, file.parent):
         raise RunFolderError(
             file.parent,
             f"{file.name} is a link that leads out of the folder",

@@ -242,7 +242,7 @@ def _only_goes_on(there: RunConfig, here: RunConfig) -> bool:
         if key in _BUDGETS:  # None has no end
             return old[key] is not None and (new[key] is None or new[key] > old[key])
         if (
-            key == "train.stop_val_loss" and there.train.glimpse is None
+            key == "train.stop_val_loss" and there.train.val_subset is None
         ):  # with it, it decides what a validation covers
             return old[key] is not None and (new[key] is None or new[key] < old[key])
         return False
@@ -733,7 +733,7 @@ class RunFolder:
             for file in (Path(folder, name) for name in names if not name.startswith(".")):
                 with suppress(FileNotFoundError):  # replaced between listing and looking
                     if file.is_file() and not (
-                        file.is_symlink() and atomic_io.leads_out(file, self.path)
+                        file.is_symlink() and atomic_io.escapes(file, self.path)
                     ):
                         found[file.relative_to(self.path).as_posix()] = (
                             file.stat().st_mtime_ns,
@@ -787,7 +787,7 @@ class RunFolder:
         Raises:
             RunFolderError: when it does.
         """
-        if atomic_io.leads_out(path, self.path):
+        if atomic_io.escapes(path, self.path):
             raise RunFolderError(
                 self.path,
                 f"{path.relative_to(self.path)} is a link that leads out of the folder",

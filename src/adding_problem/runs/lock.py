@@ -255,7 +255,7 @@ def _dead(owner: dict[str, Any]) -> bool:
 def _owner(lock: Path) -> dict[str, Any]:
     """What a lock says of its owner; nothing where it cannot be read."""
     file = lock / _OWNER
-    if atomic_io.is_regular(file) and not atomic_io.leads_out(file, lock.parent):
+    if atomic_io.is_regular(file) and not atomic_io.escapes(file, lock.parent):
         with suppress(OSError, ValueError, RecursionError):
             owner = json.loads(atomic_io.read_bounded(file, _MAX_BYTES))
             return owner if isinstance(owner, dict) else {}

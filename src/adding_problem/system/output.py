@@ -133,7 +133,7 @@ class Guard:
                 reason = getattr(failure, "strerror", None) or failure
                 say(
                     f"error: standard output: could not be written ({reason}); the work itself is done",
-                    "  remedy: make room, or lead the output elsewhere",
+                    "  hint: make room, or lead the output elsewhere",
                     error=True,
                 )
                 code = StorageError.exit_code

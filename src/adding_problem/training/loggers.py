@@ -11,11 +11,11 @@ from adding_problem.errors import BackendError, to_install
 from adding_problem.runs.folder import EpochRow, RunFolder
 from adding_problem.training.loop import Listener, StepEvent
 
-__all__ = ["TensorBoard", "attached"]
+__all__ = ["TensorBoard", "attach"]
 
 
 @contextmanager
-def attached(config: RunConfig, *others: Listener | None) -> Iterator[Listener | None]:
+def attach(config: RunConfig, *others: Listener | None) -> Iterator[Listener | None]:
     """The logger of the configuration beside other listeners, as one; None where there is none.
 
     Raises:

@@ -108,7 +108,7 @@ def train(
         config: all that determines the run.
         resume: continue a cut run from its checkpoint, with the numbers that the uncut run would have had; also a run, cut or
             finished, of a configuration that differs in a smaller budget alone: `train.epochs`, `budget_steps`, `budget_minutes`,
-            `es_patience`, and without `glimpse` a higher `stop_val_loss`.
+            `es_patience`, and without `val_subset` a higher `stop_val_loss`.
         overwrite: delete a run that the folder may hold.
         takeover: take the folder from a process that gives no sign of life.
         listener: is told of every step and epoch.
@@ -413,8 +413,8 @@ def _step(config: RunConfig, state: TrainingState, x: Tensor, y: Tensor) -> floa
 
 
 def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManager[None]:
-    """Random numbers of a user's own model (dropout) depend on the seed and the step alone; the zoo draws none."""
-    if not isinstance(state.model, models.OwnModel):
+    """Random numbers of a custom model (dropout) depend on the seed and the step alone; the zoo draws none."""
+    if not isinstance(state.model, models.CustomModel):
         return nullcontext()
     return runtime.seeded(stream_seed(config.seed, "model") + state.schedule.step)
 
@@ -470,7 +470,7 @@ class _HeldOut:
 def _held_out_mse(work: _Work) -> _HeldOut:
     """The first few alone while the error on them is neither near `stop_val_loss` nor the first below `SOLVED`."""
     config = work.config
-    n, few, target = config.dataset.n_held_out, config.train.glimpse, config.train.stop_val_loss
+    n, few, target = config.dataset.n_held_out, config.train.val_subset, config.train.stop_val_loss
     if few is None or few >= n or target is None:
         mse = _squared_error(work, 0, n) / n
         return _HeldOut(mse, mse, n)
@@ -566,13 +566,13 @@ def _stop_reason(config: RunConfig, state: TrainingState) -> StopReason | None:
 
 
 def _check_trained(work: _Work) -> None:
-    """Check the weights that are kept of a user's own model: training may bring out what no fresh weights show.
+    """Check the weights that are kept of a custom model: training may bring out what no fresh weights show.
 
     Raises:
         ModelError: when its predictions depend on more than the sequence and the weights.
     """
     model = work.state.model
-    if isinstance(model, models.OwnModel):
+    if isinstance(model, models.CustomModel):
         consistency.check_predictions(model, model.name, length=model.length, task=work.config.task)
 
 

@@ -29,7 +29,7 @@ from adding_problem.evaluation.consistency import (
     close,
     model_error,
 )
-from adding_problem.models import OwnModel
+from adding_problem.models import CustomModel
 from adding_problem.system import runtime
 from adding_problem.task.sampling import sample_batch
 from adding_problem.task.variants import MIN_LENGTH
@@ -55,7 +55,7 @@ def check_model(config: RunConfig) -> None:
 
     Raises:
         ConfigError, BackendError: when the model or its arguments, the device or the backend are not there.
-        ModelError: saying what was expected of the model, what came and the remedy.
+        ModelError: saying what was expected of the model, what came and the hint.
     """
     device = runtime.resolve_device(config.device)
     with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
@@ -65,7 +65,7 @@ def check_model(config: RunConfig) -> None:
             runtime.require_memory(
                 _COPIES[config.train.optimizer] * size, "to train the model takes"
             )
-        if isinstance(model, OwnModel) and model.readout is not None:
+        if isinstance(model, CustomModel) and model.readout is not None:
             _logger.info(
                 "%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
                 config.model.name,
@@ -256,7 +256,7 @@ class _Trial:
             try:
                 self._predict(x[:1])
             except ModelError as error:
-                which, remedy = (
+                which, hint = (
                     ("every batch", "choose a larger train.batch")
                     if batch == 1
                     else (
@@ -268,7 +268,7 @@ class _Trial:
                     x[:1],
                     f"predictions in training, for {which} is of one sequence",
                     error.found,
-                    remedy,
+                    hint,
                 ) from error
         try:
             optimizer = optim.optimizer_for(self._config.train, self._model)
@@ -304,7 +304,7 @@ class _Trial:
             self._sequences(length),
             _built(self._config, self._device, seed=self._config.seed ^ 1),
         )
-        remedy = (
+        hint = (
             "keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
             "register_buffer"
         )
@@ -315,7 +315,7 @@ class _Trial:
                 x,
                 "a state_dict that a second model of these arguments takes",
                 in_one_line(error),
-                remedy,
+                hint,
             ) from error
         self._model.eval()
         other.eval()
@@ -328,7 +328,7 @@ class _Trial:
                 x,
                 "the same predictions of a second model that is given this one's state_dict",
                 "other ones: something is not in it, and would be lost with the run",
-                remedy,
+                hint,
             )
 
         return other
@@ -384,9 +384,9 @@ class _Trial:
             n, length, seed=0, start=start, task=self._config.task, device=self._device
         )[0]
 
-    def _require(self, right: bool, x: Tensor, expected: str, found: str, remedy: str) -> None:
+    def _require(self, right: bool, x: Tensor, expected: str, found: str, hint: str) -> None:
         if not right:
-            raise self._error(x, expected, found, remedy)
+            raise self._error(x, expected, found, hint)
 
-    def _error(self, x: Tensor, expected: str, found: str, remedy: str) -> ModelError:
-        return model_error(self._config.model.name, x, expected, found, remedy)
+    def _error(self, x: Tensor, expected: str, found: str, hint: str) -> ModelError:
+        return model_error(self._config.model.name, x, expected, found, hint)

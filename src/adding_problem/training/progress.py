@@ -96,7 +96,7 @@ class TrainingDisplay:
         )
         self._losses = (
             f"training loss {row.loss:.2e}   validation loss {row.val_loss:.2e}{few}   "
-            f"(always the mean: {self._constant:.4f})"
+            f"(mean baseline: {self._constant:.4f})"
         )
         if self._console.is_terminal:
             self._progress.update(self._epochs, completed=row.epoch, note=self._losses)

@@ -37,7 +37,7 @@ _MOST_SYNC_SECONDS = 60.0
 _ASK_SECONDS = 0.5
 _TRY_SECONDS = 5.0  # between looks at the head, and the most that one takes
 _SILENCE_SECONDS = (
-    30.0  # of the head; after 60 Ray ends the driver's process, without a word of the remedy
+    30.0  # of the head; after 60 Ray ends the driver's process, without a word of the hint
 )
 _log = logging.getLogger(__name__)
 _ENDED_AT_ONCE = 256  # outcomes that one call fetches

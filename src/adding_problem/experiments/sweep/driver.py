@@ -250,8 +250,8 @@ def _note_changed_code(done: Sequence[RunConfig]) -> None:
 
 def raise_failures(board: Board) -> None:
     """Raise a `SweepError` that lists the failed runs and those that other processes hold, if there are any."""
-    problems, remedies = [], []
-    for state, what, remedy in (
+    problems, hints = [], []
+    for state, what, hint in (
         (
             "failed",
             "failed",
@@ -270,9 +270,9 @@ def raise_failures(board: Board) -> None:
                 for entry in found
             )
             problems.append(f"{len(found)} of {len(board.entries)} runs {what}:\n{listed}")
-            remedies.append(remedy)
+            hints.append(hint)
     if problems:
-        raise SweepError("\n".join(problems) + f"\n  remedy: {'; '.join(remedies)}")
+        raise SweepError("\n".join(problems) + f"\n  hint: {'; '.join(hints)}")
 
 
 def _drive(

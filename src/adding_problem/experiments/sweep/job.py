@@ -62,7 +62,7 @@ Task = Callable[[Job], Outcome]
 def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
     try:
-        with loggers.attached(job.config) as listener:
+        with loggers.attach(job.config) as listener:
             loop.train(job.config, resume=True, takeover=job.takeover, listener=listener)
         if job.score:
             validate.score_once(job.config)

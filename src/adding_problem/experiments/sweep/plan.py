@@ -62,7 +62,7 @@ def read(
         out: the sweep's folder, stronger than `artifacts`.
 
     Raises:
-        ConfigError: naming the file, the key, what was expected, what was found and the remedy.
+        ConfigError: naming the file, the key, what was expected, what was found and the hint.
     """
     source = str(path)
     document = configuration.read_yaml(Path(path))

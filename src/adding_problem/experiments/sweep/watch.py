@@ -130,7 +130,7 @@ def look(folder: Path) -> list[Line]:
         below = (
             path
             for path in folder.iterdir()
-            if path.is_dir() and not atomic_io.leads_out(path, folder)
+            if path.is_dir() and not atomic_io.escapes(path, folder)
         )
         paths = [folder, *sorted(below)] if folder.is_dir() else []
     except OSError as error:

@@ -370,12 +370,12 @@ function orthogonal(rows, columns, random) {
 
 // --- how it goes on ------------------------------------------------------------------------------
 
-/** The recipe `fast`, but for the glimpse: its 32 sequences are too few to draw a flat plateau. */
+/** The recipe `fast`, but for the val_subset: its 32 sequences are too few to draw a flat plateau. */
 const RECIPE = {
   batch: 16,
   epochSteps: 10,
   heldOut: 256,
-  glimpse: 128,
+  val_subset: 128,
   learningRate: 3e-2,
   warmupSteps: 50,
   clipNorm: 1,
@@ -528,7 +528,7 @@ class Training {
   /** The error at T: on few sequences only while a decay is under way or the goal is far. */
   validate() {
     const { lstm, heldOut, schedule } = this,
-      few = RECIPE.glimpse;
+      few = RECIPE.val_subset;
     const first = lstm.error(heldOut, 0, few);
     if (first > 1.25 * RECIPE.stopBelow || (schedule.decaySteps && !schedule.decayed)) return first;
     return (
