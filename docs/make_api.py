@@ -12,28 +12,30 @@ from pathlib import Path
 import griffe
 import griffe2md
 
+import adding_problem
+
 SOURCES = Path(__file__).parents[1] / "src"
 GROUPS = {
     "Data": [
-        "variants.Task",
-        "task.sample_batch",
-        "task.sample_batch_numpy",
-        "task.AddingDataset",
-        "task.AddingStream",
-        "task.constant_predictor_mse",
-        "task.constant_predictor_standard_error",
+        "Task",
+        "sample_batch",
+        "sample_batch_numpy",
+        "AddingDataset",
+        "AddingStream",
+        "constant_predictor_mse",
+        "constant_predictor_standard_error",
     ],
-    "Runs": ["config.load", "config.RunConfig", "train.run", "validate.validate"],
-    "Models": ["models.build_model", "validate.load_model"],
+    "Runs": ["load", "RunConfig", "train", "validate"],
+    "Models": ["build_model", "load_model"],
     "Errors": [
-        "errors.AddingProblemError",
-        "errors.ConfigError",
-        "errors.RunFolderError",
-        "errors.BackendError",
-        "errors.ModelError",
-        "errors.InteropError",
-        "errors.StorageError",
-        "errors.Interrupted",
+        "AddingProblemError",
+        "ConfigError",
+        "RunFolderError",
+        "BackendError",
+        "ModelError",
+        "InteropError",
+        "StorageError",
+        "Interrupted",
     ],
 }
 STYLE = griffe2md.ConfigDict(
@@ -54,8 +56,8 @@ PROTOCOL = re.compile(
 )  # methods that nobody calls by name
 HEADER = """# The Python API
 
-Made from the docstrings by `make docs`. All names can be imported from `adding_problem`; `train` and `validate` are modules there.
-The examples are run by the tests.
+Made from the docstrings by `make docs`. All names can be imported from `adding_problem`. The
+examples are run by the tests.
 """
 
 
@@ -67,11 +69,8 @@ def main() -> None:
     for title, names in GROUPS.items():
         print(f"## {title}\n")
         for name in names:
-            text = (
-                griffe2md.render_object_docs(package[name], STYLE, format_md=False)
-                .strip()
-                .replace("### `run`", f"### `{name}`")
-            )
+            documented = package[f"{adding_problem.HOMES[name]}.{name}"]
+            text = griffe2md.render_object_docs(documented, STYLE, format_md=False).strip()
             text = PROTOCOL.sub("", OPTION.sub(r"\1", text))
             print(
                 re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n"

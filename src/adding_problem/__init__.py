@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from adding_problem.task.variants import Task
     from adding_problem.training.loop import train
 
-_HOMES = {
+HOMES = {
     "AddingDataset": "task.sampling",
     "AddingProblemError": "errors",
     "AddingStream": "task.sampling",
@@ -90,9 +90,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -145,7 +145,7 @@ def test_a_run_that_has_learned_does_not_speak_of_the_plateau(
     assert (trained.returncode, validated.returncode) == (0, 0), trained.stderr + validated.stderr
     result = json.loads((small_config.parent / "run" / "result.json").read_text())
     assert result["best_val_loss"] < 0.1
-    assert "mean baseline" not in trained.stdout + validated.stdout
+    assert "still at the mean baseline" not in trained.stdout + validated.stdout
 
 
 @pytest.mark.parametrize(

@@ -446,7 +446,7 @@ def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> N
 def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
     """The original left a configuration of the same form, its losses and its model, in the folder that its file names."""
     theirs = tmp_path / "12"
-    shutil.copytree(REPOSITORY / "tests" / "foreign" / "original", theirs)
+    shutil.copytree(REPOSITORY / "tests" / "data" / "foreign" / "original", theirs)
     before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
     run = config.load(
         theirs / "config_copy.yaml",

@@ -76,7 +76,7 @@ def load_model(
 
     Examples:
         >>> from adding_problem import constant_predictor_mse, load_model, sample_batch
-        >>> model = load_model("run")  # see `train.run`
+        >>> model = load_model("run")  # see `train`
         >>> x, y = sample_batch(1000, 10, seed=1)
         >>> mse = ((model(x) - y) ** 2).mean()
         >>> bool(mse < 2 * constant_predictor_mse())
@@ -160,8 +160,8 @@ def validate(
 
     Examples:
         >>> from adding_problem import load, validate
-        >>> config = load("run/config_copy.yaml", {"artifacts": "run", "dataset.t": 20})  # twice the length; see `train.run`
-        >>> score = validate.validate(config)
+        >>> config = load("run/config_copy.yaml", {"artifacts": "run", "dataset.t": 20})  # twice the length; see `train`
+        >>> score = validate(config)
         >>> score["t"], score["sequences"], round(score["constant_predictor_mse"], 4)
         (20, 600, 0.1667)
     """

@@ -123,7 +123,7 @@ def train(
     Examples:
         >>> from adding_problem import load, train
         >>> config = load(overrides={"dataset.t": 10, "dataset.dt_length": 600, "train.epochs": 2, "artifacts": "run"})
-        >>> result = train.run(config)
+        >>> result = train(config)
         >>> result["stop_reason"], result["epochs"], result["sequences"]
         ('epochs', 2, 840)
     """
