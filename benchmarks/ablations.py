@@ -33,7 +33,8 @@ from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
 from adding_problem.models import AddingLSTM
-from adding_problem.runs.folder import SOLVED, EpochRow, RunFolder, first_below, milestones
+from adding_problem.runs.records import SOLVED, EpochRow, first_below
+from adding_problem.runs.folder import RunFolder, milestones
 from adding_problem.system import runtime
 from adding_problem.task.sampling import (
     batches,

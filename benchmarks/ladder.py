@@ -30,7 +30,7 @@ from adding_problem import config
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
-from adding_problem.runs.folder import SOLVED
+from adding_problem.runs.records import SOLVED
 from adding_problem.training import loop
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)

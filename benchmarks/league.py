@@ -46,7 +46,8 @@ from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation import validate
 from adding_problem.experiments import horizon
 from adding_problem.experiments.sweep.local import end_with_parent
-from adding_problem.runs.folder import SOLVED, RunFolder
+from adding_problem.runs.records import SOLVED
+from adding_problem.runs.folder import RunFolder
 from adding_problem.system import runtime
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import loop

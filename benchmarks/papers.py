@@ -29,7 +29,7 @@ from adding_problem.analysis.aggregate import Group, Seed, collect
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.sweep.watch import SweepDisplay
-from adding_problem.runs.folder import THRESHOLDS, EpochRow
+from adding_problem.runs.records import THRESHOLDS, EpochRow
 from adding_problem.system import memory, runtime
 from adding_problem.task.variants import Task
 

@@ -37,7 +37,7 @@ import results
 from adding_problem import config
 from adding_problem.analysis.statistics import proportion
 from adding_problem.evaluation import validate
-from adding_problem.runs.folder import SOLVED, THRESHOLDS
+from adding_problem.runs.records import SOLVED, THRESHOLDS
 from adding_problem.system import runtime
 from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
 from adding_problem.training import loop

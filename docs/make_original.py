@@ -18,7 +18,8 @@ from typing import Any
 from adding_problem.analysis import plots
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.runs.folder import SOLVED, THRESHOLDS, EpochRow, RunFolder
+from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow
+from adding_problem.runs.folder import RunFolder
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures" / "original"

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
         RunFolderError,
         StorageError,
     )
-    from adding_problem.evaluation.validate import load_model, validate
+    from adding_problem.evaluation.load_model import load_model
+    from adding_problem.evaluation.validate import validate
+    from adding_problem.experiments.train import train
     from adding_problem.models import build_model
     from adding_problem.task.sampling import (
         AddingDataset,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
         sample_batch_numpy,
     )
     from adding_problem.task.variants import Task
-    from adding_problem.training.loop import train
 
 HOMES = {
     "AddingDataset": "task.sampling",
@@ -57,10 +58,10 @@ HOMES = {
     "constant_predictor_mse": "task.sampling",
     "constant_predictor_standard_error": "task.sampling",
     "load": "config",
-    "load_model": "evaluation.validate",
+    "load_model": "evaluation.load_model",
     "sample_batch": "task.sampling",
     "sample_batch_numpy": "task.sampling",
-    "train": "training.loop",
+    "train": "experiments.train",
     "validate": "evaluation.validate",
 }
 

@@ -15,7 +15,8 @@ from adding_problem import config
 from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import collect, comparisons, equals, lengths_in_words
 from adding_problem.errors import RunFolderError
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from tests.conftest import Command
 from tests.helpers.files import PNG
 

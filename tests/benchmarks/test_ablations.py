@@ -20,7 +20,8 @@ from torch import nn
 from adding_problem import config, models, sample_batch
 from adding_problem.config import RunConfig
 from adding_problem.models import AddingLSTM
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.training import loop
 from adding_problem.training.schedule import Schedule
 from tests.conftest import REPOSITORY

@@ -20,7 +20,7 @@ import adding_problem
 from adding_problem import config
 from adding_problem.cli import options
 from adding_problem.cli.runs import plateau_hints
-from adding_problem.runs.folder import PLATEAU, on_plateau
+from adding_problem.runs.records import PLATEAU, on_plateau
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import PNG
 

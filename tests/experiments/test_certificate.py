@@ -32,9 +32,11 @@ from adding_problem.experiments.certificate import (
     read,
 )
 from adding_problem.report import card
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.training import loop
-from adding_problem.training.loop import Listener, StepEvent
+from adding_problem.training.loop import Listener
+from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 
 T = 60

@@ -21,10 +21,11 @@ from adding_problem.evaluation import validate
 from adding_problem.experiments import horizon
 from adding_problem.experiments.horizon import Rung
 from adding_problem.report import runs as report_runs
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.task.sampling import batches
 from adding_problem.training import loop
-from adding_problem.training.loop import StepEvent
+from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers.files import PNG
 from tests.helpers.horizons import EASY, find_horizon

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem.runs import lock
-from adding_problem.runs.folder import EpochRow
-from adding_problem.training.loop import StepEvent
+from adding_problem.runs.records import EpochRow
+from adding_problem.training.state import StepEvent
 
 
 class Stop:

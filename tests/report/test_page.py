@@ -25,7 +25,8 @@ from adding_problem.errors import RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.task.variants import Task
 from adding_problem.training import loop
 from tests.conftest import Command

@@ -16,7 +16,8 @@ from adding_problem.analysis import plots
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.runs import atomic_io
-from adding_problem.runs.folder import EpochRow, RunFolder, lowest_val_loss
+from adding_problem.runs.records import EpochRow, lowest_val_loss
+from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.predictions import PredictionWriter
 from adding_problem.task.sampling import batches
 from adding_problem.training import loop

@@ -15,7 +15,7 @@ import pytest
 from adding_problem.errors import BackendError
 from adding_problem.runs.folder import RunFolder
 from adding_problem.training import loggers, loop
-from adding_problem.training.loop import StepEvent
+from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers.faults import Stop
 from tests.helpers.training import Interrupt, small

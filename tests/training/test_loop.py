@@ -20,10 +20,11 @@ from adding_problem.analysis import aggregate
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
 from adding_problem.evaluation import validate
-from adding_problem.runs.folder import EpochRow, RunFolder, first_below
+from adding_problem.runs.records import EpochRow, first_below
+from adding_problem.runs.folder import RunFolder
 from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.training import loop, schedule
-from adding_problem.training.loop import StepEvent
+from adding_problem.training.state import StepEvent
 from adding_problem.training.schedule import EarlyStopping
 from tests.conftest import Command
 from tests.helpers import reference

@@ -33,7 +33,8 @@ from adding_problem.errors import (
 from adding_problem.evaluation import validate
 from adding_problem.runs import atomic_io, lock
 from adding_problem.runs import folder as run_folder
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.system import signals
 from adding_problem.training import loop
 from adding_problem.training import state as training_state

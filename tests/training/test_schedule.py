@@ -17,10 +17,11 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.models import build_model
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.runs.folder import RunFolder
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import loop
-from adding_problem.training.loop import StepEvent
+from adding_problem.training.state import StepEvent
 from adding_problem.training.schedule import Schedule, advance, begin_ending, stream_seed
 from tests.helpers.schedules import SMALL, fast
 from tests.helpers.training import Interrupt, numbers, weights

@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from adding_problem.analysis import statistics
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, families
-from adding_problem.runs.folder import (
-    SOLVED,
-    THRESHOLDS,
-    EpochRow,
-    RunFolder,
-    first_below,
-    longest_trained,
-    lowest_val_loss,
-)
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import SOLVED, THRESHOLDS, RunRecord, Unit
 from adding_problem.task.variants import Task
 
 __all__ = [
     "NOT_THE_METHOD",
     "Group",
-    "Seed",
-    "Unit",
     "code_labels",
     "collect",
     "comparisons",
     "equals",
     "lengths_in_words",
     "one_per_seed",
-    "own_score",
-    "source_of",
-    "weights_of",
 ]
-
-Unit = Literal["sequences", "sequence_steps", "seconds"]
 
 # How long a run may go on.
 _ENDINGS = {
@@ -63,50 +49,6 @@ _COLUMNS = ("model.name", "recipe", *_TASK, "dataset.t")
 
 
 @dataclass(frozen=True)
-class Seed:
-    """One run of a group.
-
-    Attributes:
-        seed: its root seed.
-        rows: its epochs.
-        mse: on new data, where it was scored at its own length.
-        stop_reason: why it ended; None where it has not.
-        longest: the longest T that it trained on; None where nobody knows.
-        weights: of its model, see `weights_of`; None where nobody knows.
-    """
-
-    seed: int
-    rows: tuple[EpochRow, ...]
-    mse: float | None
-    stop_reason: str | None
-    longest: int | None = None
-    weights: Hashable = None
-
-    @property
-    def lowest(self) -> float:
-        """Lowest validation loss; infinite where there is none."""
-        return lowest_val_loss(self.rows)
-
-    @property
-    def failed(self) -> bool:
-        """Whether the run ended because it went badly: in a loss that is no number, or without progress for too long."""
-        return self.stop_reason == "early_stopping" or (
-            bool(self.rows) and not math.isfinite(self.rows[-1].loss)
-        )
-
-    def first_below(self, threshold: float) -> EpochRow | None:
-        """The first epoch whose validation loss is below."""
-        return first_below(self.rows, threshold)
-
-    def spent(self, unit: Unit) -> float | None:
-        """What the whole run took; None where nobody knows, since the model was trained elsewhere."""
-        if not self.rows:
-            return 0.0
-        last = float(getattr(self.rows[-1], unit))
-        return last if self.rows[-1].epoch and math.isfinite(last) else None
-
-
-@dataclass(frozen=True)
 class Group:
     """The runs of one method at one length.
 
@@ -115,20 +57,19 @@ class Group:
         task, t: of the data; where inputs are rotated, each seed has a rotation of its own.
         seeds: the runs, by seed.
         repeated: runs that are left out, because another one of the same seed is there.
+        scored: whether every run compared has a score on new sequences; else the lowest
+            validation losses are compared.
         oracle: whether its models start with the answer, see `families.is_oracle`; these stand behind the learners.
     """
 
     method: str
     task: Task
     t: int
-    seeds: tuple[Seed, ...]
+    seeds: tuple[RunRecord, ...]
     repeated: int = 0
-    oracle: bool = field(default=False, kw_only=True)
-
-    @property
-    def scored(self) -> bool:
-        """Whether every run has a score on new data; else the lowest validation losses speak."""
-        return all(seed.mse is not None for seed in self.seeds)
+    _: KW_ONLY
+    oracle: bool = False
+    scored: bool = False
 
     @property
     def measure(self) -> str:
@@ -138,10 +79,12 @@ class Group:
     @property
     def values(self) -> list[float]:
         """The final losses; NaN counts as infinite."""
-        found = [
-            seed.mse if self.scored and seed.mse is not None else seed.lowest for seed in self.seeds
-        ]
-        return [math.inf if math.isnan(value) else value for value in found]
+        return [self.value(seed) for seed in self.seeds]
+
+    def value(self, run: RunRecord) -> float:
+        """The final loss of one of its runs."""
+        found = run.score.mse if self.scored and run.score else run.lowest
+        return math.inf if math.isnan(found) else found
 
     @property
     def solved(self) -> statistics.Proportion:
@@ -191,17 +134,14 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
-    members: dict[tuple[tuple[str, Any], ...], list[Seed]] = {}
-    read = [
-        _read(RunFolder(path)) for path in {Path(path).resolve(): path for path in folders}.values()
-    ]
-    sources = code_labels([method for method, _, _ in read], [digest for _, digest, _ in read])
-    for (method, _, seed), source in zip(read, sources, strict=True):
-        members.setdefault((*method, ("source", source)), []).append(seed)
-    if any(seed.mse is None for seeds in members.values() for seed in seeds):
-        members = {
-            key: [replace(seed, mse=None) for seed in seeds] for key, seeds in members.items()
-        }
+    members: dict[tuple[tuple[str, Any], ...], list[RunRecord]] = {}
+    paths = {Path(path).resolve(): path for path in folders}.values()
+    runs = [RunFolder(path).read() for path in paths]
+    methods = [_method_of(run.config) for run in runs]
+    sources = code_labels(methods, [run.model_source for run in runs])
+    for run, method, source in zip(runs, methods, sources, strict=True):
+        members.setdefault((*method, ("source", source)), []).append(run)
+    scored = all(run.score for run in runs)
     varying = {
         key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))
     } - set(_COLUMNS)
@@ -226,6 +166,7 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
                 tuple(each),
                 len(seeds) - len(each),
                 oracle=families.is_oracle(values["model.name"], values.get("model.init")),
+                scored=scored,
             )
         )
     return sorted(groups, key=lambda group: (group.oracle, group.task.title, group.t, group.method))
@@ -296,17 +237,10 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
     for first, second in itertools.combinations(groups, 2):
         if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
-        both = first.scored and second.scored
-        a, b = (
-            {
-                seed.seed: seed.mse if both and seed.mse is not None else seed.lowest
-                for seed in group.seeds
-            }
-            for group in (first, second)
-        )
+        a, b = ({seed.seed: group.value(seed) for seed in group.seeds} for group in (first, second))
         if shared := sorted(a.keys() & b.keys()):
             found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
-            measure = "MSE on new data" if both else "validation MSE"
+            measure = "MSE on new data" if first.scored else "validation MSE"
             sentence = f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}"
             models = tuple(
                 seed.weights
@@ -329,18 +263,6 @@ def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     )
 
 
-def source_of(result: Mapping[str, Any]) -> str | None:
-    """The digest of a custom model's code, from `result.json`."""
-    digest = result.get("model_source")
-    return digest if isinstance(digest, str) else None
-
-
-def weights_of(folder: RunFolder, config: RunConfig, result: Mapping[str, Any]) -> Hashable:
-    """What two finished runs share whose models are one and the same; None where nobody knows."""
-    digest = folder.weights_digest()
-    return digest and (digest, config.model.name, source_of(result))
-
-
 def equals(found: Sequence[Hashable]) -> list[int | None]:
     """For each the index of the first one that is equal and stands before it; None where there is none, and for None."""
     first: dict[Hashable, int] = {}
@@ -348,28 +270,3 @@ def equals(found: Sequence[Hashable]) -> list[int | None]:
         index if one is None else first.setdefault(one, index) for index, one in enumerate(found)
     ]
     return [place if place != index else None for index, place in enumerate(places)]
-
-
-def _read(folder: RunFolder) -> tuple[tuple[tuple[str, Any], ...], str | None, Seed]:
-    """The method of a run, the digest of its own model's code, and the run."""
-    config = folder.read_config()
-    result = folder.read_result() if folder.result.is_file() else None
-    stop_reason = None if result is None else str(result.get("stop_reason"))
-    score = None if result is None else own_score(folder, result)
-    rows = tuple(folder.read_history())
-    weights = None if result is None else weights_of(folder, config, result)
-    seed = Seed(
-        config.seed, rows, score, stop_reason, longest_trained(config, rows, result or {}), weights
-    )
-    return _method_of(config), source_of(result or {}), seed
-
-
-def own_score(folder: RunFolder, result: Mapping[str, Any]) -> float | None:
-    """The MSE on new data of a run with this result, from `validation.json`; None where that is of another length, task or model."""
-    if not folder.validation.is_file():
-        return None
-    score = folder.read_validation()
-    same = Task.of_record(result) == Task.of_record(score) and all(
-        result.get(here) == score.get(there) for here, there in (("t", "t"), ("digest", "model"))
-    )
-    return float(score["mse"]) if same and isinstance(score.get("mse"), int | float) else None

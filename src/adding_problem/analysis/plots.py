@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from adding_problem.analysis import aggregate
 from adding_problem.analysis.aggregate import Group
 from adding_problem.analysis.statistics import FEW
-from adding_problem.config import families
 from adding_problem.errors import RunFolderError
 from adding_problem.runs import atomic_io
-from adding_problem.runs.folder import (
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import (
     SOLVED,
     THRESHOLDS,
     EpochRow,
-    RunFolder,
-    longest_trained,
-    on_plateau,
+    HorizonResult,
+    RunRecord,
+    RunResult,
+    Score,
 )
 from adding_problem.task.sampling import constant_predictor_mse
 from adding_problem.task.variants import MIN_LENGTH, Task
@@ -134,7 +135,7 @@ class _Curves:
         return min(filter(math.isfinite, like), default=math.nan)
 
 
-def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -> None:
+def draw_loss(path: Path, rows: Sequence[EpochRow], result: RunResult) -> None:
     """Training and validation loss on a log scale, with the constant predictor's line.
 
     Against the epoch; of a run on fresh sequences, whose epochs differ in length, against the sequence-steps.
@@ -143,14 +144,14 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
 
     with _figure(path, (7.5, 4.5)) as figure:
         axes = figure.add_subplot()
-        curves = _Curves.of_rows("", result["t"], rows, result["constant_predictor_mse"])
-        stream = result["stream"]
+        curves = _Curves.of_rows("", result.t, rows, result.constant_predictor_mse)
+        stream = result.stream
         places = [row.sequence_steps if stream else row.epoch for row in rows]
         _plot_curves(axes, curves, places)
-        if math.isfinite(result["best_val_loss"]):
+        if math.isfinite(result.best_val_loss):
             axes.plot(
-                places[result["best_epoch"] - 1],
-                result["best_val_loss"],
+                places[result.best_epoch - 1],
+                result.best_val_loss,
                 "o",
                 color=_VALIDATION,
                 label="weights that are kept",
@@ -167,12 +168,12 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: Mapping[str, Any]) -
             axes.locator_params(axis="x", integer=True)
         axes.legend()
         figure.suptitle(
-            f"Adding problem, T = {result['t']:,} ({Task.of_record(result).title}): {_outcome(result)}"
+            f"Adding problem, T = {result.t:,} ({result.task.title}): {_outcome(result)}"
         )
 
 
 def draw_predictions(
-    path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Mapping[str, Any]
+    path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Score
 ) -> None:
     """Prediction against target, and the distribution of the error."""
     error = y_hat.astype(np.float64) - y
@@ -198,17 +199,17 @@ def draw_predictions(
             histogram.text(
                 0.5, 0.5, "no finite prediction", ha="center", transform=histogram.transAxes
             )
-        for side in (-score["tolerance"], score["tolerance"]):
+        for side in (-score.tolerance, score.tolerance):
             histogram.axvline(side, color=_CONSTANT, linewidth=1, linestyle="--")
         histogram.locator_params(axis="x", nbins=6)
         histogram.set(
             xlabel="prediction − target",
             ylabel="sequences",
-            title=f"{score['within_tolerance']:.2%} within ±{score['tolerance']} (dashed)",
+            title=f"{score.within_tolerance:.2%} within ±{score.tolerance} (dashed)",
         )
         figure.suptitle(
-            f"Adding problem, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}: "
-            f"MSE {score['mse']:.1e}, mean baseline ({score['constant_predictor_mse']:.3f})"
+            f"Adding problem, T = {score.t:,} ({score.task.title}), seed {score.seed}: "
+            f"MSE {score.mse:.1e}, mean baseline ({score.constant_predictor_mse:.3f})"
         )
 
 
@@ -236,7 +237,7 @@ def draw_comparison(
     Raises:
         RunFolderError: when a folder holds no run or the file of the original cannot be read.
     """
-    ours = [_curves_of(RunFolder(folder)) for folder in folders]
+    ours = [_curves_of(RunFolder(folder).read()) for folder in folders]
     theirs = _original_curves(original) if original else []
     found = aggregate.collect(folders)
     seeds = max(len(group.seeds) for group in found) > 1
@@ -288,7 +289,7 @@ def draw_curves(path: Path, folder: Path, original: Path, title: str) -> None:
     Raises:
         RunFolderError: see `draw_comparison`.
     """
-    ours = _curves_of(RunFolder(folder))
+    ours = _curves_of(RunFolder(folder).read())
     theirs = [curves for curves in _original_curves(original) if curves.t == ours.t]
     lines = [(ours, "ours", _VALIDATION)]
     lines += [(curves, "the original", _ORIGINAL) for curves in theirs]
@@ -331,7 +332,7 @@ def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str) 
 
     series = [
         (_original_curves(original), "the original", _ORIGINAL, "s"),
-        ([_curves_of(RunFolder(folder)) for folder in folders], "ours", _VALIDATION, "o"),
+        ([_curves_of(RunFolder(folder).read()) for folder in folders], "ours", _VALIDATION, "o"),
     ]
     with _figure(path, (10, 4.5)) as figure:
         for axes, unit in zip(figure.subplots(1, 2), ("epochs", "sequence-steps"), strict=True):
@@ -365,11 +366,11 @@ def draw_costs(path: Path, folders: Sequence[Path], original: Path, title: str) 
         _set_title(figure, title)
 
 
-def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
+def draw_horizon(path: Path, document: HorizonResult) -> None:
     """What every length cost, in sequence-steps and in seconds, from `horizon.json`."""
     from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
-    rungs = document["rungs"]
+    rungs = document.rungs
     with _figure(path, (10, 4.5)) as figure:
         for axes, unit, name, labels in zip(
             figure.subplots(1, 2),
@@ -383,9 +384,9 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
                 ("1e-3", _VALIDATION, "o", 5),
             ):  # often in the same place
                 points = [
-                    (rung["t"], rung["reached"][threshold][unit])
+                    (rung.t, getattr(spent, unit))
                     for rung in rungs
-                    if rung["reached"][threshold]
+                    if (spent := rung.reached[threshold])
                 ]
                 axes.plot(
                     [t for t, _ in points],
@@ -396,10 +397,10 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
                     label=f"validation MSE below {threshold}",
                 )
             for rung in rungs:
-                if not rung["solved"]:
+                if not rung.solved:
                     axes.plot(
-                        rung["t"],
-                        rung[unit],
+                        rung.t,
+                        getattr(rung, unit),
                         "x",
                         color=_CONSTANT,
                         markersize=9,
@@ -408,28 +409,28 @@ def draw_horizon(path: Path, document: Mapping[str, Any]) -> None:
             scale = "log" if rungs else "linear"  # a log axis cannot be empty
             axes.set(xscale=scale, yscale=scale, xlabel="sequence length T")
             axes.set_title(f"{name}, all lengths up to T together", fontsize=11)
-            _length_ticks(axes, [rung["t"] for rung in rungs])
+            _length_ticks(axes, [rung.t for rung in rungs])
             _whole_decades(axes, "y")
             axes.yaxis.set_major_formatter(labels)
         figure.axes[0].legend()
-        horizon = document["horizon"]
+        horizon = document.horizon
         figure.suptitle(
             (f"Horizon: T = {horizon:,}" if horizon else "Horizon: none of the lengths")
-            + f" ({Task.of_record(document).title}), seed {document['seed']}{_end_of_climb(document)}"
-            + (f"\n{document['model']}" if "model" in document else "")
-        )  # which a report does not read
+            + f" ({document.task.title}), seed {document.seed}{_why_it_ended(document)}"
+            + (f"\n{document.model}" if document.model else "")
+        )
 
 
-def _end_of_climb(document: Mapping[str, Any]) -> str:
-    """Why the climb went no further, as far as its last length tells."""
-    minutes = document["minutes"]
-    for last in document["rungs"][-1:]:
-        reason = last.get("stop_reason")  # which a report does not read
-        if reason == "budget" or last["seconds"] >= 60 * minutes:
+def _why_it_ended(document: HorizonResult) -> str:
+    """Why the horizon run went no further, as far as its last length tells."""
+    minutes = document.minutes
+    for last in document.rungs[-1:]:
+        reason = last.stop_reason
+        if reason == "budget" or last.seconds >= 60 * minutes:
             budget = f"the budget of {minutes:,g} minute{'s' if minutes != 1 else ''} ran out"
-            return f"; then {budget}" if last["solved"] else f"; at T = {last['t']:,} {budget}"
-        if not last["solved"]:
-            return f"; T = {last['t']:,} not solved" + (f" ({reason})" if reason else "")
+            return f"; then {budget}" if last.solved else f"; at T = {last.t:,} {budget}"
+        if not last.solved:
+            return f"; T = {last.t:,} not solved" + (f" ({reason})" if reason else "")
     return ""
 
 
@@ -514,16 +515,14 @@ def _original_curve(name: str, t: int, loss: list[float], val_loss: list[float])
     )
 
 
-def _curves_of(folder: RunFolder) -> _Curves:
-    config, rows = folder.read_config(), folder.read_history()
-    result = folder.read_result() if atomic_io.is_regular(folder.result) else {}
+def _curves_of(run: RunRecord) -> _Curves:
     return _Curves.of_rows(
-        str(folder.path),
-        config.dataset.t,
-        rows,
-        longest=longest_trained(config, rows, result),
-        oracle=families.is_oracle(config.model.name, config.model.init),
-        weights=aggregate.weights_of(folder, config, result) if result else None,
+        str(run.path),
+        run.t,
+        run.rows,
+        longest=run.longest,
+        oracle=run.oracle,
+        weights=run.weights,
     )
 
 
@@ -799,11 +798,11 @@ def _set_title(figure: Figure, title: str) -> None:
         figure.suptitle("\n".join(textwrap.wrap(title, columns)))
 
 
-def _outcome(result: Mapping[str, Any]) -> str:
-    best = result["best_val_loss"]
+def _outcome(result: RunResult) -> str:
+    best = result.best_val_loss
     if best < SOLVED:
         return f"solved, MSE {best:.1e}"
-    if on_plateau(best, result["constant_predictor_mse"]):
+    if result.on_plateau:
         return "nothing learned"
     return f"not solved, MSE {best:.1e}"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -17,10 +17,11 @@ from adding_problem.errors import AddingProblemError, ConfigError, DivergedError
 from adding_problem.runs import atomic_io
 from adding_problem.system import output
 from adding_problem.system.output import say
-from adding_problem.task.variants import MIN_LENGTH, Task
+from adding_problem.task.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
     from adding_problem.runs.folder import RunFolder
+    from adding_problem.runs.records import RunResult
     from adding_problem.training.loop import Listener
 
 __all__ = ["configuration_of", "horizon", "sweep", "train", "validate", "watch"]
@@ -32,13 +33,14 @@ def train(arguments: Namespace) -> None:
     if run_config is None:
         return
 
+    from adding_problem.experiments.train import train as train_run
     from adding_problem.runs.folder import RunFolder
-    from adding_problem.training import loggers, loop, progress
+    from adding_problem.training import loggers, progress
 
     overwrite = arguments.overwrite
     folder = RunFolder(run_config.artifacts)
     if not overwrite and folder.holds_finished(run_config):
-        result = loop.train(run_config)
+        result = train_run(run_config)
         say(
             f"{folder.path} already holds this run, finished; it is not trained again (--overwrite would)."
         )
@@ -60,7 +62,7 @@ def train(arguments: Namespace) -> None:
         progress.TrainingDisplay(run_config, output.console()) as shown,
         loggers.attach(run_config, shown) as listener,
     ):
-        result = loop.train(
+        result = train_run(
             run_config,
             resume=arguments.resume,
             overwrite=overwrite,
@@ -76,51 +78,48 @@ _ENDINGS = {
 }
 
 
-def _print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+def _print_result(folder: RunFolder, result: RunResult) -> None:
     from adding_problem.analysis.aggregate import lengths_in_words
-    from adding_problem.runs.folder import longest_trained
 
     where = (
         "imported"
-        if "imported" in result
+        if result.imported
         else (
-            f"{result['seconds']:.1f} s, {result['threads']} thread{'s' * (result['threads'] != 1)}, {result['backend']} on {result['device']}"
+            f"{result.seconds:.1f} s, {result.threads} thread{'s' * (result.threads != 1)}, {result.backend} on {result.device}"
         )
     )
     say(
-        f"best epoch {result['best_epoch']} of {result['epochs']}: validation MSE {result['best_val_loss']:.2e} "
-        f"(mean baseline: {result['constant_predictor_mse']:.4f}); {where}"
+        f"best epoch {result.best_epoch} of {result.epochs}: validation MSE {result.best_val_loss:.2e} "
+        f"(mean baseline: {result.constant_predictor_mse:.4f}); {where}"
     )
-    if remark := _ENDINGS.get(result["stop_reason"]):
-        say(f"  ended in epoch {result['epochs']}: {remark}")
-    for threshold, cost in result["reached"].items():
+    if remark := _ENDINGS.get(result.stop_reason):
+        say(f"  ended in epoch {result.epochs}: {remark}")
+    for threshold, cost in result.reached.items():
         say(
             f"  below {threshold}: "
             + (
-                f"after {cost['sequences']:,} sequences = {cost['sequence_steps']:,} sequence-steps"
-                + (f", {cost['seconds']:.1f} s" if math.isfinite(cost["seconds"]) else "")
+                f"after {cost.sequences:,} sequences = {cost.sequence_steps:,} sequence-steps"
+                + (f", {cost.seconds:.1f} s" if math.isfinite(cost.seconds) else "")
                 if cost
                 else "never"
             )
         )
-    longest = lengths_in_words(
-        [longest_trained(folder.read_config(), folder.read_history(), result)]
-    )
-    say(f"  longest trained {longest}, tested T = {result['t']:,}")
+    longest = lengths_in_words([folder.read().longest])
+    say(f"  longest trained {longest}, tested T = {result.t:,}")
     _say_if_on_plateau(
-        folder, "validation MSE", result["best_val_loss"], result["constant_predictor_mse"]
+        folder, "validation MSE", result.best_val_loss, result.constant_predictor_mse
     )
     say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
-    if result["stop_reason"] == "diverged":
+    if result.stop_reason == "diverged":
         raise DivergedError(
             folder.path,
-            f"the run diverged: in epoch {result['epochs']} its loss became NaN or infinite",
+            f"the run diverged: in epoch {result.epochs} its loss became NaN or infinite",
         )
 
 
 def _say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float) -> None:
     """Say that a model does no better than the mean baseline, and what is most likely to help."""
-    from adding_problem.runs.folder import PLATEAU, on_plateau
+    from adding_problem.runs.records import PLATEAU, on_plateau
 
     if not math.isfinite(mse) or not on_plateau(mse, baseline):
         return
@@ -129,7 +128,7 @@ def _say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float
         f"{PLATEAU:.0%} of what always predicting the mean scores"
     )
     run_config, result = folder.read_config(), folder.read_result()
-    if "imported" not in result:
+    if not result.imported:
         say(*(f"  hint: {hint}" for hint in plateau_hints(run_config, result)))
 
 
@@ -140,7 +139,7 @@ _STEPS_ON_PLATEAU = 30
 _KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix", "model.name")
 
 
-def plateau_hints(run_config: RunConfig, result: Mapping[str, Any]) -> tuple[str, str]:
+def plateau_hints(run_config: RunConfig, result: RunResult) -> tuple[str, str]:
     """The two settings that are most likely to take a run off the plateau, the surer one first.
 
     Args:
@@ -160,20 +159,20 @@ def plateau_hints(run_config: RunConfig, result: Mapping[str, Any]) -> tuple[str
         }
         words = (word for key, value in values.items() for word in (f"--{key}", str(value)))
         return f"the recipe fast: {shlex.join(['adding-problem', 'train', *words])}", longer
-    if (result.get("longest_length") or 0) <= (run_config.curriculum.start or 0):
+    if (result.longest_length or 0) <= (run_config.curriculum.start or 0):
         rate = f"--train.learning_rate {run_config.train.learning_rate / 4:g}"
         return f"another learning rate, for the first length was not learned: {rate}", longer
     shorter = max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])
     return longer, f"shorter sequences: --dataset.t {shorter}"
 
 
-def _longer(run_config: RunConfig, result: Mapping[str, Any]) -> str:
+def _longer(run_config: RunConfig, result: RunResult) -> str:
     """More of what ended the run, which can be resumed with it."""
-    train, reason = run_config.train, result["stop_reason"]
+    train, reason = run_config.train, result.stop_reason
     if reason == "early_stopping":
         return f"more patience: --train.es_patience {3 * max(train.es_patience or 1, 1)} --resume"
     if reason == "budget":
-        steps_spent = result["sequence_steps"] >= (train.budget_steps or math.inf)
+        steps_spent = result.sequence_steps >= (train.budget_steps or math.inf)
         key = "budget_steps" if steps_spent else "budget_minutes"
         return f"a larger budget: --train.{key} {3 * getattr(train, key)} --resume"
     data = run_config.dataset
@@ -205,18 +204,18 @@ def validate(arguments: Namespace) -> None:
         )
     folder = RunFolder(run_config.artifacts)
     say(
-        f"{score['sequences']:,} new sequences, T = {score['t']:,} ({Task.of_record(score).title}), seed {score['seed']}"
+        f"{score.sequences:,} new sequences, T = {score.t:,} ({score.task.title}), seed {score.seed}"
     )
-    say(f"MSE      {score['mse']:.3e} ± {score['mse_standard_error']:.1e}")
-    say(f"RMSE     {score['rmse']:.3e}")
-    say(f"within {score['tolerance']}: {score['within_tolerance']:.2%}")
+    say(f"MSE      {score.mse:.3e} ± {score.mse_standard_error:.1e}")
+    say(f"RMSE     {score.rmse:.3e}")
+    say(f"within {score.tolerance}: {score.within_tolerance:.2%}")
     say(
-        f"mean baseline: MSE {score['constant_predictor_mse']:.4f} ± "
-        f"{score['constant_predictor_standard_error']:.4f}"
+        f"mean baseline: MSE {score.constant_predictor_mse:.4f} ± "
+        f"{score.constant_predictor_standard_error:.4f}"
     )
-    _say_if_on_plateau(folder, "MSE", score["mse"], score["constant_predictor_mse"])
+    _say_if_on_plateau(folder, "MSE", score.mse, score.constant_predictor_mse)
     say(f"data:    {folder.prediction_pickle}", f"picture: {folder.prediction_plot}")
-    if not math.isfinite(score["mse"]):
+    if not math.isfinite(score.mse):
         raise DivergedError(
             folder.path, "the model's predictions on these sequences are not all finite"
         )
@@ -327,9 +326,7 @@ def horizon(arguments: Namespace) -> None:
         on_refusal=refused,
     ):
         cells = [
-            f"{short_count(cost['sequence_steps'])} steps, {cost['seconds']:,.1f} s"
-            if cost
-            else "never"
+            f"{short_count(cost.sequence_steps)} steps, {cost.seconds:,.1f} s" if cost else "never"
             for cost in rung.reached.values()
         ]
         table.add_row(

@@ -39,9 +39,9 @@ def lengths(arguments: Namespace) -> None:
     from rich.table import Column, Table
 
     from adding_problem.analysis import plots
-    from adding_problem.analysis.aggregate import equals, lengths_in_words, weights_of
+    from adding_problem.analysis.aggregate import equals, lengths_in_words
     from adding_problem.evaluation import validate
-    from adding_problem.runs.folder import RunFolder, longest_trained
+    from adding_problem.runs.folder import RunFolder
     from adding_problem.training import progress
 
     out, tested, n, console = (
@@ -63,16 +63,8 @@ def lengths(arguments: Namespace) -> None:
     _check_lengths(tested, given)
     configs = dict(sorted(given.items(), key=lambda item: _oracle(item[1])))
     paths = list(configs)
-    weights = [
-        weights_of(folder, read, folder.read_result())
-        if atomic_io.is_regular(folder.result)
-        else None
-        for path, read in configs.items()
-        for folder in [RunFolder(path)]
-    ]
-    same = equals(
-        [one and (one, read.task) for one, read in zip(weights, configs.values(), strict=True)]
-    )
+    runs = [RunFolder(path).read() for path in configs]
+    same = equals([run.weights and (run.weights, run.config.task) for run in runs])
     for (path, read), name, first in zip(
         configs.items(), atomic_io.unique_names([Path(path) for path in paths]), same, strict=True
     ):
@@ -92,7 +84,7 @@ def lengths(arguments: Namespace) -> None:
             threads=arguments.threads or read.threads,
         )
         with progress.counting(escape(path), console) as counter:
-            scores = validate.scores(
+            scores = validate.score_at_lengths(
                 run_config,
                 tested,
                 n,
@@ -100,11 +92,8 @@ def lengths(arguments: Namespace) -> None:
                 on_progress=counter,
                 on_refusal=functools.partial(_note_refusal, path),
             )
-        found = {score["t"]: score["mse"] for score in scores}
-        folder = RunFolder(path)
-        longest = lengths_in_words(
-            [longest_trained(read, folder.read_history(), folder.read_result())]
-        )
+        found = {score.t: score.mse for score in scores}
+        longest = lengths_in_words([RunFolder(path).read().longest])
         rows.append((f"{name} ({longest}{told})", [found.get(t, math.nan) for t in tested]))
         table.add_row(
             longest,

@@ -1,33 +1,55 @@
-"""A model's predictions on sequences of a stream, batch by batch; long sequences in constant memory."""
+"""The one loop that scores a model on sequences: in training, validation, reports and imports."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from adding_problem.models import CarriesState
 from adding_problem.models.layers import State
+from adding_problem.runs.predictions import Predictions
+from adding_problem.runs.records import Score
 from adding_problem.system import runtime
 from adding_problem.task.sampling import (
+    HIT_TOLERANCE,
     Float32,
     LongSequences,
-    Task,
+    constant_predictor_mse,
+    constant_predictor_standard_error,
     evaluation_batch,
     sample_batch,
     sequence_width,
 )
+from adding_problem.task.variants import Task
 
-__all__ = ["Predicted", "Progress", "predictions"]
+__all__ = ["Predicted", "Progress", "Sequences", "evaluate", "predict", "score_of"]
 
 Progress = Callable[[int, int], None]
-"""Is told the number of sequences scored so far, and of all."""
+"""Is told the number of sequences scored so far, and of all; it may raise to end the scoring."""
 
 # Beyond this many steps a model that carries its state is given so many steps at a time.
 _LONG, _STRETCH = 1 << 14, 1 << 12
 _LONG_BATCH = 64  # sequences at once there: 8 MB of inputs without noise columns
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Items ``start .. stop - 1`` of a stream, see `task.sample_batch`."""
+
+    task: Task
+    length: int
+    seed: int
+    stop: int
+    start: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 class Predicted(NamedTuple):
@@ -38,52 +60,71 @@ class Predicted(NamedTuple):
     y_hat: Float32
 
 
-@torch.no_grad()
-def predictions(
+def evaluate(
     model: nn.Module,
-    task: Task,
-    length: int,
-    n: int,
+    sequences: Sequences,
     *,
-    seed: int,
-    start: int = 0,
-    with_inputs: bool = False,
     on_progress: Progress | None = None,
-) -> Iterator[Predicted]:
-    """A model's predictions on items ``start .. n - 1`` of a stream, in their order.
+    onto: Predictions | None = None,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Targets and predictions of a model on its device, which is left in evaluation mode.
 
     Args:
-        model: in evaluation mode, on its device.
-        task, length, seed: of the stream, see `task.sample_batch`.
-        n: where to end; `start` items are taken as done.
-        start: the first item.
-        with_inputs: give the inputs too, which then have to fit into memory.
-        on_progress: is told of every batch, within a batch of long sequences too.
+        model: float32 (B, T, C) -> (B, 1).
+        sequences: which.
+        on_progress: is told of every batch, and within a batch of long sequences too.
+        onto: an earlier scoring of these sequences that was cut; it is continued.
+        after_batch: is called when a batch has been added to `onto`.
 
     Raises:
         BackendError: when a batch does not fit into memory.
     """
+    scored = onto or Predictions(len(sequences))
+    rest = replace(sequences, start=sequences.start + scored.count)
+    for _, y, y_hat in predict(model, rest, on_progress=on_progress):
+        scored.add(y, y_hat)
+        after_batch()
+    return scored
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    sequences: Sequences,
+    *,
+    with_inputs: bool = False,
+    on_progress: Progress | None = None,
+) -> Iterator[Predicted]:
+    """A model's predictions batch by batch, in the order of the items; see `evaluate`.
+
+    Args:
+        model, sequences, on_progress: those of `evaluate`.
+        with_inputs: give the inputs too, which then have to fit into memory.
+
+    Raises:
+        BackendError: when a batch does not fit into memory.
+    """
+    model.eval()
+    task, length, seed, n = sequences.task, sequences.length, sequences.seed, sequences.stop
     width = sequence_width(length, task.variant)
-    carrying = (
-        model if isinstance(model, CarriesState) and width > _LONG and not with_inputs else None
-    )
+    long = isinstance(model, CarriesState) and width > _LONG and not with_inputs
+    carrying = model if isinstance(model, CarriesState) and long else None
     size = _LONG_BATCH if carrying else evaluation_batch(length)
-    runtime.require_memory(
-        4 * task.width * size * min(width, _STRETCH if carrying else width),
-        "a batch of these sequences takes",
-    )
+    at_once = min(width, _STRETCH if carrying else width)
+    runtime.require_memory(4 * task.width * size * at_once, "a batch of these sequences takes")
     device = next(model.parameters()).device
-    for first in range(start, n, size):
+    for first in range(sequences.start, n, size):
         count = min(size, n - first)
         if carrying:
-            long = LongSequences(count, length, seed=seed, start=first, task=task)
+            drawn = LongSequences(count, length, seed=seed, start=first, task=task)
 
             def tell(steps: int, first: int = first, count: int = count) -> None:
                 if on_progress:
                     on_progress(first + count * steps // width, n)
 
-            y_hat = carrying.answer(_last_state(carrying, long, device, tell)).cpu().numpy()
-            yield Predicted(None, long.targets, y_hat)
+            y_hat = carrying.answer(_last_state(carrying, drawn, device, tell)).cpu().numpy()
+            yield Predicted(None, drawn.targets, y_hat)
         else:
             x, y = sample_batch(count, length, seed=seed, start=first, task=task)
             y_hat = model(x.to(device)).cpu().numpy()
@@ -93,14 +134,43 @@ def predictions(
 
 
 def _last_state(
-    model: CarriesState, long: LongSequences, device: torch.device, tell: Callable[[int], None]
+    model: CarriesState, drawn: LongSequences, device: torch.device, tell: Callable[[int], None]
 ) -> State:
     """The state after all steps; `tell` is given the number of steps so far."""
     state: State | None = None
     steps = 0
-    for x in long.inputs(_STRETCH):
+    for x in drawn.inputs(_STRETCH):
         state = model.advance(torch.from_numpy(x).to(device), state)
         steps += x.shape[1]
         tell(steps)
     assert state is not None  # a sequence has steps
     return state
+
+
+def score_of(sequences: Sequences, y: Float32, y_hat: Float32, *, model: str = "") -> Score:
+    """The score of predictions y_hat (n,) for targets y (n,).
+
+    Args:
+        sequences: on which they were made.
+        y, y_hat: targets and predictions.
+        model: digest of the run whose model made them.
+    """
+    task, t, n = sequences.task, sequences.length, len(y)
+    error = y_hat.astype(np.float64) - y
+    with np.errstate(all="ignore"):  # of a model that diverged
+        mse = float(np.mean(error**2))
+        standard_error = float(np.std(error**2) / math.sqrt(n))
+    return Score(
+        t=t,
+        **task.to_record(),
+        seed=sequences.seed,
+        sequences=n,
+        mse=mse,
+        mse_standard_error=standard_error,
+        rmse=math.sqrt(mse),
+        within_tolerance=float(np.mean(np.abs(error) < HIT_TOLERANCE)),
+        tolerance=HIT_TOLERANCE,
+        constant_predictor_mse=constant_predictor_mse(task, t),
+        constant_predictor_standard_error=constant_predictor_standard_error(n, task, t),
+        model=model,
+    )

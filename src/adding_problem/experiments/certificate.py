@@ -19,15 +19,12 @@ From these numbers comes one word for each question, see `judge`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,9 +43,11 @@ from adding_problem.errors import (
     printable,
 )
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, run_inside
-from adding_problem.runs.folder import SOLVED, RunFolder
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import SOLVED, Count, Finite, Text, read_json
 from adding_problem.system import runtime
 from adding_problem.task.sampling import (
     affordable,
@@ -58,7 +57,6 @@ from adding_problem.task.sampling import (
     sequence_width,
 )
 from adding_problem.task.variants import Target, Task
-from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.schedule import stream_seed
 
@@ -130,9 +128,9 @@ _MAX_BYTES = 4 << 20  # of a record, which has some 20 KiB
 class Measured:
     """A mean squared error on new sequences; None where it is not finite."""
 
-    t: int
-    sequences: int
-    mse: float | None
+    t: Count
+    sequences: Count
+    mse: Finite | None
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,9 @@ class Readout:
         errors: on test sets.
     """
 
-    t: int
-    sequences: int
-    penalty: float
+    t: Count
+    sequences: Count
+    penalty: Finite
     errors: tuple[Measured, ...]
 
     def at(self, t: int) -> Measured | None:
@@ -164,17 +162,17 @@ class Training:
         longest: longest sequences that it was trained on, in steps.
         sequence_steps: spent.
         to_solved: sequence-steps until the validation loss was first below 1e-3; None where it never was.
-        stop_reason: see `loop.StopReason`.
+        stop_reason: see `records.StopReason`.
         folder: the run folder's name in runs/.
     """
 
     error: Measured
     beyond: Measured | None
-    longest: int | None
-    sequence_steps: int
-    to_solved: int | None
-    stop_reason: str
-    folder: str
+    longest: Count | None
+    sequence_steps: Count
+    to_solved: Count | None
+    stop_reason: Text
+    folder: Text
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ class Verdict:
     """One word, and the numbers that it rests on."""
 
     word: Word
-    reason: str
+    reason: Text
 
 
 @dataclass(frozen=True)
@@ -197,9 +195,9 @@ class Row:
         trained: the training of all weights.
     """
 
-    name: str
+    name: Text
     task: Task
-    baseline: float
+    baseline: Finite
     short: Readout | None
     full: Readout | None
     frozen: Training | None
@@ -221,8 +219,8 @@ class Row:
 class Control:
     """The pooling model on one question."""
 
-    name: str
-    baseline: float
+    name: Text
+    baseline: Finite
     trained: Training
 
 
@@ -241,19 +239,19 @@ class Certificate:
         notes: what could not be done, and why.
     """
 
-    title: str
-    digest: str
-    model_source: str | None
-    parameters: int
-    recipe: str
-    seed: int
-    t: int
-    budget: int
-    features: str
-    order: float | None
+    title: Text
+    digest: Text
+    model_source: Text | None
+    parameters: Count
+    recipe: Text
+    seed: Count
+    t: Count
+    budget: Count
+    features: Text
+    order: Finite | None
     rows: tuple[Row, ...]
     pooling: tuple[Control, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Text, ...]
 
     @property
     def order_free(self) -> bool:
@@ -277,54 +275,11 @@ def read(path: Path) -> Certificate:
         RunFolderError: when it is not a certificate.
     """
     try:
-        return typing.cast(
-            Certificate,
-            _typed(
-                Certificate, json.loads(atomic_io.read_bounded(path, _MAX_BYTES)), "certificate"
-            ),
-        )
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(Certificate, atomic_io.read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
         raise RunFolderError(
             path, f"is not a certificate ({error})", "give --out another folder, or --overwrite"
         ) from None
-
-
-def _typed(hint: Any, value: Any, place: str) -> Any:
-    """A value of JSON as the type of a field asks for it.
-
-    Raises:
-        ValueError: when it is of another kind.
-    """
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{place}: expected an object")
-        hints = typing.get_type_hints(hint)
-        return hint(
-            **{
-                name: _typed(kind, value.get(name), f"{place}.{name}")
-                for name, kind in hints.items()
-            }
-        )  # type: ignore[operator]
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return None if value is None else _typed(inner[0], value, place)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{place}: expected a list")
-        return tuple(_typed(inner[0], item, place) for item in value)
-    if origin is Literal:
-        right = value in inner
-    elif hint is float:
-        right = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
-    elif hint is str:
-        right = isinstance(value, str) and value.isprintable()
-    else:
-        right = type(value) is hint
-    if not right:
-        raise ValueError(f"{place}: expected {getattr(hint, '__name__', hint)}")
-    return float(value) if hint is float else value
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------
@@ -647,24 +602,24 @@ class _Call:
             self.runs.record(run)
             self.runs.write({"runs": self.runs.records})
         with self.following(name, run) as shown:
-            result = loop.train(run, resume=True, takeover=self.takeover, listener=shown)
+            result = train(run, resume=True, takeover=self.takeover, listener=shown)
         score, t = validate.score_once(run), run.dataset.t
         beyond = None if notes is None else self._beyond(name, run, notes)
-        reached = result["reached"]["1e-3"]
+        reached = result.reached["1e-3"]
         return Training(
-            Measured(t, score["sequences"], _finite(score["mse"])),
+            Measured(t, score.sequences, _finite(score.mse)),
             beyond,
-            result.get("longest_length") or None,
-            result["sequence_steps"],
-            reached and reached["sequence_steps"],
-            result["stop_reason"],
+            result.longest_length,
+            result.sequence_steps,
+            reached.sequence_steps if reached else None,
+            result.stop_reason,
             folder.path.name,
         )
 
     def _beyond(self, name: str, run: RunConfig, notes: list[str]) -> Measured | None:
         ten = 10 * run.dataset.t
         with self.counting(f"{name}, T = {ten:,}") as step:
-            found = validate.scores(
+            found = validate.score_at_lengths(
                 run,
                 [ten],
                 _tested(ten),
@@ -672,7 +627,7 @@ class _Call:
                 on_progress=step,
                 on_refusal=lambda t, error: notes.append(_refusal(t, error)),
             )
-        return Measured(ten, found[0]["sequences"], _finite(found[0]["mse"])) if found else None
+        return Measured(ten, found[0].sequences, _finite(found[0].mse)) if found else None
 
     def _pooling(self, notes: list[str]) -> tuple[Control, ...]:
         """The pooling model by the same recipe, with what of the configuration is not about the model."""

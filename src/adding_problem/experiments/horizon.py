@@ -1,7 +1,7 @@
 """The horizon of a model: the longest T that it learns to solve within a budget of training time.
 
 It climbs: every length is a run of its own (`loop.train`, a complete run folder) that starts from the weights which solved
-the length before. The configurations of the runs are on the disk, so that a cut climb goes on where it stood. `horizon.json`
+the length before. The configurations of the runs are on the disk, so that a cut one goes on where it stood. `horizon.json`
 records every run before it begins: only these are ever deleted, see `runs_folder`.
 """
 
@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from adding_problem.analysis import plots
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, BackendError, ModelError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
-from adding_problem.runs.folder import HORIZON, SOLVED, RunFolder, longest_trained
+from adding_problem.runs.folder import HORIZON, RunFolder
+from adding_problem.runs.records import SOLVED, HorizonResult, Rung, RunResult, Spent
 from adding_problem.task.sampling import affordable
-from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.schedule import stream_seed
 
@@ -33,42 +33,13 @@ LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The lengths that are tried, as far as the budget reaches."""
 
 PICTURE = "horizon.png"
-"""What every length cost, drawn into the climb's folder."""
+"""What every length cost, drawn into the horizon run's folder."""
 
 _LARGER = 1.01  # times a budget: less than that is no larger one, but the same, some seconds later
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
 # Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
 _TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 2 * 10**7, 64, 10_000
-
-
-@dataclass(frozen=True)
-class Rung:
-    """What became of one length.
-
-    Attributes:
-        t: the length.
-        longest_length: the longest T that was trained on up to here, which may be shorter; None where nobody knows.
-        mse, mse_standard_error, sequences_tested: on new sequences, after training.
-        solved: whether that is below 1e-3.
-        reached: `1e-2` and `1e-3` -> sequence_steps and seconds from the start of the climb until the held-out error first
-            was below; None where it never was.
-        sequence_steps, seconds: spent from the start of the climb until this length was left.
-        stop_reason: of the run, see `loop.StopReason`.
-        folder: the run folder.
-    """
-
-    t: int
-    longest_length: int | None
-    mse: float
-    mse_standard_error: float
-    sequences_tested: int
-    solved: bool
-    reached: dict[str, dict[str, float] | None]
-    sequence_steps: int
-    seconds: float
-    stop_reason: str
-    folder: str
 
 
 def find_horizon(
@@ -85,7 +56,7 @@ def find_horizon(
 
     A length whose held-out error is below the goal but whose error on new sequences is not solved is trained on, to half the goal.
 
-    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A climb that was cut goes
+    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A horizon run that was cut goes
     on: solved lengths are read, a length under way is resumed, and one that a smaller budget had left unsolved is tried
     again.
 
@@ -97,11 +68,11 @@ def find_horizon(
         overwrite: delete the runs that `horizon.json` records, and begin again.
         takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
-        on_refusal: is told why the climb ends at a length that the model does not take or the memory does not hold.
+        on_refusal: is told why the horizon run ends at a length that the model does not take or the memory does not hold.
 
     Raises:
         ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would have to be deleted that is
-            not this climb's, or a link stands where a run would be.
+            not this horizon run's, or a link stands where a run would be.
         ModelError, BackendError: when that is the first length, or nobody is to be told.
     """
     rungs: list[Rung] = []
@@ -115,7 +86,7 @@ def find_horizon(
             if _left(minutes, rungs) <= 0:
                 return
             try:
-                rungs.append(_climbed(begin, t, rungs, following))
+                rungs.append(_train_length(begin, t, rungs, following))
             except (ModelError, BackendError) as error:
                 if on_refusal is None or not rungs:
                     raise
@@ -129,7 +100,7 @@ def find_horizon(
 
 @dataclass(frozen=True)
 class _Begin:
-    """What a climb was called with, and its folder."""
+    """What a horizon run was called with, and its folder."""
 
     config: RunConfig
     minutes: float
@@ -137,7 +108,7 @@ class _Begin:
     takeover: bool
 
 
-def _climbed(
+def _train_length(
     begin: _Begin,
     t: int,
     rungs: Sequence[Rung],
@@ -149,7 +120,7 @@ def _climbed(
         run = _run_of(begin, t, tried)
         _make_way(begin, run, tried)
         with following(run) as listener:
-            result = loop.train(run, resume=True, takeover=begin.takeover, listener=listener)
+            result = train(run, resume=True, takeover=begin.takeover, listener=listener)
         if _outgrown(_run_of(begin, t, tried)):
             continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
         tried.append(_rung(run, result, tried))
@@ -177,19 +148,19 @@ def _left(minutes: float, rungs: Sequence[Rung]) -> float:
 
 
 def _require_own_picture(folder: RunsFolder) -> None:
-    """Raise RunFolderError when a picture would be replaced that no climb has drawn."""
+    """Raise RunFolderError when a picture would be replaced that no horizon run has drawn."""
     if os.path.lexists(folder.path / PICTURE) and not read_summary(folder.summary):
         raise RunFolderError(
             folder.path,
-            f"holds a file {PICTURE} and no {HORIZON}: a climb would replace it",
+            f"holds a file {PICTURE} and no {HORIZON}: a horizon run would replace it",
             "give --artifacts another folder, or move the file away",
         )
 
 
 def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
-    """Delete the climb that a folder holds: the runs that its summary records, and what it says of them.
+    """Delete the horizon run that a folder holds: the runs that its summary records, and what it says of them.
 
-    Nothing is deleted where a run that is not the climb's own stands in the way of a length.
+    Nothing is deleted where a run that is not the horizon run's own stands in the way of a length.
     """
     for path in begin.folder.path.iterdir():
         first, _, again = path.name.partition("-")  # t100, or a later try such as t100-2
@@ -268,7 +239,7 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
 
 def _seed(seed: int, again: int) -> int:
     """That of the first try, or of the one after so many: what comes again is trained, held out and tested on other sequences."""
-    return functools.reduce(stream_seed, ["climb"] * again, seed)
+    return functools.reduce(stream_seed, ["horizon"] * again, seed)
 
 
 def _outgrown(run: RunConfig) -> bool:
@@ -278,18 +249,18 @@ def _outgrown(run: RunConfig) -> bool:
         return False
     there = folder.read_config()
     had, has = there.train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
-    if _but_for_the_climb(there) != _but_for_the_climb(
+    if _comparable(there) != _comparable(
         run
     ):  # another model's run, say: it is refused, not tried again
         return False
-    if folder.read_result()["stop_reason"] != "budget" or has <= _LARGER * had:
+    if folder.read_result().stop_reason != "budget" or has <= _LARGER * had:
         return False
     # A run without `stop_val_loss` uses up its budget also where it solves its length.
-    return not validate.score_once(run)["mse"] < SOLVED
+    return not validate.score_once(run).mse < SOLVED
 
 
-def _but_for_the_climb(run: RunConfig) -> str:
-    """The digest of all that the climb does not set from what it has spent and reached before."""
+def _comparable(run: RunConfig) -> str:
+    """The digest of all that the horizon run does not set from what it has spent and reached before."""
     return replace(
         run,
         train=replace(run.train, budget_minutes=None, epochs=1),
@@ -306,40 +277,32 @@ def _bare(run: RunConfig) -> bool:
     )
 
 
-def _rung(run: RunConfig, result: dict[str, Any], below: Sequence[Rung]) -> Rung:
-    if "imported" in result:
+def _rung(run: RunConfig, result: RunResult, below: Sequence[Rung]) -> Rung:
+    if result.imported:
         raise RunFolderError(
             run.artifacts,
-            "holds a model that was trained elsewhere, at a cost that nobody knows",
+            "holds a model that was trained elsewhere, at an unknown cost",
             "give --artifacts another folder",
         )
     score = validate.score_once(run)
     steps, seconds = (below[-1].sequence_steps, below[-1].seconds) if below else (0, 0.0)
     earlier = below[-1].reached if below and below[-1].t == run.dataset.t else {}
-    reached = {
-        name: earlier.get(name)
-        or (
-            cost
-            and {
-                "sequence_steps": steps + cost["sequence_steps"],
-                "seconds": seconds + cost["seconds"],
-            }
-        )
-        for name, cost in result["reached"].items()
+    here = {
+        name: Spent(steps + cost.sequence_steps, seconds + cost.seconds) if cost else None
+        for name, cost in result.reached.items()
     }
-    longest = longest_trained(run, RunFolder(run.artifacts).read_history(), result)
     return Rung(
-        run.dataset.t,
-        longest,
-        score["mse"],
-        score["mse_standard_error"],
-        score["sequences"],
-        score["mse"] < SOLVED,
-        reached,
-        steps + result["sequence_steps"],
-        seconds + result["seconds"],
-        result["stop_reason"],
-        run.artifacts,
+        t=run.dataset.t,
+        longest_length=RunFolder(run.artifacts).read().longest,
+        mse=score.mse,
+        mse_standard_error=score.mse_standard_error,
+        sequences_tested=score.sequences,
+        solved=score.mse < SOLVED,
+        reached={name: earlier.get(name) or spent for name, spent in here.items()},
+        sequence_steps=steps + result.sequence_steps,
+        seconds=seconds + result.seconds,
+        stop_reason=result.stop_reason,
+        folder=run.artifacts,
     )
 
 
@@ -348,16 +311,15 @@ def _leave(begin: _Begin, rungs: Sequence[Rung]) -> None:
     plots.draw_horizon(begin.folder.path / PICTURE, _write_summary(begin, rungs))
 
 
-def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> dict[str, Any]:
-    document = {
-        "horizon": max((rung.t for rung in rungs if rung.solved), default=None),
-        "solved_below": SOLVED,
-        "minutes": begin.minutes,
+def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> HorizonResult:
+    result = HorizonResult(
+        horizon=max((rung.t for rung in rungs if rung.solved), default=None),
+        minutes=begin.minutes,
         **begin.config.task.to_record(),
-        "model": begin.config.model.title,
-        "seed": begin.config.seed,
-        "rungs": [asdict(rung) for rung in rungs],
-        "runs": begin.folder.records,
-    }
-    begin.folder.write(document)
-    return document
+        model=begin.config.model.title,
+        seed=begin.config.seed,
+        rungs=tuple(rungs),
+        runs=tuple(begin.folder.records),
+    )
+    begin.folder.write(asdict(result))
+    return result

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from adding_problem.config import ModelFormat, RunConfig
 from adding_problem.errors import ConfigError, InteropError, to_install
-from adding_problem.evaluation.validate import load_model
+from adding_problem.evaluation.load_model import load_model
 from adding_problem.interop import keras_process
 from adding_problem.interop.weights import INPUTS, Float32, LstmWeights
 from adding_problem.models import AddingLSTM

@@ -31,13 +31,12 @@ from adding_problem import models
 from adding_problem.analysis import plots
 from adding_problem.config import RunConfig
 from adding_problem.errors import InteropError, RunFolderError
-from adding_problem.evaluation.evaluate import predictions
-from adding_problem.evaluation.validate import score_of
+from adding_problem.evaluation.evaluate import Sequences, evaluate, score_of
 from adding_problem.interop import keras_file, plain_pickle, saved_model
 from adding_problem.interop.exporting import TOLERANCE
 from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
-from adding_problem.runs.folder import EpochRow, RunFolder, milestones
-from adding_problem.runs.predictions import Predictions
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow, RunResult, Score, StopReason
 from adding_problem.system import runtime
 from adding_problem.task.sampling import affordable, constant_predictor_mse, sequence_width
 
@@ -189,7 +188,7 @@ def _check_answers(path: Path, model: nn.Module, answers: Answers) -> float:
 
 
 def _compared_with_log(
-    foreign: _Foreign, config: RunConfig, score: Mapping[str, Any], difference: float | None
+    foreign: _Foreign, config: RunConfig, score: Score, difference: float | None
 ) -> Imported:
     data, losses, kept = config.dataset, foreign.losses, _kept_epoch(config, foreign.losses)
     return Imported(
@@ -197,9 +196,9 @@ def _compared_with_log(
         foreign.kind,
         data.t,
         foreign.weights.hidden,
-        score["sequences"],
-        score["mse"],
-        score["mse_standard_error"],
+        score.sequences,
+        score.mse,
+        score.mse_standard_error,
         constant_predictor_mse(config.task, data.t),
         kept,
         losses["val_loss"][kept - 1] if losses and kept else None,
@@ -407,61 +406,43 @@ def _kept_epoch(config: RunConfig, losses: Losses | None) -> int | None:
     )
 
 
-@torch.no_grad()
-def _score(model: nn.Module, config: RunConfig) -> dict[str, Any]:
-    """What `validation.json` would say, on new sequences."""
-    data = config.dataset
-    n = affordable(_SCORED, data.t, steps=_SCORED_STEPS, fewest=_FEWEST_SCORED)
-    scored = Predictions(n)
-    for _, y, y_hat in predictions(model, config.task, data.t, n, seed=config.validate.seed):
-        scored.add(y, y_hat)
-    return score_of(config, data.t, scored.y, scored.y_hat)
+def _score(model: nn.Module, config: RunConfig) -> Score:
+    """The model's errors on new sequences."""
+    n = affordable(_SCORED, config.dataset.t, steps=_SCORED_STEPS, fewest=_FEWEST_SCORED)
+    sequences = Sequences(config.task, config.dataset.t, config.validate.seed, n)
+    scored = evaluate(model, sequences)
+    return score_of(sequences, scored.y, scored.y_hat)
 
 
 def _agrees(
-    config: RunConfig, losses: Losses | None, kept: int | None, score: Mapping[str, Any]
+    config: RunConfig, losses: Losses | None, kept: int | None, score: Score
 ) -> bool | None:
     """Whether the log's validation loss and the score are of one size, as far as sampling lets that be told."""
     if losses is None or kept is None:
         return None
-    both = score["mse_standard_error"] * math.sqrt(
-        1 + score["sequences"] / config.dataset.n_held_out
-    )
-    return bool(abs(score["mse"] - losses["val_loss"][kept - 1]) <= _SURE * both)
+    both = score.mse_standard_error * math.sqrt(1 + score.sequences / config.dataset.n_held_out)
+    return bool(abs(score.mse - losses["val_loss"][kept - 1]) <= _SURE * both)
 
 
 def _write(
     folder: RunFolder, model: nn.Module, config: RunConfig, rows: list[EpochRow], summary: Imported
 ) -> None:
-    data, log = config.dataset, rows if rows[0].epoch else []
+    log = rows if rows[0].epoch else []
     kept = rows[summary.kept - 1] if summary.kept else rows[0]
     description = models.describe(model) | {"versions": runtime.versions()}
-    result = {
-        "digest": config.digest,
-        "seed": config.seed,
-        "t": data.t,
-        **config.task.to_record(),
-        "stream": data.stream,
-        "constant_predictor_mse": summary.constant,
-        "stop_reason": "epochs"
-        if len(log) >= config.train.epochs
-        else "early_stopping"
-        if log
-        else "imported",
-        "epochs": len(log),
-        "best_epoch": kept.epoch,
-        "best_loss": kept.loss,
-        "best_val_loss": kept.val_loss,
-        **milestones(rows),
-        "sequences": rows[-1].sequences,
-        "sequence_steps": rows[-1].sequence_steps,
-        "seconds": math.nan,
-        "parameters": description["parameters"],
-        "device": "unknown",
-        "backend": "unknown",
-        "threads": 0,
-        "started_from": None,
-        "imported": {
+    reason: StopReason = "imported"
+    if log:
+        reason = "epochs" if len(log) >= config.train.epochs else "early_stopping"
+    result = RunResult.of(
+        config,
+        rows,
+        kept.epoch,
+        reason,
+        parameters=description["parameters"],
+        device="unknown",
+        backend="unknown",
+        threads=0,
+        imported={
             "from": summary.kind,
             "mse": summary.mse,
             "mse_standard_error": summary.standard_error,
@@ -469,9 +450,8 @@ def _write(
             "agrees_with_its_log": summary.agrees,
             "largest_difference": summary.difference,
         },
-        "processor": None,
-        "versions": runtime.versions(),
-    }
+        versions=runtime.versions(),
+    )
     folder.write_history(rows)
     folder.write_model(model.state_dict(), description)
     plots.draw_loss(folder.loss_plot, rows, result)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from adding_problem.config import families
 from adding_problem.report.measure import Measured, thinned
-from adding_problem.report.runs import UNITS, Collection, Run
+from adding_problem.report.runs import Collection, Horizon, Run
 from adding_problem.report.summary import RunGroup, all_solved, distinct
-from adding_problem.runs.folder import SOLVED, THRESHOLDS
+from adding_problem.runs.records import SOLVED, THRESHOLDS, UNITS
 from adding_problem.task.sampling import HIT_TOLERANCE, constant_predictor_mse
 from adding_problem.task.variants import Task
 
@@ -168,9 +169,9 @@ def headline(
             }
         )
     horizons = [
-        document["horizon"]
-        for document in found.horizons.values()
-        if document["horizon"] and document["oracle"] == runs[0].oracle
+        horizon.result.horizon
+        for horizon in found.horizons.values()
+        if horizon.result.horizon and horizon.oracle == runs[0].oracle
     ]
     if horizons:
         tiles.append(
@@ -219,14 +220,14 @@ def alternatives(
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
         + "; ".join(
-            f"{name}: horizon {count(document['horizon'])}"
-            for name, document in found.horizons.items()
+            f"{name}: horizon {count(horizon.result.horizon)}"
+            for name, horizon in found.horizons.items()
         )
         + ".",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
         "errors": "Histogram of prediction minus target. "
         + "; ".join(
-            f"{one.run.name}: {one.score['within_tolerance']:.1%} within {HIT_TOLERANCE}"
+            f"{one.run.name}: {one.score.within_tolerance:.1%} within {HIT_TOLERANCE}"
             for one in measured
             if len(one.y)
         )
@@ -250,7 +251,7 @@ def data(
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
         "groups": [_group(group) for group in groups],
-        "horizons": [_horizon(name, document) for name, document in found.horizons.items()],
+        "horizons": [_horizon(name, each) for name, each in found.horizons.items()],
         "models": [_model(one) for one in measured if not one.problem],
     }
 
@@ -356,10 +357,21 @@ def _group(group: RunGroup) -> dict[str, Any]:
     }
 
 
-def _horizon(name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """A climb that diverged has NaN for the score of its last length."""
-    rungs = [{**rung, "mse": _finite(rung["mse"])} for rung in document["rungs"]]
-    return {"name": name, **document, "minutes": _finite(document["minutes"]), "rungs": rungs}
+def _horizon(name: str, horizon: Horizon) -> dict[str, Any]:
+    """A horizon run that diverged has NaN for the score of its last length."""
+    found = horizon.result
+    rungs = [
+        {
+            "t": rung.t,
+            "mse": _finite(rung.mse),
+            "solved": rung.solved,
+            "sequence_steps": rung.sequence_steps,
+            "seconds": rung.seconds,
+            "reached": {name: spent and asdict(spent) for name, spent in rung.reached.items()},
+        }
+        for rung in found.rungs
+    ]
+    return {"name": name, "horizon": found.horizon, "oracle": horizon.oracle, "rungs": rungs}
 
 
 def _model(one: Measured) -> dict[str, Any]:
@@ -368,8 +380,8 @@ def _model(one: Measured) -> dict[str, Any]:
         "name": one.run.name,
         "method": one.run.method,
         "t": one.run.t,
-        "within": score["within_tolerance"],
-        "mse": _finite(score["mse"]),
+        "within": score.within_tolerance,
+        "mse": _finite(score.mse),
         "y": [_short(v) for v in one.y.tolist()],
         "y_hat": [_short(v) for v in one.y_hat.tolist()],
         "memory": _memory(one),

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adding_problem.errors import AddingProblemError, printable
-from adding_problem.evaluation.evaluate import predictions
-from adding_problem.evaluation.validate import load_model, score_of
+from adding_problem.evaluation.evaluate import Sequences, evaluate, score_of
+from adding_problem.evaluation.load_model import load_model
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
-from adding_problem.runs.predictions import Predictions
+from adding_problem.runs.records import Score
 from adding_problem.system import runtime
 from adding_problem.task.sampling import affordable, sample_batch, unmixed
 from adding_problem.task.variants import Task
@@ -80,9 +80,9 @@ class Measured:
     problem: str = ""
 
     @property
-    def score(self) -> dict[str, Any]:
-        """At its own length, as `validate.validate` has it."""
-        return score_of(self.run.config, self.run.t, self.y, self.y_hat)
+    def score(self) -> Score:
+        """At its own length."""
+        return score_of(_sequences(self.run, self.run.t, len(self.y)), self.y, self.y_hat)
 
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
@@ -148,16 +148,17 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
         )
 
 
-@torch.no_grad()
+def _sequences(run: Run, t: int, n: int) -> Sequences:
+    """The first n of the new sequences that `validate` takes."""
+    return Sequences(run.config.task, t, run.config.validate.seed, n)
+
+
 def _predict(
     model: nn.Module, run: Run, t: int, n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Targets and predictions (k,) on at most n new sequences, the first of those that `validate` takes."""
-    seed = run.config.validate.seed
+    """Targets and predictions (k,) on at most n new sequences."""
     n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
-    found = Predictions(n)
-    for _, y, y_hat in predictions(model, run.config.task, t, n, seed=seed):
-        found.add(y, y_hat)
+    found = evaluate(model, _sequences(run, t, n))
     return found.y, found.y_hat
 
 

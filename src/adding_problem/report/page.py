@@ -26,7 +26,7 @@ from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
 from adding_problem.report.summary import RunGroup, distinct, representatives, together
 from adding_problem.runs import atomic_io
-from adding_problem.runs.folder import THRESHOLDS
+from adding_problem.runs.records import THRESHOLDS
 
 __all__ = ["Table", "environment", "resource", "script_hash", "write"]
 
@@ -245,15 +245,15 @@ def _tables(
             [
                 [
                     name,
-                    rung["t"],
-                    rung["longest_length"],
-                    rung["solved"],
-                    rung["mse"],
-                    rung["sequence_steps"],
-                    rung["seconds"],
+                    rung.t,
+                    rung.longest_length,
+                    rung.solved,
+                    rung.mse,
+                    rung.sequence_steps,
+                    rung.seconds,
                 ]
-                for name, document in found.horizons.items()
-                for rung in document["rungs"]
+                for name, horizon in found.horizons.items()
+                for rung in horizon.result.rungs
             ],
         ),
         _configuration_table(found.runs),
@@ -262,7 +262,7 @@ def _tables(
 
 
 def _run_row(run: Run) -> list[Any]:
-    cost = [run.reached[threshold] for threshold in THRESHOLDS]
+    cost = [run.reached(threshold) for threshold in THRESHOLDS]
     return [
         run.name,
         run.method,

@@ -49,8 +49,8 @@ def draw(
             [[one.mse.get(t, np.nan) for t in tested] for one in scored],
             [one.run.config.task for one in scored],
         )
-    for index, document in enumerate(found.horizons.values(), 1):
-        plots.draw_horizon(file(f"horizon-{index}"), document)
+    for index, horizon in enumerate(found.horizons.values(), 1):
+        plots.draw_horizon(file(f"horizon-{index}"), horizon.result)
     for index, one in enumerate(scored, 1):
         plots.draw_predictions(
             file(f"predictions-{index}-t{one.run.t}"), one.y, one.y_hat, one.score

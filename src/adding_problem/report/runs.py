@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -12,25 +11,21 @@ from typing import Any
 
 from adding_problem import config as configuration
 from adding_problem.analysis import aggregate
-from adding_problem.analysis.aggregate import Seed, Unit
 from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
-from adding_problem.runs import atomic_io, records
-from adding_problem.runs.folder import (
-    HORIZON,
+from adding_problem.runs import atomic_io
+from adding_problem.runs.folder import HORIZON, RunFolder
+from adding_problem.runs.records import (
     SOLVED,
     THRESHOLDS,
+    UNITS,
     EpochRow,
-    RunFolder,
-    first_below,
-    longest_trained,
-    lowest_val_loss,
+    HorizonResult,
+    RunRecord,
+    read_json,
 )
 
-__all__ = ["UNITS", "Collection", "Run", "collect"]
-
-UNITS: tuple[Unit, ...] = ("sequence_steps", "sequences", "seconds")
-"""What a cost can be counted in."""
+__all__ = ["Collection", "Horizon", "Run", "collect"]
 
 _MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
@@ -45,62 +40,89 @@ class Run:
 
     Attributes:
         name: its path below the folder that all runs share.
-        path: the run folder.
-        config: its configuration.
-        rows: of `metrics.csv`; empty when no epoch was finished.
-        finished: whether `result.json` is there.
-        stop_reason: why it ended; empty where it has not, or where the result does not tell.
-        best: validation loss of the weights that were kept; of an unfinished run the lowest so far; NaN without any.
-        reached: `1e-2` and `1e-3` -> cost by unit until the validation loss first was below; None where it never was.
-        versions: of the software, where the result tells.
-        machine: processor, device and backend, where the result tells.
-        source: digest of the code of a custom model, where the result tells.
+        record: what its folder holds.
         method: what tells this run from the others, beside its T and its seed.
-        longest: the longest T that it trained on; None where nobody knows.
-        weights: equal where the model is the same; None where nobody knows.
         same_as: name of the first run with the same weights, if that is another.
     """
 
     name: str
-    path: Path
-    config: RunConfig
-    rows: Sequence[EpochRow]
-    finished: bool
-    stop_reason: str
-    best: float
-    reached: dict[str, dict[str, float] | None]
-    versions: dict[str, str]
-    machine: str
-    source: str | None
+    record: RunRecord
     method: str = ""
-    longest: int | None = None
-    weights: Hashable = None
     same_as: str = ""
 
     @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.record.path
+
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return self.record.config
+
+    @property
+    def rows(self) -> Sequence[EpochRow]:
+        """Its finished epochs."""
+        return self.record.rows
+
+    @property
     def t(self) -> int:
-        """Length T that it trained for and was validated at, which it need not have trained on."""
-        return self.config.dataset.t
+        """T of its validation set, which it need not have trained on."""
+        return self.record.t
+
+    @property
+    def seed(self) -> int:
+        """Root seed."""
+        return self.record.seed
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result."""
+        return self.record.result is not None
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it ended; empty where it has not."""
+        return self.record.result.stop_reason if self.record.result else ""
+
+    @property
+    def best(self) -> float:
+        """Validation loss of the kept weights; of an unfinished run the lowest; NaN without any."""
+        return self.record.best
 
     @property
     def solved(self) -> bool:
-        """Whether the weights that were kept have a validation loss below 1e-3."""
+        """Whether that is below 1e-3."""
         return self.best < SOLVED
 
     @property
     def oracle(self) -> bool:
-        """Whether the model starts with the answer, see `families.is_oracle`: it stands behind the learners."""
-        return families.is_oracle(self.config.model.name, self.config.model.init)
+        """Whether the model starts with the answer: it stands behind the learners."""
+        return self.record.oracle
 
     @property
-    def seed(self) -> int:
-        """Its root seed."""
-        return self.config.seed
+    def machine(self) -> str:
+        """Processor, device and backend."""
+        return self.record.result.machine if self.record.result else ""
 
     @property
-    def as_seed(self) -> Seed:
-        """What statistics over seeds ask of it."""
-        return Seed(self.seed, tuple(self.rows), None, self.stop_reason or None, self.longest)
+    def versions(self) -> Mapping[str, str]:
+        """Of the software."""
+        return self.record.result.versions if self.record.result else {}
+
+    def reached(self, threshold: str) -> dict[str, float] | None:
+        """Cost by unit until the validation loss first was below; None where it never was."""
+        if self.record.result:
+            cost = self.record.result.reached[threshold]
+        else:
+            row = self.record.first_below(THRESHOLDS[threshold])
+            cost = row.cost if row else None
+        return {unit: float(getattr(cost, unit)) for unit in UNITS} if cost else None
+
+    @property
+    def longest(self) -> int | None:
+        """Longest T that its weights were trained on; None where unknown."""
+        return self.record.longest
 
     def spent(self, unit: str) -> float:
         """Training that the whole run took, in a unit of `UNITS`."""
@@ -108,11 +130,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Horizon:
+    """A horizon run, and whether its model starts with the answer."""
+
+    result: HorizonResult
+    oracle: bool
+
+
+@dataclass(frozen=True)
 class Collection:
     """All that the given folders hold: runs in the order of method, T and seed, oracles last; horizons by name; what could not be read."""
 
     runs: list[Run]
-    horizons: dict[str, dict[str, Any]]
+    horizons: dict[str, Horizon]
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -139,26 +169,21 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     found = list(
         {path.resolve(): path for folder in folders for path in _walk(Path(folder))}.values()
     )
-    runs, horizons, left_out = [], {}, []
+    runs: list[Run] = []
+    read: dict[str, HorizonResult] = {}
+    left_out: list[str] = []
     paths = [path for path in found if atomic_io.is_regular(RunFolder(path).config_copy)]
     names = dict(zip(found, atomic_io.unique_names(found), strict=True))
     for path in paths:
         try:
-            runs.append(_read(path, names[path]))
+            runs.append(Run(names[path], RunFolder(path).read()))
         except AddingProblemError as error:
             left_out.append(printable(str(error).partition("\n")[0]))
     for path in found:
         if atomic_io.is_regular(path / HORIZON):
             try:
-                horizons[names[path]] = _read_horizon(path / HORIZON)
-            except (
-                OSError,
-                ValueError,
-                KeyError,
-                TypeError,
-                OverflowError,
-                RecursionError,
-            ) as error:
+                read[names[path]] = _read_horizon(path / HORIZON)
+            except (OSError, ValueError) as error:
                 left_out.append(printable(f"{path / HORIZON}: is damaged ({error})"))
     if not runs:
         raise RunFolderError(
@@ -173,12 +198,13 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     oracles = {run.path.resolve().parent for run in runs if run.oracle}
     given = {names[path] for path in found if path.resolve() in oracles}
     horizons = {
-        f"{name}, {families.described_init('oracle')}" if name in given else name: document
-        | {"oracle": name in given}
-        for name, document in sorted(horizons.items(), key=lambda item: item[0] in given)
+        f"{name}, {families.described_init('oracle')}" if name in given else name: Horizon(
+            document, oracle=name in given
+        )
+        for name, document in sorted(read.items(), key=lambda item: item[0] in given)
     }
     runs = sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name))
-    first = aggregate.equals([run.weights for run in runs])
+    first = aggregate.equals([run.record.weights for run in runs])
     runs = [
         run if same is None else replace(run, same_as=runs[same].name)
         for run, same in zip(runs, first, strict=True)
@@ -196,105 +222,30 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def _read(path: Path, name: str) -> Run:
-    folder = RunFolder(path)
-    config = folder.read_config()
-    rows = folder.read_history()
-    finished = atomic_io.is_regular(folder.result)
-    result = folder.read_result() if finished else {}
-    try:
-        lowest = lowest_val_loss(rows)
-        best = (
-            float(result["best_val_loss"])
-            if finished
-            else lowest
-            if math.isfinite(lowest)
-            else math.nan
-        )
-        reached = {threshold: _reached(result, rows, threshold) for threshold in THRESHOLDS}
-        versions = {str(key): str(value) for key, value in dict(result.get("versions", {})).items()}
-        machine = ", ".join(
-            str(result[key]) for key in ("processor", "device", "backend") if result.get(key)
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            path, f"result.json is damaged ({error!r})", "train again with --overwrite"
-        ) from None
-    return Run(
-        name,
-        path,
-        config,
-        rows,
-        finished,
-        str(result.get("stop_reason", "")),
-        best,
-        reached,
-        versions,
-        machine,
-        aggregate.source_of(result),
-        longest=longest_trained(config, rows, result),
-        weights=aggregate.weights_of(folder, config, result) if finished else None,
-    )
-
-
-def _reached(
-    result: dict[str, Any], rows: Sequence[EpochRow], threshold: str
-) -> dict[str, float] | None:
-    if result:
-        cost = result["reached"][threshold]
-        return {unit: float(cost[unit]) for unit in UNITS} if cost is not None else None
-    first = first_below(rows, THRESHOLDS[threshold])
-    return {unit: float(getattr(first, unit)) for unit in UNITS} if first else None
-
-
-def _read_horizon(path: Path) -> dict[str, Any]:
-    """`horizon.json`, cut down to numbers and words that the page shows."""
+def _read_horizon(path: Path) -> HorizonResult:
+    """`horizon.json`, which may be an untrusted file."""
     if atomic_io.escapes(path, path.parent):
         raise ValueError("a link that leads out of its folder")
-    document = records.parsed(atomic_io.read_bounded(path, _MOST_BYTES), records.HORIZON)
-    return {
-        "horizon": document["horizon"],
-        "minutes": float(document["minutes"]),
-        "variant": document["variant"],
-        "seed": int(document["seed"]),
-        "rungs": [_rung(rung) for rung in document["rungs"]],
-    }
-
-
-def _rung(document: object) -> dict[str, Any]:
-    rung = records.check(document, records.RUNG)
-    reached = {threshold: rung["reached"][threshold] for threshold in THRESHOLDS}
-    return {
-        "t": rung["t"],
-        "longest_length": rung.get("longest_length"),
-        "mse": float(rung["mse"]),
-        "solved": bool(rung["solved"]),
-        **_climbs_cost(rung),
-        "reached": {threshold: cost and _climbs_cost(cost) for threshold, cost in reached.items()},
-    }
-
-
-def _climbs_cost(values: dict[str, Any]) -> dict[str, float]:
-    return {unit: float(values[unit]) for unit in ("sequence_steps", "seconds")}
+    return read_json(HorizonResult, atomic_io.read_bounded(path, _MOST_BYTES))
 
 
 # --- what tells methods apart ----------------------------------------------------------------------------------------
 
 
-def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
+def _with_methods(runs: Sequence[Run], horizon_runs: Mapping[Path, str]) -> list[Run]:
     """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all.
 
     What an initialisation tells the model is always said.
 
-    The runs of a climb, whose deviations come from the climbing, are one method.
+    The runs of a horizon run, whose deviations come from its steps, are one method.
     """
-    climbing = {
-        id(run): climbs.get(run.path.resolve().parent)
+    stepping = {
+        id(run): horizon_runs.get(run.path.resolve().parent)
         if run.path.name.partition("-")[0] == f"t{run.t}"
         else None
         for run in runs
     }
-    deviations = {id(run): {} if climbing[id(run)] else _deviations(run.config) for run in runs}
+    deviations = {id(run): {} if stepping[id(run)] else _deviations(run.config) for run in runs}
     common = set.intersection(
         *({(k, repr(v)) for k, v in deviation.items()} for deviation in deviations.values())
     )
@@ -316,10 +267,10 @@ def _with_methods(runs: Sequence[Run], climbs: Mapping[Path, str]) -> list[Run]:
             for key, value in deviations[id(run)].items()
             if (key, repr(value)) not in common and key not in untold
         ]
-        if climb := climbing[id(run)]:
-            parts.append(f"climbing ({climb})")
+        if name := stepping[id(run)]:
+            parts.append(f"horizon run ({name})")
         named.append(", ".join(parts))
-    sources = aggregate.code_labels(named, [run.source for run in runs])
+    sources = aggregate.code_labels(named, [run.record.model_source for run in runs])
     return [
         replace(run, method=f"{name}, code {source}" if source else name)
         for run, name, source in zip(runs, named, sources, strict=True)

@@ -54,7 +54,7 @@ def together(runs: Sequence[Run]) -> list[RunGroup]:
             method,
             task,
             t,
-            tuple(run.as_seed for run in each),
+            tuple(run.record for run in each),
             len(found) - len(each),
             tuple(each),
             oracle=each[0].oracle,
@@ -66,7 +66,7 @@ def together(runs: Sequence[Run]) -> list[RunGroup]:
 
 def distinct(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by model: those with the same weights, as at several T of one seed, are one."""
-    first = aggregate.equals([run.weights for run in runs])
+    first = aggregate.equals([run.record.weights for run in runs])
     models: dict[int, list[Run]] = {}
     for index, (run, same) in enumerate(zip(runs, first, strict=True)):
         models.setdefault(index if same is None else same, []).append(run)
@@ -89,7 +89,9 @@ def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
         if (finished := [run for run in group.runs if run.finished])
     ]
     best.sort(key=lambda run: (run.oracle, run.t, run.method))
-    again = aggregate.equals([run.weights and (run.weights, run.config.task) for run in best])
+    again = aggregate.equals(
+        [run.record.weights and (run.record.weights, run.config.task) for run in best]
+    )
     best = [run for run, same in zip(best, again, strict=True) if same is None]
     if len(best) <= most:
         return best

@@ -21,9 +21,9 @@ from adding_problem.errors import StorageError
 
 __all__ = [
     "DRAFTS",
+    "escapes",
     "is_regular",
     "json_text",
-    "escapes",
     "make_folder",
     "place",
     "read_bounded",

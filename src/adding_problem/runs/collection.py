@@ -18,9 +18,10 @@ from typing import Any
 from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
-from adding_problem.runs import atomic_io, records
+from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.lock import FolderLock
+from adding_problem.runs.records import read_json
 
 __all__ = ["RunsFolder", "read_summary", "run_inside"]
 
@@ -73,7 +74,7 @@ def read_summary(file: Path) -> dict[str, Any]:
     try:
         if not atomic_io.is_regular(file):
             raise ValueError("not a file")
-        document = records.parsed(atomic_io.read_bounded(file, _MAX_SUMMARY_BYTES), {})
+        document = read_json(dict, atomic_io.read_bounded(file, _MAX_SUMMARY_BYTES))
         lists = [document[key] for key in ("runs", "rungs") if key in document]
         if not lists or not all(isinstance(each, list) for each in lists):
             raise ValueError("it lists no runs")
@@ -197,30 +198,14 @@ class RunsFolder:
 
     def _read_records(self) -> dict[str, str]:
         """What the summary records, which may be a stranger's."""
-        summary = read_summary(self.summary)
-        if "runs" in summary:
-            entries = [entry for entry in summary["runs"] if isinstance(entry, dict)]
-            return {
-                entry["name"]: entry["config"]
-                for entry in entries
-                if _is_text(entry.get("name")) and _is_text(entry.get("config"))
-            }
-        found = {}
-        for rung in summary.get(
-            "rungs", []
-        ):  # of a version that recorded no runs: told by their scores
-            if (
-                isinstance(rung, dict)
-                and _is_text(rung.get("folder"))
-                and self._has_score(name := Path(rung["folder"]).name, rung.get("mse"))
-            ):
-                found[name] = self._digest_of(name)
-        return {name: digest for name, digest in found.items() if digest is not None}
-
-    def _has_score(self, name: str, mse: object) -> bool:
-        with suppress(RunFolderError):
-            return bool(self.run(name).read_validation()["mse"] == mse)
-        return False
+        entries = read_summary(self.summary).get("runs", [])
+        return {
+            entry["name"]: entry["config"]
+            for entry in entries
+            if isinstance(entry, dict)
+            and isinstance(entry.get("name"), str)
+            and isinstance(entry.get("config"), str)
+        }
 
     def _digest_of(self, name: str) -> str | None:
         """Of the configuration of the run of this name; None where there is none, or a link in its place."""
@@ -230,10 +215,6 @@ class RunsFolder:
             if atomic_io.is_regular(run.config_copy):
                 return _digest(atomic_io.read_bounded(run.config_copy, _MAX_CONFIG_BYTES))
         return None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _digest(config_copy: bytes) -> str:

@@ -26,7 +26,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import safetensors.torch
 import torch
@@ -44,42 +43,23 @@ from torch import Tensor
 from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
-from adding_problem.runs import atomic_io, records
+from adding_problem.runs import atomic_io
 from adding_problem.runs.lock import FolderLock
 from adding_problem.runs.predictions import Predictions, PredictionWriter
-from adding_problem.runs.records import whole_number
+from adding_problem.runs.records import (
+    EpochRow,
+    RunRecord,
+    RunResult,
+    Score,
+    Text,
+    read_json,
+)
+from adding_problem.runs.resume import continues, difference
 
-__all__ = [
-    "HORIZON",
-    "SOLVED",
-    "THRESHOLDS",
-    "EpochRow",
-    "RunFolder",
-    "ancestors",
-    "first_below",
-    "longest_trained",
-    "longest_within",
-    "lowest_val_loss",
-    "milestones",
-    "on_plateau",
-    "require_other_seed",
-]
-
-THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
-"""Validation losses by name; a result records what training had taken when it was first below each."""
-
-SOLVED = THRESHOLDS["1e-3"]
-"""Mean squared error below which a length counts as solved."""
-
-PLATEAU = 0.9
-"""A model whose error is not below this share of the mean baseline has learned nothing yet.
-
-The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the
-plateau falls far below it within an epoch or two.
-"""
+__all__ = ["HORIZON", "RunFolder"]
 
 HORIZON = "horizon.json"
-"""The summary in a folder that a climb has left, beside the run folders of its lengths."""
+"""The summary in the folder of a horizon run, beside the run folders of its lengths."""
 
 _EXPORTS = {
     "keras": "model.keras",
@@ -94,169 +74,31 @@ _MAX_HEADER_BYTES = (
 )  # of a safetensors file: names and shapes, and what a checkpoint holds beside tensors
 _log = logging.getLogger(__name__)
 
+_Record = TypeVar("_Record")
 
-@dataclass(frozen=True, slots=True)
-class EpochRow:
-    """One row of `metrics.csv`. Sequences and sequence-steps count training alone, from the start of the run.
 
-    `val_sequences` is the number of held-out sequences that `val_loss` covers, `longest_length` the longest T that the epoch
-    trained on; 0 where they were not recorded.
+def _count(text: str) -> int:
+    """A whole number from 0 to 2^53.
+
+    Raises:
+        ValueError: when it is none.
     """
-
-    epoch: int
-    loss: float
-    val_loss: float
-    sequences: int
-    sequence_steps: int
-    seconds: float
-    val_sequences: int = 0
-    longest_length: int = 0
-
-    @classmethod
-    def of_floats(cls, values: Sequence[float]) -> EpochRow:
-        """From its values as floats, which are exact for counts up to 2^53.
-
-        Raises:
-            TypeError, ValueError: when there are more or fewer, or a count is no number.
-        """
-        epoch, loss, val_loss, sequences, steps, seconds, val_sequences, longest = values
-        return cls(
-            int(epoch),
-            loss,
-            val_loss,
-            int(sequences),
-            int(steps),
-            seconds,
-            int(val_sequences),
-            int(longest),
-        )
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """In the order of the columns."""
-        return (
-            self.epoch,
-            self.loss,
-            self.val_loss,
-            self.sequences,
-            self.sequence_steps,
-            self.seconds,
-            self.val_sequences,
-            self.longest_length,
-        )
-
-    @property
-    def cost(self) -> dict[str, Any]:
-        """What training had taken by its end, and how many sequences the validation loss covers."""
-        return {
-            "epoch": self.epoch,
-            "sequences": self.sequences,
-            "sequence_steps": self.sequence_steps,
-            "seconds": self.seconds,
-            "val_sequences": self.val_sequences,
-        }
-
-
-def first_below(rows: Sequence[EpochRow], threshold: float) -> EpochRow | None:
-    """The first epoch of training whose validation loss is below; epoch 0 is a model that was trained elsewhere."""
-    return next((row for row in rows if row.epoch and row.val_loss < threshold), None)
-
-
-def lowest_val_loss(rows: Sequence[EpochRow]) -> float:
-    """The lowest finite one of those over the most sequences; infinite where there is none."""
-    most = max((row.val_sequences for row in rows), default=0)
-    like = (row.val_loss for row in rows if row.val_sequences == most)
-    return min(filter(math.isfinite, like), default=math.inf)
-
-
-def milestones(rows: Sequence[EpochRow]) -> dict[str, Any]:
-    """What a result says of its validation losses: `lowest_val_loss`, None where none is a number, and `reached`."""
-    lowest, first = (
-        lowest_val_loss(rows),
-        {name: first_below(rows, threshold) for name, threshold in THRESHOLDS.items()},
-    )
-    return {
-        "lowest_val_loss": lowest if math.isfinite(lowest) else None,
-        "reached": {name: row.cost if row else None for name, row in first.items()},
-    }
-
-
-def on_plateau(mse: float, baseline: float) -> bool:
-    """Whether an error is no number, or about `baseline`, that of always predicting the mean."""
-    return not mse < PLATEAU * baseline
-
-
-def longest_within(rows: Sequence[EpochRow], config: RunConfig) -> int | None:
-    """The longest T of these epochs; None where nobody knows, as of older runs on fresh sequences."""
-    lengths = [row.longest_length for row in rows if row.epoch]
-    if lengths and all(lengths):
-        return max(lengths)
-    return config.dataset.t if lengths and not config.dataset.stream else None
-
-
-def longest_trained(
-    config: RunConfig, rows: Sequence[EpochRow], result: Mapping[str, Any]
-) -> int | None:
-    """The longest T that the weights of a run were trained on, those that it began with too; None where nobody knows.
-
-    Args:
-        config, rows: of the run.
-        result: its `result.json`; empty where it has not ended.
-    """
-    if "imported" in result:
-        return None
-    if recorded := result.get("longest_length"):
-        return int(recorded)
-    return longest_within(rows, config) if config.model.start_from is None else None
+    value = int(text)
+    if not 0 <= value <= 1 << 53:
+        raise ValueError(f"expected a whole number up to 2^53, found {text[:30]!r}")
+    return value
 
 
 _COLUMNS = [column.name for column in dataclasses.fields(EpochRow)]
-_PARSERS: list[Callable[[str], Any]] = [
-    whole_number,
-    float,
-    float,
-    whole_number,
-    whole_number,
-    float,
-    whole_number,
-    whole_number,
-]
-_BUDGETS = ("train.epochs", "train.budget_steps", "train.budget_minutes", "train.es_patience")
+_PARSERS: list[Callable[[str], Any]] = [_count, float, float, _count, _count, float, _count, _count]
 
 
-def _differing(there: RunConfig, here: RunConfig) -> list[str]:
-    """The keys in which two configurations differ, but for those without effect on the numbers."""
-    old, new = there.flat(), here.flat()
-    return [
-        key
-        for key in {**old, **new}
-        if old.get(key) != new.get(key) and key not in configuration.WITHOUT_EFFECT
-    ]
+@dataclass(frozen=True)
+class _ModelNames:
+    """What `model.json` calls the model."""
 
-
-def _only_goes_on(there: RunConfig, here: RunConfig) -> bool:
-    """Whether a run of `here` passes through every state of a run of `there`: it only ends later."""
-    old, new = there.flat(), here.flat()
-
-    def later(key: str) -> bool:
-        if key in _BUDGETS:  # None has no end
-            return old[key] is not None and (new[key] is None or new[key] > old[key])
-        if (
-            key == "train.stop_val_loss" and there.train.val_subset is None
-        ):  # with it, it decides what a validation covers
-            return old[key] is not None and (new[key] is None or new[key] < old[key])
-        return False
-
-    return all(map(later, _differing(there, here)))
-
-
-def _difference(there: RunConfig, here: RunConfig) -> str:
-    """The first few keys in which two configurations differ."""
-    old, new, differing = there.flat(), here.flat(), _differing(there, here)
-    named = [
-        f"{key}: {old.get(key)!s:.40} there, {new.get(key)!s:.40} now" for key in differing[:3]
-    ]
-    return "; ".join(named + [f"and {len(differing) - 3} more"] * (len(differing) > 3))
+    family: Text
+    name: Text | None = None
 
 
 class RunFolder:
@@ -343,14 +185,14 @@ class RunFolder:
             )
         elif self.config_copy.exists():
             if (there := self.read_config()).digest != config.digest:
-                if not _only_goes_on(there, config):
+                if not continues(there, config):
                     raise RunFolderError(
                         self.path,
-                        f"holds a run of another configuration ({_difference(there, config)})",
+                        f"holds a run of another configuration ({difference(there, config)})",
                         "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)",
                     )
                 if self.has_checkpoint or atomic_io.is_regular(self.result):
-                    return self._open_to_go_on(_difference(there, config), resume=resume)
+                    return self._open_to_go_on(difference(there, config), resume=resume)
             elif self.holds_finished(config):
                 return "finished"
             if resume and self.has_checkpoint:
@@ -394,6 +236,7 @@ class RunFolder:
                 self.validation,
                 self.prediction_pickle,
                 self.prediction_plot,
+                self.loss_plot,
                 *self.exports.values(),
             ]
         )
@@ -501,13 +344,13 @@ class RunFolder:
         self._check_own(self.exports[name])
         atomic_io.place(draft, self.exports[name])
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
+    def write_result(self, result: RunResult) -> None:
         """`result.json`: call it last."""
-        self._write_json(self.result, result)
+        self._write_json(self.result, dataclasses.asdict(result))
 
-    def write_validation(self, score: Mapping[str, Any]) -> None:
+    def write_score(self, score: Score) -> None:
         """`validation.json`."""
-        self._write_json(self.validation, score)
+        self._write_json(self.validation, dataclasses.asdict(score))
 
     def write_scored(self, key: str, scored: Predictions) -> None:
         """The targets and predictions so far of a scoring that takes long, under a key that says of what."""
@@ -534,6 +377,25 @@ class RunFolder:
             writer = PredictionWriter(stream, n, width, columns)
             yield writer
             writer.finish()
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """A file that another machine has sent, by its path relative to the folder.
+
+        Raises:
+            RunFolderError: when it would lie outside.
+        """
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or name.startswith("/"):
+            raise RunFolderError(
+                self.path,
+                f"was sent a file of the name {name!r}, which would be outside",
+                "see that every node has the same version of this package, then start the sweep "
+                "again",
+            )
+        target = self.path.joinpath(*parts)
+        self.check_inside(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._write(target, content)
 
     @contextmanager
     def _replacing(self, file: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
@@ -646,7 +508,8 @@ class RunFolder:
                 "give the folder of a finished run (--artifacts), or train first: adding-problem train --config FILE (--resume continues "
                 "a cut run)",
             )
-        description = self._read_json(self.model_description)
+        description = self._read_json(self.model_description, dict)
+        self._read_json(self.model_description, _ModelNames)
         try:
             weights, _ = self._read_safetensors(self.weights)
             if description.get("weights_digest", _digest(weights)) != _digest(weights):
@@ -660,7 +523,7 @@ class RunFolder:
     def weights_digest(self) -> str | None:
         """Of the trained weights, as `model.json` says; None where it does not."""
         with suppress(RunFolderError):
-            digest = self._read_json(self.model_description).get("weights_digest")
+            digest = self._read_json(self.model_description, dict).get("weights_digest")
             return digest if isinstance(digest, str) else None
         return None
 
@@ -682,19 +545,35 @@ class RunFolder:
     def _scored_file(self, key: str) -> Path:
         return self.scored / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
-    def read_result(self) -> dict[str, Any]:
+    def read(self) -> RunRecord:
+        """The run as the folder holds it, finished or not."""
+        config, rows = self.read_config(), self.read_history()
+        result = self.read_result() if atomic_io.is_regular(self.result) else None
+        digest = self.weights_digest() if result else None
+        return RunRecord(
+            self.path, config, tuple(rows), result, self._own_score(result), weights_digest=digest
+        )
+
+    def _own_score(self, result: RunResult | None) -> Score | None:
+        """`validation.json`, unless it is of another model, T or task than the result."""
+        if result is None or not atomic_io.is_regular(self.validation):
+            return None
+        score = self.read_score()
+        same = (score.model, score.t, score.task) == (result.digest, result.t, result.task)
+        return score if same else None
+
+    def read_result(self) -> RunResult:
         """`result.json`."""
-        return self._read_json(self.result, records.RESULT)
+        return self._read_json(self.result, RunResult)
 
-    def read_validation(self) -> dict[str, Any]:
+    def read_score(self) -> Score:
         """`validation.json`."""
-        return self._read_json(self.validation, records.VALIDATION)
+        return self._read_json(self.validation, Score)
 
-    def _read_json(self, file: Path, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """A JSON object; `kinds` says of what kind the values of some keys must be."""
+    def _read_json(self, file: Path, kind: type[_Record]) -> _Record:
         try:
-            return records.parsed(self._read(file, _MAX_JSON_BYTES), kinds or {})
-        except (ValueError, RecursionError) as error:
+            return read_json(kind, self._read(file, _MAX_JSON_BYTES))
+        except ValueError as error:
             raise self._damaged(file, error) from None
 
     def _read_safetensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -719,58 +598,6 @@ class RunFolder:
             return atomic_io.read_bounded(file, most)
         except OSError as error:
             raise self._unreadable(file, error) from None
-
-    # --- carrying a folder to another machine ---
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Relative name -> (time of change, size) of every file.
-
-        Temporary and hidden files are left out, and links that lead out of the folder.
-        """
-        found = {}
-        for folder, below, names in os.walk(self.path):  # which passes over what is gone meanwhile
-            below[:] = [name for name in below if not name.startswith(".")]
-            for file in (Path(folder, name) for name in names if not name.startswith(".")):
-                with suppress(FileNotFoundError):  # replaced between listing and looking
-                    if file.is_file() and not (
-                        file.is_symlink() and atomic_io.escapes(file, self.path)
-                    ):
-                        found[file.relative_to(self.path).as_posix()] = (
-                            file.stat().st_mtime_ns,
-                            file.stat().st_size,
-                        )
-        return found
-
-    def snapshot(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The content of these files; each is whole, since files are only ever replaced."""
-        return {name: (self.path / name).read_bytes() for name in names}
-
-    def restore(self, files: Mapping[str, bytes]) -> None:
-        """Write what `snapshot` gave.
-
-        Raises:
-            RunFolderError: when a name would lead out of the folder.
-        """
-        for name, content in self.in_order(files):
-            parts = PurePosixPath(name).parts
-            if not parts or ".." in parts or name.startswith("/"):
-                raise RunFolderError(
-                    self.path,
-                    f"was sent a file of the name {name!r}, which would be outside",
-                    "see that every node has the same version of this package, then start the sweep again",
-                )
-            target = self.path.joinpath(*parts)
-            self.check_inside(target.parent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._write(target, content)
-
-    @staticmethod
-    def in_order(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-        """As a run writes them: `config_copy.yaml` makes a folder a run's, `result.json` makes it complete."""
-        return sorted(
-            files.items(),
-            key=lambda item: {"config_copy.yaml": 0, "result.json": 2}.get(item[0], 1),
-        )
 
     def _require(self, file: Path) -> None:
         if not atomic_io.is_regular(file):
@@ -808,35 +635,6 @@ class RunFolder:
             f"{file.relative_to(self.path)} is damaged ({error})",
             "train again with --overwrite, or restore the file",
         )
-
-
-def ancestors(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
-    """The run whose weights this one begins with (`model.start_from`), the run that one began with, and so on, while their folders are there."""
-    seen: set[str] = set()
-    while (
-        (path := config.model.start_from)
-        and path not in seen
-        and atomic_io.is_regular(RunFolder(path).config_copy)
-    ):
-        seen.add(path)
-        config = RunFolder(path).read_config()
-        yield path, config
-
-
-def require_other_seed(seed: int, runs: Iterable[tuple[object, RunConfig]]) -> None:
-    """Refuse to score on sequences that one of these runs, by folder, was trained on.
-
-    Raises:
-        ConfigError: when the seed is that of one.
-    """
-    for path, trained in runs:
-        if trained.seed == seed:
-            raise ConfigError(
-                "validate.seed",
-                "another seed than that of the training",
-                f"{seed}, with which {path} was trained",
-                "change validate.seed: scoring on the training data shows nothing",
-            )
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

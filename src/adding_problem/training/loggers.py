@@ -8,8 +8,10 @@ from typing import Any
 
 from adding_problem.config import RunConfig
 from adding_problem.errors import BackendError, to_install
-from adding_problem.runs.folder import EpochRow, RunFolder
-from adding_problem.training.loop import Listener, StepEvent
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
+from adding_problem.training.loop import Listener
+from adding_problem.training.state import StepEvent
 
 __all__ = ["TensorBoard", "attach"]
 

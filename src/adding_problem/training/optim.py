@@ -1,4 +1,4 @@
-"""A step of gradient descent: the optimizer, the clips and the order of things, for training and its rehearsal."""
+"""A step of gradient descent: the optimizer, the clips and their order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.config import TrainConfig
+from adding_problem.system import runtime
 
-__all__ = ["optimizer_for", "step"]
+__all__ = ["optimizer_for", "require_memory", "step"]
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
+# Times the weights' size: the most that training takes while a checkpoint is written (measured).
+_COPIES = {"adam": 26, "rmsprop": 22, "sgd": 18}
 _RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
 
 
@@ -29,6 +32,13 @@ def optimizer_for(config: TrainConfig, model: nn.Module) -> torch.optim.Optimize
             return torch.optim.SGD(parameters, lr=config.learning_rate)
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
+
+
+def require_memory(config: TrainConfig, model: nn.Module) -> None:
+    """Raise BackendError unless weights, gradients and moments fit into the CPU's memory."""
+    parameters = [p for p in model.parameters() if p.requires_grad and p.device.type == "cpu"]
+    needed = _COPIES[config.optimizer] * sum(p.nbytes for p in parameters)
+    runtime.require_memory(needed, "to train the model takes")
 
 
 def step(

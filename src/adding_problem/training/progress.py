@@ -18,10 +18,10 @@ from rich.progress import (
 )
 
 from adding_problem.config import RunConfig
-from adding_problem.runs.folder import EpochRow
+from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say
 from adding_problem.task.sampling import constant_predictor_mse
-from adding_problem.training.loop import StepEvent
+from adding_problem.training.state import StepEvent
 
 __all__ = ["TrainingDisplay", "counting"]
 

@@ -1,37 +1,64 @@
-"""All that changes while a run goes on, and when it is written, so that a run can be cut anywhere and lose nothing.
+"""All that changes while a run goes on.
 
-A run that continues from a checkpoint ends with the same numbers, bit for bit, as one that was never cut. So a checkpoint
-holds the middle of an epoch too: the steps done and the sums over them. Everything else, the data and their order, is a
-function of the configuration and of these counts.
+A run that continues from a checkpoint ends with the same numbers, bit for bit, as one that was
+never cut. So the state can be packed in the middle of an epoch too. Everything else, the data and
+their order, is a function of the configuration and of the counts in here.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adding_problem.errors import RunFolderError, in_one_line
-from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem import models
+from adding_problem.config import RunConfig
+from adding_problem.runs.records import EpochRow, StopReason
 from adding_problem.system import runtime
-from adding_problem.training.schedule import EarlyStopping, Schedule
+from adding_problem.training import optim
+from adding_problem.training.batches import Batch, Batches
+from adding_problem.training.schedule import (
+    EarlyStopping,
+    Schedule,
+    advance,
+    begin_ending,
+    stream_seed,
+)
+from adding_problem.training.validation import Validation
 
-__all__ = ["Checkpoints", "EpochSums", "TrainingState", "own_copy"]
+__all__ = ["EpochSums", "StepEvent", "TrainingState"]
 
-_MOST_COST = 0.01  # share of the time that writing may take
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class StepEvent:
+    """Where a run is after a training step.
+
+    Attributes:
+        epoch, step: counted from 1, the step within the epoch.
+        steps: of this epoch, at most.
+        loss: mean squared error of the step's batch, before the step.
+        sequences: trained on since the start of the run.
+        length: T of this step's sequences.
+        longest: T that the curriculum has come to, the longest that may be drawn now.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    sequences: int
+    length: int
+    longest: int
 
 
 @dataclass(frozen=True)
 class EpochSums:
-    """The part of the epoch that is done: steps, sequences, sequence-steps, and the sum of the loss over sequences.
-
-    `longest_length` is the longest T that was trained on.
-    """
+    """The part of an epoch that is done; `loss` is summed over its sequences."""
 
     steps: int = 0
     loss: float = 0.0
@@ -39,26 +66,30 @@ class EpochSums:
     sequence_steps: int = 0
     longest_length: int = 0
 
-    def plus(self, loss: float, sequences: int, width: int, length: int) -> EpochSums:
-        """With one more step: its loss, its sequences, the steps of each, and their T."""
+    def plus(self, loss: float, batch: Batch) -> EpochSums:
+        """With one more step."""
         return EpochSums(
             self.steps + 1,
-            self.loss + loss * sequences,
-            self.sequences + sequences,
-            self.sequence_steps + sequences * width,
-            max(self.longest_length, length),
+            self.loss + loss * batch.sequences,
+            self.sequences + batch.sequences,
+            self.sequence_steps + batch.sequence_steps,
+            max(self.longest_length, batch.length),
         )
 
 
 @dataclass
 class TrainingState:
-    """Model, optimiser and schedule; the finished epochs and the one under way; the time that all of it took.
+    """Model, optimizer and schedule; the finished epochs and the one under way; the time.
 
-    `origin` is the digest of the run that the first weights are from, None for fresh ones.
+    Attributes:
+        origin: digest of the run that the first weights are from; None for fresh ones.
     """
 
+    config: RunConfig
+    device: torch.device
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    batches: Batches
     stopping: EarlyStopping
     schedule: Schedule
     rows: list[EpochRow] = field(default_factory=list)
@@ -67,6 +98,42 @@ class TrainingState:
     origin: str | None = None
     _earlier: float = 0.0
     _begin: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def fresh(cls, config: RunConfig, device: torch.device, backend: str) -> TrainingState:
+        """The state before the first step, with the initial weights of `config.seed`.
+
+        Raises:
+            ConfigError, ModelError: when there is no such model.
+            BackendError: when the model, its training or the data do not fit into memory.
+        """
+        model = models.build_model(
+            config.model,
+            seed=stream_seed(config.seed, "initialisation"),
+            backend=backend,
+            length=config.dataset.t,
+            input_size=config.task.width,
+            device=device,
+            only_readout=config.train.only_readout,
+        )
+        optim.require_memory(config.train, model)
+        runtime.require_memory(Batches.bytes_needed(config), "the sequences take")
+        return cls(
+            config,
+            device,
+            model,
+            optim.optimizer_for(config.train, model),
+            Batches(config),
+            EarlyStopping(config.train.es_patience),
+            Schedule.first(config),
+        )
+
+    # --- where it is ---
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, counted from 1."""
+        return len(self.rows) + 1
 
     @property
     def sequences(self) -> int:
@@ -87,23 +154,106 @@ class TrainingState:
         """Count the time from now on."""
         self._begin = time.perf_counter()
 
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ends after the last finished epoch; None when it goes on."""
+        if not self.rows:
+            return None
+        last, train = self.rows[-1], self.config.train
+        if not math.isfinite(last.loss):
+            return "diverged"
+        reached = train.stop_val_loss is not None and last.val_loss < train.stop_val_loss
+        if reached and (train.ending_steps is None or self.schedule.decayed):
+            return "solved"
+        if self.stopping.exhausted:
+            return "early_stopping"
+        steps, minutes = train.budget_steps or math.inf, train.budget_minutes or math.inf
+        if last.sequence_steps >= steps or last.seconds >= 60 * minutes:
+            return "budget"
+        return "epochs" if last.epoch >= train.epochs else None
+
+    # --- what changes it ---
+
+    def next_batch(self) -> Batch | None:
+        """What the next step is taken on; None where the epoch ends."""
+        return self.batches.at(self.epoch, self.sums.steps, self.sequences, self.schedule)
+
+    def step(self, batch: Batch) -> StepEvent:
+        """Change the weights by one step."""
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.schedule.learning_rate(self.config)
+        self.model.train()
+        x, y = batch.x.to(self.device), batch.y.to(self.device)
+        with self._randomness():
+            loss = optim.step(self.config.train, self.model, self.optimizer, x, y)
+        self.schedule = advance(self.schedule, loss, self.config)
+        self.sums = self.sums.plus(loss, batch)
+        return StepEvent(
+            self.epoch,
+            self.sums.steps,
+            self.batches.steps,
+            loss,
+            self.sequences,
+            batch.length,
+            batch.longest,
+        )
+
+    def end_epoch(self, validation: Validation) -> EpochRow:
+        """Record the epoch and its validation; keep the weights where they are the best so far."""
+        row = EpochRow(
+            self.epoch,
+            self.sums.loss / self.sums.sequences,
+            validation.mse,
+            self.sequences,
+            self.sequence_steps,
+            self.seconds,
+            validation.sequences,
+            self.sums.longest_length,
+        )
+        self.rows.append(row)
+        self.sums = EpochSums()
+        train = self.config.train
+        if train.es_monitor == "loss":
+            improved = self.stopping.update(row.epoch, row.loss)
+        else:
+            improved = self.stopping.update(row.epoch, validation.first, validation.complete)
+        if improved or not self.best_weights:
+            weights = self.model.state_dict()
+            self.best_weights = {name: _own_copy(tensor) for name, tensor in weights.items()}
+        goal = train.stop_val_loss
+        if goal is not None and row.val_loss < (train.ending_below or goal):
+            self.schedule = begin_ending(self.schedule, self.config)
+        return row
+
+    def _randomness(self) -> AbstractContextManager[None]:
+        """Random numbers of a custom model (dropout) depend on the seed and the step alone."""
+        if not isinstance(self.model, models.CustomModel):
+            return nullcontext()
+        return runtime.seeded(stream_seed(self.config.seed, "model") + self.schedule.step)
+
+    # --- as values ---
+
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Named tensors, and everything else as plain values."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
-        # A tensor: the header, which holds the other values, has a bound that many epochs would pass.
+        # A tensor: the header, which holds the other values, has a bound that many epochs pass.
         tensors["rows"] = torch.tensor([row.values for row in self.rows], dtype=torch.float64)
         stopping = self.stopping
         values = {
-            "stopping": [stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete],
+            "stopping": [
+                stopping.best,
+                stopping.best_epoch,
+                stopping.wait,
+                stopping.best_complete,
+            ],
             "schedule": asdict(self.schedule),
             "sums": asdict(self.sums),
             "origin": self.origin,
             "seconds": self.seconds,
         }
-        return {k: own_copy(v).cpu() for k, v in tensors.items()}, values
+        return {k: _own_copy(v).cpu() for k, v in tensors.items()}, values
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Become the state that was packed."""
@@ -126,93 +276,6 @@ class TrainingState:
         self._earlier = values["seconds"]
 
 
-class Checkpoints:
-    """Writes a state into its folder when it is time, and takes it from there again.
-
-    It is time at the end of every epoch, and inside one every so many minutes; but not before a hundred times as long has
-    passed as writing took, so that it never costs more than a hundredth of the time.
-
-    Args:
-        folder: where they go.
-        state: what is written.
-        minutes: most time between two of them inside an epoch.
-        machine: what the numbers depend on beside the configuration: backend, threads, versions.
-    """
-
-    def __init__(
-        self, folder: RunFolder, state: TrainingState, *, minutes: float, machine: dict[str, Any]
-    ) -> None:
-        self._folder, self._state, self._minutes, self._machine = folder, state, minutes, machine
-        self._written, self._cost = time.perf_counter(), 0.0
-
-    def after_step(self) -> None:
-        """Write if it is time inside an epoch."""
-        if time.perf_counter() - self._written >= max(60 * self._minutes, self._cost / _MOST_COST):
-            self.write()
-
-    def after_epoch(self) -> None:
-        """Write, unless writing again so soon would cost more than its share."""
-        if time.perf_counter() - self._written >= self._cost / _MOST_COST:
-            self.write()
-
-    def write(self) -> None:
-        """Write now: the history of the finished epochs, then the checkpoint."""
-        begin = time.perf_counter()
-        self._folder.write_history(self._state.rows)
-        tensors, values = self._state.pack()
-        self._folder.write_checkpoint(tensors, values | {"machine": self._machine})
-        self._written = time.perf_counter()
-        self._cost = self._written - begin
-
-    def restore(self) -> None:
-        """Take the state from the newest checkpoint that is intact.
-
-        Raises:
-            RunFolderError: when none is.
-        """
-        tensors, values = self._folder.read_checkpoint()
-        machine: dict[str, Any] = {}
-        try:
-            machine = dict(values["machine"])
-            self._state.unpack(tensors, values)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and runtime.out_of_memory(error):
-                raise
-            if self._code_changed(machine):
-                raise RunFolderError(
-                    self._folder.path,
-                    f"the model's code has changed since this run began, and does not take its "
-                    f"checkpoint ({in_one_line(error)})",
-                    "put the code back, or give --artifacts another folder",
-                ) from None
-            raise RunFolderError(
-                self._folder.path,
-                f"its checkpoint is of another version of this program ({in_one_line(error)})",
-                "continue with the version that began, or train again with --overwrite",
-            ) from None
-        if self._code_changed(machine):
-            _log.warning(
-                "%s: the model's code has changed since this run began: its numbers will be neither the old code's nor the new "
-                "one's",
-                self._folder.path,
-            )
-        differing = [
-            f"{key} {machine.get(key)!r}, now {value!r}"
-            for key, value in self._machine.items()
-            if machine.get(key) != value and key != "model_source"
-        ]
-        if differing:
-            _log.warning(
-                "%s: this run began with another machine or version (%s): its numbers may differ in the last digits "
-                "from those of an uncut run",
-                self._folder.path,
-                "; ".join(differing),
-            )
-
-    def _code_changed(self, machine: dict[str, Any]) -> bool:
-        return machine.get("model_source") != self._machine.get("model_source")
-
-
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): tensor
@@ -221,6 +284,6 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def own_copy(tensor: Tensor) -> Tensor:
+def _own_copy(tensor: Tensor) -> Tensor:
     """A contiguous copy that shares memory with no other tensor, as safetensors wants it."""
     return tensor.detach().clone(memory_format=torch.contiguous_format)

@@ -24,6 +24,7 @@ from adding_problem import config as configuration
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import BackendError, ConfigError, LockError, to_install
 from adding_problem.experiments.sweep.job import Job, Outcome, Task, perform
+from adding_problem.runs import transport
 from adding_problem.runs.collection import run_inside
 from adding_problem.runs.folder import RunFolder
 from adding_problem.system.memory import usable_cores
@@ -309,7 +310,11 @@ class _Files:
     def load(self, name: str) -> dict[str, bytes]:
         if "://" not in self._url:
             folder = run_inside(Path(self._url), name)
-            return folder.snapshot(folder.stamps()) if folder.path.is_dir() else {}
+            return (
+                transport.snapshot(folder.path, transport.stamps(folder.path))
+                if folder.path.is_dir()
+                else {}
+            )
         import fsspec
 
         files, root = fsspec.core.url_to_fs(f"{self._url.rstrip('/')}/{name}")
@@ -321,12 +326,12 @@ class _Files:
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
         if "://" not in self._url:
-            run_inside(Path(self._url), name).restore(files)
+            transport.restore(run_inside(Path(self._url), name), files)
             return
         import fsspec
 
         stored, root = fsspec.core.url_to_fs(f"{self._url.rstrip('/')}/{name}")
-        for file, content in RunFolder.in_order(files):
+        for file, content in transport.in_order(files):
             stored.makedirs(f"{root}/{file}".rpartition("/")[0], exist_ok=True)
             stored.pipe_file(f"{root}/{file}", content)
 
@@ -361,7 +366,7 @@ def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
     place: _Place = _Files(storage) if storage else _AtDesk(desk)
     with tempfile.TemporaryDirectory(prefix="adding-problem-") as path:
         folder = RunFolder(path)
-        folder.restore(place.load(job.name))
+        transport.restore(folder, place.load(job.name))
         here = dataclasses.replace(job, config=dataclasses.replace(job.config, artifacts=path))
         with _Sender(folder, job, place):
             return task(here)
@@ -372,7 +377,7 @@ class _Sender:
 
     def __init__(self, folder: RunFolder, job: Job, place: _Place) -> None:
         self._folder, self._job, self._place = folder, job, place
-        self._sent = folder.stamps()
+        self._sent = transport.stamps(folder.path)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._send_until_the_end, daemon=True)
 
@@ -400,11 +405,11 @@ class _Sender:
 
     def _send(self) -> None:
         # The stamps are taken first: a file that changes meanwhile is sent again next time.
-        stamps = self._folder.stamps()
+        stamps = transport.stamps(self._folder.path)
         changed = [name for name, stamp in stamps.items() if self._sent.get(name) != stamp]
         if not changed:
             return
-        files = self._folder.snapshot(changed)
+        files = transport.snapshot(self._folder.path, changed)
         if (
             self._folder.config_copy.name in files
         ):  # which names the folder: not this one, but the driver's

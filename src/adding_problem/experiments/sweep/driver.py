@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from adding_problem import models
-from adding_problem.analysis.aggregate import source_of
 from adding_problem.config import RunConfig
 from adding_problem.config.families import FAMILIES
 from adding_problem.errors import AddingProblemError, Interrupted
@@ -236,7 +235,7 @@ def _note_changed_code(done: Sequence[RunConfig]) -> None:
     """Say which models of the user's own have other code by now than that which finished runs trained."""
     for name in sorted({config.model.name for config in done} - FAMILIES.keys()):
         digests = {
-            source_of(RunFolder(config.artifacts).read_result())
+            RunFolder(config.artifacts).read_result().model_source
             for config in done
             if config.model.name == name
         }

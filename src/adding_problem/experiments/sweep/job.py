@@ -11,8 +11,9 @@ from typing import Literal
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, LockError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loggers, loop
+from adding_problem.training import loggers
 
 __all__ = ["Job", "Outcome", "Task", "finished", "perform"]
 
@@ -63,7 +64,7 @@ def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
     try:
         with loggers.attach(job.config) as listener:
-            loop.train(job.config, resume=True, takeover=job.takeover, listener=listener)
+            train(job.config, resume=True, takeover=job.takeover, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)
@@ -81,8 +82,8 @@ def finished(job: Job) -> Outcome | None:
     with suppress(RunFolderError):  # damaged: the job itself will say so
         if (
             folder.result.is_file()
-            and folder.read_result().get("digest") == job.config.digest
-            and (not job.score or validate.kept_score(job.config))
+            and folder.read_result().digest == job.config.digest
+            and (not job.score or validate.score_kept(job.config))
         ):
             return _read(job)
     return None
@@ -91,11 +92,10 @@ def finished(job: Job) -> Outcome | None:
 def _read(job: Job) -> Outcome:
     folder = RunFolder(job.config.artifacts)
     result = folder.read_result()
-    mse = folder.read_validation()["mse"] if job.score else None
     return Outcome(
         "done",
-        lowest_val_loss=result["lowest_val_loss"],
-        mse=mse,
-        seconds=result["seconds"],
-        sequence_steps=result["sequence_steps"],
+        lowest_val_loss=result.lowest_val_loss,
+        mse=folder.read_score().mse if job.score else None,
+        seconds=result.seconds,
+        sequence_steps=result.sequence_steps,
     )

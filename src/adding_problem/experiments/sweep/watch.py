@@ -19,15 +19,15 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from adding_problem.analysis import aggregate
 from adding_problem.analysis.statistics import short_count
 from adding_problem.errors import RunFolderError, printable, shown
 from adding_problem.experiments.sweep.driver import SWEEP_FILE, Board, Entry, State
 from adding_problem.experiments.sweep.job import Job, finished
 from adding_problem.experiments.sweep.plan import PlannedRun, most_sequence_steps
-from adding_problem.runs import atomic_io, lock
+from adding_problem.runs import atomic_io, lock, transport
 from adding_problem.runs.collection import read_summary, run_inside
-from adding_problem.runs.folder import RunFolder, lowest_val_loss
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import lowest_val_loss
 from adding_problem.system.output import say
 
 __all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
@@ -391,7 +391,7 @@ def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
     except RunFolderError:
         rows = []
     mse = _mse(folder)
-    stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
+    stamps = [stamp for stamp, _ in transport.stamps(path).values()] if path.is_dir() else []
     age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
     state = "done" if folder.result.is_file() else _unfinished(under_way, age)
     line = Line(name, state, mse=mse, age=None if state == "done" else age)
@@ -420,7 +420,8 @@ def _mse(folder: RunFolder) -> float | None:
         scored = (
             folder.validation.is_file() and folder.result.is_file()
         )  # or every look would read every result
-        return aggregate.own_score(folder, folder.read_result()) if scored else None
+        score = folder.read().score if scored else None
+        return score.mse if score else None
     except RunFolderError:
         return None
 

@@ -1,0 +1,62 @@
+"""One complete training run, as the commands make it: preflight check, training, loss plot."""
+
+from __future__ import annotations
+
+from adding_problem.analysis import plots
+from adding_problem.config import RunConfig
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import RunResult
+from adding_problem.system import runtime
+from adding_problem.training import loop
+from adding_problem.training.loop import Listener
+from adding_problem.training.preflight import check_model
+
+__all__ = ["train"]
+
+
+def train(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    takeover: bool = False,
+    listener: Listener | None = None,
+) -> RunResult:
+    """Train a model and leave a complete run folder in `config.artifacts`.
+
+    A finished run of the same configuration is not trained again: its result is returned. SIGINT
+    and SIGTERM end the training after the step under way, with a checkpoint. A second one ends
+    the process at once.
+
+    Args:
+        config: all that determines the run.
+        resume: continue a cut run from its checkpoint, with the numbers that the uncut run would
+            have had. Also a run, cut or finished, of a configuration that differs in a smaller
+            budget alone: `train.epochs`, `budget_steps`, `budget_minutes`, `es_patience`, and
+            without `val_subset` a higher `stop_val_loss`.
+        overwrite: delete a run that the folder may hold.
+        takeover: take the folder from a process that gives no sign of life.
+        listener: is told of every step and epoch.
+
+    Raises:
+        ConfigError, RunFolderError, BackendError, ModelError, StorageError: see
+            `adding_problem.errors`.
+        Interrupted: a signal came; the run can be resumed.
+
+    Examples:
+        >>> from adding_problem import load, train
+        >>> few = {"dataset.t": 10, "dataset.dt_length": 600, "train.epochs": 2, "artifacts": "run"}
+        >>> result = train(load(overrides=few))
+        >>> result.stop_reason, result.epochs, result.sequences
+        ('epochs', 2, 840)
+    """
+    folder = RunFolder(config.artifacts)
+    if overwrite or not folder.holds_finished(config):
+        with runtime.enough_memory():
+            check_model(config)
+    result = loop.run(
+        config, resume=resume, overwrite=overwrite, takeover=takeover, listener=listener
+    )
+    if not folder.loss_plot.exists():
+        plots.draw_loss(folder.loss_plot, folder.read_history(), result)
+    return result
