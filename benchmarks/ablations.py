@@ -8,8 +8,8 @@ LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have valu
 A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and is then
 scored on new sequences.
 A length is left out once a shorter one has an error above 0.1. Changes of a configuration key are
-trained by `loop.train`. The others are trained by `learn`, a short loop that gives the numbers of
-`loop.train` where nothing is changed. Runs that the record holds are not made again.
+trained by `train`. The others are trained by `learn`, a short loop that gives the numbers of
+`train` where nothing is changed. Runs that the record holds are not made again.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from adding_problem import config, models
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.models import AddingLSTM
-from adding_problem.runs.records import SOLVED, EpochRow, first_below
 from adding_problem.runs.folder import RunFolder, milestones
+from adding_problem.runs.records import SOLVED, EpochRow, first_below
 from adding_problem.system import runtime
 from adding_problem.task.sampling import (
     batches,
@@ -42,7 +43,7 @@ from adding_problem.task.sampling import (
     evaluation_batch,
     sample_batch,
 )
-from adding_problem.training import loop, optim
+from adding_problem.training import optim
 from adding_problem.training.schedule import (
     EarlyStopping,
     Schedule,
@@ -65,7 +66,7 @@ Run = dict[str, Any]
 
 
 class Recipe:
-    """Adam on the mean squared error, as `loop.train` does it. An idea overrides a part."""
+    """Adam on the mean squared error, as `train` does it. An idea overrides a part."""
 
     falling = True  # whether the learning rate falls in the ending
 
@@ -411,18 +412,18 @@ def make(run: Run, arguments: argparse.Namespace) -> Run:
     """The run, trained and scored."""
     wanted, variation = configuration(run, arguments), VARIATIONS[run["variation"]]
     if variation.start is None and variation.learner is Recipe:
-        result = loop.train(wanted, resume=True)
+        result = train(wanted, resume=True)
     else:
         result = learn(wanted, variation)
     kept = ("stop_reason", "reached", "sequence_steps", "seconds", "longest_length", "threads")
     machine = ("processor", "versions")
     errors: dict[str, Any] = {}
     for length, n in SEQUENCES.items():
-        (score,) = validate.scores(wanted, [length], n)
+        (score,) = validate.score_at_lengths(wanted, [length], n)
         errors[str(length)] = {
             key: score[key] for key in ("mse", "mse_standard_error", "sequences")
         }
-        if not score["mse"] < LOST:
+        if not score.mse < LOST:
             break
     return run | {
         "mix": wanted.dataset.mix,
@@ -445,7 +446,7 @@ def cells_in_use(folder: RunFolder) -> int:
 def learn(wanted: RunConfig, variation: Variation) -> Run:
     """Train with a change and leave a run folder; an interrupted run starts again.
 
-    Without a change the losses and the weights are those of `loop.train`.
+    Without a change the losses and the weights are those of `train`.
 
     Args:
         wanted: a configuration of the LSTM on fresh sequences, whose run has an ending.

@@ -30,8 +30,8 @@ from adding_problem import config
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs.records import SOLVED
-from adding_problem.training import loop
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)
 LOST = 0.1  # an error above which longer sequences need not be tried
@@ -106,7 +106,7 @@ def configuration(run: Run, arguments: argparse.Namespace) -> RunConfig:
 def trained(run: Run, arguments: argparse.Namespace) -> Run:
     """The run, trained and scored at T."""
     wanted = configuration(run, arguments)
-    result = loop.train(wanted, resume=True)
+    result = train(wanted, resume=True)
     kept = (
         "stop_reason",
         "reached",
@@ -139,7 +139,7 @@ def scored(run: Run, arguments: argparse.Namespace) -> Run:
 
 
 def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
-    (score,) = validate.scores(wanted, [length], n)
+    (score,) = validate.score_at_lengths(wanted, [length], n)
     return {key: score[key] for key in ("mse", "mse_standard_error", "sequences")}
 
 

@@ -46,11 +46,11 @@ from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation import validate
 from adding_problem.experiments import horizon
 from adding_problem.experiments.sweep.local import end_with_parent
-from adding_problem.runs.records import SOLVED
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import SOLVED
 from adding_problem.system import runtime
 from adding_problem.task.sampling import sample_batch
-from adding_problem.training import loop
 
 ENTRANTS = [
     "lstm:init=oracle",
@@ -101,7 +101,7 @@ def tune(entrant: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
     """What each learning rate came to."""
     trials = []
     for rate in RATES:
-        result = loop.train(
+        result = train(
             config.load(
                 None,
                 base(entrant, TUNING_SEED, arguments)
@@ -117,9 +117,9 @@ def tune(entrant: str, arguments: argparse.Namespace) -> list[dict[str, float]]:
         trials.append(
             {
                 "learning_rate": rate,
-                "val_loss": result["lowest_val_loss"] or math.inf,
-                "seconds": result["seconds"],
-                "sequence_steps": result["sequence_steps"],
+                "val_loss": result.lowest_val_loss or math.inf,
+                "seconds": result.seconds,
+                "sequence_steps": result.sequence_steps,
             }
         )
     return trials
@@ -173,10 +173,10 @@ def find_horizon(
     if at := next((rung for rung in rungs if rung.t == TRAINED), None):
         trained = RunFolder(at.folder)
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
-        for score in validate.scores(
+        for score in validate.score_at_lengths(
             at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused
         ):
-            result["extrapolation"] = score["mse"]
+            result["extrapolation"] = score.mse
     return result
 
 

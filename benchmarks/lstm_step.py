@@ -296,7 +296,7 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
     roof = 2 * 2048**3 / results.pop("roof")["seconds"] / 1e9
     rows = []
     for contender, result in results.items():
-        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result["seconds"] / 1e9
+        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result.seconds / 1e9
         rows.append(
             {
                 "threads": threads,
@@ -304,11 +304,11 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
                 "length": length,
                 "contender": contender,
                 **result,
-                "steps_per_second": batch * length / result["seconds"],
+                "steps_per_second": batch * length / result.seconds,
                 "gflops": gflops,
                 "roof_gflops": roof,
                 "share_of_roof": gflops / roof,
-                "times_native": result["seconds"] / results["native"]["seconds"],
+                "times_native": result.seconds / results["native"]["seconds"],
             }
         )
     for row in rows:

@@ -23,8 +23,8 @@ from typing import Any
 import results
 
 from adding_problem import config
+from adding_problem.experiments.train import train
 from adding_problem.system import memory
-from adding_problem.training import loop
 
 CONFIG = Path(__file__).parents[1] / "configs" / "original" / "1000.yaml"
 RUNS = Path("artifacts") / "original_seeds"
@@ -52,7 +52,7 @@ RECORDED = (
 def run_one(seed: int, threads: int) -> dict[str, Any]:
     """Train, or continue, the run of a seed, and return its entry in the record."""
     values = CHANGES | {"seed": seed, "threads": threads, "artifacts": str(RUNS / str(seed))}
-    result = loop.train(config.load(CONFIG, values), resume=True)
+    result = train(config.load(CONFIG, values), resume=True)
     return {**{key: result[key] for key in RECORDED}, "commit": results.commit()}
 
 

@@ -35,7 +35,7 @@ def read(path: Path, name: str = "runs") -> list[dict[str, Any]]:
 
 def upper_bound(score: dict[str, Any]) -> float:
     """The upper end of the 95% interval of a score's mean squared error."""
-    bound: float = score["mse"] + _NORMAL_95 * score["mse_standard_error"]
+    bound: float = score.mse + _NORMAL_95 * score.mse_standard_error
     return bound
 
 

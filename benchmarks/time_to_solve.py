@@ -37,10 +37,10 @@ import results
 from adding_problem import config
 from adding_problem.analysis.statistics import proportion
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs.records import SOLVED, THRESHOLDS
 from adding_problem.system import runtime
 from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
-from adding_problem.training import loop
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 HERE = Path(__file__).parent
@@ -68,18 +68,18 @@ def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) ->
         },
     )
     with _folder(arguments, "fast", run) as run:
-        result = loop.train(run, resume=True)
-        (score,) = validate.scores(run, [length], n)
+        result = train(run, resume=True)
+        (score,) = validate.score_at_lengths(run, [length], n)
     return {
-        "stop_reason": result["stop_reason"],
-        "mse": score["mse"],
-        "mse_standard_error": score["mse_standard_error"],
+        "stop_reason": result.stop_reason,
+        "mse": score.mse,
+        "mse_standard_error": score.mse_standard_error,
         "sequences_tested": n,
-        "lowest_val_loss": result["lowest_val_loss"],
+        "lowest_val_loss": result.lowest_val_loss,
         "target": run.train.stop_val_loss,
-        "solved": result["stop_reason"] == "solved"
+        "solved": result.stop_reason == "solved"
         if length in arguments.config
-        else score["mse"] < SOLVED,
+        else score.mse < SOLVED,
         **{
             key: result[key]
             for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")
@@ -102,10 +102,10 @@ def original(length: int, seed: int, backend: str, arguments: argparse.Namespace
         },
     )
     with _folder(arguments, "original", run) as run:
-        result = loop.train(run, resume=True)
+        result = train(run, resume=True)
     return {
-        "stop_reason": result["stop_reason"],
-        "solved": result["stop_reason"] == "solved",
+        "stop_reason": result.stop_reason,
+        "solved": result.stop_reason == "solved",
         **{
             key: result[key]
             for key in (

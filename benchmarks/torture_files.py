@@ -23,8 +23,9 @@ from adding_problem.analysis import plots
 from adding_problem.config import RunConfig, schema
 from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 
 LIMIT_SECONDS = 60
 
@@ -173,7 +174,7 @@ def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
     good, cut, secret = folder / "good", folder / "half", folder / "secret"
     small = {"train.epochs": 2, "dataset.dt_length": 300}
     run = config.load(None, config_values(run_of("original", "torch", good)) | small)
-    loop.train(run)
+    train(run)
     validate.validate(run)
     shutil.copytree(good, cut, dirs_exist_ok=True)
     (cut / "result.json").unlink()
@@ -221,17 +222,17 @@ def readers(path: Path, trial: int) -> list[Callable[[], object]]:
         run.read_history,
         run.read_validation,
         lambda: run.holds_finished(small),
-        lambda: validate.load_model(str(path)),
+        lambda: load_model(str(path)),
     ]
     if trial % 8 == 3:
-        actions.append(lambda: loop.train(small, resume=True))
+        actions.append(lambda: train(small, resume=True))
     if trial % 20 == 0:  # pictures take half a second each
         actions += [
             lambda: plots.draw_comparison(path.parent / "comparison.png", [path]),
             lambda: validate.validate(small),
         ]
     if trial % 40 == 5:
-        actions.append(lambda: loop.train(small, overwrite=True))
+        actions.append(lambda: train(small, overwrite=True))
     return actions
 
 

@@ -30,9 +30,10 @@ from torture_trials import (
 
 from adding_problem import config
 from adding_problem.config import RunConfig
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop, state
+from adding_problem.training import state
 
 
 def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
@@ -58,19 +59,19 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
             begin = time.perf_counter()
             last = outcome["trials"] >= budget.trials or budget.spent
             if last or rng.random() < 0.1:
-                status, words, memory = in_child(lambda run=run: loop.train(run, resume=True))
+                status, words, memory = in_child(lambda run=run: train(run, resume=True))
             elif rng.random() < 0.5:
                 at = rng.randrange(1, operations)
 
                 def cut(run: RunConfig = run, at: int = at) -> None:
                     Operations(at, die).install()
-                    loop.train(run, resume=True)
+                    train(run, resume=True)
 
                 status, words, memory = in_child(cut)
                 outcome["at_file_operations"] += status == -signal.SIGKILL
             else:
                 status, words, memory = in_child(
-                    lambda run=run: loop.train(run, resume=True), rng.uniform(0, seconds)
+                    lambda run=run: train(run, resume=True), rng.uniform(0, seconds)
                 )
                 outcome["at_random_moments"] += status == -signal.SIGKILL
             outcome["trials"] += status == -signal.SIGKILL
@@ -113,7 +114,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                     die()
 
             RunFolder.write_checkpoint = the_third_is_the_last  # type: ignore[method-assign]
-            loop.train(run, resume=True)
+            train(run, resume=True)
 
         in_child(stop)
     for trial in budget:
@@ -124,7 +125,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         if trial % 3 == 2:
             shutil.copytree(folder / f"uncut-{pair[0]}-{pair[1]}", path)
             spoil(path / "model" / "model.safetensors", rng)
-            status, words, memory = in_child(lambda path=path: validate.load_model(str(path)))
+            status, words, memory = in_child(lambda path=path: load_model(str(path)))
             right = status == 2  # read as if nothing had happened would be a silent loss
         else:
             shutil.copytree(cut[pair], path)
@@ -134,7 +135,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                 for name in names:
                     spoil(path / name, rng)
             run = run_of(*pair, path)
-            status, words, memory = in_child(lambda run=run: loop.train(run, resume=True))
+            status, words, memory = in_child(lambda run=run: train(run, resume=True))
             right = (
                 numbers_of(path) == uncut[pair][0]
                 if status == 0
@@ -178,7 +179,7 @@ def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
         def fill(run: RunConfig = run, at: int = at) -> None:
             Operations(at, disk_full, deletions=False).install()
-            loop.train(run)
+            train(run)
 
         _one_full_disk(outcome, fill, lambda: None, run, numbers)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -202,7 +203,7 @@ def _one_full_disk(
     )  # an operation that may fail, such as flushing a folder's own entry
     outcome["tracebacks"] += status == 99
     make_room()
-    again, more_words, _ = in_child(lambda: loop.train(run, resume=True))
+    again, more_words, _ = in_child(lambda: train(run, resume=True))
     right = again == 0 and numbers_of(Path(run.artifacts)) == numbers
     outcome["trials"] += 1
     outcome["lost"] += not right
@@ -226,7 +227,7 @@ def _real_disk(
         for free in (0, 4, 12, 24, 60, 100, 160, 240):
             shutil.rmtree(place / "run", ignore_errors=True)
             ballast.write_bytes(bytes((2048 - free) << 10))
-            _one_full_disk(outcome, lambda: loop.train(run), ballast.unlink, run, numbers)
+            _one_full_disk(outcome, lambda: train(run), ballast.unlink, run, numbers)
             outcome["real_disk_trials"] += 1
     finally:
         subprocess.run(["umount", str(place)], check=False)
@@ -262,12 +263,12 @@ def cost(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         spent = [0.0, 0.0]
         for name in ("write_history", "write_checkpoint"):
             timed(name, spent)
-        result = loop.train(run)
+        result = train(run)
         outcome["trials"] += 1
-        outcome["seconds"] += result["seconds"]
+        outcome["seconds"] += result.seconds
         outcome["writing_seconds"] += spent[0]
         outcome["written"] += int(spent[1])
-        outcome["largest_share"] = max(outcome["largest_share"], spent[0] / result["seconds"])
+        outcome["largest_share"] = max(outcome["largest_share"], spent[0] / result.seconds)
     return outcome
 
 

@@ -19,8 +19,8 @@ from typing import Any
 from adding_problem import config
 from adding_problem.config import RunConfig, schema
 from adding_problem.errors import AddingProblemError
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 
 COMBINATIONS = [
     (recipe, backend) for recipe in ("original", "fast") for backend in ("native", "torch")
@@ -219,7 +219,7 @@ def numbers_of(folder: Path) -> dict[str, Any]:
     result = run.read_result()
     costs = {
         name: cost and {k: v for k, v in cost.items() if k != "seconds"}
-        for name, cost in result["reached"].items()
+        for name, cost in result.reached.items()
     }
     rows = [
         (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps)
@@ -242,7 +242,7 @@ def reference(
     def work() -> None:
         operations = Operations(-1, die)
         operations.install()
-        loop.train(run_of(recipe, backend, path, short))
+        train(run_of(recipe, backend, path, short))
         operations_file.write_text(str(operations.count))
 
     begin = time.perf_counter()

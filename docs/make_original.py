@@ -18,8 +18,8 @@ from typing import Any
 from adding_problem.analysis import plots
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures" / "original"
@@ -85,9 +85,9 @@ def recorded() -> dict[int, Ours]:
     for path in RUNS.iterdir():
         folder = RunFolder(path)
         rows, result = folder.read_history(), folder.read_result()
-        patience = result["stop_reason"] == "early_stopping"
-        found[result["t"]] = Ours(
-            result["t"],
+        patience = result.stop_reason == "early_stopping"
+        found[result.t] = Ours(
+            result.t,
             [row.val_loss for row in rows],
             patience,
             folder.read_config(),
@@ -177,7 +177,7 @@ def table_of_machines(ours: dict[int, Ours]) -> str:
             [
                 f"{t:,}",
                 f"{run.config.dataset.n_held_out:,}",
-                run.result["epochs"],
+                run.result.epochs,
                 f"{run.result['seconds']:,.0f}",
                 threads_of(run.result),
                 run.result["processor"],

@@ -15,8 +15,8 @@ from adding_problem import config
 from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import collect, comparisons, equals, lengths_in_words
 from adding_problem.errors import RunFolderError
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from tests.conftest import Command
 from tests.helpers.files import PNG
 
@@ -69,7 +69,7 @@ def made(
         }
     )
     if mse is not None:
-        folder.write_validation(
+        folder.write_score(
             {
                 "mse": mse,
                 "mse_standard_error": mse / 100,
@@ -150,7 +150,7 @@ def test_costs_with_censored_runs(folders: list[Path]) -> None:
 def test_a_score_of_another_length_does_not_count(tmp_path: Path) -> None:
     path = made(tmp_path, [5e-3], 4e-4, seed=0)
     folder = RunFolder(path)
-    folder.write_validation(folder.read_validation() | {"t": 40})
+    folder.write_score(folder.read_score() | {"t": 40})
     (group,) = collect([path])
     assert group.values == [5e-3]
     assert group.measure == "lowest validation MSE"

@@ -1,4 +1,4 @@
-"""benchmarks/ablations.py: its loop gives the numbers of `loop.train`, and its ideas are what they are called."""
+"""benchmarks/ablations.py: its loop gives the numbers of `train`, and its ideas are what they are called."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from torch import nn
 
 from adding_problem import config, models, sample_batch
 from adding_problem.config import RunConfig
+from adding_problem.experiments.train import train
 from adding_problem.models import AddingLSTM
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
+from adding_problem.runs.records import EpochRow
 from adding_problem.training.schedule import Schedule
 from tests.conftest import REPOSITORY
 
@@ -72,14 +72,14 @@ def tiny(folder: Path, **changes: Any) -> RunConfig:
 def test_without_a_change_the_loop_gives_the_numbers_of_train_run(
     reason: str, changes: dict[str, Any], ablations: ModuleType, tmp_path: Path
 ) -> None:
-    expected = loop.train(tiny(tmp_path / "run", **changes))
+    expected = train(tiny(tmp_path / "run", **changes))
     found = ablations.learn(tiny(tmp_path / "learn", **changes), ablations.VARIATIONS["base"])
     assert found["stop_reason"] == expected["stop_reason"] == reason
     theirs, ours = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "learn")
     history, wanted = ours.read_history(), theirs.read_history()
     assert [cost(row) for row in history] == [cost(row) for row in wanted]
     assert len({row.loss for row in history}) == len(history) > 2
-    kept = found["best_epoch"] - 1  # whose weights loop.train validates in full afterwards
+    kept = found["best_epoch"] - 1  # whose weights train validates in full afterwards
     assert [row.val_loss for row in history if row is not history[kept]] == [
         row.val_loss for row in wanted if row is not wanted[kept]
     ]
@@ -100,7 +100,7 @@ def test_every_change_trains_and_has_an_effect(ablations: ModuleType, tmp_path: 
     histories = {}
     for variation in [ablations.VARIATIONS["base"], *own_loop]:
         result = ablations.learn(wanted, variation)
-        assert (result["stop_reason"], result["variation"]) == ("budget", variation.name)
+        assert (result.stop_reason, result["variation"]) == ("budget", variation.name)
         rows = RunFolder(tmp_path).read_history()
         histories[variation.name] = tuple((row.loss, row.val_loss) for row in rows)
     assert all(

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from adding_problem import config, report, sample_batch
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
-from adding_problem.training import loop
+from adding_problem.experiments.train import train
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     small = {"recipe": "fast", "model.hidden": 16, "dataset.held_out": 200, "threads": 1}
     for name, t, seed in (("a", 100, 0), ("b", 100, 1), ("c", 100, 2), (HOSTILE, 300, 0)):
-        loop.train(
+        train(
             config.load(None, small | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)})
         )
     climb = config.load(None, small | {"validate.dt_length": 100, "artifacts": str(root / "climb")})
@@ -124,7 +124,7 @@ def python_estimate(page: Any, folder: Path) -> float:
         "[playground.model.name, [...playground.values], [...playground.marks]]"
     )
     x = torch.tensor([list(zip(values, marks, strict=True))])
-    return float(validate.load_model(str(folder / name))(x).item())
+    return float(load_model(str(folder / name))(x).item())
 
 
 def reading(page: Any, name: str) -> float:
@@ -142,7 +142,7 @@ def assert_readings(page: Any, folder: Path) -> None:
 
 def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> None:
     with opened(browser, address) as page:
-        model = validate.load_model(str(folder / page.evaluate("playground.model.name")))
+        model = load_model(str(folder / page.evaluate("playground.model.name")))
         for index, length in enumerate(np.geomspace(10, 1000, 20).astype(int).tolist()):
             x, y = sample_batch(1, length, seed=5, start=index)
             found = page.evaluate(
@@ -167,11 +167,11 @@ def test_its_right_answer_is_the_tasks(browser: Any, target: str, mix: str, tmp_
         "train.epochs": 2,
     }
     run = config.load(None, values | {"threads": 1, "artifacts": str(tmp_path / "run")})
-    loop.train(run)
+    train(run)
     report.write(
         [tmp_path / "run"], tmp_path / "report.html", lengths=[30], sequences=50, threads=1
     )
-    model = validate.load_model(str(tmp_path / "run"))
+    model = load_model(str(tmp_path / "run"))
     with opened(browser, (tmp_path / "report.html").as_uri()) as page:
         for index in range(4):
             x, y = sample_batch(1, 30, seed=5, start=index, task=run.task)

@@ -69,8 +69,8 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
     description = json.loads((run / "model" / "model.json").read_text())
     assert {name: list(array.shape) for name, array in weights.items()} == description["shapes"]
     result = json.loads((run / "result.json").read_text())
-    assert result["digest"] == config.load(small_config).digest
-    assert result["best_val_loss"] == float(rows[result["best_epoch"] - 1]["val_loss"])
+    assert result.digest == config.load(small_config).digest
+    assert result.best_val_loss == float(rows[result.best_epoch - 1]["val_loss"])
     assert {"threads", "processor", "versions", "seconds", "reached", "backend"} <= result.keys()
 
     again = command("train", "--config", small_config)
@@ -95,8 +95,8 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
     assert np.array_equal(x, expected_x)
     assert np.array_equal(y, expected_y[:, 0])
     error = y_hat.astype(np.float64) - y
-    assert score["mse"] == pytest.approx(np.mean(error**2), rel=1e-9)
-    assert score["within_tolerance"] == np.mean(np.abs(error) < 0.04)
+    assert score.mse == pytest.approx(np.mean(error**2), rel=1e-9)
+    assert score.within_tolerance == np.mean(np.abs(error) < 0.04)
     model = adding_problem.load_model(str(run))
     assert np.allclose(
         model(adding_problem.sample_batch(300, 12, seed=43)[0]).detach().numpy()[:, 0],
@@ -144,7 +144,7 @@ def test_a_run_that_has_learned_does_not_speak_of_the_plateau(
     trained, validated = command("train", *words), command("validate", *words)
     assert (trained.returncode, validated.returncode) == (0, 0), trained.stderr + validated.stderr
     result = json.loads((small_config.parent / "run" / "result.json").read_text())
-    assert result["best_val_loss"] < 0.1
+    assert result.best_val_loss < 0.1
     assert "still at the mean baseline" not in trained.stdout + validated.stdout
 
 

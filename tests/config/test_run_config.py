@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from adding_problem import config
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig, Word, schema
 from adding_problem.errors import ConfigError, RunFolderError, closest
+from adding_problem.experiments.train import train
 from adding_problem.task.variants import MIN_LENGTH
 from tests.conftest import REPOSITORY, Command
 
@@ -494,14 +495,13 @@ def test_artifacts_that_cannot_be_written(command: Command) -> None:
 
 
 def test_another_runs_folder_is_refused(small_config: Path) -> None:
-    from adding_problem.training import loop
 
     first = config.load(small_config)
-    loop.train(first)
+    train(first)
     other = config.load(small_config, {"train.batch": 16})
     with pytest.raises(RunFolderError, match="another configuration"):
-        loop.train(other)
-    assert loop.train(other, overwrite=True)["digest"] == other.digest
+        train(other)
+    assert train(other, overwrite=True).digest == other.digest
 
 
 def test_the_recipes_first_length_is_one_that_the_variant_has() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from adding_problem.config import ModelConfig
 from adding_problem.evaluation import evaluate, validate
+from adding_problem.experiments.train import train
 from adding_problem.models import build_model
 from adding_problem.task.sampling import Task, sample_batch
-from adding_problem.training import loop
 from tests.helpers.training import small
 
 NOISY = Task(target="difference", noise_columns=2, mix="swap")
@@ -56,38 +56,38 @@ def test_predictions_begin_anywhere() -> None:
 
 def test_a_cut_scoring_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = small(tmp_path / "run")
-    loop.train(run)
+    train(run)
     monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
     monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 10)
-    (whole,) = validate.scores(run, [15], 50)
+    (whole,) = validate.score_at_lengths(run, [15], 50)
 
     def cut(done: int, n: int) -> None:
         if done == 30:
             raise KeyboardInterrupt
 
     other = small(tmp_path / "other")
-    loop.train(other)
+    train(other)
     with pytest.raises(KeyboardInterrupt):
-        validate.scores(other, [15], 50, on_progress=cut)
+        validate.score_at_lengths(other, [15], 50, on_progress=cut)
     done: list[int] = []
-    (resumed,) = validate.scores(other, [15], 50, on_progress=lambda count, n: done.append(count))
+    (resumed,) = validate.score_at_lengths(other, [15], 50, on_progress=lambda count, n: done.append(count))
     assert done == [40, 50]
-    assert resumed["mse"] == whole["mse"]
+    assert resumed.mse == whole.mse
     for file in (tmp_path / "other" / "scored").iterdir():
         file.write_bytes(file.read_bytes()[:-4])  # damaged: it is as if it were not there
-    (again,) = validate.scores(other, [15], 50)
-    assert again["mse"] == whole["mse"]
+    (again,) = validate.score_at_lengths(other, [15], 50)
+    assert again.mse == whole.mse
 
 
 def test_what_is_kept_serves_any_number_of_sequences(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = small(tmp_path)
-    loop.train(run)
+    train(run)
     monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
-    (few,) = validate.scores(run, [15], 20)
+    (few,) = validate.score_at_lengths(run, [15], 20)
     done: list[int] = []
-    (fewer,) = validate.scores(run, [15], 10, on_progress=lambda count, n: done.append(count))
+    (fewer,) = validate.score_at_lengths(run, [15], 10, on_progress=lambda count, n: done.append(count))
     assert done == []
     assert fewer["sequences"] == 10
     assert few["sequences"] == 20

@@ -31,9 +31,10 @@ from adding_problem.experiments.certificate import (
     judge,
     read,
 )
+from adding_problem.experiments.train import train
 from adding_problem.report import card
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.state import StepEvent
@@ -215,8 +216,8 @@ def test_only_the_readout_is_trained(model: str, tmp_path: Path) -> None:
     begin = loop._fresh(run, torch.device("cpu"), "torch").model
     readout = models.readout_of(begin)
     assert readout is not None
-    result = loop.train(run)
-    assert result["parameters"] == readout.in_features + 1
+    result = train(run)
+    assert result.parameters == readout.in_features + 1
     weights, _ = RunFolder(run.artifacts).read_model()
     changed = {
         key for key, tensor in begin.state_dict().items() if not torch.equal(tensor, weights[key])
@@ -232,7 +233,7 @@ def test_only_the_readout_is_trained(model: str, tmp_path: Path) -> None:
 def test_a_model_without_a_readout_cannot_train_it_alone(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", own(tmp_path, "Scaled"))
     with pytest.raises(ModelError, match=r"a readout for train\.only_readout"):
-        loop.train(replace(run, train=replace(run.train, only_readout=True)))
+        train(replace(run, train=replace(run.train, only_readout=True)))
     assert not (tmp_path / "run").exists()
 
 

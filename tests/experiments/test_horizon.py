@@ -18,13 +18,14 @@ from adding_problem import config
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, LockError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
 from adding_problem.experiments.horizon import Rung
+from adding_problem.experiments.train import train
 from adding_problem.report import runs as report_runs
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.task.sampling import batches
-from adding_problem.training import loop
 from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers.files import PNG
@@ -45,7 +46,7 @@ def test_a_climb(tmp_path: Path) -> None:
     assert long.longest_length == max(
         row.longest_length for rung in (short, long) for row in rows_of(rung)
     )
-    assert RunFolder(long.folder).read_result()["longest_length"] == long.longest_length
+    assert RunFolder(long.folder).read_result().longest_length == long.longest_length
     # Costs are counted from the start of the climb.
     first = next(row for row in rows_of(long) if row.val_loss < 1e-3)
     assert long.reached["1e-3"] == {
@@ -56,7 +57,7 @@ def test_a_climb(tmp_path: Path) -> None:
     assert document["horizon"] == 20
     assert (tmp_path / "horizon.png").read_bytes().startswith(PNG)
     # The score is that of the saved model on the sequences of the validation seed.
-    model = validate.load_model(long.folder)
+    model = load_model(long.folder)
     ((x, y),) = batches(long.sequences_tested, 20, seed=43, batch=10_000)
     with torch.no_grad():
         assert long.mse == pytest.approx(float((model(x) - y).double().square().mean()), rel=1e-4)
@@ -213,12 +214,12 @@ def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
 
 def test_scores_at_other_lengths(tmp_path: Path) -> None:
     run = config.load(None, EASY | {"dataset.t": 10, "artifacts": str(tmp_path)})
-    loop.train(run)
-    for t, score in zip((10, 30), validate.scores(run, [10, 30], 50), strict=True):
+    train(run)
+    for t, score in zip((10, 30), validate.score_at_lengths(run, [10, 30], 50), strict=True):
         ((x, y),) = batches(50, t, seed=43, batch=50)
         with torch.no_grad():
-            error = float((validate.load_model(str(tmp_path))(x) - y).double().square().mean())
-        assert (score["t"], score["sequences"], score["mse"]) == (
+            error = float((load_model(str(tmp_path))(x) - y).double().square().mean())
+        assert (score.t, score.sequences, score.mse) == (
             t,
             50,
             pytest.approx(error, rel=1e-4),
@@ -336,7 +337,7 @@ def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_lengths_that_a_variant_does_not_have_are_told_before_any_is_scored(
     tmp_path: Path, command: Command
 ) -> None:
-    loop.train(
+    train(
         config.load(
             None,
             {

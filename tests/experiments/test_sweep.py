@@ -23,9 +23,9 @@ from adding_problem.evaluation import validate
 from adding_problem.experiments.sweep import driver, engines, plan, watch
 from adding_problem.experiments.sweep.job import Job, Outcome, Task, finished, perform
 from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.train import train
 from adding_problem.runs.collection import RunsFolder
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.faults import leave_lock
 from tests.helpers.sweeps import numbers, wait_for
@@ -573,7 +573,7 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
     first = perform(job)
     assert (first.state, finished(job)) == ("done", first)
     folder = RunFolder(run.config.artifacts)
-    folder.write_validation(folder.read_validation() | {"t": 40, "mse": 1.0})
+    folder.write_score(folder.read_score() | {"t": 40, "mse": 1.0})
     assert finished(job) is None
     assert perform(job) == first
     folder.validation.write_text("{")
@@ -657,13 +657,13 @@ def test_a_score_at_another_length_is_not_shown_as_the_runs_own(tmp_path: Path) 
         "threads": 1,
         "artifacts": str(tmp_path / "run"),
     }
-    loop.train(config.load(None, values | {"dataset.t": 10}))
+    train(config.load(None, values | {"dataset.t": 10}))
     for t, shown in ((10, True), (40, False)):
         score = validate.validate(
             config.load(None, values | {"dataset.t": t, "validate.dt_length": 20})
         )
         (line,) = watch.look(tmp_path)
-        assert line.mse == (score["mse"] if shown else None)
+        assert line.mse == (score.mse if shown else None)
 
 
 @pytest.mark.parametrize(
@@ -699,7 +699,7 @@ def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Pa
 def test_watching_reads_nothing_through_links_that_lead_out(tmp_path: Path) -> None:
     """A sweep's file and its run folders; any folder of runs."""
     secret = tmp_path / "secret"
-    loop.train(
+    train(
         config.load(
             None,
             {

@@ -13,8 +13,8 @@ import pytest
 from adding_problem.errors import ConfigError, LockError, RunFolderError
 from adding_problem.experiments.sweep import cluster
 from adding_problem.experiments.sweep.job import Job
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 from tests.helpers.sweeps import wait_for
 from tests.helpers.training import Interrupt, numbers, small
 
@@ -45,18 +45,18 @@ def test_a_cut_run_goes_on_elsewhere_from_what_was_sent(kind: str, tmp_path: Pat
     job = Job("run", wanted, score=False)
     first = RunFolder(tmp_path / "first")
     with cluster._Sender(first, job, place), pytest.raises(KeyboardInterrupt):
-        loop.train(dataclasses.replace(wanted, artifacts=str(first.path)), listener=Interrupt(3))
+        train(dataclasses.replace(wanted, artifacts=str(first.path)), listener=Interrupt(3))
     second = RunFolder(tmp_path / "second")
     second.restore(place.load("run"))
     assert second.read_config() == wanted  # which names the driver's folder, not a node's
     with cluster._Sender(second, job, place):
-        resumed = loop.train(dataclasses.replace(wanted, artifacts=str(second.path)), resume=True)
+        resumed = train(dataclasses.replace(wanted, artifacts=str(second.path)), resume=True)
     RunFolder(wanted.artifacts).restore(place.load("run"))
     assert numbers(RunFolder(wanted.artifacts).read_result()) == numbers(resumed)
-    assert numbers(loop.train(small(tmp_path / "uncut"))) == numbers(resumed)
+    assert numbers(train(small(tmp_path / "uncut"))) == numbers(resumed)
     kept, sent = RunFolder(wanted.artifacts).read_history(), first.read_history()
     assert kept[: len(sent)] == sent  # its seconds too: nothing that was sent is trained again
-    assert loop.train(wanted) == resumed  # complete: not trained again
+    assert train(wanted) == resumed  # complete: not trained again
     if kind == "url":
         fsspec.filesystem("memory").rm(f"{tmp_path}/kept", recursive=True)
 

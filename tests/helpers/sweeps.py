@@ -14,11 +14,11 @@ def numbers(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(folder.glob("t=*")):
         run = RunFolder(path)
-        result, score = run.read_result(), run.read_validation()
+        result, score = run.read_result(), run.read_score()
         found[path.name] = [
             result[key]
             for key in ("best_val_loss", "best_loss", "sequences", "sequence_steps", "epochs")
-        ] + [score["mse"], [(row.loss, row.val_loss, row.sequences) for row in run.read_history()]]
+        ] + [score.mse, [(row.loss, row.val_loss, row.sequences) for row in run.read_history()]]
     return found
 
 

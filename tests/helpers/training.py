@@ -11,8 +11,8 @@ import torch
 
 from adding_problem import config
 from adding_problem.config import RunConfig
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.training.state import StepEvent
 
 needs_native = pytest.mark.skipif(

@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 
 from adding_problem import Task, cli, config, interop, load_model, sample_batch_numpy
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
+from adding_problem.experiments.train import train
 from adding_problem.interop import architecture, exporting, tensor_bundle
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 from tests.conftest import REPOSITORY
 from tests.helpers.interop import needs
 from tests.helpers.training import small
@@ -89,7 +89,7 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[.
     ]  # 100,000 sequences, 70% of them held out
     losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
     assert [row.val_loss for row in rows] == losses["val_loss"]
-    assert RunFolder(run).read_result()["best_epoch"] == 3
+    assert RunFolder(run).read_result().best_epoch == 3
     assert "500 new sequences, T = 12" in commands(
         "validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500
     )
@@ -109,7 +109,7 @@ def test_a_model_that_does_not_match_its_log_is_told(
     better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
     folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
     assert "does NOT match its log" in commands("import", folder, "--out", "run")
-    assert RunFolder(tmp_path / "run").read_result()["imported"]["agrees_with_its_log"] is False
+    assert RunFolder(tmp_path / "run").read_result().imported["agrees_with_its_log"] is False
 
 
 @needs("h5py")
@@ -502,7 +502,7 @@ def test_a_model_without_an_architecture_is_accepted_by_its_predictions(
     assert "it predicts the same where it comes from" in commands(
         *order, "--predictions", "answers.npz"
     )
-    assert RunFolder(tmp_path / "run").read_result()["imported"]["largest_difference"] < 1e-5
+    assert RunFolder(tmp_path / "run").read_result().imported["largest_difference"] < 1e-5
 
 
 def of_a_state_dict(tmp_path: Path, x: torch.Tensor, y: torch.Tensor) -> Path:
@@ -691,7 +691,7 @@ def test_a_log_that_cannot_be_read_does_not_keep_back_its_model(
 def finished(tmp_path: Path) -> RunFolder:
     """A finished run of a moment."""
     run = small(tmp_path / "run", train__epochs=1)
-    loop.train(run)
+    train(run)
     return RunFolder(run.artifacts)
 
 
@@ -709,7 +709,7 @@ FORMATS = pytest.mark.parametrize(
 @FORMATS
 def test_an_export_keeps_the_noise_columns(name: config.ModelFormat, tmp_path: Path) -> None:
     run = small(tmp_path / "run", train__epochs=1, dataset__noise_columns=3)
-    loop.train(run)
+    train(run)
     assert interop.export(RunFolder(run.artifacts), name).difference < 1e-5
 
 
@@ -757,7 +757,7 @@ def test_a_missing_extra_names_the_command(
     with pytest.raises(InteropError, match=r"pip install 'adding-problem\[onnx\]'"):
         interop.export(finished, "onnx")
     with pytest.raises(InteropError, match="needs a_module_nobody_has"):  # before any training
-        loop.train(small(finished.path / "other", model_formats=("safetensors", "onnx")))
+        train(small(finished.path / "other", model_formats=("safetensors", "onnx")))
     assert not (finished.path / "other").exists()
 
 
@@ -767,9 +767,9 @@ def test_models_without_a_form_in_a_format_are_refused_before_training(
 ) -> None:
     gru = small(tmp_path / "run", model__name="gru", train__epochs=1)
     with pytest.raises(InteropError, match=f"{name}: there is no such form of the model gru"):
-        loop.train(config.load(overrides={**_values(gru), "model_formats": ["safetensors", name]}))
+        train(config.load(overrides={**_values(gru), "model_formats": ["safetensors", name]}))
     assert not (tmp_path / "run").exists()
-    loop.train(gru)
+    train(gru)
     with pytest.raises(InteropError, match="only lstm has one"):
         interop.export(RunFolder(tmp_path / "run"), name)
 
@@ -786,7 +786,7 @@ def test_overwriting_a_run_deletes_its_exports_and_killed_drafts(finished: RunFo
     for folder in (saved, draft):
         folder.mkdir(parents=True)
         (folder / "part").write_bytes(b"...")
-    loop.train(finished.read_config(), overwrite=True)
+    train(finished.read_config(), overwrite=True)
     assert {file.name for file in finished.model.iterdir()} == {"model.safetensors", "model.json"}
 
 
@@ -820,10 +820,10 @@ def test_formats_in_the_configuration_are_written_after_training_and_do_not_chan
     tmp_path: Path,
 ) -> None:
     plain = small(tmp_path / "run", train__epochs=1)
-    loop.train(plain)
+    train(plain)
     more = small(tmp_path / "run", train__epochs=1, model_formats=("safetensors", "torch-export"))
     assert plain.digest == more.digest
-    loop.train(more)  # finished already: only what is missing is written
+    train(more)  # finished already: only what is missing is written
     assert (tmp_path / "run" / "model" / "model.pt2").is_file()
     assert config.load(_written(tmp_path, config.to_yaml(more))) == more
     with pytest.raises(ConfigError, match="safetensors among them"):

@@ -21,12 +21,14 @@ from adding_problem.analysis import aggregate
 from adding_problem.config import ModelConfig, RunConfig
 from adding_problem.errors import ConfigError, ModelError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.train import train
 from adding_problem.report import runs as report_runs
 from adding_problem.runs.folder import RunFolder
 from adding_problem.task.sampling import sample_batch
-from adding_problem.training import loop, preflight
+from adding_problem.training import preflight
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.custom_models import MODELS, AfterOneEpoch, run_of
 
@@ -212,7 +214,7 @@ def test_a_keras_model(tmp_path: Path, command: Command) -> None:
     for folder in "ab":
         done = command("train", *options, "--artifacts", folder, program=["-m", "adding_problem"])
         assert done.returncode == 0, done.stderr
-    first, second = (RunFolder(tmp_path / folder).read_result()["best_val_loss"] for folder in "ab")
+    first, second = (RunFolder(tmp_path / folder).read_result().best_val_loss for folder in "ab")
     assert first == second
     done = command("validate", *options, "--artifacts", "a", program=["-m", "adding_problem"])
     assert done.returncode == 0, done.stderr
@@ -275,11 +277,11 @@ def test_code_that_changed_after_the_run_is_noticed(
     file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of(tmp_path, f"{file}:Last")
-    result = loop.train(run)
-    assert loop.train(run) == result
+    result = train(run)
+    assert train(run) == result
     assert "has changed" not in caplog.text
     file.write_text(file.read_text() + "\n")
-    assert loop.train(run) == result
+    assert train(run) == result
     assert f"the code of {file}:Last has changed since this run" in caplog.text
     caplog.clear()
     validate.validate(run)
@@ -294,8 +296,8 @@ def test_code_that_changed_after_the_run_is_noticed(
 
 def test_a_file_that_was_moved_is_named_by_its_new_path(file: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path, f"{file}:Last")
-    loop.train(run)
-    expected = validate.validate(run)["mse"]
+    train(run)
+    expected = validate.validate(run).mse
     moved = file.rename(tmp_path / "moved.py")
     assert (
         validate.validate(replace(run, model=replace(run.model, name=f"{moved}:Last")))["mse"]
@@ -314,7 +316,7 @@ def test_runs_of_changed_code_are_not_taken_for_seeds_of_one_method(
         run_of(tmp_path, f"{file}:Last", seed=seed, artifacts=str(tmp_path / f"run{seed}"))
         for seed in (0, 1, 2)
     ]
-    loop.train(runs[0])
+    train(runs[0])
     first = models.source_digest(runs[0].model.name)
     file.write_text(file.read_text() + "\n")
     driver.run(
@@ -344,61 +346,61 @@ def test_runs_of_changed_code_are_not_taken_for_seeds_of_one_method(
 )
 def test_run_folder_round_trip(name: str, file: Path) -> None:
     run = run_of(file.parent, f"{file}:{name}")
-    result = loop.train(run)
+    result = train(run)
     assert RunFolder(run.artifacts).read_config() == run
-    assert validate.validate(run)["mse"] > 0
-    model = validate.load_model(run.artifacts, trust=True)
+    assert validate.validate(run).mse > 0
+    model = load_model(run.artifacts, trust=True)
     x, y = sample_batch(100, 30, seed=43)
     with torch.no_grad():
         expected = float((model(x) - y).double().square().mean())
-    assert validate.scores(run, [30], 100, trust=True)[0]["mse"] == pytest.approx(
+    assert validate.score_at_lengths(run, [30], 100, trust=True)[0]["mse"] == pytest.approx(
         expected, rel=1e-5
     )
-    again = loop.train(run, overwrite=True)
-    assert again["best_val_loss"] == result["best_val_loss"]
+    again = train(run, overwrite=True)
+    assert again.best_val_loss == result.best_val_loss
 
 
 def test_a_cut_run_with_dropout_continues_with_the_same_numbers(file: Path) -> None:
     uncut = run_of(file.parent, f"{file}:Dropout", artifacts=str(file.parent / "uncut"))
     cut = run_of(file.parent, f"{file}:Dropout", artifacts=str(file.parent / "cut"))
-    loop.train(uncut)
+    train(uncut)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(cut, listener=AfterOneEpoch())
-    loop.train(cut, resume=True)
+        train(cut, listener=AfterOneEpoch())
+    train(cut, resume=True)
     first, second = (RunFolder(run.artifacts).read_model()[0] for run in (uncut, cut))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_a_strangers_folder_imports_nothing(file: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path, f"{file}:Last")
-    loop.train(run)
+    train(run)
     file.write_text(
         f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n" + MODELS
     )
     folder = run.artifacts
     unnamed = config.load(None, {"artifacts": folder, "dataset.t": 30, "validate.dt_length": 10})
     attempts = [
-        lambda: validate.load_model(folder),
+        lambda: load_model(folder),
         lambda: validate.validate(unnamed),
-        lambda: validate.scores(RunFolder(folder).read_config(), [30], 10),
+        lambda: validate.score_at_lengths(RunFolder(folder).read_config(), [30], 10),
     ]
     for attempt in attempts:
         with pytest.raises(RunFolderError, match=r"(?s)mine\.py:Last.*--trust"):
             attempt()
     assert not (tmp_path / "imported").exists()
-    validate.load_model(folder, trust=True)
+    load_model(folder, trust=True)
     assert (tmp_path / "imported").exists()
 
 
 def test_a_damaged_description(file: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path, f"{file}:Last")
-    loop.train(run)
+    train(run)
     description = RunFolder(run.artifacts).model_description
     for wrong in ({"layout": "ttt"}, {"length": "x"}, {"arguments": 3}):
         content = json.loads(description.read_text()) | wrong
         description.write_text(json.dumps(content))
         with pytest.raises(RunFolderError, match="does not hold what"):
-            validate.load_model(run.artifacts, trust=True)
+            load_model(run.artifacts, trust=True)
 
 
 def test_the_digest_covers_the_arguments(tmp_path: Path) -> None:
@@ -498,7 +500,7 @@ def test_a_limit_on_t_ends_a_climb_and_not_a_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(file.parent)
-    loop.train(run_of(Path(), f"mine.py:{name}", dataset__dt_length=200))
+    train(run_of(Path(), f"mine.py:{name}", dataset__dt_length=200))
     assert (
         cli.main(["lengths", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
     )
@@ -610,7 +612,7 @@ def test_a_run_folders_own_file_cannot_have_its_model_imported(
     file: Path, tmp_path: Path, command: Command
 ) -> None:
     run = run_of(tmp_path, f"{file}:Last")
-    loop.train(run)
+    train(run)
     file.write_text(
         f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n" + MODELS
     )
@@ -652,8 +654,8 @@ def test_what_to_type_for_a_model_that_a_file_names(
         assert done.returncode == 0, done.stderr
     # In Python, nobody is asked.
     run = config.load(tmp_path / "mine.yaml", {"artifacts": str(tmp_path / "again")})
-    expected = RunFolder(tmp_path / "run").read_result()["best_val_loss"]
-    assert loop.train(run)["best_val_loss"] == expected
+    expected = RunFolder(tmp_path / "run").read_result().best_val_loss
+    assert train(run).best_val_loss == expected
 
 
 def test_the_example(command: Command, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from adding_problem import cli, config, models
 from adding_problem.config import ModelConfig, families
 from adding_problem.errors import ConfigError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.models.scan import chunked_scan, relu_scan_of, scan_of
 from adding_problem.runs.folder import RunFolder
 from adding_problem.task.sampling import sample_batch
-from adding_problem.training import loop
 from tests.conftest import REPOSITORY
 from tests.helpers import family_references
 
@@ -184,16 +185,16 @@ def test_a_run_of_every_family(name: str, tmp_path: Path) -> None:
     } | {f"model.{k}": v for k, v in TINY[name].items()}
     run = config.load(None, values)
     state = torch.get_rng_state()
-    result = loop.train(run)
+    result = train(run)
     assert torch.equal(torch.get_rng_state(), state)
-    assert math.isfinite(result["best_val_loss"])
+    assert math.isfinite(result.best_val_loss)
     assert RunFolder(run.artifacts).read_config() == run
     score = validate.validate(run)
     x, y = sample_batch(80, 24, seed=43)
     with torch.no_grad():
-        error = float((validate.load_model(run.artifacts)(x) - y).double().square().mean())
-    assert score["mse"] == pytest.approx(error, rel=1e-4)
-    assert loop.train(run, overwrite=True)["best_loss"] == result["best_loss"]
+        error = float((load_model(run.artifacts)(x) - y).double().square().mean())
+    assert score.mse == pytest.approx(error, rel=1e-4)
+    assert train(run, overwrite=True).best_loss == result.best_loss
 
 
 LEARNERS = {
@@ -221,10 +222,10 @@ def test_families_learn(name: str, tmp_path: Path) -> None:
         "model.name": name,
         "artifacts": str(tmp_path / "run"),
     }
-    result = loop.train(
+    result = train(
         config.load(None, values | {f"model.{k}": v for k, v in LEARNERS[name].items()})
     )
-    assert result["stop_reason"] == "solved"
+    assert result.stop_reason == "solved"
 
 
 @pytest.mark.parametrize("backend", ["native", "torch"])

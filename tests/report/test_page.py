@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from adding_problem import config, report, sample_batch
 from adding_problem.errors import RunFolderError
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.task.variants import Task
-from adding_problem.training import loop
 from tests.conftest import Command
 from tests.helpers.pages import Page
 from tests.helpers.reference import forward, weights_of
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("unfinished", 12, 2),
         ("damaged", 12, 3),
     ):
-        loop.train(
+        train(
             config.load(None, SMALL | {"dataset.t": t, "seed": seed, "artifacts": str(root / name)})
         )
     (root / "unfinished" / "result.json").unlink()
@@ -144,7 +144,7 @@ def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> Non
 def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
     """Its error is the lowest, and no figure at the top is its own."""
     for name, init, best in (("a", "oracle", 1e-6), ("b", "keras", 1e-2), ("c", "long", 2e-2)):
-        loop.train(
+        train(
             config.load(
                 None,
                 SMALL
@@ -220,13 +220,13 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
     assert set(rows) == {"a", "b", str(HOSTILE_FOLDERS), "unfinished"}
     for name in ("a", "b", HOSTILE_FOLDERS):
         result, row = RunFolder(folder / name).read_result(), rows[str(name)]
-        assert float(row["best_val_loss"]) == result["best_val_loss"]
+        assert float(row["best_val_loss"]) == result.best_val_loss
         assert [
             int(row[key]) for key in ("T", "seed", "epochs", "sequences", "sequence_steps")
         ] == [result[key] for key in ("t", "seed", "epochs", "sequences", "sequence_steps")]
-        assert float(row["seconds"]) == result["seconds"]
+        assert float(row["seconds"]) == result.seconds
         assert (
-            int(row["longest_trained"]) == result["longest_length"] == result["t"]
+            int(row["longest_trained"]) == result.longest_length == result.t
         )  # of a fixed data set
     assert rows["unfinished"]["state"] == "unfinished"
     assert float(rows["unfinished"]["best_val_loss"]) == min(
@@ -244,7 +244,7 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
 
 def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
     (best,) = {row["run"] for row in page.csv("predictions") if row["T"] == "12"}
-    model = validate.load_model(str(folder / best))
+    model = load_model(str(folder / best))
     x, y = sample_batch(50, 12, seed=43)
     found = [row for row in page.csv("predictions") if row["run"] == best]
     assert np.allclose([float(row["target"]) for row in found], y[:, 0])
@@ -354,14 +354,14 @@ def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
         "readout_bias": offset,
     }
     x, _ = sample_batch(5, 30, seed=1)
-    model = validate.load_model(str(folder / packed["name"]))
+    model = load_model(str(folder / packed["name"]))
     assert np.allclose(forward(weights, x.double().numpy())[0], model(x).detach(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("mix", "target"), [("swap", "difference"), ("rotate", "product")])
 def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: Path) -> None:
     """Fed with value and mark, they answer as the model does to the inputs that are exchanged or rotated."""
-    loop.train(
+    train(
         config.load(
             None,
             SMALL
@@ -393,7 +393,7 @@ def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: 
     task = config.load(tmp_path / "a" / "config_copy.yaml").task
     mixed, plain = sample_batch(5, 30, seed=1, task=task)[0], sample_batch(5, 30, seed=1)[0]
     assert not np.allclose(mixed, plain)
-    model = validate.load_model(str(tmp_path / "a"))
+    model = load_model(str(tmp_path / "a"))
     assert np.allclose(
         forward(weights, plain.double().numpy())[0], model(mixed).detach(), atol=1e-5
     )
@@ -410,7 +410,7 @@ def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: 
 
 
 def test_no_playground_with_noise_columns(tmp_path: Path) -> None:
-    loop.train(
+    train(
         config.load(
             None,
             SMALL | {"dataset.t": 12, "dataset.noise_columns": 2, "artifacts": str(tmp_path / "a")},
@@ -458,7 +458,7 @@ def test_gradient_and_cell_states(folder: Path) -> None:
     (measured,) = measure.measure([run_of(folder / "a")], [12], 10, threads=1)
     assert measured.memory is not None
     assert measured.memory.cells is not None
-    model = validate.load_model(str(folder / "a"))
+    model = load_model(str(folder / "a"))
     weights = weights_of(model.state_dict())
     items = sample_batch(64, 12, seed=43)[0].double().numpy()
     x = items[[np.argmax([np.ptp(np.flatnonzero(item[:, 1])) for item in items])]]
@@ -511,7 +511,7 @@ def test_other_models_go_without_cells_and_playground(
 
 
 def test_an_lstm_that_diverged_goes_without_cells(tmp_path: Path) -> None:
-    loop.train(
+    train(
         config.load(
             None,
             {
@@ -567,7 +567,7 @@ def test_long_lengths_are_tested_when_asked_for() -> None:
 
 def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    loop.train(config.load(None, SMALL | {"dataset.t": 12, "artifacts": str(broken)}))
+    train(config.load(None, SMALL | {"dataset.t": 12, "artifacts": str(broken)}))
     RunFolder(broken).weights.write_bytes(b"nothing")
     report.write([broken], tmp_path / "out.html", threads=1)
     seen = "".join(Page((tmp_path / "out.html").read_text()).seen)

@@ -14,10 +14,10 @@ from adding_problem import config, report
 from adding_problem.config import RunConfig
 from adding_problem.errors import LockError, RunFolderError
 from adding_problem.experiments import horizon as module
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, run_inside
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.training import loop
 from tests.conftest import Command
 from tests.helpers.files import contents
 from tests.helpers.horizons import find_horizon
@@ -28,7 +28,7 @@ from tests.helpers.training import Interrupt, small
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that somebody wants to keep."""
     path = tmp_path_factory.mktemp("runs") / "precious"
-    loop.train(small(path, train__epochs=1))
+    train(small(path, train__epochs=1))
     return path
 
 

@@ -15,12 +15,12 @@ import torch
 from adding_problem.analysis import plots
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
-from adding_problem.runs.records import EpochRow, lowest_val_loss
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.predictions import PredictionWriter
+from adding_problem.runs.records import EpochRow, lowest_val_loss
 from adding_problem.task.sampling import batches
-from adding_problem.training import loop
 from tests.helpers.training import small
 
 
@@ -122,9 +122,9 @@ def test_too_few_predictions_leave_no_file(tmp_path: Path) -> None:
 
 
 def test_overwrite_spares_what_is_not_ours(tmp_path: Path) -> None:
-    loop.train(small(tmp_path))
+    train(small(tmp_path))
     (tmp_path / "notes.txt").write_text("mine")
-    loop.train(small(tmp_path, seed=1), overwrite=True)
+    train(small(tmp_path, seed=1), overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_model_is_an_error_that_says_where(
     file: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     config = small(tmp_path, train__epochs=1)
-    loop.train(config)
+    train(config)
     if content is None:
         (tmp_path / file).unlink()
     else:
@@ -159,7 +159,7 @@ def test_a_damaged_model_is_an_error_that_says_where(
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"epoch,loss\n1,x\n"])
 def test_damaged_history(content: bytes, tmp_path: Path) -> None:
-    loop.train(small(tmp_path, train__epochs=1))
+    train(small(tmp_path, train__epochs=1))
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"metrics\.csv is damaged"):
         RunFolder(tmp_path).read_history()
@@ -167,16 +167,16 @@ def test_damaged_history(content: bytes, tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     config = small(tmp_path, train__epochs=1)
-    loop.train(config)
+    train(config)
     RunFolder(tmp_path).result.unlink()
     RunFolder(tmp_path).checkpoint.write_bytes(b"rubbish")
     with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors is damaged"):
-        loop.train(config, resume=True)
+        train(config, resume=True)
 
 
 def test_a_damaged_configuration_copy(tmp_path: Path) -> None:
     config = small(tmp_path, train__epochs=1)
-    loop.train(config)
+    train(config)
     RunFolder(tmp_path).config_copy.write_text("dataset: {q: 1}")
     with pytest.raises(ConfigError, match=r"config_copy\.yaml"):
-        loop.train(config)
+        train(config)

@@ -21,10 +21,11 @@ import torch
 from adding_problem.config import ModelConfig
 from adding_problem.errors import AddingProblemError, BackendError, ConfigError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.models import FAMILIES, build_model
 from adding_problem.runs.folder import RunFolder
 from adding_problem.system import runtime
-from adding_problem.training import loop
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import contents
 from tests.helpers.training import small
@@ -33,7 +34,7 @@ from tests.helpers.training import small
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A finished run."""
-    loop.train(small(tmp_path / "run", train__epochs=1))
+    train(small(tmp_path / "run", train__epochs=1))
     return tmp_path / "run"
 
 
@@ -63,7 +64,7 @@ def test_links_do_not_lead_out_of_a_folder(name: str, finished: Path, tmp_path: 
             read()
     for attempt in (
         lambda: validate.validate(small(finished)),
-        lambda: loop.train(small(finished), overwrite=True),
+        lambda: train(small(finished), overwrite=True),
     ):
         try:
             attempt()
@@ -75,7 +76,7 @@ def test_links_do_not_lead_out_of_a_folder(name: str, finished: Path, tmp_path: 
 def test_a_link_inside_the_folder_is_a_file_like_another(finished: Path) -> None:
     (finished / "result.json").rename(finished / "kept.json")
     (finished / "result.json").symlink_to("kept.json")
-    assert RunFolder(finished).read_result()["epochs"] == 1
+    assert RunFolder(finished).read_result().epochs == 1
 
 
 def test_a_pipe_does_not_hang_a_reader(finished: Path) -> None:
@@ -181,7 +182,7 @@ def _loaded_beside_one_model(
         "digest = json.loads(file.read_text())['weights_digest']\n"
         "for description in json.loads(sys.argv[2]):\n"
         "    file.write_text(json.dumps(description | {'weights_digest': digest}))\n"
-        "    try: validate.load_model(sys.argv[1])\n"
+        "    try: load_model(sys.argv[1])\n"
         "    except RunFolderError as error: problems.append(str(error))\n"
         "print(json.dumps([peak() - before, problems]))\n"
     )
@@ -223,7 +224,7 @@ def test_descriptions_of_models_are_checked(
     file = finished / "model" / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(RunFolderError, match=problem):
-        validate.load_model(str(finished))
+        load_model(str(finished))
 
 
 def lying(shape: list[int], end: int, length: int | None = None) -> bytes:
@@ -246,7 +247,7 @@ def lying(shape: list[int], end: int, length: int | None = None) -> bytes:
 def test_headers_that_lie(data: bytes, finished: Path) -> None:
     (finished / "model" / "model.safetensors").write_bytes(data)
     with pytest.raises(RunFolderError, match="is damaged"):
-        validate.load_model(str(finished))
+        load_model(str(finished))
 
 
 def test_weights_with_a_flipped_bit_are_not_used(finished: Path) -> None:
@@ -255,7 +256,7 @@ def test_weights_with_a_flipped_bit_are_not_used(finished: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(RunFolderError, match="its digest is not that of"):
-        validate.load_model(str(finished))
+        load_model(str(finished))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_null_is_nan_where_a_number_stands_and_missing_is_damage(finished: Path)
     assert math.isnan(read["seconds"])
     assert math.isnan(read["reached"]["1e-2"]["seconds"])
     assert read["reached"]["1e-3"] is None
-    del result["seconds"]
+    del result.seconds
     file.write_text(json.dumps(result))
     with pytest.raises(RunFolderError, match="seconds: expected a number"):
         RunFolder(finished).read_result()
@@ -309,7 +310,7 @@ def test_null_is_nan_where_a_number_stands_and_missing_is_damage(finished: Path)
 
 def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="memory: the sequences take"):
-        loop.train(small(tmp_path / "a", dataset__dt_length=10**9, dataset__t=10**6))
+        train(small(tmp_path / "a", dataset__dt_length=10**9, dataset__t=10**6))
     for name, arguments in (
         ("lstm", {}),
         ("exprnn", {}),
@@ -317,7 +318,7 @@ def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
         ("tcn", {"kernel": 2**16}),
     ):
         with pytest.raises(BackendError, match="memory: to build the model takes"):
-            loop.train(
+            train(
                 small(
                     tmp_path / "b",
                     model__name=name,
@@ -328,7 +329,7 @@ def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"model\.layers: expected a whole number from 1 to 1,000"
     ):
-        loop.train(small(tmp_path / "b", model__name="mingru", model__layers=10**6))
+        train(small(tmp_path / "b", model__name="mingru", model__layers=10**6))
     with pytest.raises(MemoryError), runtime.allocation_limit(1000):
         torch.zeros(500) + torch.zeros(500)
 
@@ -376,12 +377,12 @@ def test_readers_load_no_code(finished: Path) -> None:
     """Reading a run folder runs nothing that it brought, and opens nothing but it, what is installed and what the kernel says."""
     program = (
         "import sys\nfrom adding_problem.evaluation import validate\nfrom adding_problem.runs.folder import RunFolder\n"
-        "import torch.utils._python_dispatch\nvalidate.load_model(sys.argv[1])\nfound = []\n"
+        "import torch.utils._python_dispatch\nload_model(sys.argv[1])\nfound = []\n"
         "def audit(event, arguments):\n"
         "    if event == 'open' and isinstance(arguments[0], str): found.append(arguments[0])\n"
         "    if event in ('import', 'exec', 'compile', 'pickle.find_class', 'os.system', 'subprocess.Popen'): found.append(event)\n"
         "sys.addaudithook(audit)\n"
-        "run = RunFolder(sys.argv[1])\nrun.read_result(), run.read_history(), validate.load_model(sys.argv[1])\n"
+        "run = RunFolder(sys.argv[1])\nrun.read_result(), run.read_history(), load_model(sys.argv[1])\n"
         "print([name for name in found if not name.startswith((sys.argv[1], sys.prefix, '/proc/', '/sys/fs/cgroup/'))])\n"
     )
     done = subprocess.run(

@@ -12,10 +12,10 @@ from adding_problem import models
 from adding_problem.config import ModelConfig
 from adding_problem.experiments.sweep import engines, plan
 from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.train import train
 from adding_problem.models import CustomModel
 from adding_problem.runs.folder import RunFolder
 from adding_problem.system import memory
-from adding_problem.training import loop
 from tests.conftest import Command
 from tests.helpers.training import small
 
@@ -49,7 +49,7 @@ def test_a_run_on_the_cpu_opens_no_gpu(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "_lazy_init", opened)
-    loop.train(small(tmp_path / "run", train__epochs=1, device="cpu"))
+    train(small(tmp_path / "run", train__epochs=1, device="cpu"))
 
 
 def test_models_of_the_zoo_are_built_for_another_device() -> None:
@@ -86,7 +86,7 @@ def test_runs_that_share_a_gpu_go_one_at_a_time_unless_the_user_says_more(
 
 def test_lengths_scores_here_what_was_trained_on_a_gpu(tmp_path: Path, command: Command) -> None:
     folder = RunFolder(tmp_path / "run")
-    loop.train(small(folder.path, train__epochs=1))
+    train(small(folder.path, train__epochs=1))
     folder.config_copy.write_text(
         folder.config_copy.read_text().replace("device: auto", "device: cuda")
     )

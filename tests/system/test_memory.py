@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from adding_problem.errors import BackendError
+from adding_problem.experiments.train import train
 from adding_problem.system import memory, runtime
 from adding_problem.system.memory import Memory
-from adding_problem.training import loop
 from tests.helpers.training import small
 
 MIB = 1 << 20
@@ -356,5 +356,5 @@ def test_a_run_that_does_not_fit_into_its_group_is_refused(
         BackendError,
         match=rf"{what}, and this process may take 0\.49 GiB more \(the memory limit of the control group",
     ):
-        loop.train(small(tmp_path / "run", **keys))
+        train(small(tmp_path / "run", **keys))
     assert not (tmp_path / "run").exists()

@@ -18,9 +18,10 @@ from types import SimpleNamespace
 import pytest
 
 from adding_problem.errors import ConfigError, RunFolderError, StorageError
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.system import output
-from adding_problem.training import loop, progress
+from adding_problem.training import progress
 from tests.conftest import Command
 from tests.helpers.training import small
 
@@ -57,7 +58,7 @@ class Lossy(io.StringIO):
 def hostile(tmp_path: Path) -> Path:
     """A finished run in a folder whose name no terminal should be sent."""
     folder = tmp_path / HOSTILE
-    loop.train(small(folder, train__epochs=1))
+    train(small(folder, train__epochs=1))
     return folder
 
 
@@ -265,7 +266,7 @@ def test_an_encoding_without_the_sign_of_a_score(
 ) -> None:
     from adding_problem.cli import main
 
-    loop.train(small(tmp_path / "run", train__epochs=1))
+    train(small(tmp_path / "run", train__epochs=1))
     said = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
     assert main(["validate", "--artifacts", str(tmp_path / "run")]) == 0
@@ -287,7 +288,7 @@ def test_a_score_that_does_not_fit_the_disk_is_refused_first(
     from adding_problem.evaluation import validate
 
     config = small(tmp_path / "run", train__epochs=1)
-    loop.train(config)
+    train(config)
     wrote = validate.validate(config)
     taken = (tmp_path / "run" / "pred.pkl").stat().st_size
     (tmp_path / "run" / "pred.pkl").unlink()

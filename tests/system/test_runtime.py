@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from adding_problem.errors import BackendError
+from adding_problem.experiments.train import train
 from adding_problem.system import runtime
-from adding_problem.training import loop
 from tests.helpers.training import needs_native, small
 
 CPU = torch.device("cpu")
@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 def test_auto_takes_the_native_kernels_on_a_cpu_and_records_it(tmp_path: Path) -> None:
     assert runtime.resolve_backend("auto", CPU) == "native"
     assert runtime.resolve_backend("torch", CPU) == "torch"
-    assert loop.train(small(tmp_path / "a", train__epochs=1))["backend"] == "native"
-    assert loop.train(small(tmp_path / "b", train__epochs=1, backend="torch"))["backend"] == "torch"
+    assert train(small(tmp_path / "a", train__epochs=1)).backend == "native"
+    assert train(small(tmp_path / "b", train__epochs=1, backend="torch")).backend == "torch"
 
 
 def test_without_kernels_auto_is_torch_and_native_is_an_error(

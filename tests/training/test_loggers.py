@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from adding_problem.errors import BackendError
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loggers, loop
+from adding_problem.training import loggers
 from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers.faults import Stop
@@ -48,7 +49,7 @@ def test_listeners_of_ones_own(tmp_path: Path) -> None:
     mine, other = Losses(), Losses()
     run = small(tmp_path)
     with loggers.attach(run, mine, None, other) as listener:
-        loop.train(run, listener=listener)
+        train(run, listener=listener)
     rows = RunFolder(tmp_path).read_history()
     assert mine.epochs == other.epochs == [row.val_loss for row in rows]
     assert len(mine.steps) == len(rows) * 7  # 210 training sequences in batches of 32
@@ -116,11 +117,11 @@ def test_tensorboard_of_a_resumed_run_holds_every_event_once(cut: Any, tmp_path:
 
     run = small(tmp_path, logger="tensorboard")
     with pytest.raises(KeyboardInterrupt), loggers.attach(run, cut) as listener:
-        loop.train(run, listener=listener)
+        train(run, listener=listener)
     with loggers.attach(run) as listener:
-        loop.train(run, resume=True, listener=listener)
+        train(run, resume=True, listener=listener)
     with loggers.attach(run) as listener:  # finished: nothing is written
-        loop.train(run, listener=listener)
+        train(run, listener=listener)
     rows = RunFolder(tmp_path).read_history()
     found = EventAccumulator(str(RunFolder(tmp_path).tensorboard)).Reload()
     for name in ("loss", "val_loss"):
@@ -132,5 +133,5 @@ def test_tensorboard_of_a_resumed_run_holds_every_event_once(cut: Any, tmp_path:
     assert steps == sorted(set(steps))
     assert len(steps) == len(rows) * 7
     assert steps[-1] == rows[-1].sequences
-    loop.train(run, overwrite=True)
+    train(run, overwrite=True)
     assert not list(RunFolder(tmp_path).tensorboard.glob("events*"))

@@ -20,12 +20,13 @@ from adding_problem.analysis import aggregate
 from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.errors import BackendError, RunFolderError
 from adding_problem.evaluation import validate
-from adding_problem.runs.records import EpochRow, first_below
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow, first_below
 from adding_problem.task.sampling import sample_batch_numpy
-from adding_problem.training import loop, schedule
-from adding_problem.training.state import StepEvent
+from adding_problem.training import schedule
 from adding_problem.training.schedule import EarlyStopping
+from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers import reference
 from tests.helpers.training import Interrupt, needs_native, numbers, small, weights
@@ -72,7 +73,7 @@ def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
         expected.append(loss)
         adam.step(weights, gradients)
     trace = Trace()
-    loop.train(run, listener=trace)
+    train(run, listener=trace)
     assert trace.losses[:10] == pytest.approx(expected, rel=2e-4)
     assert expected[0] != pytest.approx(expected[-1], rel=0.05)
 
@@ -157,8 +158,8 @@ def test_no_patience_is_that_of_one_epoch() -> None:
 
 
 def test_a_batch_that_is_larger_than_the_data(tmp_path: Path) -> None:
-    result = loop.train(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))
-    assert result["sequences"] == 3 * 14
+    result = train(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))
+    assert result.sequences == 3 * 14
     assert (
         validate.validate(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))[
             "sequences"
@@ -168,69 +169,69 @@ def test_a_batch_that_is_larger_than_the_data(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_numbers(tmp_path: Path) -> None:
-    results = [loop.train(small(tmp_path / name)) for name in "ab"]
+    results = [train(small(tmp_path / name)) for name in "ab"]
     assert numbers(results[0]) == numbers(results[1])
     assert all(
         torch.equal(w, weights(tmp_path / "b")[k]) for k, w in weights(tmp_path / "a").items()
     )
-    assert loop.train(small(tmp_path / "c", seed=1))["best_loss"] != results[0]["best_loss"]
+    assert train(small(tmp_path / "c", seed=1)).best_loss != results[0]["best_loss"]
 
 
 def test_global_random_state_is_neither_read_nor_changed(tmp_path: Path) -> None:
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.random.get_rng_state()
-    first = loop.train(small(tmp_path / "a"))
+    first = train(small(tmp_path / "a"))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert np.random.random() == np.random.RandomState(1).random()
     torch.manual_seed(2)
-    assert numbers(loop.train(small(tmp_path / "b"))) == numbers(first)
+    assert numbers(train(small(tmp_path / "b"))) == numbers(first)
 
 
 def test_a_resumed_run_equals_one_that_was_never_cut(tmp_path: Path) -> None:
-    uncut = loop.train(small(tmp_path / "uncut"))
+    uncut = train(small(tmp_path / "uncut"))
     for epoch in (1, 3):
         with pytest.raises(KeyboardInterrupt):
-            loop.train(small(tmp_path / "cut"), resume=True, listener=Interrupt(epoch))
+            train(small(tmp_path / "cut"), resume=True, listener=Interrupt(epoch))
     assert not RunFolder(tmp_path / "cut").result.exists()
     with pytest.raises(RunFolderError, match="unfinished run"):
-        loop.train(small(tmp_path / "cut"))
-    resumed = loop.train(small(tmp_path / "cut"), resume=True)
+        train(small(tmp_path / "cut"))
+    resumed = train(small(tmp_path / "cut"), resume=True)
     assert numbers(resumed) == numbers(uncut)
     for name, weight in weights(tmp_path / "uncut").items():
         assert torch.equal(weight, weights(tmp_path / "cut")[name])
 
 
 def test_the_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    first = loop.train(small(tmp_path))
-    assert loop.train(small(tmp_path), listener=Interrupt(1)) == first
+    first = train(small(tmp_path))
+    assert train(small(tmp_path), listener=Interrupt(1)) == first
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
     """At a rate far too high the loss jumps about, so that the best epoch is not the last."""
     changes = {"train__learning_rate": 0.3, "train__es_patience": 8, "seed": 1}
-    result = loop.train(small(tmp_path / "long", train__epochs=8, **changes))
-    best = result["best_epoch"]
+    result = train(small(tmp_path / "long", train__epochs=8, **changes))
+    best = result.best_epoch
     rows = RunFolder(tmp_path / "long").read_history()
     assert best < 8
     assert rows[best - 1].loss == min(row.loss for row in rows)
-    loop.train(small(tmp_path / "short", train__epochs=best, **changes))
+    train(small(tmp_path / "short", train__epochs=best, **changes))
     for name, weight in weights(tmp_path / "short").items():
         assert torch.equal(weight, weights(tmp_path / "long")[name])
 
 
 def test_another_quantity_can_be_watched(tmp_path: Path) -> None:
     changes = {"train__learning_rate": 3.0, "train__epochs": 8, "train__es_patience": 8}
-    result = loop.train(small(tmp_path, train__es_monitor="val_loss", **changes))
-    assert result["best_val_loss"] == min(
+    result = train(small(tmp_path, train__es_monitor="val_loss", **changes))
+    assert result.best_val_loss == min(
         row.val_loss for row in RunFolder(tmp_path).read_history()
     )
 
 
 def test_stop_reasons(tmp_path: Path) -> None:
-    assert loop.train(small(tmp_path / "a"))["stop_reason"] == "epochs"
-    assert loop.train(small(tmp_path / "b", train__stop_val_loss=10.0))["epochs"] == 1
-    stopped = loop.train(
+    assert train(small(tmp_path / "a")).stop_reason == "epochs"
+    assert train(small(tmp_path / "b", train__stop_val_loss=10.0)).epochs == 1
+    stopped = train(
         small(tmp_path / "c", train__learning_rate=3.0, train__epochs=50, train__es_patience=2)
     )
     assert stopped["stop_reason"] == "early_stopping"
@@ -239,21 +240,21 @@ def test_stop_reasons(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("pictures")
 def test_a_diverged_run_ends_and_says_so(tmp_path: Path) -> None:
-    result = loop.train(small(tmp_path, train__learning_rate=1e38, train__clip_value=1e38))
-    assert result["stop_reason"] == "diverged"
+    result = train(small(tmp_path, train__learning_rate=1e38, train__clip_value=1e38))
+    assert result.stop_reason == "diverged"
     assert RunFolder(tmp_path).loss_plot.stat().st_size > 1000
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score = validate.validate(small(tmp_path))
-    assert math.isnan(score["mse"])
+    assert math.isnan(score.mse)
     assert RunFolder(tmp_path).prediction_plot.stat().st_size > 1000
     for file, key in (
         (RunFolder(tmp_path).result, "best_val_loss"),
         (RunFolder(tmp_path).validation, "mse"),
     ):
         assert json.loads(file.read_text(), parse_constant=not_json)[key] is None
-    assert math.isnan(RunFolder(tmp_path).read_result()["best_val_loss"])
-    assert math.isnan(RunFolder(tmp_path).read_validation()["mse"])
+    assert math.isnan(RunFolder(tmp_path).read_result().best_val_loss)
+    assert math.isnan(RunFolder(tmp_path).read_score().mse)
     (group,) = aggregate.collect([tmp_path])
     assert group.values == [math.inf]
     assert group.solved.successes == 0
@@ -278,7 +279,7 @@ def test_cost_to_the_thresholds() -> None:
 
 def test_the_task_is_learned(tmp_path: Path) -> None:
     """Marks at T=4 are learned in seconds; a wrong target, mask or gradient would leave the error at 1/6."""
-    result = loop.train(
+    result = train(
         small(
             tmp_path,
             dataset__t=4,
@@ -288,14 +289,14 @@ def test_the_task_is_learned(tmp_path: Path) -> None:
             train__stop_val_loss=2e-3,
         )
     )
-    assert result["stop_reason"] == "solved"
+    assert result.stop_reason == "solved"
 
 
 def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(BackendError, match="no 'cuda' device"):
-        loop.train(small(tmp_path, device="cuda"))
+        train(small(tmp_path, device="cuda"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
@@ -332,13 +333,13 @@ def test_the_longest_trained_length_counts_the_start_and_is_told(
         "train.batch": 20,
         "threads": 1,
     }
-    long = loop.train(
+    long = train(
         config.load(None, small | {"dataset.t": 40, "artifacts": str(tmp_path / "long")})
     )
     assert long["longest_length"] == 40
     short = small | {"dataset.t": 10, "seed": 1, "model.start_from": str(tmp_path / "long")}
     assert (
-        loop.train(config.load(None, short | {"artifacts": str(tmp_path / "short")}))[
+        train(config.load(None, short | {"artifacts": str(tmp_path / "short")}))[
             "longest_length"
         ]
         == 40
@@ -346,7 +347,7 @@ def test_the_longest_trained_length_counts_the_start_and_is_told(
     folder = RunFolder(tmp_path / "long")
     folder.write_result({**folder.read_result(), "imported": "elsewhere"})
     assert (
-        loop.train(config.load(None, short | {"artifacts": str(tmp_path / "unknown")}))[
+        train(config.load(None, short | {"artifacts": str(tmp_path / "unknown")}))[
             "longest_length"
         ]
         is None

@@ -14,8 +14,9 @@ from adding_problem import Task, config, models
 from adding_problem.config import ModelConfig, families
 from adding_problem.errors import ConfigError, ModelError
 from adding_problem.evaluation import consistency, evaluate, validate
+from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop, preflight
+from adding_problem.training import preflight
 from tests.helpers.custom_models import AfterOneEpoch, run_of
 
 BROKEN = '''
@@ -350,7 +351,7 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     kind, message = MISTAKES[name]
     with pytest.raises(kind, match=message) as caught:
-        loop.train(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
+        train(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
     assert "hint: " in str(caught.value)
     assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
 
@@ -397,7 +398,7 @@ def test_models_that_are_right_pass(
     """Before training, after it, and when they are scored."""
     (tmp_path / "broken.py").write_text(BROKEN)
     run = run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120)
-    loop.train(run)
+    train(run)
     validate.validate(run)
     assert "not in its state_dict" not in caplog.text
 
@@ -419,7 +420,7 @@ def test_state_that_shows_only_after_training(name: str, tmp_path: Path) -> None
     )
     preflight.check_model(run)
     with pytest.raises(ModelError, match="keeps its state between calls, in"):
-        loop.train(run)
+        train(run)
     folder = RunFolder(run.artifacts)
     assert folder.has_checkpoint
     assert not folder.result.exists()
@@ -446,13 +447,13 @@ def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
     file = tmp_path / "broken.py"
     file.write_text(BROKEN + "class Mine(Base): pass\n")
     run = run_of(tmp_path, f"{file}:Mine")
-    loop.train(run)
+    train(run)
     file.write_text(BROKEN + AFTER[changed])
     monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 4)  # 25 calls
     attempts = [
         lambda: validate.validate(run),
         lambda: validate.score_once(run),
-        lambda: validate.scores(run, [30], 100, trust=True),
+        lambda: validate.score_at_lengths(run, [30], 100, trust=True),
     ]
     for score in attempts:
         with pytest.raises(ModelError, match=message):
@@ -491,11 +492,11 @@ def test_what_a_resumed_run_would_lack_is_noted(
         )
         for folder in ("uncut", "cut")
     )
-    expected = loop.train(uncut)
+    expected = train(uncut)
     assert "from one training step to the next that is not in its state_dict" in caplog.text
     with pytest.raises(KeyboardInterrupt):
-        loop.train(cut, listener=AfterOneEpoch())
-    assert loop.train(cut, resume=True)["best_val_loss"] != expected["best_val_loss"]
+        train(cut, listener=AfterOneEpoch())
+    assert train(cut, resume=True).best_val_loss != expected["best_val_loss"]
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,11 @@ from adding_problem.errors import (
     StorageError,
 )
 from adding_problem.evaluation import validate
+from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io, lock
 from adding_problem.runs import folder as run_folder
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.system import signals
 from adding_problem.training import loop
 from adding_problem.training import state as training_state
@@ -76,7 +77,7 @@ def everything(folder: Path) -> Any:
     """All that must be equal, bit for bit: what a finished run left, without its times."""
     run = RunFolder(folder)
     result = {k: v for k, v in run.read_result().items() if k != "seconds"}
-    for cost in result["reached"].values():
+    for cost in result.reached.values():
         if cost:
             del cost["seconds"]
     rows = [
@@ -92,13 +93,13 @@ def everything(folder: Path) -> Any:
 def test_a_run_killed_inside_an_epoch_continues_there(
     recipe: str, backend: str, tmp_path: Path
 ) -> None:
-    loop.train(make_run(recipe, tmp_path / "uncut", backend=backend))
+    train(make_run(recipe, tmp_path / "uncut", backend=backend))
     cut = make_run(recipe, tmp_path / "cut", backend=backend)
     for epoch, step in ((1, 4), (3, 3)):
         with pytest.raises(KeyboardInterrupt):
-            loop.train(cut, resume=True, listener=Stop(epoch, step, die))
+            train(cut, resume=True, listener=Stop(epoch, step, die))
     listener = Stop(0, 0, die)
-    loop.train(cut, resume=True, listener=listener)
+    train(cut, resume=True, listener=listener)
     assert listener.seen[0] == (3, 3)  # the step that was seen and not yet kept is taken again
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
 
@@ -192,28 +193,28 @@ def test_a_finished_run_with_a_larger_budget_is_the_one_that_had_it_from_the_sta
         values = {f"train__{key}": value for key, value in {**changes, **budget}.items()}
         return make_run(recipe, tmp_path / name, backend=backend, **values)
 
-    short = loop.train(run("grown", shorter))
-    expected = loop.train(run("uncut", longer))
+    short = train(run("grown", shorter))
+    expected = train(run("uncut", longer))
     assert short["epochs"] < expected["epochs"]
     with pytest.raises(
         RunFolderError,
         match=r"(?s)holds a run with a smaller budget \(train\..* there.* now.*give --resume",
     ):
-        loop.train(run("grown", longer))
+        train(run("grown", longer))
     assert RunFolder(tmp_path / "grown").read_result() == short
-    loop.train(run("grown", longer), resume=True)
+    train(run("grown", longer), resume=True)
     assert everything(tmp_path / "grown") == everything(tmp_path / "uncut")
     assert RunFolder(tmp_path / "grown").read_config().digest == run("uncut", longer).digest
     assert RunFolder(tmp_path / "grown").loss_plot.exists()
 
 
 def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path) -> None:
-    loop.train(small(tmp_path, train__epochs=2))
+    train(small(tmp_path, train__epochs=2))
     validate.validate(small(tmp_path, train__epochs=2))
     folder = RunFolder(tmp_path)
     folder.exports["onnx"].write_bytes(b"of the shorter run")
     folder.exports["savedmodel"].mkdir()
-    loop.train(small(tmp_path), resume=True)
+    train(small(tmp_path), resume=True)
     left = [
         folder.validation,
         folder.prediction_pickle,
@@ -229,8 +230,8 @@ def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
     moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before each of the files that the change deletes and writes: with the old number of epochs as well as with the new one."""
-    loop.train(small(tmp_path / "uncut"))
-    loop.train(small(tmp_path / "cut", train__epochs=2))
+    train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "cut", train__epochs=2))
     short = everything(tmp_path / "cut")
     count = itertools.count()
     with monkeypatch.context() as here:
@@ -244,20 +245,20 @@ def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
 
             here.setattr(atomic_io, name, dying)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(small(tmp_path / "cut"), resume=True, listener=Stop(3, 1, die))
+            train(small(tmp_path / "cut"), resume=True, listener=Stop(3, 1, die))
     shutil.copytree(tmp_path / "cut", tmp_path / "back")
-    loop.train(small(tmp_path / "cut"), resume=True)
+    train(small(tmp_path / "cut"), resume=True)
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
     if RunFolder(tmp_path / "back").read_config().train.epochs == 2:
-        loop.train(small(tmp_path / "back", train__epochs=2), resume=True)
+        train(small(tmp_path / "back", train__epochs=2), resume=True)
         assert everything(tmp_path / "back") == short
 
 
 def test_a_cut_run_may_be_given_more_epochs_too(tmp_path: Path) -> None:
-    loop.train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "uncut"))
     with pytest.raises(KeyboardInterrupt):
-        loop.train(small(tmp_path / "cut", train__epochs=3), listener=Stop(2, 3, die))
-    loop.train(small(tmp_path / "cut"), resume=True)
+        train(small(tmp_path / "cut", train__epochs=3), listener=Stop(2, 3, die))
+    train(small(tmp_path / "cut"), resume=True)
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
 
 
@@ -271,24 +272,24 @@ def test_a_cut_run_may_be_given_more_epochs_too(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_larger_budget_is_another_run(changes: dict[str, Any], tmp_path: Path) -> None:
-    result = loop.train(small(tmp_path))
+    result = train(small(tmp_path))
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
-        loop.train(small(tmp_path, **changes), resume=True)
+        train(small(tmp_path, **changes), resume=True)
     assert RunFolder(tmp_path).read_result() == result
 
 
 def test_a_lower_goal_with_a_glimpse_is_another_run(tmp_path: Path) -> None:
     """Which epochs are validated on all sequences depends on the goal."""
-    loop.train(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=10.0))
+    train(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=10.0))
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
-        loop.train(
+        train(
             make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=1e-9), resume=True
         )
 
 
 @pytest.mark.parametrize("change", ["gone", "damaged", "of another version"])
 def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_path: Path) -> None:
-    result = loop.train(small(tmp_path))
+    result = train(small(tmp_path))
     folder = RunFolder(tmp_path)
     folder.write_checkpoint({}, {})
     folder.write_checkpoint({}, {})  # both are what another version may have written
@@ -300,8 +301,8 @@ def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_p
     with pytest.raises(
         RunFolderError, match="no checkpoint to continue from" if change == "gone" else change
     ):
-        loop.train(small(tmp_path, train__epochs=6), resume=True)
-    assert loop.train(small(tmp_path)) == result
+        train(small(tmp_path, train__epochs=6), resume=True)
+    assert train(small(tmp_path)) == result
 
 
 # --- damage and what is none -----------------------------------------------------------------------------------------
@@ -310,13 +311,13 @@ def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_p
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system takes no such name")
 def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9")
-    loop.train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "uncut"))
     with pytest.raises(KeyboardInterrupt):
-        loop.train(small(path), listener=Stop(3, 2, die))
-    loop.train(small(path), resume=True)
+        train(small(path), listener=Stop(3, 2, die))
+    train(small(path), resume=True)
     assert everything(path) == everything(tmp_path / "uncut")
-    loop.train(small(path, train__epochs=5), resume=True)
-    assert validate.validate(small(path, train__epochs=5))["sequences"] == 300
+    train(small(path, train__epochs=5), resume=True)
+    assert validate.validate(small(path, train__epochs=5)).sequences == 300
     told = command("report", path, "--lengths", 12, "--sequences", 10, "--out", "report.html")
     assert told.returncode == 0, told.stderr
 
@@ -329,7 +330,7 @@ def test_what_the_system_does_not_give_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As without permission, or where a disk fails: nothing is deleted, nor taken from an older checkpoint."""
-    loop.train(small(tmp_path))
+    train(small(tmp_path))
     folder, original = RunFolder(tmp_path), Path.open
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -362,14 +363,14 @@ def test_too_little_memory_for_a_checkpoint_is_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        loop.train(small(tmp_path), listener=Stop(2, 3, die))
+        train(small(tmp_path), listener=Stop(2, 3, die))
 
     def full(*words: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict", full)
     with pytest.raises(BackendError, match="memory"):
-        loop.train(small(tmp_path), resume=True)
+        train(small(tmp_path), resume=True)
 
 
 def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
@@ -409,14 +410,14 @@ def test_more_epochs_than_can_be_read_again_are_refused() -> None:
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop.train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "uncut"))
     run = make_run("original", tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
-        loop.train(run, listener=Stop(2, 5, die))
+        train(run, listener=Stop(2, 5, die))
     shutil.copytree(tmp_path / "cut", tmp_path / "both")
     spoil(tmp_path / "cut" / "checkpoint.safetensors", how)
     with caplog.at_level(logging.WARNING):
-        loop.train(run, resume=True)
+        train(run, resume=True)
     assert "checkpoint.safetensors is damaged" in caplog.text
     assert "the one before it is taken" in caplog.text
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
@@ -425,13 +426,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     with pytest.raises(
         RunFolderError, match=r"checkpoint\.safetensors is damaged .* and checkpoint\.previous"
     ):
-        loop.train(make_run("original", tmp_path / "both"), resume=True)
+        train(make_run("original", tmp_path / "both"), resume=True)
 
 
 @pytest.mark.usefixtures("costless")
 def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        loop.train(make_run("original", tmp_path), listener=Stop(2, 5, die))
+        train(make_run("original", tmp_path), listener=Stop(2, 5, die))
     folder = RunFolder(tmp_path)
     spoil(folder.checkpoint, "truncated")
     good = folder.previous_checkpoint.read_bytes()
@@ -456,7 +457,7 @@ def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
     (theirs / "config_copy.yaml").write_text(config.to_yaml(run))
     before[theirs / "config_copy.yaml"] = (theirs / "config_copy.yaml").read_bytes()
     with pytest.raises(RunFolderError, match=r"(?s)another program's run.*adding-problem import"):
-        loop.train(run)
+        train(run)
     assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
 
 
@@ -522,16 +523,16 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
 
 
 def test_a_run_that_a_signal_ended_continues(tmp_path: Path) -> None:
-    loop.train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "uncut"))
     with pytest.raises(
         Interrupted, match="stopped by SIGTERM; a checkpoint is written, at step 3 of epoch 2"
     ) as stopped:
-        loop.train(
+        train(
             small(tmp_path / "cut"),
             listener=Stop(2, 3, lambda: signal.raise_signal(signal.SIGTERM)),
         )
     assert stopped.value.exit_code == 143
-    loop.train(small(tmp_path / "cut"), resume=True)
+    train(small(tmp_path / "cut"), resume=True)
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
 
 
@@ -550,14 +551,14 @@ def test_the_second_signal_is_the_systems_to_obey() -> None:
 
 
 def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop.train(small(tmp_path / "uncut"))
+    train(small(tmp_path / "uncut"))
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(training_state, "_MOST_COST", 1e9)
     with pytest.raises(StorageError, match=r"metrics\.csv.*No space left.*intact") as refused:
-        loop.train(
+        train(
             small(tmp_path / "cut"),
             listener=Stop(3, 2, lambda: monkeypatch.setattr(os, "fsync", full)),
         )
@@ -565,13 +566,13 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
     assert "make room on the disk" in str(refused.value)
     assert not [file for file in (tmp_path / "cut").iterdir() if file.name.endswith(".tmp")]
     monkeypatch.undo()
-    loop.train(small(tmp_path / "cut"), resume=True)
+    train(small(tmp_path / "cut"), resume=True)
     assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
 
 
 def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"the folder .*run is gone"):
-        loop.train(
+        train(
             small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run"))
         )
 
@@ -579,7 +580,7 @@ def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:
 def test_temporary_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     stray = tmp_path / ".metrics.csv.0123456789abcdef.tmp"
     stray.write_bytes(b"half")
-    loop.train(small(tmp_path, train__epochs=1))
+    train(small(tmp_path, train__epochs=1))
     assert not stray.exists()
 
 
@@ -589,7 +590,7 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(
             RunFolderError, match=r"is no run folder, yet holds a file result\.json"
         ):
-            loop.train(small(tmp_path), overwrite=overwrite)
+            train(small(tmp_path), overwrite=overwrite)
     assert (tmp_path / "result.json").read_text() == "my thesis"
 
 
@@ -612,11 +613,11 @@ def test_the_second_process_is_refused(tmp_path: Path) -> None:
         with pytest.raises(
             LockError, match=rf"process {process.pid} on '.*' \(since .*\) works in it"
         ):
-            loop.train(small(tmp_path), takeover=True)
+            train(small(tmp_path), takeover=True)
         process.kill()  # -9: the lock stays behind, and its owner is known to be dead
         process.wait()
         assert (tmp_path / ".lock").exists()
-    loop.train(small(tmp_path))
+    train(small(tmp_path))
     assert not list(tmp_path.glob(".lock*"))
 
 
@@ -624,16 +625,16 @@ def test_a_lock_from_elsewhere_is_taken_over_only_when_told(tmp_path: Path) -> N
     leave_lock(tmp_path, machine="another", host="far")
     for takeover in (False, True):
         with pytest.raises(LockError, match=r"on 'far' .* works in it"):
-            loop.train(small(tmp_path), takeover=takeover)
+            train(small(tmp_path), takeover=takeover)
     shutil.rmtree(tmp_path / ".lock")
     leave_lock(tmp_path, age=1000, machine="another", host="far")
     with pytest.raises(LockError, match=r"no sign of life for 1,0\d\d s.*\n.*--takeover"):
-        loop.train(small(tmp_path))
-    loop.train(small(tmp_path), takeover=True)
+        train(small(tmp_path))
+    train(small(tmp_path), takeover=True)
     leave_lock(tmp_path, age=1000, machine="another", host="far")
     with pytest.raises(LockError, match="--takeover"):
         validate.validate(small(tmp_path))
-    assert validate.validate(small(tmp_path), takeover=True)["sequences"] > 0
+    assert validate.validate(small(tmp_path), takeover=True).sequences > 0
 
 
 @pytest.mark.parametrize("command", ["train", "validate", "horizon", "sweep", "export", "import"])
@@ -765,7 +766,7 @@ def test_leftovers_of_killed_processes_go_and_other_files_stay(tmp_path: Path) -
 
 def test_a_score_keeps_other_processes_out(tmp_path: Path) -> None:
     run = small(tmp_path)
-    loop.train(run)
+    train(run)
     leave_lock(tmp_path, machine="another", host="far")
     with pytest.raises(LockError, match="works in it"):
         validate.validate(run)
@@ -781,7 +782,7 @@ def test_an_owner_notices_that_its_lock_was_taken(tmp_path: Path) -> None:
         leave_lock(tmp_path / "run", host="far", machine="another")
 
     with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
-        loop.train(small(tmp_path / "run"), listener=Stop(1, 2, take_over))
+        train(small(tmp_path / "run"), listener=Stop(1, 2, take_over))
     assert (tmp_path / "run" / ".lock" / "owner").exists()
     assert not RunFolder(tmp_path / "run").metrics.exists()
 

@@ -16,13 +16,15 @@ from adding_problem import config
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.train import train
 from adding_problem.models import build_model
-from adding_problem.runs.records import EpochRow
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import loop
-from adding_problem.training.state import StepEvent
 from adding_problem.training.schedule import Schedule, advance, begin_ending, stream_seed
+from adding_problem.training.state import StepEvent
 from tests.helpers.schedules import SMALL, fast
 from tests.helpers.training import Interrupt, numbers, weights
 
@@ -139,7 +141,7 @@ class Lengths:
 
 def test_a_stream_end_to_end(tmp_path: Path) -> None:
     listener = Lengths()
-    result = loop.train(fast(**SMALL, artifacts=str(tmp_path)), listener=listener)
+    result = train(fast(**SMALL, artifacts=str(tmp_path)), listener=listener)
     lengths, longest = (
         [getattr(event, name) for event in listener.events] for name in ("length", "longest")
     )
@@ -152,20 +154,20 @@ def test_a_stream_end_to_end(tmp_path: Path) -> None:
     full = [length for length, most in zip(lengths, longest, strict=True) if most == 30]
     assert min(full) < 8  # 6 to 30, evenly on a log scale: the median is near their geometric mean
     assert 10 < sorted(full)[len(full) // 2] < 18
-    assert result["sequences"] == 16 * len(lengths)
-    assert result["sequence_steps"] == 16 * sum(lengths)
-    assert result["best_val_loss"] == min(
+    assert result.sequences == 16 * len(lengths)
+    assert result.sequence_steps == 16 * sum(lengths)
+    assert result.best_val_loss == min(
         row.val_loss for row in RunFolder(tmp_path).read_history()
     )
 
 
 def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
-    uncut = loop.train(fast(**SMALL, artifacts=str(tmp_path / "uncut")))
+    uncut = train(fast(**SMALL, artifacts=str(tmp_path / "uncut")))
     cut = fast(**SMALL, artifacts=str(tmp_path / "cut"))
     for epoch in (2, 7):
         with pytest.raises(KeyboardInterrupt):
-            loop.train(cut, resume=True, listener=Interrupt(epoch))
-    assert numbers(loop.train(cut, resume=True)) == numbers(uncut)
+            train(cut, resume=True, listener=Interrupt(epoch))
+    assert numbers(train(cut, resume=True)) == numbers(uncut)
     for name, weight in weights(tmp_path / "uncut").items():
         assert torch.equal(weight, weights(tmp_path / "cut")[name])
 
@@ -213,26 +215,26 @@ def test_what_a_result_says_is_over_all_held_out_sequences(tmp_path: Path) -> No
         **{**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 5},
         artifacts=str(tmp_path),
     )
-    result = loop.train(run)
+    result = train(run)
     rows = RunFolder(tmp_path).read_history()
-    best = result["best_epoch"]
+    best = result.best_epoch
     assert [row.val_sequences for row in rows] == [64 if row.epoch == best else 8 for row in rows]
     x, y = sample_batch(64, 30, seed=stream_seed(0, "held_out"))
     with torch.no_grad():
-        error = validate.load_model(tmp_path)(x).double() - y
+        error = load_model(tmp_path)(x).double() - y
     assert (
-        result["best_val_loss"]
-        == result["lowest_val_loss"]
+        result.best_val_loss
+        == result.lowest_val_loss
         == pytest.approx(float(error.square().mean()), rel=1e-5)
     )
-    assert rows[best - 1].val_loss == result["best_val_loss"]
+    assert rows[best - 1].val_loss == result.best_val_loss
 
 
 def test_a_signal_in_the_last_validation_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 3}
-    uncut = loop.train(fast(**values, artifacts=str(tmp_path / "uncut")))
+    uncut = train(fast(**values, artifacts=str(tmp_path / "uncut")))
     original = loop._squared_error
 
     def interrupted(work: Any, first: int, n: int) -> float:
@@ -243,9 +245,9 @@ def test_a_signal_in_the_last_validation_loses_nothing(
     with monkeypatch.context() as here:
         here.setattr(loop, "_squared_error", interrupted)
         with pytest.raises(Interrupted, match="the training is done and a checkpoint written"):
-            loop.train(fast(**values, artifacts=str(tmp_path / "cut")))
+            train(fast(**values, artifacts=str(tmp_path / "cut")))
     listener = Lengths()
-    result = loop.train(
+    result = train(
         fast(**values, artifacts=str(tmp_path / "cut")), resume=True, listener=listener
     )
     assert numbers(result) == numbers(uncut)
@@ -254,36 +256,36 @@ def test_a_signal_in_the_last_validation_loses_nothing(
 
 def test_a_run_can_start_from_another(tmp_path: Path) -> None:
     first = fast(**SMALL, artifacts=str(tmp_path / "first"))
-    digest = loop.train(first)["digest"]
+    digest = train(first).digest
     again = fast(
         **{**SMALL, "train__epochs": 1, "train__learning_rate": 1e-9, "curriculum__start": 30},
         model__start_from=str(tmp_path / "first"),
         artifacts=str(tmp_path / "second"),
     )
-    result = loop.train(again)
-    assert result["started_from"] == digest
+    result = train(again)
+    assert result.started_from == digest
     for name, weight in weights(tmp_path / "first").items():
         torch.testing.assert_close(weights(tmp_path / "second")[name], weight, rtol=0, atol=1e-6)
-    assert loop.train(again) == result  # finished
-    loop.train(
+    assert train(again) == result  # finished
+    train(
         fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")), overwrite=True
     )
     with pytest.raises(RunFolderError, match="started from another model"):
-        loop.train(again)
+        train(again)
 
 
 def test_a_cut_run_remembers_what_it_started_from(tmp_path: Path) -> None:
     """Even when that run has been replaced or deleted in the meantime."""
     first = tmp_path / "first"
-    digest = loop.train(fast(**SMALL, artifacts=str(first)))["digest"]
+    digest = train(fast(**SMALL, artifacts=str(first))).digest
     for name, change in (("kept", lambda: None), ("gone", lambda: shutil.rmtree(first))):
         second = fast(**SMALL, model__start_from=str(first), artifacts=str(tmp_path / name))
         with pytest.raises(KeyboardInterrupt):
-            loop.train(second, listener=Interrupt(2))
+            train(second, listener=Interrupt(2))
         change()
-        result = loop.train(second, resume=True)
-        assert result["started_from"] == digest
-        assert loop.train(second) == result  # finished
+        result = train(second, resume=True)
+        assert result.started_from == digest
+        assert train(second) == result  # finished
     assert weights(tmp_path / "kept").keys() == weights(tmp_path / "gone").keys()
     for key, value in weights(tmp_path / "kept").items():
         assert torch.equal(value, weights(tmp_path / "gone")[key])
@@ -299,9 +301,9 @@ def test_a_curriculum_of_small_steps_arrives(start: int, factor: float) -> None:
 
 
 def test_a_start_of_another_size_is_an_error(tmp_path: Path) -> None:
-    loop.train(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")))
+    train(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")))
     with pytest.raises(RunFolderError, match=r"first.*does not fit the model"):
-        loop.train(
+        train(
             fast(
                 **{**SMALL, "model__hidden": 13},
                 model__start_from=str(tmp_path / "first"),
@@ -326,33 +328,33 @@ def test_a_run_is_not_scored_on_what_its_start_was_trained_on(tmp_path: Path) ->
             | {key.replace("__", "."): value for key, value in changes.items()},
         )
 
-    loop.train(run("first", seed=43))
+    train(run("first", seed=43))
     start = {"model__start_from": str(tmp_path / "first")}
     with pytest.raises(
         ConfigError,
         match=r"(?s)validate\.seed: expected another seed.*43, with which .*first was trained",
     ):
-        loop.train(run("second", **start))
-    loop.train(run("second", **start, validate__seed=7))
-    loop.train(run("third", model__start_from=str(tmp_path / "second"), validate__seed=8))
+        train(run("second", **start))
+    train(run("second", **start, validate__seed=7))
+    train(run("third", model__start_from=str(tmp_path / "second"), validate__seed=8))
     with pytest.raises(ConfigError, match=r"43, with which .*first was trained"):  # two runs back
         validate.validate(run("third", model__start_from=str(tmp_path / "second")))
     # Of 100 sequences the last 30 are held out, and the first run had been trained on 140.
     with pytest.raises(
         ConfigError, match=r"(?s)seed: expected held-out sequences.*first was trained on more"
     ):
-        loop.train(run("fourth", **start, seed=43, validate__seed=7, dataset__dt_length=100))
+        train(run("fourth", **start, seed=43, validate__seed=7, dataset__dt_length=100))
     for harmless in ({"dataset__dt_length": 200}, {"dataset__dt_length": 100, "dataset__t": 13}):
-        loop.train(run(f"again{harmless}", **start, seed=43, validate__seed=7, **harmless))
+        train(run(f"again{harmless}", **start, seed=43, validate__seed=7, **harmless))
 
 
 def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:
     there = fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "there"))
-    result = loop.train(there)
+    result = train(there)
     with pytest.raises(
         ConfigError, match=r"model\.start_from: expected another folder than artifacts"
     ):
-        loop.train(
+        train(
             fast(
                 **SMALL,
                 model__start_from=str(tmp_path / "there"),
@@ -361,7 +363,7 @@ def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:
             overwrite=True,
         )
     with pytest.raises(RunFolderError, match="missing"):
-        loop.train(
+        train(
             fast(
                 **SMALL,
                 model__start_from=str(tmp_path / "missing"),
@@ -369,14 +371,14 @@ def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:
             ),
             overwrite=True,
         )
-    assert loop.train(there) == result
+    assert train(there) == result
 
 
 def test_budgets(tmp_path: Path) -> None:
-    steps = loop.train(fast(**SMALL, train__budget_steps=5000, artifacts=str(tmp_path / "steps")))
+    steps = train(fast(**SMALL, train__budget_steps=5000, artifacts=str(tmp_path / "steps")))
     assert steps["stop_reason"] == "budget"
     assert 5000 <= steps["sequence_steps"] <= 5000 + 40 * 16 * 30
-    minutes = loop.train(
+    minutes = train(
         fast(**SMALL, train__budget_minutes=1e-6, artifacts=str(tmp_path / "minutes"))
     )
     assert (minutes["stop_reason"], minutes["epochs"]) == ("budget", 1)
@@ -384,11 +386,11 @@ def test_budgets(tmp_path: Path) -> None:
 
 def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
     """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by luck."""
-    result = loop.train(
+    result = train(
         fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path))
     )
-    assert result["stop_reason"] == "solved"
-    assert result["best_val_loss"] < 8e-4
+    assert result.stop_reason == "solved"
+    assert result.best_val_loss < 8e-4
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_optimizers(name: str, reference: Any, tmp_path: Path) -> None:
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(model(x), y).backward()
         optimizer.step()
-    loop.train(run)
+    train(run)
     trained, _ = RunFolder(run.artifacts).read_model()
     for key, weight in model.state_dict().items():
         torch.testing.assert_close(trained[key], weight, rtol=1e-4, atol=1e-6)
