@@ -31,7 +31,7 @@ from adding_problem.runs.records import Score
 from adding_problem.system import runtime
 from adding_problem.task.sampling import sequence_width
 
-__all__ = ["score_at_lengths", "score_kept", "score_once", "new_sequences", "validate"]
+__all__ = ["new_sequences", "score_at_lengths", "score_kept", "score_once", "validate"]
 
 _KEEP_SECONDS = 10.0  # of scoring that are worth keeping
 
@@ -46,7 +46,6 @@ def validate(
     config: RunConfig,
     *,
     trust: bool = False,
-    takeover: bool = False,
     on_progress: Progress | None = None,
 ) -> Score:
     """Score the model in `config.artifacts`; leave `validation.json`, `pred.pkl` and `pred.png`.
@@ -57,7 +56,6 @@ def validate(
     Args:
         config: names the run folder and the data; the model that it names may be imported.
         trust: import whatever model the run folder names.
-        takeover: take the folder from a process that gives no sign of life.
         on_progress: is told the number of sequences scored so far, and of all.
 
     Raises:
@@ -80,7 +78,7 @@ def validate(
         require_unseen_seed(config.validate.seed, runs)
         _require_same_question(config, trained)
     own = config.model.name
-    with loaded(config, trust=trust, own=own) as model, folder.locked(takeover=takeover):
+    with loaded(config, trust=trust, own=own) as model, folder.locked():
         before = _check_custom(model, config)
         digest = folder.read_result().digest
         with folder.predictions(n, width, config.task.width) as writer:

@@ -374,9 +374,7 @@ def _verdict(row: Row, order_free: bool, difference: float, t: int) -> Verdict:
 # --- the call --------------------------------------------------------------------------------------------------------
 
 
-def certify(
-    config: RunConfig, *, takeover: bool = False, following: Following, counting: Counting
-) -> Certificate:
+def certify(config: RunConfig, *, following: Following, counting: Counting) -> Certificate:
     """Measure all that the certificate says, and leave its record and its runs in `config.artifacts`.
 
     A finished certificate of the same configuration is read and not made again; nor is a finished run.
@@ -384,7 +382,6 @@ def certify(
     Args:
         config: of all trainings; `dataset.t` is the tested length, `train.budget_steps` the budget of each. What `SET_HERE`
             names beside these is set here.
-        takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a training, by its name.
         counting: gives a progress callback for the sequence-steps of a measurement, by its name.
 
@@ -394,19 +391,19 @@ def certify(
     """
     _check(config)
     folder = Path(config.artifacts)
-    with RunFolder(folder).locked(takeover=takeover):
+    with RunFolder(folder).locked():
         if atomic_io.is_regular(folder / RECORD):
             there = read(folder / RECORD)
             if (there.digest, there.model_source) == (config.digest, _source(config)):
                 return there
         runs = RunsFolder(run_inside(folder, RUNS).path, RUNS_RECORD)
-        with runs.locked(takeover=takeover):
-            made = _Call(config, runs, takeover, following, counting).certificate()
+        with runs.locked():
+            made = _Call(config, runs, following, counting).certificate()
         atomic_io.write(folder / RECORD, made.to_json())
         return made
 
 
-def forget(folder: Path, *, takeover: bool = False) -> None:
+def forget(folder: Path) -> None:
     """Delete the certificate that a folder holds, and the runs that it records.
 
     Raises:
@@ -415,7 +412,7 @@ def forget(folder: Path, *, takeover: bool = False) -> None:
     if not (folder / RUNS).is_dir():
         return
     runs = RunsFolder(run_inside(folder, RUNS).path, RUNS_RECORD)
-    with runs.locked(takeover=takeover):
+    with runs.locked():
         runs.delete()
         runs.write({"runs": runs.records})
     for name in (RECORD, CARD):
@@ -456,7 +453,6 @@ class _Call:
 
     config: RunConfig
     runs: RunsFolder
-    takeover: bool
     following: Following
     counting: Counting
 
@@ -602,7 +598,7 @@ class _Call:
             self.runs.record(run)
             self.runs.write({"runs": self.runs.records})
         with self.following(name, run) as shown:
-            result = train(run, resume=True, takeover=self.takeover, listener=shown)
+            result = train(run, resume=True, listener=shown)
         score, t = validate.score_once(run), run.dataset.t
         beyond = None if notes is None else self._beyond(name, run, notes)
         reached = result.reached["1e-3"]

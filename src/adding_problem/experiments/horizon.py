@@ -48,7 +48,6 @@ def find_horizon(
     minutes: float,
     lengths: Sequence[int] = LENGTHS,
     overwrite: bool = False,
-    takeover: bool = False,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
     on_refusal: Callable[[AddingProblemError], None] | None = None,
 ) -> Iterator[Rung]:
@@ -66,7 +65,6 @@ def find_horizon(
         minutes: of training, over all lengths together.
         lengths: to try, rising.
         overwrite: delete the runs that `horizon.json` records, and begin again.
-        takeover: take the folders from a process that gives no sign of life.
         following: gives the listener of a length's run.
         on_refusal: is told why the horizon run ends at a length that the model does not take or the memory does not hold.
 
@@ -77,8 +75,8 @@ def find_horizon(
     """
     rungs: list[Rung] = []
     folder = RunsFolder(config.artifacts, HORIZON)
-    begin = _Begin(config, minutes, folder, takeover)
-    with folder.locked(takeover=takeover):
+    begin = _Begin(config, minutes, folder)
+    with folder.locked():
         _require_own_picture(folder)
         if overwrite:
             _forget(begin, lengths)
@@ -105,7 +103,6 @@ class _Begin:
     config: RunConfig
     minutes: float
     folder: RunsFolder
-    takeover: bool
 
 
 def _train_length(
@@ -120,7 +117,7 @@ def _train_length(
         run = _run_of(begin, t, tried)
         _make_way(begin, run, tried)
         with following(run) as listener:
-            result = train(run, resume=True, takeover=begin.takeover, listener=listener)
+            result = train(run, resume=True, listener=listener)
         if _outgrown(_run_of(begin, t, tried)):
             continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
         tried.append(_rung(run, result, tried))
@@ -137,7 +134,7 @@ def _make_way(begin: _Begin, run: RunConfig, rungs: Sequence[Rung]) -> None:
     name = Path(run.artifacts).name
     if _outgrown(run) or (begin.folder.owns(name) and _bare(run)):
         begin.folder.require_own(name)
-        begin.folder.delete([name], takeover=begin.takeover)
+        begin.folder.delete([name])
     if not os.path.lexists(RunFolder(run.artifacts).config_copy):
         begin.folder.record(run)
         _write_summary(begin, rungs)
@@ -169,7 +166,7 @@ def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
     if not read_summary(begin.folder.summary):
         return
     # First the summary no longer tells of the runs that are about to go; it still records them.
-    begin.folder.delete(takeover=begin.takeover, first=lambda: _write_summary(begin, []))
+    begin.folder.delete(first=lambda: _write_summary(begin, []))
     atomic_io.remove(begin.folder.path / PICTURE)
     _write_summary(begin, [])
 

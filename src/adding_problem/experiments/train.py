@@ -19,7 +19,6 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    takeover: bool = False,
     listener: Listener | None = None,
 ) -> RunResult:
     """Train a model and leave a complete run folder in `config.artifacts`.
@@ -35,7 +34,6 @@ def train(
             budget alone: `train.epochs`, `budget_steps`, `budget_minutes`, `es_patience`, and
             without `val_subset` a higher `stop_val_loss`.
         overwrite: delete a run that the folder may hold.
-        takeover: take the folder from a process that gives no sign of life.
         listener: is told of every step and epoch.
 
     Raises:
@@ -54,9 +52,7 @@ def train(
     if overwrite or not folder.holds_finished(config):
         with runtime.enough_memory():
             check_model(config)
-    result = loop.run(
-        config, resume=resume, overwrite=overwrite, takeover=takeover, listener=listener
-    )
+    result = loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
     if not folder.loss_plot.exists():
         plots.draw_loss(folder.loss_plot, folder.read_history(), result)
     return result

@@ -20,7 +20,6 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.lock import FolderLock
 from adding_problem.runs.records import read_json
 
 __all__ = ["RunsFolder", "read_summary", "run_inside"]
@@ -98,27 +97,19 @@ class RunsFolder:
     def __init__(self, path: str | Path, summary: str) -> None:
         self.path, self.summary = Path(path), Path(path) / summary
         self._recorded: dict[str, str] = {}
-        self._lock: FolderLock | None = None
 
     @contextmanager
-    def locked(self, *, takeover: bool = False) -> Iterator[None]:
-        """Make the folder and keep other processes out while the block runs; what is recorded is read.
-
-        Args:
-            takeover: take the folder from a process that gives no sign of life.
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other processes out while the block runs; read its records.
 
         Raises:
             ConfigError: when the path cannot be a folder or cannot be written.
-            LockError: when another process holds the folder; and from a write when one has taken it over.
+            LockError: when another process holds the folder.
             RunFolderError: when the summary there is another program's; see `read_summary`.
         """
-        with RunFolder(self.path).locked(takeover=takeover) as lock:
-            self._lock = lock
+        with RunFolder(self.path).locked():
             self._recorded = self._read_records()
-            try:
-                yield
-            finally:
-                self._lock = None
+            yield
 
     def run(self, name: str) -> RunFolder:
         """A run folder inside; see `run_inside`."""
@@ -128,11 +119,8 @@ class RunsFolder:
         """Write the summary.
 
         Raises:
-            LockError: when another process has taken the folder over.
             StorageError: when it cannot be written.
         """
-        if self._lock:
-            self._lock.check()
         atomic_io.write_json(self.summary, document)
 
     # --- runs that may be deleted ---
@@ -167,14 +155,12 @@ class RunsFolder:
         self,
         names: Iterable[str] | None = None,
         *,
-        takeover: bool = False,
         first: Callable[[], object] = lambda: None,
     ) -> None:
         """Delete the files of the runs that it owns, and nothing else that lies in their folders.
 
         Args:
             names: of the runs; None is all.
-            takeover: take the run folders from processes that give no sign of life.
             first: is called when nothing stands in the way, before anything is deleted.
 
         Raises:
@@ -188,7 +174,7 @@ class RunsFolder:
         ]
         with ExitStack() as held:
             for run in runs:
-                held.enter_context(run.locked(takeover=takeover))
+                held.enter_context(run.locked())
             for run in runs:
                 run.check_own_files()
             first()

@@ -44,7 +44,7 @@ from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.runs import atomic_io
-from adding_problem.runs.lock import FolderLock
+from adding_problem.runs.lock import lock_folder
 from adding_problem.runs.predictions import Predictions, PredictionWriter
 from adding_problem.runs.records import (
     EpochRow,
@@ -126,29 +126,26 @@ class RunFolder:
         self.prediction_plot = self.path / "pred.png"
         self.tensorboard = self.path / "tensorboard"
         self.scored = self.path / "scored"
-        self._lock: FolderLock | None = None
+        self._held = False
 
     # --- the life of a run ---
 
     @contextmanager
-    def locked(self, *, takeover: bool = False) -> Iterator[FolderLock]:
-        """Make the folder and keep other processes out while the block runs; gives the lock.
-
-        Args:
-            takeover: take the folder from a process that gives no sign of life.
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other processes out while the block runs.
 
         Raises:
             ConfigError: when the path cannot be a folder or cannot be written.
-            LockError: when another process holds the folder; and from a write when one has taken it over.
+            LockError: when another process holds the folder.
         """
         self._make_writable()
-        with FolderLock(self.path, takeover=takeover) as lock:
-            self._lock = lock
+        with lock_folder(self.path):
+            self._held = True
             try:
                 atomic_io.remove_leftovers(self.path)
-                yield lock
+                yield
             finally:
-                self._lock = None
+                self._held = False
 
     def open(
         self, config: RunConfig, *, resume: bool = False, overwrite: bool = False
@@ -407,8 +404,6 @@ class RunFolder:
     def _check_own(self, file: Path) -> None:
         """Whether a file may be written here: inside the folder, and no other process has taken it over."""
         self.check_inside(file.parent)
-        if self._lock:
-            self._lock.check()
 
     def _write(self, file: Path, data: bytes) -> None:
         with self._replacing(file) as stream:
@@ -484,7 +479,7 @@ class RunFolder:
                     "; the one before it is taken" if file == self.checkpoint else "",
                 )
                 continue
-            if damage and self._lock:
+            if damage and self._held:
                 atomic_io.remove(self.checkpoint)
             return found
         raise RunFolderError(

@@ -38,7 +38,6 @@ def run(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    takeover: bool = False,
     listener: Listener | None = None,
 ) -> RunResult:
     """Train a model and leave a complete run folder but for its picture, see `train`."""
@@ -57,7 +56,7 @@ def run(
         if config.model.start_from is not None and not (resume and folder.has_checkpoint):
             check_start(config, config.model.start_from)
             state.origin = load_start(state.model, config.model.start_from)
-        with folder.locked(takeover=takeover):
+        with folder.locked():
             status = folder.open(config, resume=resume, overwrite=overwrite)
             if status == "finished":  # by the process that held the folder until now
                 return _finished(folder, config)

@@ -232,7 +232,7 @@ class RayEngine:
         if self._storage and outcome.state == "done":
             kept, folder = _Files(self._storage).load(job.name), RunFolder(job.config.artifacts)
             try:
-                _Desk(str(folder.path.parent), takeover=job.takeover).save(job.name, kept)
+                _Desk(str(folder.path.parent)).save(job.name, kept)
             except LockError as error:
                 return job.name, Outcome("held", str(error))
             if not folder.holds_finished(job.config):
@@ -267,7 +267,7 @@ class RayEngine:
         return (
             self._ray.remote(_Desk)
             .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
-            .remote(str(Path(job.config.artifacts).parent.resolve()), takeover=job.takeover)
+            .remote(str(Path(job.config.artifacts).parent.resolve()))
         )
 
 
@@ -281,8 +281,8 @@ def _lost(why: str) -> BackendError:
 class _Desk:
     """An actor on the driver's node: what has begun, and the files of the runs in the driver's folder."""
 
-    def __init__(self, folder: str, *, takeover: bool) -> None:
-        self._folder, self._takeover = Path(folder), takeover
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
         self._files, self._begun = _Files(folder), set[str]()
 
     def begin(self, name: str) -> None:
@@ -297,7 +297,7 @@ class _Desk:
         return self._files.load(name)
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
-        with run_inside(self._folder, name).locked(takeover=self._takeover):
+        with run_inside(self._folder, name).locked():
             self._files.save(name, files)
 
 

@@ -156,7 +156,6 @@ def run(
     *,
     score: bool = True,
     retries: int = 3,
-    takeover: bool = False,
     follow: Callable[[Board], None] = lambda board: None,
 ) -> Board:
     """Do all runs, each in its folder.
@@ -166,7 +165,6 @@ def run(
         engine: where; it is entered when there is something to do.
         score: whether trained models are scored on new data, into `validation.json`.
         retries: how often a run is begun again, from its checkpoint, after the process or node that had it was lost.
-        takeover: take the runs' folders from processes that give no sign of life, as after a restart of the machine.
         follow: is told of every change, and of time passing.
 
     Returns:
@@ -179,10 +177,10 @@ def run(
         Interrupted: when a signal ended it.
     """
     place = RunsFolder(Path(runs[0].config.artifacts).parent, SWEEP_FILE)
-    with place.locked(takeover=takeover):
+    with place.locked():
         for planned in runs:
             place.run(planned.name)
-        return _run(place, runs, engine, score, retries, takeover, follow)
+        return _run(place, runs, engine, score, retries, follow)
 
 
 def _run(
@@ -191,7 +189,6 @@ def _run(
     engine: AbstractContextManager[Engine],
     score: bool,
     retries: int,
-    takeover: bool,
     follow: Callable[[Board], None],
 ) -> Board:
     """As `run`, in a folder that this process holds."""
@@ -202,7 +199,7 @@ def _run(
             for r in runs
         },
     )
-    jobs = {r.name: Job(r.name, r.config, score, takeover) for r in runs}
+    jobs = {r.name: Job(r.name, r.config, score) for r in runs}
     for name, job in jobs.items():
         if outcome := finished(job):
             board.close(board.entries[name], outcome)

@@ -26,13 +26,11 @@ class Job:
         name: of its folder.
         config: whole; `artifacts` is where the driver wants the folder.
         score: whether the trained model is scored on new data.
-        takeover: take its folder from a process that gives no sign of life.
     """
 
     name: str
     config: RunConfig
     score: bool
-    takeover: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def perform(job: Job) -> Outcome:
     """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
     try:
         with loggers.attach(job.config) as listener:
-            train(job.config, resume=True, takeover=job.takeover, listener=listener)
+            train(job.config, resume=True, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)
