@@ -53,7 +53,10 @@ class Sequences:
 
 
 class Predicted(NamedTuple):
-    """A batch: inputs (k, W, C), None where they were drawn in stretches; targets and predictions (k, 1); float32."""
+    """A batch, float32: inputs (k, W, C), targets and predictions (k, 1).
+
+    The inputs are None where they were drawn in stretches.
+    """
 
     x: Float32 | None
     y: Float32

@@ -31,18 +31,20 @@ def load_model(
 ) -> nn.Module:
     """The trained model of a run folder, float32 (B, T, 2) -> (B, 1).
 
-    Only safetensors and JSON are read, nothing that could execute. A model that is not of the zoo is imported by the name
-    that the folder gives, and so only where the caller says that it may be.
+    Only safetensors and JSON are read, nothing that could execute. A custom model is imported by
+    the name that the folder gives, and so only where the caller says that it may be.
 
     Args:
         path: the run folder.
         backend: `torch`, or `native` for the faster kernels on a CPU.
         device: where the model will compute.
         trust: import whatever model the folder names.
-        own: the name of a model that the caller trusts anyway; it may lead to the class that the folder names by another path.
+        own: the name of a model that the caller trusts anyway. It may lead by another path to the
+            class that the folder names.
 
     Raises:
-        RunFolderError: when the folder holds no finished run, a damaged one, or one that names a model that is not trusted.
+        RunFolderError: when the folder holds no finished run, a damaged one, or a model that is not
+            trusted.
         ConfigError, ModelError: when the model of that name cannot be built.
         BackendError: when the memory does not suffice.
 
@@ -66,7 +68,7 @@ def load_model(
     if not_of_the_zoo and not trust and named != own:
         raise RunFolderError(
             path,
-            f"holds a model that is not of the zoo; to load it, {named!r} would be imported and run",
+            f"holds a custom model; to load it, {named!r} would be imported and run",
             f"{families.trust_hint()} (in Python: trust=True)",
         )
     changed = not_of_the_zoo and models.changed_since(
@@ -87,7 +89,8 @@ def load_model(
         if changed:
             raise RunFolderError(
                 path,
-                f"its weights do not fit {named}, whose code has changed since this run ({in_one_line(error)})",
+                f"its weights do not fit {named}, whose code has changed since this run "
+                f"({in_one_line(error)})",
                 "put the code back, or train it into another folder with --artifacts",
             ) from None
         raise RunFolderError(

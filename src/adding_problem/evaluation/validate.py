@@ -94,7 +94,7 @@ def validate(
 
 
 def _require_same_question(config: RunConfig, trained: RunConfig) -> None:
-    """Raise ConfigError unless inputs and target are those of the training; variant and T may differ."""
+    """Raise ConfigError unless inputs and target are those of the training."""
     for name in ("target", "noise_columns", "mix", "mix_seed"):
         there, here = getattr(trained.task, name), getattr(config.task, name)
         if there != here:
@@ -107,7 +107,7 @@ def _require_same_question(config: RunConfig, trained: RunConfig) -> None:
 
 
 def score_once(config: RunConfig) -> Score:
-    """`validation.json` of the finished run in `config.artifacts`: read, or else scored and written.
+    """`validation.json` of the run in `config.artifacts`: read, or else scored and written.
 
     The sequences are those of `validate`; their pickle and picture, which may be large, are not
     made.

@@ -1,7 +1,8 @@
 """Files that nobody loses and nobody is led astray by.
 
-Writing: under a temporary name that cannot exist yet, flushed to the disk, renamed; a reader never meets half a file, and a
-full disk leaves the old one. Reading: regular files inside their folder alone, sizes bounded before memory is taken.
+Files are written under a temporary name that cannot exist yet, flushed to the disk and renamed. A
+reader never meets half a file, and a full disk leaves the old one. Only regular files inside their
+folder are read, and their sizes are bounded before memory is taken.
 """
 
 from __future__ import annotations
@@ -47,12 +48,15 @@ _REMEDIES = {
     errno.EROFS: "make the file system writable, then continue",
     errno.EACCES: "mend the permissions, then continue",
     errno.EPERM: "mend the permissions, then continue",
-    errno.ENOENT: "do not remove the folder while something writes there; put it back, or start again",
+    errno.ENOENT: "do not remove the folder while something writes there; put it back, or start "
+    "again",
 }
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each of these paths: what lies below the folder that they share; of a path alone its own last part.
+    """A name for each of these paths: what lies below the folder that they share.
+
+    The name of a path alone is its own last part.
 
     Bytes that are no letters are replaced: names can be written anywhere.
     """
@@ -64,16 +68,16 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 @contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """A file that replaces `path` when the block ends well, and vanishes when it does not.
 
     Args:
         path: the file.
         keep: where the file that stood at `path` until now goes.
 
     Raises:
-        StorageError: when the disk is full, the folder gone or not writable. What stood at `path` stands there still.
+        StorageError: when the disk is full, the folder gone or not writable. `path` is unchanged.
     """
-    # A name of its own, made exclusively: a link that someone left in the folder is never written through.
+    # A name of its own, made exclusively: a link in the folder is never written through.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as stream:
@@ -103,7 +107,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def json_text(document: Mapping[str, Any]) -> bytes:
-    """A JSON document as this package writes it: NaN and infinity, which JSON lacks, become null."""
+    """JSON as this package writes it: NaN and infinity, which JSON lacks, become null."""
     return (json.dumps(_finite(document), indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -130,7 +134,7 @@ def make_folder(path: Path) -> None:
 
 
 def require_room(path: Path, size: int, hint: str) -> None:
-    """Ask the disk for the room of a large file: better now than when hours of writing have filled it.
+    """Raise StorageError unless the disk has room for a large file.
 
     Args:
         path: the file, in a folder that is there.
@@ -150,7 +154,7 @@ def require_room(path: Path, size: int, hint: str) -> None:
 
 
 def place(draft: Path, path: Path) -> None:
-    """Move a file or a folder made elsewhere on this file system to `path`, in the place of the like that stands there.
+    """Move a file or a folder made elsewhere on this file system to `path`, which it replaces.
 
     A file replaces a file in one step; a folder cannot, so the old one goes first.
 
@@ -225,7 +229,9 @@ def escapes(path: Path, folder: Path) -> bool:
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
-    """A path to an existing file for a library that takes UTF-8 only; other paths go by the open file.
+    """A path to an existing file for a library that takes UTF-8 only.
+
+    Other paths go by the open file.
 
     Raises:
         OSError: when the file cannot be opened, or this system has no path to an open file.

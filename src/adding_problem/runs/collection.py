@@ -1,9 +1,9 @@
-"""A folder that holds run folders, as a horizon run or a sweep makes it: sole owner of what may be written and deleted there.
+"""A folder of run folders, as a horizon run or a sweep makes it: what is written and deleted there.
 
-Its summary (`horizon.json`, `sweep.json`) records the runs that were begun in it, each before its first file is written. Only
-a recorded run is deleted, and only while its configuration is the one that was recorded: other folders, whatever their
-names, are the user's. A run folder inside is a folder there and no link, neither to another place nor to another run. The
-folder itself may be reached by a link.
+Its summary (`horizon.json`, `sweep.json`) records the runs that were begun in it, each before its
+first file is written. Only a recorded run is deleted, and only while its configuration is the
+recorded one: other folders, whatever their names, are the user's. A run folder inside is a folder
+there and no link.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def run_inside(folder: Path, name: str) -> RunFolder:
         raise RunFolderError(
             path,
             "is a link; a run would be read from, written to or deleted from another place",
-            "put the run folder itself there, remove the link, or give another folder (only the folder of all runs may be a link)",
+            "put the run folder itself there, remove the link, or give another folder (only the "
+            "folder of all runs may be a link)",
         )
     return RunFolder(path)
 
@@ -60,7 +61,8 @@ def read_summary(file: Path) -> dict[str, Any]:
     """The summary that a horizon run or a sweep has left; nothing where there is none.
 
     Raises:
-        RunFolderError: when it is a link that leads out of its folder, cannot be read, or is another program's.
+        RunFolderError: when it is a link that leads out of its folder, cannot be read, or is
+            another program's.
     """
     if atomic_io.escapes(file, file.parent):
         raise RunFolderError(
@@ -127,27 +129,31 @@ class RunsFolder:
 
     @property
     def records(self) -> list[dict[str, str]]:
-        """What a summary says under `runs`, so that a later call knows which runs are the folder's own."""
+        """What a summary says under `runs`: which runs are the folder's own."""
         return [{"name": name, "config": digest} for name, digest in self._recorded.items()]
 
     def record(self, config: RunConfig) -> None:
-        """Note that a run is about to begin in `config.artifacts`, where none is; write the summary before it does."""
+        """Note that a run is about to begin in `config.artifacts`, where none is.
+
+        Write the summary before it does.
+        """
         name = Path(config.artifacts).name
-        # To the end: the records are in the order in which the runs began, also after one that was killed before it did.
+        # To the end: records are in the order in which runs began, also after a killed one.
         self._recorded.pop(name, None)
         self._recorded[name] = _digest(configuration.to_yaml(config).encode())
 
     def owns(self, name: str) -> bool:
-        """Whether the folder of this name holds the run that was recorded under it, and no other."""
+        """Whether the folder of this name holds the run that was recorded under it."""
         return name in self._recorded and self._recorded[name] == self._digest_of(name)
 
     def require_own(self, name: str) -> None:
-        """Raise RunFolderError unless the folder of this name holds no run, or one that may be deleted."""
+        """Raise RunFolderError if the folder of this name holds a run that is not its own."""
         run = self.run(name)
         if os.path.lexists(run.config_copy) and not self.owns(name):
             raise RunFolderError(
                 run.path,
-                f"holds a run that {self.summary} does not record as begun for it, and is not deleted",
+                f"holds a run that {self.summary} does not record as begun for it, and is not "
+                "deleted",
                 "move or delete that folder yourself, or give another one (--artifacts)",
             )
 
@@ -194,7 +200,7 @@ class RunsFolder:
         }
 
     def _digest_of(self, name: str) -> str | None:
-        """Of the configuration of the run of this name; None where there is none, or a link in its place."""
+        """Of the configuration of the run of this name; None where there is none, or a link."""
         with suppress(RunFolderError, OSError, ValueError):
             run = self.run(name)
             run.check_inside(run.config_copy)

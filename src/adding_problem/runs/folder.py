@@ -3,18 +3,19 @@
     config_copy.yaml         the configuration, re-runnable; written first
     metrics.csv              one row per epoch
     loss.pkl                 dict of two lists of floats, `loss` and `val_loss`, as the original's
-    checkpoint.safetensors   what `--resume` continues from; checkpoint.previous.safetensors the one before it
+    checkpoint.safetensors   what `--resume` continues from
+    checkpoint.previous.safetensors   the checkpoint before it
     loss.png                 both losses against the epoch
-    model/                   model.safetensors (weights), model.json (architecture, shapes, versions); exports:
-                             model.keras, saved_model/, model.onnx, model.pt2
+    model/                   model.safetensors (weights), model.json (architecture, versions)
+                             exports: model.keras, saved_model/, model.onnx, model.pt2
     result.json              written last: a folder is complete when it is there
     validation.json, pred.pkl, pred.png    left by validation mode
-    scored/                  predictions of scorings that took long, by a digest of what was scored: a cut one goes on
+    scored/                  predictions of long scorings, by a digest of what was scored
     tensorboard/             event files, where the configuration asks for them
 
-Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets half of one.
-Pickles are written, for the original's users, and never read. What is read may come from a stranger: regular files inside
-the folder alone, of bounded size and checked content.
+Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets
+half of one. Pickles are written, for the original's users, and never read. What is read may come
+from an untrusted file: regular files inside the folder alone, of bounded size and checked content.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class _ModelNames:
 
 
 class RunFolder:
-    """The files of one run. Reading raises RunFolderError where they are missing or damaged, writing StorageError.
+    """The files of one run.
+
+    Reading raises RunFolderError where they are missing or damaged, writing StorageError.
 
     Args:
         path: the folder; it need not exist yet.
@@ -153,13 +156,13 @@ class RunFolder:
         """Make the folder ready for a run of this configuration.
 
         Returns:
-            `finished` when it already holds this very run; `resumed` when there is a checkpoint to continue from, of
-            this run or of one that differs in a smaller budget alone (see `adopt`); else `fresh`, with the configuration
-            written.
+            `finished` when it already holds this very run; `resumed` when there is a checkpoint to
+            continue from, of this run or of one that differs in a smaller budget alone (see
+            `adopt`); else `fresh`, with the configuration written.
 
         Raises:
-            RunFolderError: when it holds another run, or an unfinished one and neither flag was given, or files of these
-                names that are no run's.
+            RunFolderError: when it holds another run, or an unfinished one and neither flag was
+                given, or files of these names that are no run's.
         """
         self._make_writable()
         if not self.config_copy.exists() and (
@@ -186,7 +189,7 @@ class RunFolder:
                     raise RunFolderError(
                         self.path,
                         f"holds a run of another configuration ({difference(there, config)})",
-                        "give --artifacts another folder, or delete that run (--overwrite does, of train and of horizon)",
+                        "give --artifacts another folder, or delete that run (--overwrite does)",
                     )
                 if self.has_checkpoint or atomic_io.is_regular(self.result):
                     return self._open_to_go_on(difference(there, config), resume=resume)
@@ -221,7 +224,9 @@ class RunFolder:
         return "resumed"
 
     def adopt(self, config: RunConfig) -> None:
-        """Make a run with a smaller budget this one: its result, its scores and the exports of its model are deleted.
+        """Make a run with a smaller budget this one.
+
+        Its result, its scores and the exports of its model are deleted.
 
         Call it when the checkpoint is read. Cut at any moment, the folder holds an unfinished run.
         """
@@ -293,7 +298,7 @@ class RunFolder:
         ]
 
     def clear(self) -> None:
-        """Delete the files of a run, the result first, the configuration last, and nothing that is not ours."""
+        """Delete the files of a run, the result first, the configuration last, and no others."""
         self.check_own_files()
         self._delete([*self._own_files(), self.config_copy])
 
@@ -303,7 +308,7 @@ class RunFolder:
             atomic_io.remove(file, folder=file == self.exports["savedmodel"])
 
     def check_own_files(self) -> None:
-        """Raise RunFolderError when a folder in which a run's files lie is a link that leads out."""
+        """Raise RunFolderError if a folder of the run's files is a link that leads out."""
         for file in [*self._own_files(), self.config_copy]:
             self.check_inside(file.parent)
 
@@ -320,7 +325,10 @@ class RunFolder:
         self._write(self.loss_pickle, pickle.dumps(losses, protocol=2))
 
     def write_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Named tensors, and everything else as JSON in the file's header, under a digest; the last checkpoint is kept."""
+        """Named tensors, and everything else as JSON in the file's header, under a digest.
+
+        The last checkpoint is kept.
+        """
         text = json.dumps(state)
         data = safetensors.torch.save(
             dict(tensors), {"state": text, "digest": _digest(tensors, text)}
@@ -337,7 +345,7 @@ class RunFolder:
         )
 
     def place_export(self, name: str, draft: Path) -> None:
-        """Move a model in another format, a file or a folder, to its place `exports[name]` in the `model` folder."""
+        """Move a model in another format, a file or a folder, to its place `exports[name]`."""
         self._check_own(self.exports[name])
         atomic_io.place(draft, self.exports[name])
 
@@ -350,7 +358,7 @@ class RunFolder:
         self._write_json(self.validation, dataclasses.asdict(score))
 
     def write_scored(self, key: str, scored: Predictions) -> None:
-        """The targets and predictions so far of a scoring that takes long, under a key that says of what."""
+        """The targets and predictions so far of a long scoring, under a key that says of what."""
         arrays = {"y": scored.y[: scored.count], "y_hat": scored.y_hat[: scored.count]}
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         atomic_io.make_folder(self.scored)
@@ -402,7 +410,7 @@ class RunFolder:
             self._check_own(file)  # again: what takes long to write may have been overtaken
 
     def _check_own(self, file: Path) -> None:
-        """Whether a file may be written here: inside the folder, and no other process has taken it over."""
+        """Raise RunFolderError unless a file may be written here."""
         self.check_inside(file.parent)
 
     def _write(self, file: Path, data: bytes) -> None:
@@ -454,9 +462,10 @@ class RunFolder:
             raise self._damaged(self.metrics, error) from None
 
     def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `write_checkpoint` was given last, or, where that file is damaged, the time before; then the log says so.
+        """What `write_checkpoint` was given last, or, where that file is damaged, the time before.
 
-        A process that holds the folder removes the damaged one: the next that is written must not push the good one out.
+        The log tells of a damaged file. A process that holds the folder removes it: the next that
+        is written must not push the good one out.
 
         Raises:
             RunFolderError: when there is none that is intact.
@@ -500,7 +509,8 @@ class RunFolder:
             raise RunFolderError(
                 self.path,
                 "holds no finished run: it has no result.json",
-                "give the folder of a finished run (--artifacts), or train first: adding-problem train --config FILE (--resume continues "
+                "give the folder of a finished run (--artifacts), or train first: adding-problem "
+                "train --config FILE (--resume continues "
                 "a cut run)",
             )
         description = self._read_json(self.model_description, dict)
@@ -523,7 +533,7 @@ class RunFolder:
         return None
 
     def read_scored(self, key: str, scored: Predictions) -> None:
-        """Fill in what an earlier scoring of this key has left, as far as there is room; nothing where that is damaged."""
+        """Fill in what an earlier scoring of this key has left, unless that is damaged."""
         file = self._scored_file(key)
         if not atomic_io.is_regular(file):
             return
@@ -572,7 +582,7 @@ class RunFolder:
             raise self._damaged(file, error) from None
 
     def _read_safetensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Tensors and metadata. The library checks that shapes and offsets add up to the size of the file."""
+        """Tensors and metadata; the library checks that shapes add up to the size of the file."""
         self._require(file)
         with file.open("rb") as stream:
             header = stream.read(8)

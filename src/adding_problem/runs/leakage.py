@@ -1,4 +1,4 @@
-"""The rule against leakage: no model is scored on sequences that it, or its start, was trained on."""
+"""The rule against leakage: no model is scored on sequences that it was trained on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["ancestors", "require_unseen_seed"]
 
 
 def ancestors(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
-    """The run whose weights this one begins with (`model.start_from`), the run that one began with, and so on, while their folders are there."""
+    """The run whose weights this one begins with (`model.start_from`), the one before it, ...
+
+    It ends where a folder is missing.
+    """
     seen: set[str] = set()
     while (
         (path := config.model.start_from)

@@ -1,4 +1,4 @@
-"""Predictions of any number: collected, and streamed into a pickle that NumPy alone can read. Written for users; never read here."""
+"""Predictions: collected, and streamed into a pickle for the original's users, never read here."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Float32 = NDArray[np.float32]
 class Predictions:
     """Targets and predictions of n sequences, collected batch by batch.
 
-    Their arrays are there from the start. A small one kept for every batch, among the large ones that the model frees, would keep
-    glibc from using the memory of those again (measured: 5 GB after 90 batches of a minGRU).
+    Their arrays are there from the start. A small one kept for every batch, among the large ones
+    that the model frees, would keep glibc from using the memory of those again (measured: 5 GB
+    after 90 batches of a minGRU).
 
     Attributes:
         y, y_hat: float32 (n,).
@@ -37,10 +38,11 @@ class Predictions:
 
 
 class PredictionWriter:
-    """Streams ``{"x": (n, W, C), "y": (n,), "y_hat": (n,)}``, float32, into a pickle that NumPy alone can read.
+    """Streams ``{"x": (n, W, C), "y": (n,), "y_hat": (n,)}``, float32, into a pickle.
 
-    `pickle.dump` would need the whole of x in memory, twice. The opcodes written here build each array as
-    ``numpy.ndarray(shape, "<f4", bytearray)``, a public constructor of every NumPy version.
+    NumPy alone can read it. `pickle.dump` would need the whole of x in memory, twice. The opcodes
+    written here build each array as ``numpy.ndarray(shape, "<f4", bytearray)``, a public
+    constructor of every NumPy version.
     """
 
     def __init__(self, stream: IO[bytes], n: int, width: int, columns: int = 2) -> None:
@@ -55,7 +57,7 @@ class PredictionWriter:
         return 4 * n * (columns * width + 2)
 
     def add(self, x: Float32, y: Float32, y_hat: Float32) -> None:
-        """The next sequences (k, W, C), their targets (k, 1) or (k,) and predictions (k, 1) or (k,)."""
+        """The next sequences (k, W, C), their targets and predictions, each (k, 1) or (k,)."""
         self._stream.write(np.ascontiguousarray(x, "<f4").data)
         self.written.add(y, y_hat)
 

@@ -18,7 +18,7 @@ def _differing(there: RunConfig, here: RunConfig) -> list[str]:
 
 
 def continues(there: RunConfig, here: RunConfig) -> bool:
-    """Whether a run of `here` passes through every state of a run of `there`: it only ends later."""
+    """Whether a run of `here` passes through every state of one of `there`, and ends later."""
     old, new = there.flat(), here.flat()
 
     def later(key: str) -> bool:

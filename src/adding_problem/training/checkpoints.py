@@ -82,8 +82,8 @@ class Checkpoints:
             ) from None
         if self._code_changed(machine):
             _log.warning(
-                "%s: the model's code has changed since this run began: its numbers will be neither "
-                "the old code's nor the new one's",
+                "%s: the model's code has changed since this run began: its numbers will be "
+                "neither the old code's nor the new one's",
                 self._folder.path,
             )
         differing = [
@@ -93,8 +93,8 @@ class Checkpoints:
         ]
         if differing:
             _log.warning(
-                "%s: this run began with another machine or version (%s): its numbers may differ in "
-                "the last digits from those of an uncut run",
+                "%s: this run began with another machine or version (%s): its numbers may differ "
+                "in the last digits from those of an uncut run",
                 self._folder.path,
                 "; ".join(differing),
             )

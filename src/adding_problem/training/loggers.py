@@ -1,4 +1,4 @@
-"""Loggers: followers of a run that the configuration asks for. A user's own is any `train.Listener`: two functions."""
+"""Loggers that the configuration asks for; your own is any `loop.Listener`, two functions."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class _Several:
 
 
 class TensorBoard:
-    """Event files in the run folder's `tensorboard/`, against the number of sequences: show with `tensorboard --logdir`.
+    """Event files in the run folder's `tensorboard/`, against the number of sequences.
 
     Args:
-        folder: of the run. Where it holds event files, those of a run that was cut, events from the first new one on are
-            marked as void, since the resumed run gives them again.
+        folder: of the run. Where it holds event files of a run that was cut, events from the first
+            new one on are marked as void, since the resumed run gives them again.
 
     Raises:
         BackendError: when the package is not installed.
@@ -75,7 +75,7 @@ class TensorBoard:
         writer.add_scalar("step/length", event.longest, event.sequences)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Both losses, the sequences that the second covers, and the sequence-steps and seconds so far."""
+        """Both losses, the sequences that the second covers, sequence-steps and seconds."""
         writer = self._running(
             row.sequences + 1
         )  # the last step's event is there, and is not given again
@@ -88,7 +88,7 @@ class TensorBoard:
             self._writer.close()
 
     def _running(self, since: int) -> Any:
-        """The writer, which makes its file when something is written: a finished run that is met again gets none."""
+        """The writer, which makes its file with the first event: a finished run gets none."""
         if self._writer is None:
             self._folder.check_inside(self._folder.tensorboard)
             there = any(self._folder.tensorboard.glob("events.out.tfevents.*"))

@@ -44,7 +44,7 @@ def require_memory(config: TrainConfig, model: nn.Module) -> None:
 def step(
     config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> float:
-    """Change the weights by one step on sequences x (B, T, 2) with targets y (B, 1); the mean squared error before it."""
+    """Change the weights by one step on x (B, T, C), y (B, 1); the mean squared error before it."""
     loss = nn.functional.mse_loss(model(x), y)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -58,7 +58,10 @@ def step(
 
 
 def _real(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Views of the parameters and their gradients in which a complex number is two real ones, each clipped for itself."""
+    """Views of parameters and gradients in which a complex number is two real ones.
+
+    Each is clipped for itself.
+    """
     views = []
     for parameter in parameters:
         view = parameter

@@ -1,8 +1,7 @@
-"""Checks of a model: before a run on a few short lengths, and of its trained weights after it.
+"""Preflight check of a custom model: on a few short lengths, before a run.
 
-Before a run a second model is built as the run will build its own. It takes a few random sequences
-and one training step, and is discarded. `check_predictions` is for trained models too: state that is
-kept between calls, or a leak, may show only then.
+A second model is built as the run will build its own. It takes a few random sequences and one
+training step, and is discarded.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def check_model(config: RunConfig) -> None:
     """Try the model of a configuration where it is a custom one; built-in ones are tested.
 
     Raises:
-        ConfigError, BackendError: when the model or its arguments, the device or the backend are not there.
+        ConfigError, BackendError: when there is no such model, argument, device or backend.
         ModelError: saying what was expected of the model, what came and the hint.
     """
     if config.model.name in models.FAMILIES:
@@ -60,7 +59,8 @@ def check_model(config: RunConfig) -> None:
         optim.require_memory(config.train, model)
         if isinstance(model, CustomModel) and model.readout is not None:
             _logger.info(
-                "%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
+                "%s gives a sequence of %d units: a linear readout of its last step was added "
+                "(%d parameters)",
                 config.model.name,
                 model.readout.in_features,
                 model.readout.in_features + 1,
@@ -138,7 +138,8 @@ class _Trial:
         if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1:
             raise ModelError(
                 self._config.model.name,
-                f"a model that takes sequences of any length, as the curriculum draws them (of {short[0]} "
+                "a model that takes sequences of any length, as the curriculum draws them (of "
+                f"{short[0]} "
                 "steps, for example)",
                 f"one that takes {t:,} steps alone",
                 "let it take any length, or set curriculum.start to null "
@@ -188,7 +189,7 @@ class _Trial:
             )
 
     def differentiate(self, length: int) -> None:
-        """A loss that can be differentiated in training mode, and a model that looks at its input."""
+        """Raise unless the loss can be differentiated and the model looks at its input."""
         self._model.train()
         x, other = self._sequences(length), self._sequences(length, start=BATCH)
         found = [self._gradients(sequences) for sequences in (x, other)]
@@ -241,7 +242,7 @@ class _Trial:
                 )
 
     def train(self, length: int) -> None:
-        """A step as the run will take it, the last batch of an epoch too, and weights that its files can hold."""
+        """A step as the run will take it, the last batch of an epoch too."""
         self._model.train()
         x, data, batch = self._sequences(length), self._config.dataset, self._config.train.batch
         left = 0 if data.stream else data.n_train % batch
@@ -254,7 +255,8 @@ class _Trial:
                     if batch == 1
                     else (
                         "the last batch of an epoch",
-                        f"choose a train.batch that does not leave one of {data.n_train:,} sequences over",
+                        "choose a train.batch that does not leave one of "
+                        f"{data.n_train:,} sequences over",
                     )
                 )
                 raise self._error(
@@ -283,12 +285,15 @@ class _Trial:
                 x,
                 "a step of training, and a state_dict of tensors to keep",
                 in_one_line(error),
-                "check the types of parameters and gradients (sparse ones are not taken), and what state_dict() "
+                "check the types of parameters and gradients (sparse ones are not taken), and what "
+                "state_dict() "
                 "gives",
             ) from error
 
     def keep(self, length: int) -> nn.Module:
-        """Weights that make the same model of one that is built anew, from another seed, as validate and --resume will.
+        """Weights that make a second model, built from another seed, the same.
+
+        That is what validate and --resume do.
 
         Returns:
             The model that was built anew.
@@ -298,7 +303,8 @@ class _Trial:
             _built(self._config, self._device, seed=self._config.seed ^ 1),
         )
         hint = (
-            "keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training changes or chance decides in "
+            "keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training "
+            "changes or chance decides in "
             "register_buffer"
         )
         try:
@@ -350,7 +356,10 @@ class _Trial:
         return True
 
     def _gradients(self, x: Tensor) -> list[Tensor]:
-        """The predictions, and the gradient of their sum by every parameter; what the model draws is the same each time."""
+        """The predictions, and the gradient of their sum by every parameter.
+
+        What the model draws is the same each time.
+        """
         trained = [p for p in self._model.parameters() if p.requires_grad]
         with runtime.seeded(self._config.seed):
             y = self._predict(x)
@@ -361,7 +370,8 @@ class _Trial:
                 x,
                 "predictions that can be differentiated",
                 in_one_line(error),
-                "compute with torch operations, without detach() and without changing tensors in place",
+                "compute with torch operations, without detach() and without changing tensors in "
+                "place",
             ) from error
         return [y.detach(), *(g.to_dense() for g in grads)]
 

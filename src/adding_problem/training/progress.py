@@ -30,7 +30,7 @@ _LINE_SECONDS = 30.0  # where the output is no terminal
 
 
 class TrainingDisplay:
-    """A `Listener` that draws an epoch bar and a step bar, or prints lines where the output is no terminal."""
+    """A `Listener` that draws two bars, or prints lines where the output is no terminal."""
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self._config, self._console = config, console
@@ -126,7 +126,7 @@ def counting(label: str, console: Console) -> Iterator[Callable[[int, int], None
 
 
 def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: Any) -> None:
-    """Move a bar, which begins anew after its end: else it would go on to say that no time remains."""
+    """Move a bar; one that has ended begins again, or it would say that no time remains."""
     if done < total and progress.tasks[task].finished:
         progress.reset(task)
     progress.update(task, completed=done, total=total, **fields)

@@ -1,6 +1,6 @@
-"""What a run does next: the length and the learning rate of a step, the order of an epoch, when to stop.
+"""What a run does next: the length and the learning rate of a step, the order of an epoch, its end.
 
-Everything here is a function of the configuration and of what was seen so far; nothing draws from a global random state.
+Everything here is a function of the configuration and of what was seen so far.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _STREAMS = {
 
 @dataclass
 class EarlyStopping:
-    """Keras's rule: stop after `patience` epochs in a row that do not improve on the best value, strictly.
+    """Keras's rule: stop after `patience` epochs in a row without a strictly better value.
 
-    Only values over the same sequences are compared. Every epoch has one over its first sequences. Some
-    epochs also have one over all, which decides between two epochs that have it.
+    Only values over the same sequences are compared. Every epoch has one over its first sequences.
+    Some epochs also have one over all, which decides between two epochs that have it.
 
     Attributes:
-        best, best_complete: the best epoch's value, and that over all sequences, None where it has none.
+        best, best_complete: the best epoch's value, and that over all sequences, None if unknown.
     """
 
     patience: int | None
@@ -55,7 +55,11 @@ class EarlyStopping:
     best_complete: float | None = None
 
     def update(self, epoch: int, value: float, complete: float | None = None) -> bool:
-        """Take an epoch's value, and that over all sequences where there is one; whether it is the best so far. NaN never is."""
+        """Take an epoch's value, and that over all sequences where there is one.
+
+        Returns:
+            whether it is the best so far; NaN never is.
+        """
         like = (value, self.best)
         if complete is not None and self.best_complete is not None:
             like = (complete, self.best_complete)
@@ -78,7 +82,7 @@ class Schedule:
 
     Attributes:
         length: of the longest sequences to train on now.
-        smoothed: exponential mean of the training loss at this length, from the constant predictor's on.
+        smoothed: exponential mean of the training loss at this length, from the baseline's on.
         rate: learning rate before warm-up and decay.
         step: training steps taken.
         decay_start, decay_steps: the decay under way; no steps where there is none.
@@ -124,10 +128,11 @@ def _nothing_learned(config: RunConfig) -> float:
 def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
     """The schedule after a step with this training loss.
 
-    A smoothed loss below the curriculum's threshold makes the sequences longer; at full length, one below
-    `train.decay_below` begins the decay. A decay that ends unsolved is followed by another, from half the rate and twice
-    as long. In an ending the lengths grow in equal ratios up to `train.ending_length`. After one that ends unsolved
-    the curriculum goes on from where it was, and the next ending is twice as long.
+    A smoothed loss below the curriculum's threshold makes the sequences longer. At full length, one
+    below `train.decay_below` begins the decay. A decay that ends unsolved is followed by another,
+    from half the rate and twice as long. In an ending the lengths grow in equal ratios up to
+    `train.ending_length`. After one that ends unsolved the curriculum goes on from where it was,
+    and the next ending is twice as long.
     """
     curriculum = config.curriculum
     smoothed = curriculum.smoothing * schedule.smoothed + (1 - curriculum.smoothing) * loss
@@ -173,7 +178,9 @@ def advance(schedule: Schedule, loss: float, config: RunConfig) -> Schedule:
 
 
 def begin_ending(schedule: Schedule, config: RunConfig) -> Schedule:
-    """The schedule once the validation loss is below `train.ending_below`: a decay to the end, in which the lengths grow.
+    """The schedule once the validation loss is below `train.ending_below`.
+
+    A decay to the end begins, in which the lengths grow.
 
     A decay that is under way is the ending already.
     """
@@ -195,7 +202,7 @@ def _ending_length(schedule: Schedule, step: int, config: RunConfig) -> int:
 
 
 def batch_length(config: RunConfig, schedule: Schedule) -> int:
-    """The length of the next batch: depends on the seed, the step and the curriculum's length alone."""
+    """The length of the next batch: a function of seed, step and the curriculum's length."""
     longest = schedule.length
     if config.curriculum.shortest == 1:
         return longest
@@ -207,7 +214,7 @@ def batch_length(config: RunConfig, schedule: Schedule) -> int:
     return round(longest * math.exp(uniform * math.log(shortest / longest)))
 
 
-# --- random streams -----------------------------------------------------------------------------------------------------
+# --- random streams -------------------------------------------------------------------------------
 
 
 def stream_seed(root: int, stream: str) -> int:
@@ -217,6 +224,9 @@ def stream_seed(root: int, stream: str) -> int:
 
 
 def epoch_order(n: int, root: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of the training sequences in an epoch: the ranks of random words, which no NumPy release changes."""
+    """The order of the training sequences in an epoch.
+
+    It is the ranks of random words, which no NumPy release changes.
+    """
     philox = np.random.Philox(key=stream_seed(root, "order"), counter=[0, epoch, 0, 0])
     return np.argsort(philox.random_raw(n), kind="stable")
