@@ -68,8 +68,8 @@ def main() -> None:
         print(
             json.dumps(
                 measure(
-                    *arguments.models,
-                    *arguments.lengths,
+                    arguments.models[0],
+                    arguments.lengths[0],
                     arguments.threads,
                     kept=arguments.worker == "kept",
                 )

@@ -42,7 +42,7 @@ def calls_at(length: int, backend: str) -> dict[str, Callable[[], object]]:
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_value_(model.parameters(), 10)
         optimizer.step()
 

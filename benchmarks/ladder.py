@@ -119,7 +119,7 @@ def trained(run: Run, arguments: argparse.Namespace) -> Run:
     )
     return run | {
         "mix": wanted.dataset.mix,
-        **{key: result[key] for key in kept},
+        **results.picked(result, kept),
         "budget": arguments.budget,
         "workers": arguments.workers,
         "commit": results.commit(),
@@ -140,7 +140,7 @@ def scored(run: Run, arguments: argparse.Namespace) -> Run:
 
 def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
     (score,) = validate.score_at_lengths(wanted, [length], n)
-    return {key: score[key] for key in ("mse", "mse_standard_error", "sequences")}
+    return results.picked(score, ("mse", "mse_standard_error", "sequences"))
 
 
 def missing(run: Run, arguments: argparse.Namespace) -> list[int]:

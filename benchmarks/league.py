@@ -93,7 +93,7 @@ def _parts(entrant: str) -> tuple[str, dict[str, str]]:
 
 
 def _folder(entrant: str, part: str, arguments: argparse.Namespace) -> Path:
-    name = entrant.translate(str.maketrans(dict.fromkeys(":=,/\\", "-")))
+    name = entrant.translate(str.maketrans(":=,/\\", "-----"))
     return Path(arguments.keep) / f"{name}-{part}"
 
 
@@ -138,7 +138,7 @@ def best(trials: list[dict[str, float]]) -> float:
 def find_horizon(
     entrant: str, seed: int, rate: float, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """One climb, and the score of the model of T = 500 at T = 5000.
+    """One horizon run, and the score of the model of T = 500 at T = 5000.
 
     A length that the model does not take, or the memory does not hold, ends it.
     """
@@ -157,12 +157,12 @@ def find_horizon(
             minutes=arguments.minutes,
             lengths=LENGTHS,
             following=lambda _: nullcontext(),
-            on_refusal=partial(refused, "the climb's end"),
+            on_refusal=partial(refused, "the end of the horizon run"),
         )
     )
     result: dict[str, Any] = {
         "steps": {
-            str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
+            str(rung.t): spent.sequence_steps if (spent := rung.reached["1e-3"]) else None
             for rung in rungs
             if rung.t in COSTS_AT
         },
@@ -382,7 +382,10 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             entries[trials[future]] |= {"tuning": tried, "learning_rate": best(tried)}
             save()
         climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
-            pool.submit(find_horizon, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
+            pool.submit(find_horizon, entrant, seed, entry["learning_rate"], arguments): (
+                entrant,
+                seed,
+            )
             for seed in range(arguments.seeds)
             for entrant, entry in entries.items()
             if str(seed) not in entry["climbs"]

@@ -78,7 +78,8 @@ def torch_step(contender: str, batch: int, length: int) -> Callable[[], None]:
         x, y = sample_batch(batch, length, seed=0, start=drawn)
         drawn += batch
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -97,7 +98,7 @@ def keras_step(batch: int, length: int) -> Callable[[], None]:
     return lambda: model.train_on_batch(*numpy_batch(batch, length, rng))
 
 
-def roof_step() -> Callable[[], None]:
+def roof_step() -> Callable[[], object]:
     """A large matrix product in torch."""
     import torch
 
@@ -125,7 +126,7 @@ def inference_step(contender: str, batch: int, length: int) -> Callable[[], None
     return step
 
 
-def make_step(order: dict[str, Any]) -> Callable[[], None]:
+def make_step(order: dict[str, Any]) -> Callable[[], object]:
     """What an order asks for."""
     contender = order["contender"]
     if order["kind"] == "roof":
@@ -162,7 +163,7 @@ def worker(contender: str, threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     step: Callable[[], None] | None = None
-    base = 0
+    base = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         if order["kind"] == "run":
@@ -296,7 +297,7 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
     roof = 2 * 2048**3 / results.pop("roof")["seconds"] / 1e9
     rows = []
     for contender, result in results.items():
-        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result.seconds / 1e9
+        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result["seconds"] / 1e9
         rows.append(
             {
                 "threads": threads,
@@ -304,11 +305,11 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
                 "length": length,
                 "contender": contender,
                 **result,
-                "steps_per_second": batch * length / result.seconds,
+                "steps_per_second": batch * length / result["seconds"],
                 "gflops": gflops,
                 "roof_gflops": roof,
                 "share_of_roof": gflops / roof,
-                "times_native": result.seconds / results["native"]["seconds"],
+                "times_native": result["seconds"] / results["native"]["seconds"],
             }
         )
     for row in rows:
@@ -431,7 +432,7 @@ def main() -> None:
 
     from adding_problem.system import runtime
 
-    machine = {
+    machine: dict[str, Any] = {
         "processor": runtime.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": runtime.versions(),

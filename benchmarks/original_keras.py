@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 
-class Report(keras.callbacks.Callback):
+class Report(keras.callbacks.Callback):  # type: ignore[misc]
     """Prints what an epoch came to, and ends the training at the target."""
 
     def __init__(self, sequences: int, target: float) -> None:

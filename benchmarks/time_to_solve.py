@@ -43,6 +43,7 @@ from adding_problem.system import runtime
 from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
+RECORDED = ("sequences", "sequence_steps", "seconds", "reached", "threads")
 HERE = Path(__file__).parent
 
 
@@ -80,10 +81,7 @@ def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) ->
         "solved": result.stop_reason == "solved"
         if length in arguments.config
         else score.mse < SOLVED,
-        **{
-            key: result[key]
-            for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")
-        },
+        **results.picked(result, RECORDED),
     }
 
 
@@ -106,17 +104,7 @@ def original(length: int, seed: int, backend: str, arguments: argparse.Namespace
     return {
         "stop_reason": result.stop_reason,
         "solved": result.stop_reason == "solved",
-        **{
-            key: result[key]
-            for key in (
-                "sequences",
-                "sequence_steps",
-                "seconds",
-                "reached",
-                "threads",
-                "lowest_val_loss",
-            )
-        },
+        **results.picked(result, (*RECORDED, "lowest_val_loss")),
     }
 
 

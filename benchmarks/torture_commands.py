@@ -413,7 +413,7 @@ def make_cheap() -> None:
 
     for name in ("draw_loss", "draw_predictions", "draw_horizon"):
         setattr(plots, name, draw)
-    horizon.SOLVED = 10.0  # type: ignore[misc]
+    horizon.SOLVED = 10.0  # type: ignore[attr-defined]
     driver._POLL_SECONDS = (
         5.0  # the summary is written when something happens, and seldom because time has passed
     )

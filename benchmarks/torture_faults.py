@@ -491,7 +491,7 @@ def _(trial: Trial) -> None:
     result = json.loads(file.read_text())
     file.write_text(json.dumps(result | {"best_val_loss": None}))
     trial.give("validate", "--artifacts", "precious")
-    del result.best_val_loss
+    del result["best_val_loss"]
     file.write_text(json.dumps(result))
     trial.give("validate", "--artifacts", "precious", code=2, says="best_val_loss")
 

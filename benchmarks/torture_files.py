@@ -220,7 +220,7 @@ def readers(path: Path, trial: int) -> list[Callable[[], object]]:
     actions: list[Callable[[], object]] = [
         run.read_result,
         run.read_history,
-        run.read_validation,
+        run.read_score,
         lambda: run.holds_finished(small),
         lambda: load_model(str(path)),
     ]

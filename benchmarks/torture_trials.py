@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import errno
 import io
 import mmap
@@ -84,7 +85,7 @@ def config_values(run: RunConfig) -> dict[str, Any]:
 # --- trials in processes of their own --------------------------------------------------------------------------------
 
 
-def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple[int, str, int]:
+def in_child(work: Callable[[], object], kill_after: float | None = None) -> tuple[int, str, int]:
     """Run in a forked process: exit status (negative: the signal), its last words, its peak memory in KiB."""
     read, write = os.pipe()
     pid = os.fork()
@@ -140,7 +141,7 @@ class Operations:
             stream = really_open(file, mode, *rest, **more)
             return Halved(stream, operations) if writes and "b" in mode else stream
 
-        io.open = builtins.open = opened  # type: ignore[assignment]
+        io.open = builtins.open = opened
         for name in (
             "fsync",
             "replace",
@@ -216,20 +217,14 @@ def spoil(file: Path, rng: random.Random) -> None:
 def numbers_of(folder: Path) -> dict[str, Any]:
     """All that must be equal: the bytes of the weights, the rows and the result without times."""
     run = RunFolder(folder)
-    result = run.read_result()
-    costs = {
-        name: cost and {k: v for k, v in cost.items() if k != "seconds"}
-        for name, cost in result.reached.items()
-    }
+    result = dataclasses.asdict(run.read_result())
+    for timed in (result, *filter(None, result["reached"].values())):
+        del timed["seconds"]
     rows = [
         (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps)
         for row in run.read_history()
     ]
-    return {
-        "weights": run.weights.read_bytes(),
-        "rows": rows,
-        "result": {k: v for k, v in result.items() if k != "seconds"} | {"reached": costs},
-    }
+    return {"weights": run.weights.read_bytes(), "rows": rows, "result": result}
 
 
 def reference(

@@ -15,8 +15,7 @@ import pytest
 
 from adding_problem.cli import main
 from adding_problem.evaluation import validate
-from adding_problem.experiments import horizon
-from adding_problem.training import loop
+from adding_problem.experiments import horizon, train
 from tests.helpers.custom_models import MODELS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -45,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def pictures() -> None:
-    """Asks for the pictures that training, scoring and climbing leave."""
+    """Asks for the pictures that training, validation and a horizon run leave."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     if "pictures" not in request.fixturenames:
         for module, name in (
-            (loop, "draw_loss"),
+            (train, "draw_loss"),
             (validate, "draw_predictions"),
             (horizon, "draw_horizon"),
         ):

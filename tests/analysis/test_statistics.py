@@ -113,7 +113,8 @@ def exact_wilcoxon(differences: list[float]) -> float:
         for signs in itertools.product([False, True], repeat=len(ranks))
     ]
     seen = sum(rank for rank, d in zip(ranks, differences, strict=True) if d > 0)
-    return min(1.0, 2 * min(np.mean([s <= seen for s in sums]), np.mean([s >= seen for s in sums])))
+    tails = np.mean([s <= seen for s in sums]), np.mean([s >= seen for s in sums])
+    return min(1.0, 2 * float(min(tails)))
 
 
 def test_paired() -> None:

@@ -35,9 +35,9 @@ from adding_problem.experiments.train import train
 from adding_problem.report import card
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
-from adding_problem.training import loop
+from adding_problem.task.variants import Task
 from adding_problem.training.loop import Listener
-from adding_problem.training.state import StepEvent
+from adding_problem.training.state import StepEvent, TrainingState
 from tests.conftest import Command
 
 T = 60
@@ -213,7 +213,7 @@ def test_only_the_readout_is_trained(model: str, tmp_path: Path) -> None:
     name = model if model in models.FAMILIES else own(tmp_path, model)
     run = run_of(tmp_path / "run", name, budget=2_000)
     run = replace(run, train=replace(run.train, only_readout=True))
-    begin = loop._fresh(run, torch.device("cpu"), "torch").model
+    begin = TrainingState.fresh(run, torch.device("cpu"), "torch").model
     readout = models.readout_of(begin)
     assert readout is not None
     result = train(run)
@@ -361,7 +361,7 @@ def test_what_it_refuses(tmp_path: Path) -> None:
 def record(**changes: Any) -> Certificate:
     row = Row(
         "sum",
-        certificate.Task(),
+        Task(),
         1 / 6,
         None,
         None,

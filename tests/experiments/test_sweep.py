@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -573,7 +574,7 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
     first = perform(job)
     assert (first.state, finished(job)) == ("done", first)
     folder = RunFolder(run.config.artifacts)
-    folder.write_score(folder.read_score() | {"t": 40, "mse": 1.0})
+    folder.write_score(dataclasses.replace(folder.read_score(), t=40, mse=1.0))
     assert finished(job) is None
     assert perform(job) == first
     folder.validation.write_text("{")

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A file of custom models that a run can train, and a small configuration of one."""
 
 from __future__ import annotations
 

@@ -269,7 +269,8 @@ def transformer(w: Weights, x: Tensor, model: Any) -> Tensor:
 def attention(w: Weights, x: Tensor, model: Any) -> Tensor:
     features = [leaky_relu(linear(w, "features", x[:, t])) for t in range(x.shape[1])]
     scores = [torch.exp(tanh(linear(w, "score", h))) for h in features]
-    mean = sum(score * h for score, h in zip(scores, features, strict=True)) / sum(scores)
+    weighted = [score * h for score, h in zip(scores, features, strict=True)]
+    mean = torch.stack(weighted).sum(0) / torch.stack(scores).sum(0)
     return leaky_relu(readout(w, leaky_relu(linear(w, "summary", mean))))
 
 

@@ -42,7 +42,8 @@ def serve(model_folder: str, x: np.ndarray) -> np.ndarray:
             "serving_default"
         ]
         (argument,), (answer,) = signature.inputs.values(), signature.outputs.values()
-        return session.run(answer.name, {argument.name: x})
+        predictions: np.ndarray = session.run(answer.name, {argument.name: x})
+        return predictions
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A parser of the report's HTML page: its elements, visible text, data blocks and tables."""
 
 from __future__ import annotations
 

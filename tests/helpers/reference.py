@@ -21,7 +21,7 @@ def forward(weights: Weights, x: Array) -> tuple[Array, list[tuple[Array, ...]]]
     """Predictions (B, 1) of x (B, T, 2), and what the backward pass needs of every step."""
     hidden = weights["recurrent"].shape[0]
     h = c = np.zeros((len(x), hidden))
-    tape = []
+    tape: list[tuple[Array, ...]] = []
     for t in range(x.shape[1]):
         z = x[:, t] @ weights["kernel"] + h @ weights["recurrent"] + weights["bias"]
         i, f, o = (

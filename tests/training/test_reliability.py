@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib
 import itertools
@@ -37,8 +38,9 @@ from adding_problem.runs import folder as run_folder
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
 from adding_problem.system import signals
-from adding_problem.training import loop
-from adding_problem.training import state as training_state
+from adding_problem.training import checkpoints as module
+from adding_problem.training.checkpoints import Checkpoints
+from adding_problem.training.state import TrainingState
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.faults import Stop, leave_lock
 from tests.helpers.schedules import SMALL, fast
@@ -70,16 +72,15 @@ def make_run(recipe: str, folder: Path, **changes: Any) -> RunConfig:
 @pytest.fixture
 def costless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are written after every step, whatever that costs."""
-    monkeypatch.setattr(training_state, "_MOST_COST", 1e9)
+    monkeypatch.setattr(module, "_MOST_COST", 1e9)
 
 
 def everything(folder: Path) -> Any:
     """All that must be equal, bit for bit: what a finished run left, without its times."""
     run = RunFolder(folder)
-    result = {k: v for k, v in run.read_result().items() if k != "seconds"}
-    for cost in result.reached.values():
-        if cost:
-            del cost["seconds"]
+    result = dataclasses.asdict(run.read_result())
+    for timed in (result, *filter(None, result["reached"].values())):
+        del timed["seconds"]
     rows = [
         (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps, row.val_sequences)
         for row in run.read_history()
@@ -195,7 +196,7 @@ def test_a_finished_run_with_a_larger_budget_is_the_one_that_had_it_from_the_sta
 
     short = train(run("grown", shorter))
     expected = train(run("uncut", longer))
-    assert short["epochs"] < expected["epochs"]
+    assert short.epochs < expected.epochs
     with pytest.raises(
         RunFolderError,
         match=r"(?s)holds a run with a smaller budget \(train\..* there.* now.*give --resume",
@@ -222,7 +223,7 @@ def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path
         *folder.exports.values(),
     ]
     assert not [file for file in left if file.exists()]
-    assert validate.validate(small(tmp_path))["model"] == small(tmp_path).digest
+    assert validate.validate(small(tmp_path)).model == small(tmp_path).digest
 
 
 @pytest.mark.parametrize("moment", range(8))
@@ -278,12 +279,12 @@ def test_what_is_no_larger_budget_is_another_run(changes: dict[str, Any], tmp_pa
     assert RunFolder(tmp_path).read_result() == result
 
 
-def test_a_lower_goal_with_a_glimpse_is_another_run(tmp_path: Path) -> None:
+def test_a_lower_goal_with_a_validation_subset_is_another_run(tmp_path: Path) -> None:
     """Which epochs are validated on all sequences depends on the goal."""
-    train(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=10.0))
+    train(make_run("fast", tmp_path, train__val_subset=8, train__stop_val_loss=10.0))
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
         train(
-            make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=1e-9), resume=True
+            make_run("fast", tmp_path, train__val_subset=8, train__stop_val_loss=1e-9), resume=True
         )
 
 
@@ -390,12 +391,12 @@ def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
     line = max(map(len, folder.metrics.read_bytes().splitlines(keepends=True)[1:]))
     assert n * line + 100 < run_folder._MAX_HISTORY_BYTES
     assert folder.read_history() == rows
-    state = loop._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    state = TrainingState.fresh(small(tmp_path), torch.device("cpu"), "torch")
     state.rows = rows
     _, values = state.pack()
     assert len(json.dumps(values)) < 4096  # however many epochs there are, the header does not grow
     tensors, _ = state.pack()
-    again = loop._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    again = TrainingState.fresh(small(tmp_path), torch.device("cpu"), "torch")
     again.unpack(tensors, values)
     assert again.rows == rows
 
@@ -476,9 +477,10 @@ def test_checkpoints_cost_no_more_than_their_share(
             now[0] += 1.0
             written.append(now[0])
 
-    monkeypatch.setattr(training_state.time, "perf_counter", lambda: now[0])
-    state = loop._fresh(small(tmp_path), loop.torch.device("cpu"), "torch")
-    checkpoints = training_state.Checkpoints(Slow(tmp_path), state, minutes=1e-3, machine={})
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    run = small(tmp_path, train__checkpoint_minutes=1e-3)
+    state = TrainingState.fresh(run, torch.device("cpu"), "torch")
+    checkpoints = Checkpoints(Slow(tmp_path), state, machine={})
     for _ in range(1000):
         now[0] += 0.5
         checkpoints.after_step()
@@ -556,7 +558,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(training_state, "_MOST_COST", 1e9)
+    monkeypatch.setattr(module, "_MOST_COST", 1e9)
     with pytest.raises(StorageError, match=r"metrics\.csv.*No space left.*intact") as refused:
         train(
             small(tmp_path / "cut"),
@@ -572,9 +574,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"the folder .*run is gone"):
-        train(
-            small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run"))
-        )
+        train(small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run")))
 
 
 def test_temporary_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
