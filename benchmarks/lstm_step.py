@@ -162,7 +162,7 @@ def worker(contender: str, threads: int) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    step: Callable[[], None] | None = None
+    step: Callable[[], object] | None = None
     base = 0.0
     for line in sys.stdin:
         order = json.loads(line)
