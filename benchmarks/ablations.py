@@ -4,12 +4,12 @@
     python benchmarks/ablations.py --variations base no-recurrence --seeds 8
     python benchmarks/ablations.py --table docs/ablations.json
 
-LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have value and mark exchanged.
-A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and is then
-scored on new sequences.
-A length is left out once a shorter one has an error above 0.1. Changes of a configuration key are
-trained by `train`. The others are trained by `learn`, a short loop that gives the numbers of
-`train` where nothing is changed. Runs that the record holds are not made again.
+LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have value and mark
+exchanged. A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and
+is then scored on new sequences. A length is left out once a shorter one has an error above 0.1.
+Changes of a configuration key are trained by `train`. The others are trained by `learn`, a short
+loop that gives the numbers of `train` where nothing is changed. Runs that the record holds are not
+made again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LOST = 0.1  # an error above which longer sequences need not be tried
 Run = dict[str, Any]
 
 
-# --- ideas: other ways to take a step --------------------------------------------------------------
+# --- ideas: other ways to take a step -------------------------------------------------------------
 
 
 class Recipe:
@@ -98,7 +98,8 @@ class ConstantRate(Recipe):
 
 
 class FewCells(Recipe):
-    """Group lasso on the outgoing weights of each cell: a proximal step, which gives exact zeros."""
+    """Group lasso on the outgoing weights of each cell: a proximal step, which gives exact
+    zeros."""
 
     strength = 0.1
 
@@ -201,7 +202,8 @@ class AverageForRate(Average):
 
 
 class ScheduleFree(Recipe):
-    """Schedule-free Adam (Defazio et al. 2024, arXiv 2405.15682): the mean in place of a falling rate.
+    """Schedule-free Adam (Defazio et al. 2024, arXiv 2405.15682): the mean in place of a falling
+    rate.
 
     z takes Adam's steps without momentum, x is the mean of z, and gradients are taken between them.
     """
@@ -237,9 +239,9 @@ class ScheduleFree(Recipe):
 class Muon(Recipe):
     """Muon (Jordan et al. 2024) for both kernels of the LSTM, Adam for its biases and the readout.
 
-    A step of an (R, C) kernel has the root mean square `size`, by the scale of Liu et al. 2025 (arXiv
-    2502.16982). With their 0.2 the loss stays at 1e-2 at T = 20 (seed 0). PyTorch's Muon computes in
-    bfloat16, which is slow on a CPU.
+    A step of an (R, C) kernel has the root mean square `size`, by the scale of Liu et al. 2025
+    (arXiv 2502.16982). With their 0.2 the loss stays at 1e-2 at T = 20 (seed 0). PyTorch's Muon
+    computes in bfloat16, which is slow on a CPU.
     """
 
     momentum, size = 0.95, 0.05
@@ -265,7 +267,8 @@ class Muon(Recipe):
 def orthogonal(matrix: Tensor) -> Tensor:
     """About U V' of the singular value decomposition U S V' of a tall matrix, by Newton and Schulz.
 
-    Five iterations of Jordan's polynomial take singular values from 0.01 to 1 of the norm to 0.7 to 1.2.
+    Five iterations of Jordan's polynomial take singular values from 0.01 to 1 of the norm to 0.7 to
+    1.2.
     """
     wide: Tensor = matrix.T / (matrix.norm() + 1e-7)
     for _ in range(5):
@@ -381,7 +384,7 @@ _VARIATIONS = (
 VARIATIONS = {variation.name: variation for variation in _VARIATIONS}
 
 
-# --- training and scoring --------------------------------------------------------------------------
+# --- training and scoring -------------------------------------------------------------------------
 
 
 def configuration(run: Run, arguments: argparse.Namespace) -> RunConfig:
@@ -494,7 +497,7 @@ def _train(wanted: RunConfig, variation: Variation) -> tuple[TrainingState, Stop
     return state, reason
 
 
-# --- the table -------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def table(runs: list[Run]) -> str:
@@ -542,7 +545,7 @@ def _proportion(came: list[bool]) -> str:
     return str(proportion(sum(came), len(came)))
 
 
-# --- the command -----------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/data_generation.py [--threads 1] [--rounds 15]
 
-Draws a fresh batch, gathers a batch of a fixed data set, and takes a training step (forward, backward, clip, Adam) on
-LSTM(100), B=64, in turns in one process; prints medians and shares.
+Draws a fresh batch, gathers a batch of a fixed data set, and takes a training step (forward,
+backward, clip, Adam) on LSTM(100), B=64, in turns in one process; prints medians and shares.
 """
 
 from __future__ import annotations

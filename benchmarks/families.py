@@ -3,8 +3,8 @@
     python benchmarks/families.py                           all of them
     python benchmarks/families.py lem slstm --threads 1
 
-A training step's forward and backward pass of the same model on both backends, at its default size, interleaved in one
-process, medians.
+A training step's forward and backward pass of the same model on both backends, at its default size,
+interleaved in one process, medians.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/layers.py                                            the LSTM, by its size
     python benchmarks/layers.py --layers LSTM GRU tanh relu --hidden 100 --batch 16 --length 1000
 
-A forward and backward step of the native layer and of PyTorch's (with the tuned allocator), interleaved in one process,
-medians; the arithmetic counted is that of the three products of a step.
+A forward and backward step of the native layer and of PyTorch's (with the tuned allocator),
+interleaved in one process, medians; the arithmetic counted is that of the three products of a step.
 """
 
 from __future__ import annotations

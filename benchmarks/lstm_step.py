@@ -1,14 +1,17 @@
-"""How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside what?
+"""How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside
+what?
 
     make peers                                # once: Keras on TensorFlow and on JAX, in an environment of their own
     python benchmarks/lstm_step.py [--quick] [--out artifacts/performance]
 
-Every contender runs in a process of its own, because allocator settings and thread pools are per process, and waits
-there for orders: the rounds of all contenders interleave, so that whatever else slows the machine slows all alike. A
-step is: draw a fresh batch, forward, mean squared error on the last output, backward, Adam. Medians over the rounds.
-GFLOP/s counts 6 * 400 * 102 * B * T. The roof is a 2048 x 2048 product by torch in the same rounds.
+Every contender runs in a process of its own, because allocator settings and thread pools are per
+process, and waits there for orders: the rounds of all contenders interleave, so that whatever else
+slows the machine slows all alike. A step is: draw a fresh batch, forward, mean squared error on the
+last output, backward, Adam. Medians over the rounds. GFLOP/s counts 6 * 400 * 102 * B * T. The roof
+is a 2048 x 2048 product by torch in the same rounds.
 
-Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory, denormals are zero), keras-tf, keras-jax.
+Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory, denormals
+are zero), keras-tf, keras-jax.
 """
 
 from __future__ import annotations
@@ -35,11 +38,12 @@ MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
 """Sequence-steps in a batch beyond which a contender is left out: all stand in memory at once, at up to 10 KB a step."""
 
 
-# --- workers: one process a contender --------------------------------------------------------------------------------
+# --- workers: one process a contender -------------------------------------------------------------
 
 
 def keep_all_memory() -> None:
-    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator` why training does otherwise."""
+    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator`
+    why training does otherwise."""
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
         m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
@@ -187,7 +191,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# --- the driver ------------------------------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 
 class Process:

@@ -1,14 +1,17 @@
-"""The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as Markdown.
+"""The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as
+Markdown.
 
     python benchmarks/papers.py                        every paper: hours on two cores
     python benchmarks/papers.py tallec2018 le2015      these
     python benchmarks/papers.py --out docs/papers --table          only print what this record holds
 
-Every run is recorded as it ends, in one JSON for all papers, `--out`. A second call, on another machine too, leaves out what is recorded
-and goes on from the run folders in `--keep` with what is not.
+Every run is recorded as it ends, in one JSON for all papers, `--out`. A second call, on another
+machine too, leaves out what is recorded and goes on from the run folders in `--keep` with what is
+not.
 
-Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own length). Costs are those at which the
-validation error first was below a threshold: median and range, Kaplan and Meier's where not every seed got there.
+Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own
+length). Costs are those at which the validation error first was below a threshold: median and
+range, Kaplan and Meier's where not every seed got there.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 def run_missing(
     document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]
 ) -> list[str]:
-    """Do the runs that the record lacks, of all papers in one queue; the names of those that were not done."""
+    """Do the runs that the record lacks, of all papers in one queue; the names of those that were
+    not done."""
     runs: dict[str, plan.PlannedRun] = {}
     records: dict[str, Records] = {}  # of the paper that a run is of
     for paper in arguments.papers:
@@ -67,7 +71,8 @@ def run_missing(
 
 
 def record(run: plan.PlannedRun) -> dict[str, Any]:
-    """What a table asks of a finished run: its score, and the epochs in which it was first below a threshold, best, and last."""
+    """What a table asks of a finished run: its score, and the epochs in which it was first below a
+    threshold, best, and last."""
     (group,) = collect([run.config.artifacts])
     (seed,) = group.seeds
     best = min(seed.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf)

@@ -1,4 +1,5 @@
-"""Single runs that are killed, damaged or without room on their disk, and what their checkpoints cost."""
+"""Single runs that are killed, damaged or without room on their disk, and what their checkpoints
+cost."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 
 def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """Half of the trials damage the newest checkpoint or both, half the weights of a finished run."""
+    """Half of the trials damage the newest checkpoint or both, half the weights of a finished
+    run."""
     uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
     outcome: Outcome = {
         "trials": 0,
@@ -155,7 +157,8 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 
 def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """Every operation on files in turn finds the disk full, with the seed choosing one of four runs; then a disk of 2 MB.
+    """Every operation on files in turn finds the disk full, with the seed choosing one of four
+    runs; then a disk of 2 MB.
 
     With a number of trials above 0, as many of the operations, drawn.
     """
@@ -277,7 +280,8 @@ REALLY = {name: getattr(RunFolder, name) for name in ("write_history", "write_ch
 
 
 def timed(name: str, spent: list[float]) -> None:
-    """Have a method of `RunFolder` add its time to a list, and its calls if it writes checkpoints."""
+    """Have a method of `RunFolder` add its time to a list, and its calls if it writes
+    checkpoints."""
 
     def method(*arguments: Any) -> None:
         begin = time.perf_counter()

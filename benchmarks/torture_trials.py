@@ -1,4 +1,5 @@
-"""What the parts of `torture.py` share: processes to kill, operations on files to count, runs to compare."""
+"""What the parts of `torture.py` share: processes to kill, operations on files to count, runs to
+compare."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ Outcome = dict[str, Any]
 
 
 class Budget:
-    """How many trials there may be, and until when; what is not done in time another seed can do."""
+    """How many trials there may be, and until when; what is not done in time another seed can
+    do."""
 
     def __init__(self, trials: int, seconds: float) -> None:
         self.trials, self._end = trials, time.perf_counter() + seconds
@@ -49,7 +51,8 @@ class Budget:
 
 
 def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunConfig:
-    """A run of about a second, or a third of that, with checkpoints as often as their cost allows."""
+    """A run of about a second, or a third of that, with checkpoints as often as their cost
+    allows."""
     values = {
         "recipe": recipe,
         "backend": backend,
@@ -82,11 +85,12 @@ def config_values(run: RunConfig) -> dict[str, Any]:
     return {key: run.get(key) for key, _ in schema.options(RunConfig)}
 
 
-# --- trials in processes of their own --------------------------------------------------------------------------------
+# --- trials in processes of their own -------------------------------------------------------------
 
 
 def in_child(work: Callable[[], object], kill_after: float | None = None) -> tuple[int, str, int]:
-    """Run in a forked process: exit status (negative: the signal), its last words, its peak memory in KiB."""
+    """Run in a forked process: exit status (negative: the signal), its last words, its peak memory
+    in KiB."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -112,7 +116,8 @@ def in_child(work: Callable[[], object], kill_after: float | None = None) -> tup
 
 
 class Operations:
-    """Counts what is done to files for writing, and at the n-th operation does `act`: in the middle of a write, too.
+    """Counts what is done to files for writing, and at the n-th operation does `act`: in the middle
+    of a write, too.
 
     Processes that are forked after it was made count together: one of them does the n-th operation.
 
@@ -206,12 +211,13 @@ def spoil(file: Path, rng: random.Random) -> None:
     if rng.random() < 0.5:
         del data[rng.randrange(len(data)) :]
     else:
-        # Not in the length of the header's padding, which nobody reads: everything else must be noticed.
+        # Not in the length of the header's padding, which nobody reads: everything else must be
+        # noticed.
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     file.write_bytes(data)
 
 
-# --- what is compared ------------------------------------------------------------------------------------------------
+# --- what is compared -----------------------------------------------------------------------------
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def made(
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    """Three seeds each of two methods; the second method is solved twice, and one of its runs diverges."""
+    """Three seeds each of two methods; the second method is solved twice, and one of its runs
+    diverges."""
     return [
         made(tmp_path / "a0", [0.1, 5e-3, 9e-4], 5e-4, seed=0),
         made(tmp_path / "a1", [5e-3, 8e-4], 6e-4, seed=1, validate__seed=99, threads=3),
@@ -120,9 +121,8 @@ def test_a_seed_counts_once(tmp_path: Path) -> None:
     again = made(tmp_path / "b", [0.1], seed=0, threads=2)
     (group,) = collect([first, again, first, tmp_path / "b" / ".." / "a"])
     assert [seed.lowest for seed in group.seeds] == [9e-4]
-    assert (
-        group.remark
-        == "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
+    assert group.remark == (
+        "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
     )
 
 
@@ -221,7 +221,8 @@ def with_weights(path: Path, value: float) -> Path:
 def test_models_at_several_lengths_are_told_to_be_the_same(
     tmp_path: Path, command: Command
 ) -> None:
-    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights are others."""
+    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights
+    are others."""
     runs = [
         with_weights(
             made(
@@ -361,7 +362,8 @@ def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path)
 
 
 def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) -> None:
-    """Svg with its text: the trained length as the only tick, the runs that diverged, the baseline by its one name."""
+    """Svg with its text: the trained length as the only tick, the runs that diverged, the baseline
+    by its one name."""
     nothing = made(
         tmp_path / "c", [float("nan")], float("nan"), float("nan"), seed=3, model__hidden=7
     )
@@ -386,7 +388,8 @@ def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) ->
 
 
 def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
-    """The variance of a sum of two U(0, 1) is 1/6, and 19/480 the error of 0.5 for 0.5 + (X1 + X2) / 4, in the limit."""
+    """The variance of a sum of two U(0, 1) is 1/6, and 19/480 the error of 0.5 for 0.5 + (X1 + X2)
+    / 4, in the limit."""
     ours = made(tmp_path / "ours", [0.01], dataset__variant="hs1997", dataset__t=1000)
     (tmp_path / "original.json").write_text('{"100": {"loss": [0.2], "val_loss": [0.2]}}')
     with matplotlib.rc_context({"svg.fonttype": "none"}):

@@ -1,4 +1,5 @@
-"""benchmarks/ablations.py: its loop gives the numbers of `train`, and its ideas are what they are called."""
+"""benchmarks/ablations.py: its loop gives the numbers of `train`, and its ideas are what they are
+called."""
 
 from __future__ import annotations
 

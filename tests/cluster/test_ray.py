@@ -91,7 +91,8 @@ class Sweep:
         assert self._process.wait(seconds) == 0, self.log.read_text()
 
     def under_way(self) -> list[Path]:
-        """Runs that are not finished, of which a checkpoint with finished epochs has come to the driver."""
+        """Runs that are not finished, of which a checkpoint with finished epochs has come to the
+        driver."""
         return [
             path
             for path in self.out.glob("t=*")
@@ -100,7 +101,8 @@ class Sweep:
 
 
 def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, int]]:
-    """Runs that a Ray worker does now, on the node of this raylet or on any, with the worker's process."""
+    """Runs that a Ray worker does now, on the node of this raylet or on any, with the worker's
+    process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -119,7 +121,8 @@ def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, i
 
 
 def epochs_kept(run: Path) -> list[EpochRow]:
-    """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels, before it."""
+    """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels,
+    before it."""
     folder = RunFolder(run)
     return (
         [EpochRow.of_floats(row) for row in folder.read_checkpoint()[0]["rows"].tolist()]

@@ -1,4 +1,5 @@
-"""The memory certificate: its rule, its readouts, models whose verdict is known by construction, and what it leaves."""
+"""The memory certificate: its rule, its readouts, models whose verdict is known by construction,
+and what it leaves."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ import torch
 from torch import nn
 
 class Gate(nn.Module):
-    """A sum over the steps of the values times a gate, linear in the mark, and beside it the last value."""
+    """The sum of the values times a gate that is linear in the mark; beside it the last value."""
     def __init__(self, marked=1.0, unmarked=1.0, mean=False):
         super().__init__()
         self.gate, self.mean = nn.Parameter(torch.tensor([marked, unmarked])), mean
@@ -247,7 +248,8 @@ def test_a_model_without_a_readout_cannot_train_it_alone(tmp_path: Path) -> None
         ("Frozen", {"marked": 1.0, "unmarked": 0.0}, 5_000, "oracle"),
         # The mean over T steps: the readout that is right at T = 30 is wrong at any other length.
         ("Frozen", {"marked": 1.0, "unmarked": 0.0, "mean": True}, 5_000, "reservoir"),
-        # Without a difference between marked and unmarked steps, no readout knows which count; the gate can learn it.
+        # Without a difference between marked and unmarked steps, no readout knows which count; the
+        # gate can learn it.
         ("Gate", {}, 90_000, "learned"),
         ("pooling", {"hidden": 64}, 90_000, "pooled"),
         ("rnn", {"hidden": 4}, 5_000, "not solved"),
@@ -273,7 +275,8 @@ def test_verdicts(
 
 
 def check_numbers(row: Row, *, mean: bool) -> None:
-    """The sum of the marked values is a feature: its readout is exact at every length; of the mean it is so at its own."""
+    """The sum of the marked values is a feature: its readout is exact at every length; of the mean
+    it is so at its own."""
     errors = {
         (at, tested): row.fitted(at, tested)
         for at, tested in ((30, 30), (30, T), (30, 10 * T), (T, T))
@@ -284,7 +287,8 @@ def check_numbers(row: Row, *, mean: bool) -> None:
         if error is not None and error.mse is not None
     }
     assert len(found) == 4
-    # At k times the length the prediction of a sum s is s / k: the error is that of (1 - 1 / k) s, and E s^2 = 1/6 + 1.
+    # At k times the length the prediction of a sum s is s / k: the error is that of (1 - 1 / k) s,
+    # and E s^2 = 1/6 + 1.
     for (at, tested), mse in found.items():
         expected = (1 - at / tested) ** 2 * (1 / 6 + 1) if mean else 0.0
         assert mse == pytest.approx(expected, rel=0.1, abs=1e-10)

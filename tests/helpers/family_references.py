@@ -1,6 +1,8 @@
-"""Every family as the slow, obvious loop over its equations, one step and one sequence of operations at a time.
+"""Every family as the slow, obvious loop over its equations, one step and one sequence of
+operations at a time.
 
-`(weights, x (B, T, 2)) -> (B, 1)`, from the state_dict of the model, in whatever type the weights have.
+`(weights, x (B, T, 2)) -> (B, 1)`, from the state_dict of the model, in whatever type the weights
+have.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 
 
 class Page(HTMLParser):
-    """The elements of a page, and what stands in its scripts, styles, table cells and visible text."""
+    """The elements of a page, and what stands in its scripts, styles, table cells and visible
+    text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

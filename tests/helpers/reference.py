@@ -1,4 +1,5 @@
-"""An LSTM in float64 NumPy, written from its equations: forward, backpropagation through time, clipping and Adam.
+"""An LSTM in float64 NumPy, written from its equations: forward, backpropagation through time,
+clipping and Adam.
 
 Gate order i, f, g, o; kernel (2, 4H), recurrent kernel (H, 4H), bias (4H), as Keras holds them.
 """

@@ -1,4 +1,5 @@
-"""The report, without a browser: it loads nothing, shows hostile text as text, and its numbers are the run folders'."""
+"""The report, without a browser: it loads nothing, shows hostile text as text, and its numbers are
+the run folders'."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds at T = 12, one at T = 20 whose name, configuration and result are hostile, one unfinished, one damaged."""
+    """Two seeds at T = 12, one at T = 20 whose name, configuration and result are hostile, one
+    unfinished, one damaged."""
     root = tmp_path_factory.mktemp("sweep")
     for name, t, seed in (
         ("a", 12, 0),
@@ -336,7 +338,7 @@ def test_a_damaged_horizon_run_is_left_out(
     assert found.horizons == {}
 
 
-# --- one run at a time -----------------------------------------------------------------------------------------------
+# --- one run at a time ----------------------------------------------------------------------------
 
 
 def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
@@ -363,7 +365,8 @@ def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
 
 @pytest.mark.parametrize(("mix", "target"), [("swap", "difference"), ("rotate", "product")])
 def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: Path) -> None:
-    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or rotated."""
+    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or
+    rotated."""
     train(
         config.load(
             None,
@@ -429,7 +432,8 @@ def test_no_playground_with_noise_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variant", ["any", "hs1997"])
 @pytest.mark.parametrize("target", ["sum", "difference", "product", "first"])
 def test_right_slopes_are_the_targets_derivatives(variant: Any, target: Any) -> None:
-    """The target is linear in each marked value: an affine function through its slope, with the other value held."""
+    """The target is linear in each marked value: an affine function through its slope, with the
+    other value held."""
     task = Task(variant, target)
     x, y = sample_batch(200, 30, seed=3, task=task)
     counts = set()
@@ -578,7 +582,7 @@ def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) 
     assert "model.safetensors is damaged" in seen
 
 
-# --- several seeds ---------------------------------------------------------------------------------------------------
+# --- several seeds --------------------------------------------------------------------------------
 
 
 def made(
@@ -648,7 +652,8 @@ def test_a_logger_makes_no_other_method_and_a_horizon_run_has_its_own_runs_alone
 
 
 def test_a_run_of_unknown_cost_ends_no_curve() -> None:
-    """Seconds of a model that was trained elsewhere are NaN, whatever place it has among the seeds."""
+    """Seconds of a model that was trained elsewhere are NaN, whatever place it has among the
+    seeds."""
     known = made(1e-4, 10, 50, seed=1)
     other = made(1e-4, 5, 5)
     rows = (EpochRow(0, 1e-4, 1e-4, 5, 5, math.nan),)
@@ -690,7 +695,8 @@ def test_intervals() -> None:
 
 
 def test_runs_that_went_badly_are_not_left_out() -> None:
-    """Two solved at 10; of three others the loss blew up or stood still: half of the runs never got there."""
+    """Two solved at 10; of three others the loss blew up or stood still: half of the runs never got
+    there."""
     solved, diverged = made(1e-4, 10, 10), made(math.nan, None, 5)
     stuck = made(0.16, None, 5, stop_reason="early_stopping")
     for bad in (diverged, stuck):

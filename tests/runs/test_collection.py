@@ -1,4 +1,5 @@
-"""A folder of runs: what a horizon run did not make there, or what lies elsewhere, is neither deleted nor written."""
+"""A folder of runs: what a horizon run did not make there, or what lies elsewhere, is neither
+deleted nor written."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def cut(run: RunConfig) -> nullcontext[Interrupt]:
     return nullcontext(Interrupt(1))
 
 
-# --- deleting --------------------------------------------------------------------------------------------------------
+# --- deleting -------------------------------------------------------------------------------------
 
 
 def test_overwriting_empties_neither_runs_of_others_nor_what_links_lead_to(
@@ -87,8 +88,8 @@ def test_overwriting_a_folder_without_a_climb_deletes_nothing(
     done = command("horizon", "--overwrite", "--artifacts", "climb", "--lengths", 20)
     assert done.returncode == 2
     assert (
-        "t20: holds a run that climb/horizon.json does not record as begun for it, and is not deleted"
-        in done.stderr
+        "t20: holds a run that climb/horizon.json does not record as begun for it, "
+        "and is not deleted" in done.stderr
     )
     assert contents(tmp_path / "climb") == before
 
@@ -225,7 +226,7 @@ def test_a_deletion_that_is_killed_anywhere_is_finished_by_the_next(
     assert points > 10
 
 
-# --- what is not deleted is used as before ---------------------------------------------------------------------------
+# --- what is not deleted is used as before --------------------------------------------------------
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_a_run_that_was_not_recorded_is_not_tried_again_from_its_beginning(tmp_p
     assert contents(tmp_path / "t10") == before
 
 
-# --- the summary and the picture -------------------------------------------------------------------------------------
+# --- the summary and the picture ------------------------------------------------------------------
 
 
 def test_a_summary_that_is_a_link_is_neither_read_nor_replaced(

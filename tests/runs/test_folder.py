@@ -1,4 +1,5 @@
-"""The run folder: what is damaged is said, what is half-written is never seen, predictions stream."""
+"""The run folder: what is damaged is said, what is half-written is never seen, predictions
+stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Training against an independent NumPy implementation, early stopping by hand, resuming, determinism."""
+"""Training against an independent NumPy implementation, early stopping by hand, resuming,
+determinism."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class Trace:
 @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("clip", [10.0, 0.01])
 def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
-    """Ten training steps of the product equal ten of the float64 equations, on the same items in the same order."""
+    """Ten training steps of the product equal ten of the float64 equations, on the same items in
+    the same order."""
     run = RunConfig(
         dataset=DatasetConfig(dt_length=400, t=25),
         model=ModelConfig(hidden=12),
@@ -271,7 +273,8 @@ def test_cost_to_the_thresholds() -> None:
 
 
 def test_the_task_is_learned(tmp_path: Path) -> None:
-    """Marks at T=4 are learned in seconds; a wrong target, mask or gradient would leave the error at 1/6."""
+    """Marks at T=4 are learned in seconds; a wrong target, mask or gradient would leave the error
+    at 1/6."""
     result = train(
         small(
             tmp_path,
@@ -294,7 +297,8 @@ def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_of_a_long_data_set_stays_bounded() -> None:
-    """Two epochs' worth of drawing at dt_length=100,000 and T=1000, without the model, in a process of its own."""
+    """Two epochs' worth of drawing at dt_length=100,000 and T=1000, without the model, in a process
+    of its own."""
     program = (
         "from pathlib import Path\n"
         "from adding_problem.task.sampling import AddingDataset, batches\n"
@@ -318,7 +322,8 @@ def test_every_field_of_the_configuration_is_frozen() -> None:
 def test_the_longest_trained_length_counts_the_start_and_is_told(
     tmp_path: Path, command: Command
 ) -> None:
-    """Weights from T = 40 are trained on at T = 10: 40; where the start's length is unknown, so is theirs."""
+    """Weights from T = 40 are trained on at T = 10: 40; where the start's length is unknown, so is
+    theirs."""
     small = {
         "dataset.dt_length": 60,
         "model.hidden": 4,

@@ -1,4 +1,5 @@
-"""Nothing lost: runs cut anywhere, damaged checkpoints, full disks, two processes on one folder. More: benchmarks/torture.py."""
+"""Nothing lost: runs cut anywhere, damaged checkpoints, full disks, two processes on one folder.
+More: benchmarks/torture.py."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +108,8 @@ def test_a_run_killed_inside_an_epoch_continues_there(
 
 
 def test_kill_minus_nine_at_any_moment(tmp_path: Path) -> None:
-    """Real signals, at random moments and in the middle of writes, by the script that docs/reliability.md is made with."""
+    """Real signals, at random moments and in the middle of writes, by the script that
+    docs/reliability.md is made with."""
     out = tmp_path / "torture.json"
     done = subprocess.run(
         [
@@ -156,7 +159,7 @@ def spoil(file: Path, how: str) -> None:
     file.write_bytes(data)
 
 
-# --- more epochs -----------------------------------------------------------------------------------------------------
+# --- more epochs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -230,7 +233,8 @@ def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path
 def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
     moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before each of the files that the change deletes and writes: with the old number of epochs as well as with the new one."""
+    """Before each of the files that the change deletes and writes: with the old number of epochs as
+    well as with the new one."""
     train(small(tmp_path / "uncut"))
     train(small(tmp_path / "cut", train__epochs=2))
     short = everything(tmp_path / "cut")
@@ -306,7 +310,7 @@ def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_p
     assert train(small(tmp_path)) == result
 
 
-# --- damage and what is none -----------------------------------------------------------------------------------------
+# --- damage and what is none ----------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system takes no such name")
@@ -330,7 +334,8 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> No
 def test_what_the_system_does_not_give_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As without permission, or where a disk fails: nothing is deleted, nor taken from an older checkpoint."""
+    """As without permission, or where a disk fails: nothing is deleted, nor taken from an older
+    checkpoint."""
     train(small(tmp_path))
     folder, original = RunFolder(tmp_path), Path.open
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -375,7 +380,8 @@ def test_too_little_memory_for_a_checkpoint_is_not_called_damage(
 
 
 def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
-    """With fields at their widest, both files that hold it are within the bounds of their readers."""
+    """With fields at their widest, both files that hold it are within the bounds of their
+    readers."""
     n = config.MOST_EPOCHS
     wide = (
         1.2345678901234567e-300,
@@ -447,7 +453,8 @@ def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> N
 
 
 def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
-    """The original left a configuration of the same form, its losses and its model, in the folder that its file names."""
+    """The original left a configuration of the same form, its losses and its model, in the folder
+    that its file names."""
     theirs = tmp_path / "12"
     shutil.copytree(REPOSITORY / "tests" / "data" / "foreign" / "original", theirs)
     before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
@@ -465,7 +472,8 @@ def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
 def test_checkpoints_cost_no_more_than_their_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that says a write takes 1 s and a step 0.5 s: one write in 100 s, however often one is asked for."""
+    """With a clock that says a write takes 1 s and a step 0.5 s: one write in 100 s, however often
+    one is asked for."""
     now = [0.0]
     written = []
 
@@ -489,7 +497,7 @@ def test_checkpoints_cost_no_more_than_their_share(
     assert all(later - earlier >= 100 for earlier, later in itertools.pairwise(written))
 
 
-# --- signals ---------------------------------------------------------------------------------------------------------
+# --- signals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -549,7 +557,7 @@ def test_the_second_signal_is_the_systems_to_obey() -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
+# --- the disk -------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,7 +602,7 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "result.json").read_text() == "my thesis"
 
 
-# --- two processes ---------------------------------------------------------------------------------------------------
+# --- two processes --------------------------------------------------------------------------------
 
 
 def test_the_second_process_is_refused(tmp_path: Path) -> None:
@@ -733,10 +741,11 @@ def test_a_foreign_file_that_comes_into_a_held_lock_is_kept(tmp_path: Path) -> N
 def test_what_is_no_lock_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
     """Other programs have files of this name; a link would lead elsewhere."""
     (tmp_path / "elsewhere").mkdir()
-    for make in (
+    makers: list[Callable[[Path], object]] = [
         lambda file: file.write_text("another program's"),
         lambda file: file.symlink_to(tmp_path / "elsewhere"),
-    ):
+    ]
+    for make in makers:
         make(tmp_path / ".lock")
         os.utime(tmp_path / ".lock", (0, 0), follow_symlinks=False)
         with (

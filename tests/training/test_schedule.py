@@ -218,7 +218,8 @@ def test_a_validation_subset_decides_nothing_alone(
 
 
 def test_what_a_result_says_is_over_all_held_out_sequences(tmp_path: Path) -> None:
-    """Every epoch was validated on 8 of the 64; the kept one is scored again, by code of its own."""
+    """Every epoch was validated on 8 of the 64; the kept one is scored again, by code of its
+    own."""
     run = fast(
         **{**SMALL, "train__stop_val_loss": 1e-9, "train__val_subset": 8, "train__epochs": 5},
         artifacts=str(tmp_path),
@@ -389,7 +390,8 @@ def test_budgets(tmp_path: Path) -> None:
 
 
 def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
-    """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by luck."""
+    """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by
+    luck."""
     result = train(fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path)))
     assert result.stop_reason == "solved"
     assert result.best_val_loss < 8e-4

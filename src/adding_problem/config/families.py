@@ -19,13 +19,13 @@ __all__ = [
     "PLUGINS",
     "TOLD",
     "Family",
+    "accepts",
     "check",
-    "with_defaults",
     "described_init",
     "is_oracle",
     "recipe_overrides",
-    "accepts",
     "trust_hint",
+    "with_defaults",
 ]
 
 PLUGINS = "adding_problem.models"

@@ -31,7 +31,7 @@ from adding_problem.runs.records import Score
 from adding_problem.system import runtime
 from adding_problem.task.sampling import sequence_width
 
-__all__ = ["score_at_lengths", "score_kept", "score_once", "new_sequences", "validate"]
+__all__ = ["new_sequences", "score_at_lengths", "score_kept", "score_once", "validate"]
 
 _KEEP_SECONDS = 10.0  # of scoring that are worth keeping
 
