@@ -4,12 +4,12 @@
     python benchmarks/ablations.py --variations base no-recurrence --seeds 8
     python benchmarks/ablations.py --table docs/ablations.json
 
-LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have value and mark exchanged.
-A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and is then
-scored on new sequences.
-A length is left out once a shorter one has an error above 0.1. Changes of a configuration key are
-trained by `train`. The others are trained by `learn`, a short loop that gives the numbers of
-`train` where nothing is changed. Runs that the record holds are not made again.
+LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have value and mark
+exchanged. A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and
+is then scored on new sequences. A length is left out once a shorter one has an error above 0.1.
+Changes of a configuration key are trained by `train`. The others are trained by `learn`, a short
+loop that gives the numbers of `train` where nothing is changed. Runs that the record holds are not
+made again.
 """
 
 from __future__ import annotations
@@ -34,25 +34,14 @@ from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
 from adding_problem.models import AddingLSTM
-from adding_problem.runs.folder import RunFolder, milestones
-from adding_problem.runs.records import SOLVED, EpochRow, first_below
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import SOLVED, RunResult, StopReason
 from adding_problem.system import runtime
-from adding_problem.task.sampling import (
-    batches,
-    constant_predictor_mse,
-    evaluation_batch,
-    sample_batch,
-)
+from adding_problem.task.sampling import sample_batch
 from adding_problem.training import optim
-from adding_problem.training.schedule import (
-    EarlyStopping,
-    Schedule,
-    advance,
-    batch_length,
-    begin_ending,
-    stream_seed,
-)
-from adding_problem.training.state import EpochSums, TrainingState, own_copy
+from adding_problem.training.schedule import Schedule, advance, stream_seed
+from adding_problem.training.state import TrainingState
+from adding_problem.training.validation import validate_epoch
 
 T = 1_000
 SEQUENCES = {T: 1_000, 10_000: 64, 100_000: 16}  # scored, by length
@@ -62,7 +51,7 @@ LOST = 0.1  # an error above which longer sequences need not be tried
 Run = dict[str, Any]
 
 
-# --- ideas: other ways to take a step --------------------------------------------------------------
+# --- ideas: other ways to take a step -------------------------------------------------------------
 
 
 class Recipe:
@@ -80,7 +69,7 @@ class Recipe:
         """Change the weights by one step; the mean squared error before it."""
         mse, objective = self.losses(x, y)
         self.model.zero_grad()
-        objective.backward()
+        objective.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.weights, self.wanted.train.clip_norm or math.inf)
         followed = schedule if self.falling else replace(schedule, decay_steps=0)
         self.descend(followed.learning_rate(self.wanted))
@@ -109,7 +98,8 @@ class ConstantRate(Recipe):
 
 
 class FewCells(Recipe):
-    """Group lasso on the outgoing weights of each cell: a proximal step, which gives exact zeros."""
+    """Group lasso on the outgoing weights of each cell: a proximal step, which gives exact
+    zeros."""
 
     strength = 0.1
 
@@ -118,10 +108,15 @@ class FewCells(Recipe):
         shrink_cells(self.model, self.strength * rate)
 
 
+def layer_of(model: AddingLSTM) -> Any:
+    """The LSTM layer, of which PyTorch does not declare the weights."""
+    return model.lstm
+
+
 @torch.no_grad()
 def shrink_cells(model: AddingLSTM, by: float) -> None:
     """Reduce the norm of each cell's outgoing weights by so much, to no less than 0."""
-    outgoing = model.lstm.weight_hh_l0, model.readout.weight
+    outgoing = layer_of(model).weight_hh_l0, model.readout.weight
     kept = (1 - by / torch.cat(outgoing).norm(dim=0)).clamp(min=0)
     for weights in outgoing:
         weights.mul_(kept)
@@ -133,14 +128,14 @@ class ShutGates(Recipe):
     strength = 1e-2
 
     def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, _ = self.model.lstm(x)
+        outputs, _ = layer_of(self.model)(x)
         mse = nn.functional.mse_loss(self.model.readout(outputs[:, -1]), y)
         return mse, mse + self.strength * input_gates(self.model, x, outputs).mean()
 
 
 def input_gates(model: AddingLSTM, x: Tensor, outputs: Tensor) -> Tensor:
     """Activities (B, T, H) of the input gates over sequences x (B, T, I) with outputs (B, T, H)."""
-    lstm, hidden = model.lstm, model.hidden
+    lstm, hidden = layer_of(model), model.hidden
     previous = nn.functional.pad(outputs[:, :-1], (0, 0, 1, 0))
     driven = nn.functional.linear(x, lstm.weight_ih_l0[:hidden], lstm.bias_ih_l0[:hidden])
     return torch.sigmoid(driven + nn.functional.linear(previous, lstm.weight_hh_l0[:hidden]))
@@ -207,7 +202,8 @@ class AverageForRate(Average):
 
 
 class ScheduleFree(Recipe):
-    """Schedule-free Adam (Defazio et al. 2024, arXiv 2405.15682): the mean in place of a falling rate.
+    """Schedule-free Adam (Defazio et al. 2024, arXiv 2405.15682): the mean in place of a falling
+    rate.
 
     z takes Adam's steps without momentum, x is the mean of z, and gradients are taken between them.
     """
@@ -243,16 +239,17 @@ class ScheduleFree(Recipe):
 class Muon(Recipe):
     """Muon (Jordan et al. 2024) for both kernels of the LSTM, Adam for its biases and the readout.
 
-    A step of an (R, C) kernel has the root mean square `size`, by the scale of Liu et al. 2025 (arXiv
-    2502.16982). With their 0.2 the loss stays at 1e-2 at T = 20 (seed 0). PyTorch's Muon computes in
-    bfloat16, which is slow on a CPU.
+    A step of an (R, C) kernel has the root mean square `size`, by the scale of Liu et al. 2025
+    (arXiv 2502.16982). With their 0.2 the loss stays at 1e-2 at T = 20 (seed 0). PyTorch's Muon
+    computes in bfloat16, which is slow on a CPU.
     """
 
     momentum, size = 0.95, 0.05
 
     def __init__(self, wanted: RunConfig, model: AddingLSTM) -> None:
         super().__init__(wanted, model)
-        self.kernels = [model.lstm.weight_ih_l0, model.lstm.weight_hh_l0]
+        lstm = layer_of(model)
+        self.kernels: list[nn.Parameter] = [lstm.weight_ih_l0, lstm.weight_hh_l0]
         self.means = [torch.zeros_like(kernel) for kernel in self.kernels]
         (group,) = self.optimizer.param_groups
         group["params"] = [w for w in self.weights if all(w is not k for k in self.kernels)]
@@ -270,9 +267,10 @@ class Muon(Recipe):
 def orthogonal(matrix: Tensor) -> Tensor:
     """About U V' of the singular value decomposition U S V' of a tall matrix, by Newton and Schulz.
 
-    Five iterations of Jordan's polynomial take singular values from 0.01 to 1 of the norm to 0.7 to 1.2.
+    Five iterations of Jordan's polynomial take singular values from 0.01 to 1 of the norm to 0.7 to
+    1.2.
     """
-    wide = matrix.T / (matrix.norm() + 1e-7)
+    wide: Tensor = matrix.T / (matrix.norm() + 1e-7)
     for _ in range(5):
         gram = wide @ wide.T
         wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.775 * gram) @ wide
@@ -298,24 +296,24 @@ Start = Callable[[AddingLSTM, torch.Generator], None]
 
 
 def gates_open(model: AddingLSTM, generator: torch.Generator) -> None:
-    model.lstm.bias_ih_l0[: model.hidden] = 0
+    layer_of(model).bias_ih_l0[: model.hidden] = 0
 
 
 def keys_of_all_columns(model: AddingLSTM, generator: torch.Generator) -> None:
     limit = 2 * math.log(model.memory or T)
-    model.lstm.weight_ih_l0[: model.hidden].uniform_(-limit, limit, generator=generator)
+    layer_of(model).weight_ih_l0[: model.hidden].uniform_(-limit, limit, generator=generator)
 
 
 def no_keys(model: AddingLSTM, generator: torch.Generator) -> None:
-    model.lstm.weight_ih_l0[: model.hidden].uniform_(-0.1, 0.1, generator=generator)
+    layer_of(model).weight_ih_l0[: model.hidden].uniform_(-0.1, 0.1, generator=generator)
 
 
 def no_recurrence(model: AddingLSTM, generator: torch.Generator) -> None:
-    model.lstm.weight_hh_l0.zero_()
+    layer_of(model).weight_hh_l0.zero_()
 
 
 def full_recurrence(model: AddingLSTM, generator: torch.Generator) -> None:
-    model.lstm.weight_hh_l0 *= 1 / 0.3
+    layer_of(model).weight_hh_l0.mul_(1 / 0.3)
 
 
 @dataclass(frozen=True)
@@ -386,7 +384,7 @@ _VARIATIONS = (
 VARIATIONS = {variation.name: variation for variation in _VARIATIONS}
 
 
-# --- training and scoring --------------------------------------------------------------------------
+# --- training and scoring -------------------------------------------------------------------------
 
 
 def configuration(run: Run, arguments: argparse.Namespace) -> RunConfig:
@@ -420,9 +418,7 @@ def make(run: Run, arguments: argparse.Namespace) -> Run:
     errors: dict[str, Any] = {}
     for length, n in SEQUENCES.items():
         (score,) = validate.score_at_lengths(wanted, [length], n)
-        errors[str(length)] = {
-            key: score[key] for key in ("mse", "mse_standard_error", "sequences")
-        }
+        errors[str(length)] = results.picked(score, ("mse", "mse_standard_error", "sequences"))
         if not score.mse < LOST:
             break
     return run | {
@@ -430,7 +426,7 @@ def make(run: Run, arguments: argparse.Namespace) -> Run:
         "budget": arguments.budget,
         "workers": arguments.workers,
         "commit": results.commit(),
-        **{key: result[key] for key in (*kept, *machine)},
+        **results.picked(result, (*kept, *machine)),
         "cells": cells_in_use(RunFolder(wanted.artifacts)),
         "errors": errors,
     }
@@ -443,7 +439,7 @@ def cells_in_use(folder: RunFolder) -> int:
     return int(outgoing.any(dim=0).sum())
 
 
-def learn(wanted: RunConfig, variation: Variation) -> Run:
+def learn(wanted: RunConfig, variation: Variation) -> RunResult:
     """Train with a change and leave a run folder; an interrupted run starts again.
 
     Without a change the losses and the weights are those of `train`.
@@ -451,9 +447,6 @@ def learn(wanted: RunConfig, variation: Variation) -> Run:
     Args:
         wanted: a configuration of the LSTM on fresh sequences, whose run has an ending.
         variation: of which `start` and `learner` are used.
-
-    Returns:
-        The content of `result.json`.
     """
     folder = RunFolder(wanted.artifacts)
     with runtime.cpu_settings(wanted.threads) as threads, folder.locked():
@@ -462,129 +455,49 @@ def learn(wanted: RunConfig, variation: Variation) -> Run:
         folder.write_history(state.rows)
         description = models.describe(state.model) | {"versions": runtime.versions()}
         folder.write_model(state.best_weights, description)
-        best, last = state.rows[state.stopping.best_epoch - 1], state.rows[-1]
-        result = {
-            "digest": wanted.digest,
-            "seed": wanted.seed,
-            "t": wanted.dataset.t,
-            **wanted.task.to_record(),
-            "variation": variation.name,
-            "constant_predictor_mse": constant_predictor_mse(wanted.task, wanted.dataset.t),
-            "stop_reason": reason,
-            "epochs": last.epoch,
-            "best_epoch": best.epoch,
-            "best_loss": best.loss,
-            "best_val_loss": best.val_loss,
-            **milestones(state.rows),
-            "sequences": last.sequences,
-            "sequence_steps": last.sequence_steps,
-            "longest_length": max(row.longest_length for row in state.rows[: best.epoch]),
-            "seconds": last.seconds,
-            "device": "cpu",
-            "backend": state.model.backend,
-            "threads": threads,
-            "processor": runtime.processor(),
-            "versions": runtime.versions(),
-        }
+        best = max(state.stopping.best_epoch, 1)
+        result = RunResult.of(
+            wanted,
+            state.rows,
+            best,
+            reason,
+            longest_length=max(row.longest_length for row in state.rows[:best]),
+            parameters=description["parameters"],
+            device="cpu",
+            backend=getattr(state.model, "backend", "torch"),
+            threads=threads,
+            processor=runtime.processor(),
+            versions=runtime.versions(),
+        )
         folder.write_result(result)
     return result
 
 
-def _train(wanted: RunConfig, variation: Variation) -> tuple[TrainingState, str]:
+def _train(wanted: RunConfig, variation: Variation) -> tuple[TrainingState, StopReason]:
     """The loop: epochs of training and validation until the run ends, and why it ended."""
-    seed = stream_seed(wanted.seed, "initialisation")
-    model = models.build_model(
-        wanted.model,
-        seed=seed,
-        backend=runtime.resolve_backend(wanted.backend, torch.device("cpu")),
-        length=wanted.dataset.t,
-        input_size=wanted.task.width,
-    )
+    cpu = torch.device("cpu")
+    state = TrainingState.fresh(wanted, cpu, runtime.resolve_backend(wanted.backend, cpu))
+    model = state.model
     assert isinstance(model, AddingLSTM)
     if variation.start is not None:
+        seed = stream_seed(wanted.seed, "initialisation")
         with torch.no_grad():
             variation.start(model, torch.Generator().manual_seed(seed))
     learner = variation.learner(wanted, model)
-    stopping = EarlyStopping(wanted.train.es_patience)
-    state = TrainingState(model, learner.optimizer, stopping, Schedule.first(wanted))
     state.start_clock()
-    while True:
-        _epoch(wanted, state, learner)
+    while (reason := state.stop_reason()) is None:
+        model.train()
+        while (batch := state.next_batch()) is not None:
+            loss = learner.step(state.schedule, batch.x, batch.y)
+            state.schedule = advance(state.schedule, loss, wanted)
+            state.sums = state.sums.plus(loss, batch)
         with learner.evaluation_weights():
-            row = _end_epoch(wanted, state)
-        if not math.isfinite(row.loss):
-            return state, "diverged"
-        if row.val_loss < _goal(wanted) and state.schedule.decayed:
-            return state, "solved"
-        if row.sequence_steps >= (wanted.train.budget_steps or math.inf):
-            return state, "budget"
-        if row.epoch >= wanted.train.epochs:
-            return state, "epochs"
+            validation = validate_epoch(model, wanted, state.rows, state.schedule, lambda: None)
+            state.end_epoch(validation)
+    return state, reason
 
 
-def _epoch(wanted: RunConfig, state: TrainingState, learner: Recipe) -> None:
-    """Steps on fresh sequences, until an epoch's are done or a decay has come to its end."""
-    n = wanted.train.batch
-    while state.sums.steps < wanted.train.epoch_steps:
-        length = batch_length(wanted, state.schedule)
-        first = state.sequences
-        x, y = sample_batch(n, length, seed=wanted.seed, start=first, task=wanted.task)
-        loss = learner.step(state.schedule, x, y)
-        state.schedule = advance(state.schedule, loss, wanted)
-        state.sums = state.sums.plus(loss, n, x.shape[1], length)
-        if state.schedule.decayed:
-            return
-
-
-def _end_epoch(wanted: RunConfig, state: TrainingState) -> EpochRow:
-    """Validate, keep the weights if they are the best, and begin the ending if it is time."""
-    subset, complete = _validation_mse(wanted, state)
-    sums = state.sums
-    row = EpochRow(
-        epoch=len(state.rows) + 1,
-        loss=sums.loss / sums.sequences,
-        val_loss=subset if complete is None else complete,
-        sequences=state.sequences,
-        sequence_steps=state.sequence_steps,
-        seconds=state.seconds,
-        val_sequences=wanted.train.val_subset if complete is None else wanted.dataset.n_held_out,
-        longest_length=sums.longest_length,
-    )
-    state.rows.append(row)
-    state.sums = EpochSums()
-    if state.stopping.update(row.epoch, subset, complete) or not state.best_weights:
-        weights = state.model.state_dict()
-        state.best_weights = {key: own_copy(value) for key, value in weights.items()}
-    if row.val_loss < wanted.train.ending_below:
-        state.schedule = begin_ending(state.schedule, wanted)
-    return row
-
-
-def _validation_mse(wanted: RunConfig, state: TrainingState) -> tuple[float, float | None]:
-    """The error on the validation subset; that on all sequences where it may decide something."""
-    n, few = wanted.dataset.n_held_out, wanted.train.val_subset
-    subset = _squared_error(wanted, state.model, 0, few) / few
-    inside_ending = state.schedule.decay_steps > 0 and not state.schedule.decayed
-    near = subset < 1.25 * _goal(wanted) and not inside_ending
-    if near or (subset < SOLVED and first_below(state.rows, SOLVED) is None):
-        return subset, (subset * few + _squared_error(wanted, state.model, few, n - few)) / n
-    return subset, None
-
-
-@torch.no_grad()
-def _squared_error(wanted: RunConfig, model: nn.Module, first: int, n: int) -> float:
-    seed, t = stream_seed(wanted.seed, "held_out"), wanted.dataset.t
-    size = evaluation_batch(t)
-    drawn = batches(n, t, seed=seed, start=first, task=wanted.task, batch=size)
-    return sum((model(x) - y).double().square().sum().item() for x, y in drawn)
-
-
-def _goal(wanted: RunConfig) -> float:
-    assert wanted.train.stop_val_loss is not None
-    return wanted.train.stop_val_loss
-
-
-# --- the table -------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def table(runs: list[Run]) -> str:
@@ -632,7 +545,7 @@ def _proportion(came: list[bool]) -> str:
     return str(proportion(sum(came), len(came)))
 
 
-# --- the command -----------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""What memory costs that comes anew from the system with every step: models of the zoo with and without `runtime.tune_allocator` and huge pages.
+"""What memory costs that comes anew from the system with every step: models of the zoo with and
+without `runtime.tune_allocator` and huge pages.
 
     python benchmarks/allocator.py
 
-A training step (forward and backward) and an inference of fresh weights, B=16, on the kernels that there are; both settings in turns, each
-time in a process of its own, for the setting is the process's; medians of all steps.
+A training step (forward and backward) and an inference of fresh weights, B=16, on the kernels that
+there are; both settings in turns, each time in a process of its own, for the setting is the
+process's; medians of all steps.
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ def main() -> None:
         print(
             json.dumps(
                 measure(
-                    *arguments.models,
-                    *arguments.lengths,
+                    arguments.models[0],
+                    arguments.lengths[0],
                     arguments.threads,
                     kept=arguments.worker == "kept",
                 )

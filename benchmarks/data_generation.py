@@ -2,8 +2,8 @@
 
     python benchmarks/data_generation.py [--threads 1] [--rounds 15]
 
-Draws a fresh batch, gathers a batch of a fixed data set, and takes a training step (forward, backward, clip, Adam) on
-LSTM(100), B=64, in turns in one process; prints medians and shares.
+Draws a fresh batch, gathers a batch of a fixed data set, and takes a training step (forward,
+backward, clip, Adam) on LSTM(100), B=64, in turns in one process; prints medians and shares.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def calls_at(length: int, backend: str) -> dict[str, Callable[[], object]]:
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_value_(model.parameters(), 10)
         optimizer.step()
 

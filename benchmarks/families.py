@@ -3,8 +3,8 @@
     python benchmarks/families.py                           all of them
     python benchmarks/families.py lem slstm --threads 1
 
-A training step's forward and backward pass of the same model on both backends, at its default size, interleaved in one
-process, medians.
+A training step's forward and backward pass of the same model on both backends, at its default size,
+interleaved in one process, medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BACKENDS = ("native", "torch")
 def seconds(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Time of one forward and backward pass."""
     begin = time.perf_counter()
-    nn.functional.mse_loss(model(x), y).backward()
+    nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
     elapsed = time.perf_counter() - begin
     model.zero_grad()
     return elapsed

@@ -5,12 +5,12 @@
     python benchmarks/ladder.py --phases score --sequences 256     # of what was trained, as far as is missing
     python benchmarks/ladder.py --page docs/results.md             # its tables, from the two records in docs
 
-LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in the task.
-Odd seeds have value and mark exchanged, but for the oracle, which names the mark's column, and where the
-question turns the inputs itself. A run ends by the recipe's rule or at the budget of sequence-steps. Its
-weights are then scored on new sequences: 2,000 of T = 1000, and --sequences of each longer T. A length is
-left out once a shorter one has an error above 0.1. Runs, and scores of at least as many sequences, that
-the record holds are not made again.
+LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in
+the task. Odd seeds have value and mark exchanged, but for the oracle, which names the mark's
+column, and where the question turns the inputs itself. A run ends by the recipe's rule or at the
+budget of sequence-steps. Its weights are then scored on new sequences: 2,000 of T = 1000, and
+--sequences of each longer T. A length is left out once a shorter one has an error above 0.1. Runs,
+and scores of at least as many sequences, that the record holds are not made again.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def trained(run: Run, arguments: argparse.Namespace) -> Run:
     )
     return run | {
         "mix": wanted.dataset.mix,
-        **{key: result[key] for key in kept},
+        **results.picked(result, kept),
         "budget": arguments.budget,
         "workers": arguments.workers,
         "commit": results.commit(),
@@ -140,7 +140,7 @@ def scored(run: Run, arguments: argparse.Namespace) -> Run:
 
 def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
     (score,) = validate.score_at_lengths(wanted, [length], n)
-    return {key: score[key] for key in ("mse", "mse_standard_error", "sequences")}
+    return results.picked(score, ("mse", "mse_standard_error", "sequences"))
 
 
 def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
@@ -165,7 +165,7 @@ def tables(docs: Path) -> str:
     return "\n\n".join([MARKS[0], told(certificates), made, MARKS[1]])
 
 
-# --- the table ---------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def table(runs: list[Run]) -> str:
@@ -241,7 +241,7 @@ def _spread(values: list[float], written: Callable[[float], str]) -> str:
     return results.median_and_range(found, written)
 
 
-# --- the command -------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def main() -> None:

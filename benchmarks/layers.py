@@ -3,8 +3,8 @@
     python benchmarks/layers.py                                            the LSTM, by its size
     python benchmarks/layers.py --layers LSTM GRU tanh relu --hidden 100 --batch 16 --length 1000
 
-A forward and backward step of the native layer and of PyTorch's (with the tuned allocator), interleaved in one process,
-medians; the arithmetic counted is that of the three products of a step.
+A forward and backward step of the native layer and of PyTorch's (with the tuned allocator),
+interleaved in one process, medians; the arithmetic counted is that of the three products of a step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from adding_problem_native import GRU, LSTM, RNN
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 
 from adding_problem.system import memory, runtime
 
+Layer = Callable[..., nn.RNNBase]
 # Ours, PyTorch's, their arguments and the gates that the arithmetic is counted of.
-LAYERS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, str], int]] = {
+LAYERS: dict[str, tuple[Layer, Layer, dict[str, str], int]] = {
     "LSTM": (LSTM, nn.LSTM, {}, 4),
     "GRU": (GRU, nn.GRU, {}, 3),
     "tanh": (RNN, nn.RNN, {}, 1),
@@ -65,7 +67,7 @@ def main() -> None:
         for hidden in arguments.hidden:
             modules = [
                 kind(2, hidden, batch_first=True, **options) for kind in (our_class, their_class)
-            ]  # type: ignore[arg-type]
+            ]
             rounds = [
                 [seconds(module, x) for module in modules] for _ in range(arguments.rounds + 1)
             ][1:]

@@ -5,7 +5,8 @@
     python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out artifacts/short --keep artifacts/short
     python benchmarks/league.py --table docs/league.json                                only print and draw these results
 
-A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:units=32`. For every one:
+A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:units=32`. For every
+one:
 
 1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe `fast`, seed 1000). The one that
    solves it soonest is taken; where none does, the one with the lowest validation loss. All that was tried is in the JSON.
@@ -15,8 +16,8 @@ A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:un
    the model of T = 500, which is tested at T = 5000.
 3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000, when nothing else runs.
 
-`--workers` of these run at the same time, each on `--threads` cores of its own. A second call leaves out what the file holds,
-and must be given the same budgets and threads.
+`--workers` of these run at the same time, each on `--threads` cores of its own. A second call
+leaves out what the file holds, and must be given the same budgets and threads.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _parts(entrant: str) -> tuple[str, dict[str, str]]:
 
 
 def _folder(entrant: str, part: str, arguments: argparse.Namespace) -> Path:
-    name = entrant.translate(str.maketrans(dict.fromkeys(":=,/\\", "-")))
+    name = entrant.translate(str.maketrans(":=,/\\", "-----"))
     return Path(arguments.keep) / f"{name}-{part}"
 
 
@@ -138,7 +139,7 @@ def best(trials: list[dict[str, float]]) -> float:
 def find_horizon(
     entrant: str, seed: int, rate: float, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """One climb, and the score of the model of T = 500 at T = 5000.
+    """One horizon run, and the score of the model of T = 500 at T = 5000.
 
     A length that the model does not take, or the memory does not hold, ends it.
     """
@@ -157,12 +158,12 @@ def find_horizon(
             minutes=arguments.minutes,
             lengths=LENGTHS,
             following=lambda _: nullcontext(),
-            on_refusal=partial(refused, "the climb's end"),
+            on_refusal=partial(refused, "the end of the horizon run"),
         )
     )
     result: dict[str, Any] = {
         "steps": {
-            str(rung.t): rung.reached["1e-3"] and rung.reached["1e-3"]["sequence_steps"]
+            str(rung.t): spent.sequence_steps if (spent := rung.reached["1e-3"]) else None
             for rung in rungs
             if rung.t in COSTS_AT
         },
@@ -214,7 +215,8 @@ def _per_second(step: Callable[[], None]) -> float:
 
 
 def table(league: dict[str, Any]) -> str:
-    """Markdown, the farthest first; oracles, which are not ranked, in a table of their own below."""
+    """Markdown, the farthest first; oracles, which are not ranked, in a table of their own
+    below."""
     ranking = _ranking(league)
     learners, oracles = (
         [item for item in ranking if _is_oracle(item[0]) == told] for told in (False, True)
@@ -269,7 +271,8 @@ def _is_oracle(entrant: str) -> bool:
 
 
 def _ranking(league: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Those that have climbed, by the median horizon, the farthest first; where it is the same, by all seeds'. Oracles come last."""
+    """Those that have climbed, by the median horizon, the farthest first; where it is the same, by
+    all seeds'. Oracles come last."""
 
     def reach(item: tuple[str, dict[str, Any]]) -> tuple[bool, int, float]:
         horizons = _horizons(item[1], league["minutes"])
@@ -312,7 +315,8 @@ def _cost(steps: list[int | None]) -> str:
 
 
 def draw(league: dict[str, Any], path: Path) -> None:
-    """A dot for every seed, one above the other, and a line at the median; oracles at the bottom, below a rule."""
+    """A dot for every seed, one above the other, and a line at the median; oracles at the bottom,
+    below a rule."""
     from matplotlib.figure import Figure
 
     none = min(LENGTHS) / 2  # where those stand that did not solve even the shortest
@@ -382,7 +386,10 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             entries[trials[future]] |= {"tuning": tried, "learning_rate": best(tried)}
             save()
         climbs: dict[Future[dict[str, Any]], tuple[str, int]] = {
-            pool.submit(find_horizon, entrant, seed, entry["learning_rate"], arguments): (entrant, seed)
+            pool.submit(find_horizon, entrant, seed, entry["learning_rate"], arguments): (
+                entrant,
+                seed,
+            )
             for seed in range(arguments.seeds)
             for entrant, entry in entries.items()
             if str(seed) not in entry["climbs"]
@@ -411,7 +418,8 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
 
 
 def _outcome(work: Callable[[], _Outcome], name: str) -> _Outcome | None:
-    """What came of it; None, and the reason is said, where the model cannot do what it was asked."""
+    """What came of it; None, and the reason is said, where the model cannot do what it was
+    asked."""
     try:
         return work()
     except AddingProblemError as error:
@@ -425,7 +433,8 @@ def _origin() -> dict[str, str]:
 
 
 def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The league so far; ends the program where it was held under other budgets, which all models must share."""
+    """The league so far; ends the program where it was held under other budgets, which all models
+    must share."""
     budgets = {
         "minutes": arguments.minutes,
         "tuning_minutes": arguments.tuning,

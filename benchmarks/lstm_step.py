@@ -1,14 +1,17 @@
-"""How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside what?
+"""How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside
+what?
 
     make peers                                # once: Keras on TensorFlow and on JAX, in an environment of their own
     python benchmarks/lstm_step.py [--quick] [--out artifacts/performance]
 
-Every contender runs in a process of its own, because allocator settings and thread pools are per process, and waits
-there for orders: the rounds of all contenders interleave, so that whatever else slows the machine slows all alike. A
-step is: draw a fresh batch, forward, mean squared error on the last output, backward, Adam. Medians over the rounds.
-GFLOP/s counts 6 * 400 * 102 * B * T. The roof is a 2048 x 2048 product by torch in the same rounds.
+Every contender runs in a process of its own, because allocator settings and thread pools are per
+process, and waits there for orders: the rounds of all contenders interleave, so that whatever else
+slows the machine slows all alike. A step is: draw a fresh batch, forward, mean squared error on the
+last output, backward, Adam. Medians over the rounds. GFLOP/s counts 6 * 400 * 102 * B * T. The roof
+is a 2048 x 2048 product by torch in the same rounds.
 
-Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory, denormals are zero), keras-tf, keras-jax.
+Contenders: native (ours), torch (as installed), torch tuned (glibc keeps freed memory, denormals
+are zero), keras-tf, keras-jax.
 """
 
 from __future__ import annotations
@@ -35,11 +38,12 @@ MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
 """Sequence-steps in a batch beyond which a contender is left out: all stand in memory at once, at up to 10 KB a step."""
 
 
-# --- workers: one process a contender --------------------------------------------------------------------------------
+# --- workers: one process a contender -------------------------------------------------------------
 
 
 def keep_all_memory() -> None:
-    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator` why training does otherwise."""
+    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator`
+    why training does otherwise."""
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
         m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
@@ -78,7 +82,8 @@ def torch_step(contender: str, batch: int, length: int) -> Callable[[], None]:
         x, y = sample_batch(batch, length, seed=0, start=drawn)
         drawn += batch
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -97,7 +102,7 @@ def keras_step(batch: int, length: int) -> Callable[[], None]:
     return lambda: model.train_on_batch(*numpy_batch(batch, length, rng))
 
 
-def roof_step() -> Callable[[], None]:
+def roof_step() -> Callable[[], object]:
     """A large matrix product in torch."""
     import torch
 
@@ -125,7 +130,7 @@ def inference_step(contender: str, batch: int, length: int) -> Callable[[], None
     return step
 
 
-def make_step(order: dict[str, Any]) -> Callable[[], None]:
+def make_step(order: dict[str, Any]) -> Callable[[], object]:
     """What an order asks for."""
     contender = order["contender"]
     if order["kind"] == "roof":
@@ -161,8 +166,8 @@ def worker(contender: str, threads: int) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    step: Callable[[], None] | None = None
-    base = 0
+    step: Callable[[], object] | None = None
+    base = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         if order["kind"] == "run":
@@ -186,7 +191,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# --- the driver ------------------------------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 
 class Process:
@@ -296,7 +301,7 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
     roof = 2 * 2048**3 / results.pop("roof")["seconds"] / 1e9
     rows = []
     for contender, result in results.items():
-        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result.seconds / 1e9
+        gflops = 6 * 4 * HIDDEN * (HIDDEN + 2) * batch * length / result["seconds"] / 1e9
         rows.append(
             {
                 "threads": threads,
@@ -304,11 +309,11 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
                 "length": length,
                 "contender": contender,
                 **result,
-                "steps_per_second": batch * length / result.seconds,
+                "steps_per_second": batch * length / result["seconds"],
                 "gflops": gflops,
                 "roof_gflops": roof,
                 "share_of_roof": gflops / roof,
-                "times_native": result.seconds / results["native"]["seconds"],
+                "times_native": result["seconds"] / results["native"]["seconds"],
             }
         )
     for row in rows:
@@ -431,7 +436,7 @@ def main() -> None:
 
     from adding_problem.system import runtime
 
-    machine = {
+    machine: dict[str, Any] = {
         "processor": runtime.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": runtime.versions(),

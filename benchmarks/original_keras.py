@@ -1,9 +1,10 @@
-"""The original's method in Keras on TensorFlow, until the validation MSE is below a target; see time_to_solve.py.
+"""The original's method in Keras on TensorFlow, until the validation MSE is below a target; see
+time_to_solve.py.
 
     .peers/bin/python benchmarks/original_keras.py DATA.npz --seed 0 --target 1e-3      (make peers)
 
-DATA.npz: x_train (n, T, 2), y_train (n, 1), x_val, y_val, float32. Prints a line of JSON after every epoch: sequences,
-seconds since the start of training, val_loss.
+DATA.npz: x_train (n, T, 2), y_train (n, 1), x_val, y_val, float32. Prints a line of JSON after
+every epoch: sequences, seconds since the start of training, val_loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import keras
 import numpy as np
 
 
-class Report(keras.callbacks.Callback):
+class Report(keras.callbacks.Callback):  # type: ignore[misc]
     """Prints what an epoch came to, and ends the training at the target."""
 
     def __init__(self, sequences: int, target: float) -> None:

@@ -53,7 +53,7 @@ def run_one(seed: int, threads: int) -> dict[str, Any]:
     """Train, or continue, the run of a seed, and return its entry in the record."""
     values = CHANGES | {"seed": seed, "threads": threads, "artifacts": str(RUNS / str(seed))}
     result = train(config.load(CONFIG, values), resume=True)
-    return {**{key: result[key] for key in RECORDED}, "commit": results.commit()}
+    return {**results.picked(result, RECORDED), "commit": results.commit()}
 
 
 def entries(seeds: Sequence[int], workers: int, threads: int) -> Iterator[dict[str, Any]]:

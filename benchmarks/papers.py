@@ -1,14 +1,17 @@
-"""The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as Markdown.
+"""The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as
+Markdown.
 
     python benchmarks/papers.py                        every paper: hours on two cores
     python benchmarks/papers.py tallec2018 le2015      these
     python benchmarks/papers.py --out docs/papers --table          only print what this record holds
 
-Every run is recorded as it ends, in one JSON for all papers, `--out`. A second call, on another machine too, leaves out what is recorded
-and goes on from the run folders in `--keep` with what is not.
+Every run is recorded as it ends, in one JSON for all papers, `--out`. A second call, on another
+machine too, leaves out what is recorded and goes on from the run folders in `--keep` with what is
+not.
 
-Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own length). Costs are those at which the
-validation error first was below a threshold: median and range, Kaplan and Meier's where not every seed got there.
+Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own
+length). Costs are those at which the validation error first was below a threshold: median and
+range, Kaplan and Meier's where not every seed got there.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from typing import Any
 import results
 from rich.console import Console
 
-from adding_problem.analysis.aggregate import Group, Seed, collect
+from adding_problem import config
+from adding_problem.analysis.aggregate import Group, collect
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.sweep.watch import SweepDisplay
-from adding_problem.runs.records import THRESHOLDS, EpochRow
+from adding_problem.runs.records import THRESHOLDS, EpochRow, RunRecord, RunResult, Score
 from adding_problem.system import memory, runtime
-from adding_problem.task.variants import Task
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
@@ -40,7 +43,8 @@ Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
 def run_missing(
     document: dict[str, Records], arguments: argparse.Namespace, save: Callable[[], None]
 ) -> list[str]:
-    """Do the runs that the record lacks, of all papers in one queue; the names of those that were not done."""
+    """Do the runs that the record lacks, of all papers in one queue; the names of those that were
+    not done."""
     runs: dict[str, plan.PlannedRun] = {}
     records: dict[str, Records] = {}  # of the paper that a run is of
     for paper in arguments.papers:
@@ -67,7 +71,8 @@ def run_missing(
 
 
 def record(run: plan.PlannedRun) -> dict[str, Any]:
-    """What a table asks of a finished run: its score, and the epochs in which it was first below a threshold, best, and last."""
+    """What a table asks of a finished run: its score, and the epochs in which it was first below a
+    threshold, best, and last."""
     (group,) = collect([run.config.artifacts])
     (seed,) = group.seeds
     best = min(seed.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf)
@@ -86,8 +91,8 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
         "variant": group.task.variant,
         "t": group.t,
         "seed": seed.seed,
-        "mse": seed.mse,
-        "stop_reason": seed.stop_reason,
+        "mse": seed.score.mse if seed.score else None,
+        "stop_reason": seed.result.stop_reason if seed.result else None,
         "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
         "commit": results.commit(),
         "processor": runtime.processor(),
@@ -97,18 +102,12 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
 
 def table(records: Records) -> str:
     """A row for each method and length."""
-    members: dict[tuple[str, int, str], list[Seed]] = {}
+    members: dict[tuple[str, int, str], list[RunRecord]] = {}
     for run in sorted(
         records.values(), key=lambda run: (run["variant"], run["t"], run["method"], run["seed"])
     ):
-        members.setdefault((run["variant"], run["t"], run["method"]), []).append(
-            Seed(
-                run["seed"],
-                tuple(EpochRow(**row) for row in run["rows"]),
-                run["mse"],
-                run["stop_reason"],
-            )
-        )
+        key = run["variant"], run["t"], run["method"]
+        members.setdefault(key, []).append(_run_of(run))
     rows = [
         "| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
         "|---|---|---|---|---|---|---|",
@@ -116,10 +115,38 @@ def table(records: Records) -> str:
     return "\n".join(
         rows
         + [
-            _row(Group(method, Task(variant=variant), t, tuple(seeds)))
-            for (variant, t, method), seeds in members.items()
+            _row(
+                Group(
+                    method,
+                    seeds[0].config.task,
+                    t,
+                    tuple(seeds),
+                    scored=all(seed.score for seed in seeds),
+                )
+            )
+            for (_, t, method), seeds in members.items()
         ]
     )
+
+
+def _run_of(entry: dict[str, Any]) -> RunRecord:
+    """A run of the record, as its folder held it but for the epochs that are not kept."""
+    values = {"seed": entry["seed"], "dataset.t": entry["t"], "dataset.variant": entry["variant"]}
+    wanted = config.load(None, values)
+    rows = tuple(EpochRow(**row) for row in entry["rows"])
+    where: dict[str, Any] = {"device": "", "backend": "", "threads": 0}
+    result = RunResult.of(wanted, rows, rows[-1].epoch, entry["stop_reason"], **where)
+    score = None
+    if entry["mse"] is not None:
+        score = Score(
+            t=entry["t"],
+            **wanted.task.to_record(),
+            sequences=wanted.dataset.n_held_out,
+            mse=entry["mse"],
+            mse_standard_error=math.nan,
+            model=result.digest,
+        )
+    return RunRecord(Path(), wanted, rows, result, score)
 
 
 def _row(group: Group) -> str:

@@ -1,7 +1,8 @@
-"""The JSON records that the benchmarks leave, which program made them, and the tables made of them."""
+"""The JSON records that the benchmarks leave, and the tables made of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "markdown", "median_and_range", "read", "upper_bound", "write"]
+__all__ = ["commit", "markdown", "median_and_range", "picked", "read", "upper_bound", "write"]
 
 _NORMAL_95 = 1.96
 
@@ -33,9 +34,15 @@ def read(path: Path, name: str = "runs") -> list[dict[str, Any]]:
     return entries
 
 
+def picked(record: object, names: Iterable[str]) -> dict[str, Any]:
+    """These fields of a typed record, a `RunResult` or a `Score`, as JSON has them."""
+    values = dataclasses.asdict(record)  # type: ignore[call-overload]
+    return {name: values[name] for name in names}
+
+
 def upper_bound(score: dict[str, Any]) -> float:
     """The upper end of the 95% interval of a score's mean squared error."""
-    bound: float = score.mse + _NORMAL_95 * score.mse_standard_error
+    bound: float = score["mse"] + _NORMAL_95 * score["mse_standard_error"]
     return bound
 
 

@@ -6,15 +6,18 @@
         original-keras --out artifacts/time_to_solve/original                                         (make peers)
     python benchmarks/time_to_solve.py --table docs/time_to_solve/precise.json
 
-Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe `original`, 30,000 training and
-70,000 held-out sequences) on the native kernels, on torch, and in Keras on TensorFlow.
+Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe
+`original`, 30,000 training and 70,000 held-out sequences) on the native kernels, on torch, and in
+Keras on TensorFlow.
 
-A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out sequences below
-`train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000 sequences that nothing else has seen (fewer at
-lengths above 100,000, or by --sequences); where --config names one, a validation MSE below its `train.stop_val_loss`. The
-original's method ends when its validation MSE is below 1e-3. All runs are reported; costs are medians and ranges over the
-solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a second call leaves out the
-runs that the file holds with the same settings, and adds those of other settings to it.
+A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out
+sequences below `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000
+sequences that nothing else has seen (fewer at lengths above 100,000, or by --sequences); where
+--config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends
+when its validation MSE is below 1e-3. All runs are reported; costs are medians and ranges over the
+solved ones, the share solved carries a 95% Wilson interval. Results are written after every run; a
+second call leaves out the runs that the file holds with the same settings, and adds those of other
+settings to it.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from adding_problem.system import runtime
 from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
+RECORDED = ("sequences", "sequence_steps", "seconds", "reached", "threads")
 HERE = Path(__file__).parent
 
 
@@ -80,10 +84,7 @@ def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) ->
         "solved": result.stop_reason == "solved"
         if length in arguments.config
         else score.mse < SOLVED,
-        **{
-            key: result[key]
-            for key in ("sequences", "sequence_steps", "seconds", "reached", "threads")
-        },
+        **results.picked(result, RECORDED),
     }
 
 
@@ -106,17 +107,7 @@ def original(length: int, seed: int, backend: str, arguments: argparse.Namespace
     return {
         "stop_reason": result.stop_reason,
         "solved": result.stop_reason == "solved",
-        **{
-            key: result[key]
-            for key in (
-                "sequences",
-                "sequence_steps",
-                "seconds",
-                "reached",
-                "threads",
-                "lowest_val_loss",
-            )
-        },
+        **results.picked(result, (*RECORDED, "lowest_val_loss")),
     }
 
 
@@ -167,7 +158,8 @@ def original_keras(length: int, seed: int, arguments: argparse.Namespace) -> dic
 def _folder(
     arguments: argparse.Namespace, method: str, run: config.RunConfig
 ) -> Iterator[config.RunConfig]:
-    """The run with a folder for its files: kept where the user said so, so that a cut run can go on."""
+    """The run with a folder for its files: kept where the user said so, so that a cut run can go
+    on."""
     data = run.dataset
     name = f"{method}-{run.backend}-{data.variant}-{data.t}-{run.seed}-{run.digest[:8]}"
     with (
@@ -251,7 +243,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def _shown(run: dict[str, Any], runs: list[dict[str, Any]]) -> str:
-    """A run's settings, where others of the same contender and length have other ones (those of old files are not known)."""
+    """A run's settings, where others of the same contender and length have other ones (those of old
+    files are not known)."""
     same = [
         other.get("settings")
         for other in runs

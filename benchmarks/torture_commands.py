@@ -1,12 +1,14 @@
 """Commands that are killed at every operation on files, and repeated until they end.
 
-Each command runs in a forked process. One of its operations on files, the n-th, sends SIGKILL to the process that does it;
-of a sweep that is the driver or its worker. Then the same command is given again, with a flag where its message asks for
-one, until it ends with 0. What it leaves is compared with what the undisturbed command left: numbers bit for bit, without
-seconds and dates. Then n + 1, until the command has fewer operations than that.
+Each command runs in a forked process. One of its operations on files, the n-th, sends SIGKILL to
+the process that does it; of a sweep that is the driver or its worker. Then the same command is
+given again, with a flag where its message asks for one, until it ends with 0. What it leaves is
+compared with what the undisturbed command left: numbers bit for bit, without seconds and dates.
+Then n + 1, until the command has fewer operations than that.
 
-Pictures are a few bytes here, written as the real ones are. A length of `horizon` counts as solved below an error of 10, so
-that one epoch solves it. A sweep's worker is forked, where it would be spawned, so that its operations count too.
+Pictures are a few bytes here, written as the real ones are. A length of `horizon` counts as solved
+below an error of 10, so that one epoch solves it. A sweep's worker is forked, where it would be
+spawned, so that its operations count too.
 """
 
 from __future__ import annotations
@@ -85,9 +87,12 @@ class Case:
 
     Attributes:
         words: the command.
-        before: commands that are given first, undisturbed; what they leave is there at the beginning of every trial.
-        uncut: what leaves the expected result, in an empty folder; None is `before` and the command itself.
-        varying: keys, beside those of times, whose values depend on the seconds that the command took.
+        before: commands that are given first, undisturbed; what they leave is there at the
+            beginning of every trial.
+        uncut: what leaves the expected result, in an empty folder; None is `before` and the command
+            itself.
+        varying: keys, beside those of times, whose values depend on the seconds that the command
+            took.
         sample: how many operations are drawn where no number is asked for; None is every operation.
     """
 
@@ -119,7 +124,8 @@ CLIMB = [
     "--artifacts",
     "climb",
 ]
-# The second length has the minutes that the first has left, and the digest of its configuration says so.
+# The second length has the minutes that the first has left, and the digest of its configuration
+# says so.
 OF_MINUTES = frozenset({"budget_minutes", "digest", "model", "config"})
 
 CASES = {
@@ -161,7 +167,8 @@ CASES = {
 
 
 def killed(name: str, budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """One command; as many of its operations, drawn, as there may be trials, or, where that is 0, every one."""
+    """One command; as many of its operations, drawn, as there may be trials, or, where that is 0,
+    every one."""
     case, place = CASES[name], Place(folder)
     place.fill(case.before)
     expected = place.expected(case)
@@ -317,7 +324,8 @@ def give(
         words: the command.
         here: folder that it is given in.
         notes: folder for what it says.
-        operations: to install in that process; without, what it loads is loaded here too, so that no later one has to.
+        operations: to install in that process; without, what it loads is loaded here too, so that
+            no later one has to.
 
     Returns:
         Its exit status, what it said, its peak memory in KiB.
@@ -406,14 +414,15 @@ def difference(expected: Any, found: Any) -> str:
 
 
 def make_cheap() -> None:
-    """In a process of its own: pictures of a few bytes, lengths that are soon solved, workers that are forked."""
+    """In a process of its own: pictures of a few bytes, lengths that are soon solved, workers that
+    are forked."""
 
     def draw(path: Path, *_: Any) -> None:
         atomic_io.write(path, b"a picture")
 
     for name in ("draw_loss", "draw_predictions", "draw_horizon"):
         setattr(plots, name, draw)
-    horizon.SOLVED = 10.0  # type: ignore[misc]
+    horizon.SOLVED = 10.0  # type: ignore[attr-defined]
     driver._POLL_SECONDS = (
         5.0  # the summary is written when something happens, and seldom because time has passed
     )

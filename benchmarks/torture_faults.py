@@ -1,7 +1,9 @@
-"""A fixture for each kind of fault that was ever found, and for its neighbours, through the command line.
+"""A fixture for each kind of fault that was ever found, and for its neighbours, through the command
+line.
 
-Each fixture is an empty folder, filled by code; the commands that are given in it, each in a forked process, or in one of
-its own where streams or limits matter; and what they must answer and leave. What it finds is of four kinds:
+Each fixture is an empty folder, filled by code; the commands that are given in it, each in a forked
+process, or in one of its own where streams or limits matter; and what they must answer and leave.
+What it finds is of four kinds:
 
     lost         something that was there before is gone or changed, or a result that must come does not come
     tracebacks   a command ends in a traceback
@@ -65,7 +67,8 @@ class Trial:
         self.peak, self._last = 0.0, ""
 
     def copy(self, name: str, to: str | None = None) -> Path:
-        """What is made once for all fixtures: `precious`, a run; `climb`, a horizon run over T = 10."""
+        """What is made once for all fixtures: `precious`, a run; `climb`, a horizon run over T =
+        10."""
         return Path(shutil.copytree(self._made / name, self.path / (to or name), symlinks=True))
 
     def write(self, name: str, text: str | bytes) -> Path:
@@ -230,7 +233,7 @@ class NotInstalledError(Exception):
     """A fixture that needs what is not installed."""
 
 
-# --- folders of runs -------------------------------------------------------------------------------------------------
+# --- folders of runs ------------------------------------------------------------------------------
 
 OVER_10 = [word for word in CLIMB if word != "5"]
 OVER_20 = ["horizon", "--lengths", "20", *OVER_10[3:]]
@@ -416,7 +419,7 @@ def _(trial: Trial) -> None:
     trial.holds(not list((trial.path / "run").glob(".lock.*")), "litter of locks")
 
 
-# --- single runs -----------------------------------------------------------------------------------------------------
+# --- single runs ----------------------------------------------------------------------------------
 
 
 @each("a run that was cut while it was given more epochs, with the old budget", range(2, 60, 8))
@@ -491,7 +494,7 @@ def _(trial: Trial) -> None:
     result = json.loads(file.read_text())
     file.write_text(json.dumps(result | {"best_val_loss": None}))
     trial.give("validate", "--artifacts", "precious")
-    del result.best_val_loss
+    del result["best_val_loss"]
     file.write_text(json.dumps(result))
     trial.give("validate", "--artifacts", "precious", code=2, says="best_val_loss")
 
@@ -502,7 +505,7 @@ def _(trial: Trial) -> None:
     trial.holds(not (trial.path / "run").exists(), "a folder was made")
 
 
-# --- models of the user's own ----------------------------------------------------------------------------------------
+# --- models of the user's own ---------------------------------------------------------------------
 
 MODELS = """\
 import torch
@@ -599,7 +602,7 @@ def _(trial: Trial) -> None:
     trial.holds(not (trial.path / "run" / "validation.json").exists(), "it was scored")
 
 
-# --- YAML and the terminal -------------------------------------------------------------------------------------------
+# --- YAML and the terminal ------------------------------------------------------------------------
 
 
 @each("YAML 1.1", ["dataset: {t: 1:40}", "train: {learning_rate: 0:30.5}"])
@@ -672,7 +675,7 @@ def _(trial: Trial) -> None:
         )
 
 
-# --- imports ---------------------------------------------------------------------------------------------------------
+# --- imports --------------------------------------------------------------------------------------
 
 ARCHITECTURES = json.loads(gzip.decompress((FOREIGN / "architectures.json.gz").read_bytes()))
 OTHER_WAYS = {
@@ -785,7 +788,7 @@ def _(trial: Trial, given: str) -> None:
     )
 
 
-# --- limits ----------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 @fixture("a description of a model that is larger than its weights")
@@ -831,7 +834,7 @@ def _(trial: Trial) -> None:
     )
 
 
-# --- kernels ---------------------------------------------------------------------------------------------------------
+# --- kernels --------------------------------------------------------------------------------------
 
 FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "lazily negated": torch._neg_view,

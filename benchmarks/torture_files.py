@@ -160,7 +160,8 @@ def fuzzed_yaml(rng: random.Random, leaves: list[str], whole: str) -> bytes:
 
 
 def folders(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """Run folders with one to three files spoiled, or replaced by links, pipes and hostile content."""
+    """Run folders with one to three files spoiled, or replaced by links, pipes and hostile
+    content."""
     outcome: Outcome = {
         "trials": 0,
         "read": 0,
@@ -220,7 +221,7 @@ def readers(path: Path, trial: int) -> list[Callable[[], object]]:
     actions: list[Callable[[], object]] = [
         run.read_result,
         run.read_history,
-        run.read_validation,
+        run.read_score,
         lambda: run.holds_finished(small),
         lambda: load_model(str(path)),
     ]

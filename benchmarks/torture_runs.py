@@ -1,4 +1,5 @@
-"""Single runs that are killed, damaged or without room on their disk, and what their checkpoints cost."""
+"""Single runs that are killed, damaged or without room on their disk, and what their checkpoints
+cost."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from adding_problem.config import RunConfig
 from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import state
+from adding_problem.training import checkpoints
 
 
 def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
@@ -50,7 +52,7 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         "worst_seconds": 0.0,
     }
     while outcome["trials"] < budget.trials and not budget.spent:
-        pair = COMBINATIONS[outcome["chains"] % len(COMBINATIONS)]
+        pair: tuple[str, str] = COMBINATIONS[outcome["chains"] % len(COMBINATIONS)]
         numbers, seconds, operations = uncut[pair] = uncut.get(pair) or reference(*pair, folder)
         path = folder / "chain"
         shutil.rmtree(path, ignore_errors=True)
@@ -59,7 +61,7 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
             begin = time.perf_counter()
             last = outcome["trials"] >= budget.trials or budget.spent
             if last or rng.random() < 0.1:
-                status, words, memory = in_child(lambda run=run: train(run, resume=True))
+                status, words, memory = in_child(partial(train, run, resume=True))
             elif rng.random() < 0.5:
                 at = rng.randrange(1, operations)
 
@@ -71,7 +73,7 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                 outcome["at_file_operations"] += status == -signal.SIGKILL
             else:
                 status, words, memory = in_child(
-                    lambda run=run: train(run, resume=True), rng.uniform(0, seconds)
+                    partial(train, run, resume=True), rng.uniform(0, seconds)
                 )
                 outcome["at_random_moments"] += status == -signal.SIGKILL
             outcome["trials"] += status == -signal.SIGKILL
@@ -88,7 +90,8 @@ def kills(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 
 def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """Half of the trials damage the newest checkpoint or both, half the weights of a finished run."""
+    """Half of the trials damage the newest checkpoint or both, half the weights of a finished
+    run."""
     uncut = {pair: reference(*pair, folder) for pair in COMBINATIONS}
     outcome: Outcome = {
         "trials": 0,
@@ -105,7 +108,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         run = run_of(*pair, cut[pair])
 
         def stop(run: RunConfig = run) -> None:
-            state._MOST_COST = 1.0  # one after every epoch
+            checkpoints._MOST_COST = 1.0  # one after every epoch
             write, written = RunFolder.write_checkpoint, itertools.count(1)
 
             def the_third_is_the_last(*arguments: Any) -> None:
@@ -113,7 +116,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                 if next(written) == 3:
                     die()
 
-            RunFolder.write_checkpoint = the_third_is_the_last  # type: ignore[method-assign]
+            setattr(RunFolder, write.__name__, the_third_is_the_last)
             train(run, resume=True)
 
         in_child(stop)
@@ -125,7 +128,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
         if trial % 3 == 2:
             shutil.copytree(folder / f"uncut-{pair[0]}-{pair[1]}", path)
             spoil(path / "model" / "model.safetensors", rng)
-            status, words, memory = in_child(lambda path=path: load_model(str(path)))
+            status, words, memory = in_child(partial(load_model, path))
             right = status == 2  # read as if nothing had happened would be a silent loss
         else:
             shutil.copytree(cut[pair], path)
@@ -135,7 +138,7 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
                 for name in names:
                     spoil(path / name, rng)
             run = run_of(*pair, path)
-            status, words, memory = in_child(lambda run=run: train(run, resume=True))
+            status, words, memory = in_child(partial(train, run, resume=True))
             right = (
                 numbers_of(path) == uncut[pair][0]
                 if status == 0
@@ -154,7 +157,8 @@ def damage(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 
 def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
-    """Every operation on files in turn finds the disk full, with the seed choosing one of four runs; then a disk of 2 MB.
+    """Every operation on files in turn finds the disk full, with the seed choosing one of four
+    runs; then a disk of 2 MB.
 
     With a number of trials above 0, as many of the operations, drawn.
     """
@@ -189,7 +193,7 @@ def disk(budget: Budget, rng: random.Random, folder: Path) -> Outcome:
 
 def _one_full_disk(
     outcome: Outcome,
-    fill: Callable[[], None],
+    fill: Callable[[], object],
     make_room: Callable[[], None],
     run: RunConfig,
     numbers: dict[str, Any],
@@ -203,7 +207,7 @@ def _one_full_disk(
     )  # an operation that may fail, such as flushing a folder's own entry
     outcome["tracebacks"] += status == 99
     make_room()
-    again, more_words, _ = in_child(lambda: train(run, resume=True))
+    again, more_words, _ = in_child(partial(train, run, resume=True))
     right = again == 0 and numbers_of(Path(run.artifacts)) == numbers
     outcome["trials"] += 1
     outcome["lost"] += not right
@@ -227,7 +231,7 @@ def _real_disk(
         for free in (0, 4, 12, 24, 60, 100, 160, 240):
             shutil.rmtree(place / "run", ignore_errors=True)
             ballast.write_bytes(bytes((2048 - free) << 10))
-            _one_full_disk(outcome, lambda: train(run), ballast.unlink, run, numbers)
+            _one_full_disk(outcome, partial(train, run), ballast.unlink, run, numbers)
             outcome["real_disk_trials"] += 1
     finally:
         subprocess.run(["umount", str(place)], check=False)
@@ -276,7 +280,8 @@ REALLY = {name: getattr(RunFolder, name) for name in ("write_history", "write_ch
 
 
 def timed(name: str, spent: list[float]) -> None:
-    """Have a method of `RunFolder` add its time to a list, and its calls if it writes checkpoints."""
+    """Have a method of `RunFolder` add its time to a list, and its calls if it writes
+    checkpoints."""
 
     def method(*arguments: Any) -> None:
         begin = time.perf_counter()

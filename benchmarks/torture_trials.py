@@ -1,8 +1,10 @@
-"""What the parts of `torture.py` share: processes to kill, operations on files to count, runs to compare."""
+"""What the parts of `torture.py` share: processes to kill, operations on files to count, runs to
+compare."""
 
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import errno
 import io
 import mmap
@@ -30,7 +32,8 @@ Outcome = dict[str, Any]
 
 
 class Budget:
-    """How many trials there may be, and until when; what is not done in time another seed can do."""
+    """How many trials there may be, and until when; what is not done in time another seed can
+    do."""
 
     def __init__(self, trials: int, seconds: float) -> None:
         self.trials, self._end = trials, time.perf_counter() + seconds
@@ -48,7 +51,8 @@ class Budget:
 
 
 def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunConfig:
-    """A run of about a second, or a third of that, with checkpoints as often as their cost allows."""
+    """A run of about a second, or a third of that, with checkpoints as often as their cost
+    allows."""
     values = {
         "recipe": recipe,
         "backend": backend,
@@ -81,11 +85,12 @@ def config_values(run: RunConfig) -> dict[str, Any]:
     return {key: run.get(key) for key, _ in schema.options(RunConfig)}
 
 
-# --- trials in processes of their own --------------------------------------------------------------------------------
+# --- trials in processes of their own -------------------------------------------------------------
 
 
-def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple[int, str, int]:
-    """Run in a forked process: exit status (negative: the signal), its last words, its peak memory in KiB."""
+def in_child(work: Callable[[], object], kill_after: float | None = None) -> tuple[int, str, int]:
+    """Run in a forked process: exit status (negative: the signal), its last words, its peak memory
+    in KiB."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -111,7 +116,8 @@ def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple
 
 
 class Operations:
-    """Counts what is done to files for writing, and at the n-th operation does `act`: in the middle of a write, too.
+    """Counts what is done to files for writing, and at the n-th operation does `act`: in the middle
+    of a write, too.
 
     Processes that are forked after it was made count together: one of them does the n-th operation.
 
@@ -140,7 +146,7 @@ class Operations:
             stream = really_open(file, mode, *rest, **more)
             return Halved(stream, operations) if writes and "b" in mode else stream
 
-        io.open = builtins.open = opened  # type: ignore[assignment]
+        io.open = builtins.open = opened
         for name in (
             "fsync",
             "replace",
@@ -205,31 +211,26 @@ def spoil(file: Path, rng: random.Random) -> None:
     if rng.random() < 0.5:
         del data[rng.randrange(len(data)) :]
     else:
-        # Not in the length of the header's padding, which nobody reads: everything else must be noticed.
+        # Not in the length of the header's padding, which nobody reads: everything else must be
+        # noticed.
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     file.write_bytes(data)
 
 
-# --- what is compared ------------------------------------------------------------------------------------------------
+# --- what is compared -----------------------------------------------------------------------------
 
 
 def numbers_of(folder: Path) -> dict[str, Any]:
     """All that must be equal: the bytes of the weights, the rows and the result without times."""
     run = RunFolder(folder)
-    result = run.read_result()
-    costs = {
-        name: cost and {k: v for k, v in cost.items() if k != "seconds"}
-        for name, cost in result.reached.items()
-    }
+    result = dataclasses.asdict(run.read_result())
+    for timed in (result, *filter(None, result["reached"].values())):
+        del timed["seconds"]
     rows = [
         (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps)
         for row in run.read_history()
     ]
-    return {
-        "weights": run.weights.read_bytes(),
-        "rows": rows,
-        "result": {k: v for k, v in result.items() if k != "seconds"} | {"reached": costs},
-    }
+    return {"weights": run.weights.read_bytes(), "rows": rows, "result": result}
 
 
 def reference(

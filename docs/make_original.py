@@ -19,7 +19,7 @@ from adding_problem.analysis import plots
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow
+from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow, RunResult
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures" / "original"
@@ -67,7 +67,7 @@ class Ours(Run):
 
     config: RunConfig
     rows: list[EpochRow]
-    result: dict[str, Any]
+    result: RunResult
 
 
 def originals() -> dict[int, Run]:
@@ -163,9 +163,9 @@ def table_of_costs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
     return table(f"T | original: {each} | ours: {each}", rows)
 
 
-def threads_of(result: dict[str, Any]) -> str:
-    """By what it was computed, such as `native, 1 thread`."""
-    return f"{result['backend']}, {result['threads']} thread{'s' * (result['threads'] != 1)}"
+def threads_of(backend: str, threads: int) -> str:
+    """Such as `native, 1 thread`."""
+    return f"{backend}, {threads} thread{'s' * (threads != 1)}"
 
 
 def table_of_machines(ours: dict[int, Ours]) -> str:
@@ -178,9 +178,9 @@ def table_of_machines(ours: dict[int, Ours]) -> str:
                 f"{t:,}",
                 f"{run.config.dataset.n_held_out:,}",
                 run.result.epochs,
-                f"{run.result['seconds']:,.0f}",
-                threads_of(run.result),
-                run.result["processor"],
+                f"{run.result.seconds:,.0f}",
+                threads_of(run.result.backend, run.result.threads),
+                run.result.processor,
                 COMMITS.get(t, ""),
             ]
             for t, run in ours.items()
@@ -221,7 +221,9 @@ def section_on_seeds() -> str:
         counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
         lines.append(f"The others ended so: {counts}.")
     machines = {
-        f"{run['processor']}, {threads_of(run)}, PyTorch {run['versions']['torch']}" for run in runs
+        f"{run['processor']}, {threads_of(run['backend'], run['threads'])}, "
+        f"PyTorch {run['versions']['torch']}"
+        for run in runs
     }
     machine = f"Machine: {'; '.join(sorted(machines))}."
     return "\n".join([*lines, "", table_of_seeds(runs), "", machine])

@@ -15,8 +15,7 @@ import pytest
 
 from adding_problem.cli import main
 from adding_problem.evaluation import validate
-from adding_problem.experiments import horizon
-from adding_problem.training import loop
+from adding_problem.experiments import horizon, train
 from tests.helpers.custom_models import MODELS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -35,7 +34,8 @@ SLOW_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests of many seconds come first, or one of these might begin when another core has nothing left to do."""
+    """Files with tests of many seconds come first, or one of these might begin when another core
+    has nothing left to do."""
     items.sort(
         key=lambda item: (
             SLOW_FIRST.index(item.path.stem) if item.path.stem in SLOW_FIRST else len(SLOW_FIRST)
@@ -45,19 +45,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def pictures() -> None:
-    """Asks for the pictures that training, scoring and climbing leave."""
+    """Asks for the pictures that training, validation and a horizon run leave."""
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of tiny runs would spend most of their time on a picture: they leave an empty file where nobody asks for it."""
+    """Hundreds of tiny runs would spend most of their time on a picture: they leave an empty file
+    where nobody asks for it."""
 
     def touch(path: Path, *_: object) -> None:
         path.touch()
 
     if "pictures" not in request.fixturenames:
         for module, name in (
-            (loop, "draw_loss"),
+            (train, "draw_loss"),
             (validate, "draw_predictions"),
             (horizon, "draw_horizon"),
         ):
@@ -74,7 +75,8 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `adding-problem` as a user would, in an empty folder, but in this process, which has torch loaded.
+    """Run `adding-problem` as a user would, in an empty folder, but in this process, which has
+    torch loaded.
 
     With program=, as Python's arguments name it, in a process of its own.
     """

@@ -34,7 +34,8 @@ def test_wilson(k: int, n: int) -> None:
 
 
 def test_kaplan_meier_on_the_textbooks_example() -> None:
-    """Remission times of 21 leukaemia patients on 6-MP (Freireich et al. 1963; Klein & Moeschberger, table 4.1)."""
+    """Remission times of 21 leukaemia patients on 6-MP (Freireich et al. 1963; Klein &
+    Moeschberger, table 4.1)."""
     came = [6, 6, 6, 7, 10, 13, 16, 22, 23]
     censored = [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
     found = survival([*came, *censored], [True] * len(came) + [False] * len(censored))
@@ -113,7 +114,8 @@ def exact_wilcoxon(differences: list[float]) -> float:
         for signs in itertools.product([False, True], repeat=len(ranks))
     ]
     seen = sum(rank for rank, d in zip(ranks, differences, strict=True) if d > 0)
-    return min(1.0, 2 * min(np.mean([s <= seen for s in sums]), np.mean([s >= seen for s in sums])))
+    tails = np.mean([s <= seen for s in sums]), np.mean([s >= seen for s in sums])
+    return min(1.0, 2 * float(min(tails)))
 
 
 def test_paired() -> None:

@@ -1,4 +1,5 @@
-"""benchmarks/ablations.py: its loop gives the numbers of `train`, and its ideas are what they are called."""
+"""benchmarks/ablations.py: its loop gives the numbers of `train`, and its ideas are what they are
+called."""
 
 from __future__ import annotations
 
@@ -74,12 +75,12 @@ def test_without_a_change_the_loop_gives_the_numbers_of_train_run(
 ) -> None:
     expected = train(tiny(tmp_path / "run", **changes))
     found = ablations.learn(tiny(tmp_path / "learn", **changes), ablations.VARIATIONS["base"])
-    assert found["stop_reason"] == expected["stop_reason"] == reason
+    assert found.stop_reason == expected.stop_reason == reason
     theirs, ours = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "learn")
     history, wanted = ours.read_history(), theirs.read_history()
     assert [cost(row) for row in history] == [cost(row) for row in wanted]
     assert len({row.loss for row in history}) == len(history) > 2
-    kept = found["best_epoch"] - 1  # whose weights train validates in full afterwards
+    kept = found.best_epoch - 1  # whose weights train validates in full afterwards
     assert [row.val_loss for row in history if row is not history[kept]] == [
         row.val_loss for row in wanted if row is not wanted[kept]
     ]
@@ -100,7 +101,7 @@ def test_every_change_trains_and_has_an_effect(ablations: ModuleType, tmp_path: 
     histories = {}
     for variation in [ablations.VARIATIONS["base"], *own_loop]:
         result = ablations.learn(wanted, variation)
-        assert (result.stop_reason, result["variation"]) == ("budget", variation.name)
+        assert result.stop_reason == "budget"
         rows = RunFolder(tmp_path).read_history()
         histories[variation.name] = tuple((row.loss, row.val_loss) for row in rows)
     assert all(
@@ -130,10 +131,11 @@ def lstm(wanted: RunConfig) -> AddingLSTM:
 @torch.no_grad()
 def test_cells_shrink_by_so_much_and_vanish(ablations: ModuleType, tmp_path: Path) -> None:
     model = lstm(tiny(tmp_path))
-    model.readout.weight[0, 3] = model.lstm.weight_hh_l0[:, 3].zero_()[0] + 0.01
-    before = torch.cat([model.lstm.weight_hh_l0, model.readout.weight]).double()
+    recurrent = ablations.layer_of(model).weight_hh_l0
+    model.readout.weight[0, 3] = recurrent[:, 3].zero_()[0] + 0.01
+    before = torch.cat([recurrent, model.readout.weight]).double()
     ablations.shrink_cells(model, 0.02)
-    after = torch.cat([model.lstm.weight_hh_l0, model.readout.weight]).double()
+    after = torch.cat([recurrent, model.readout.weight]).double()
     assert not after[:, 3].any()
     others = [0, 1, 2, 4, 5, 6, 7]
     shrunk = before - 0.02 * before / before.norm(dim=0)
@@ -143,9 +145,10 @@ def test_cells_shrink_by_so_much_and_vanish(ablations: ModuleType, tmp_path: Pat
 @torch.no_grad()
 def test_input_gates_are_those_of_the_equations(ablations: ModuleType, tmp_path: Path) -> None:
     model, x = lstm(tiny(tmp_path)), torch.rand(3, 20, 3)
-    model.lstm.weight_hh_l0.mul_(5)
-    found = ablations.input_gates(model, x, model.lstm(x)[0])
-    kernel, recurrent, bias, _ = (weights.double() for weights in model.lstm.parameters())
+    layer = ablations.layer_of(model)
+    layer.weight_hh_l0.mul_(5)
+    found = ablations.input_gates(model, x, layer(x)[0])
+    kernel, recurrent, bias, _ = (weights.double() for weights in layer.parameters())
     h = c = torch.zeros(3, 8, dtype=torch.float64)
     for t in range(20):
         i, f, g, o = (x[:, t].double() @ kernel.T + h @ recurrent.T + bias).chunk(4, dim=1)
@@ -162,15 +165,16 @@ def test_states_are_left_by_steps_without_marks(
     wanted = tiny(tmp_path, dataset__mix=mix)
     model = lstm(wanted)
     x, y = sample_batch(16, 30, seed=0, task=wanted.task)
-    (marks,) = (column for column in range(3) if x[..., column].unique().tolist() == [0, 1])
-    kernel = model.lstm.weight_ih_l0
+    (marks,) = (column for column in range(3) if set(x[..., column].flatten().tolist()) == {0, 1})
+    layer = ablations.layer_of(model)
+    kernel = layer.weight_ih_l0
     kernel[:, [column for column in range(3) if column != marks]] = 0
     learner = ablations.StatePassing(wanted, model)
     found = learner.state_after_stretch(5, 50)
     for part, same in zip(found, model.advance(torch.zeros(5, 50, 3)), strict=True):
         assert torch.equal(part, same)
     # Half of a batch begins there: not all predictions are those from the beginning.
-    model.lstm.bias_ih_l0[:8] = 0  # gates that the inputs open
+    layer.bias_ih_l0[:8] = 0  # gates that the inputs open
     kernel[:] = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
     mse, _ = learner.losses(x, y)
     learner.seen = 5

@@ -1,4 +1,4 @@
-"""A sweep on a real Ray cluster, of several raylets on this machine, while a worker, a node and the driver are killed.
+"""A sweep on a real Ray cluster on this machine, while a worker, a node and the driver are killed.
 
 Not part of `make test`, which needs no Ray: `make test-cluster` installs it and runs this.
 """
@@ -47,7 +47,7 @@ def cluster() -> Iterator[Any]:
         "health_check_period_ms": 1000,
         "health_check_failure_threshold": 5,
     }
-    found = Cluster(
+    found: Any = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": checks},
     )
@@ -91,7 +91,8 @@ class Sweep:
         assert self._process.wait(seconds) == 0, self.log.read_text()
 
     def under_way(self) -> list[Path]:
-        """Runs that are not finished, of which a checkpoint with finished epochs has come to the driver."""
+        """Runs that are not finished, of which a checkpoint with finished epochs has come to the
+        driver."""
         return [
             path
             for path in self.out.glob("t=*")
@@ -100,7 +101,8 @@ class Sweep:
 
 
 def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, int]]:
-    """Runs that a Ray worker does now, on the node of this raylet or on any, with the worker's process."""
+    """Runs that a Ray worker does now, on the node of this raylet or on any, with the worker's
+    process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -119,7 +121,8 @@ def workers_on(runs: list[Path], raylet: int | None = None) -> list[tuple[str, i
 
 
 def epochs_kept(run: Path) -> list[EpochRow]:
-    """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels, before it."""
+    """The epochs of the checkpoint, which metrics.csv may be ahead of: it is written, and travels,
+    before it."""
     folder = RunFolder(run)
     return (
         [EpochRow.of_floats(row) for row in folder.read_checkpoint()[0]["rows"].tolist()]
@@ -141,7 +144,7 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: f"lost  {name}" in sweep.log.read_text())
 
-    # A node is lost with all its processes, while it has a run: a node without one is lost unnoticed.
+    # A node is lost with all its processes while it has a run: without one nobody would notice.
     raylet = cluster.spare.all_processes["raylet"][0].process.pid
     every_run = list((tmp_path / "undisturbed").glob("t=*"))
     _, worker = wait_for(lambda: workers_on(every_run, raylet))[0]
@@ -159,7 +162,7 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
 
     assert numbers(tmp_path / "out") == numbers(tmp_path / "undisturbed")
     assert len(numbers(tmp_path / "out")) == 6
-    # Epochs whose checkpoints had reached the driver were not trained again: their wall time is the same to the last digit.
+    # Epochs whose checkpoints had reached the driver were not trained again: they took as long.
     for before in (before_worker, before_driver):
         for run, rows in before.items():
             assert rows
@@ -171,7 +174,10 @@ def test_killed_worker_node_and_driver_change_no_number(tmp_path: Path, cluster:
 def test_through_a_storage(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(
-        "dataset: {dt_length: 200}\ntrain: {epochs: 2}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10], seed: [0, 1]}\n"
+        "dataset: {dt_length: 200}\n"
+        "train: {epochs: 2}\n"
+        "model: {hidden: 4}\n"
+        "grid: {dataset.t: [10], seed: [0, 1]}\n"
     )
     driver.run(plan.read(path, out=str(tmp_path / "undisturbed")), LocalEngine(1))
     storage = f"file://{tmp_path / 'storage'}"

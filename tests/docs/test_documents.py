@@ -21,7 +21,8 @@ def test_the_tour_runs_and_shows_what_it_says() -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(REPOSITORY / "docs" / "tour.ipynb", as_version=4)
+    tour = REPOSITORY / "docs" / "tour.ipynb"
+    notebook = nbformat.read(tour, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     printed = "".join(
         output.text

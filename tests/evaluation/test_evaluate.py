@@ -9,6 +9,7 @@ import pytest
 
 from adding_problem.config import ModelConfig
 from adding_problem.evaluation import evaluate, validate
+from adding_problem.evaluation.evaluate import Sequences
 from adding_problem.experiments.train import train
 from adding_problem.models import build_model
 from adding_problem.task.sampling import Task, sample_batch
@@ -23,15 +24,14 @@ def test_long_sequences_are_scored_as_short_ones(
 ) -> None:
     task = Task(variant=variant, noise_columns=1)  # type: ignore[arg-type]
     model = build_model(ModelConfig(hidden=6), seed=0, input_size=3).eval()
-    at_once = list(evaluate.predictions(model, task, 100, 30, seed=5))
+    sequences = Sequences(task, 100, seed=5, stop=30)
+    at_once = list(evaluate.predict(model, sequences))
     monkeypatch.setattr(evaluate, "_LONG", 50)
     monkeypatch.setattr(evaluate, "_STRETCH", 24)
     monkeypatch.setattr(evaluate, "_LONG_BATCH", 7)
     told: list[tuple[int, int]] = []
     stretched = list(
-        evaluate.predictions(
-            model, task, 100, 30, seed=5, on_progress=lambda done, n: told.append((done, n))
-        )
+        evaluate.predict(model, sequences, on_progress=lambda done, n: told.append((done, n)))
     )
     for column in (1, 2):
         whole, pieces = (
@@ -46,7 +46,8 @@ def test_long_sequences_are_scored_as_short_ones(
 
 def test_predictions_begin_anywhere() -> None:
     model = build_model(ModelConfig(hidden=6), seed=0, input_size=4).eval()
-    (rest,) = evaluate.predictions(model, NOISY, 20, 30, seed=5, start=11, with_inputs=True)
+    sequences = Sequences(NOISY, 20, seed=5, start=11, stop=30)
+    (rest,) = evaluate.predict(model, sequences, with_inputs=True)
     x, y = sample_batch(19, 20, seed=5, start=11, task=NOISY)
     assert rest.x is not None
     assert np.array_equal(rest.x, x)
@@ -70,7 +71,9 @@ def test_a_cut_scoring_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         validate.score_at_lengths(other, [15], 50, on_progress=cut)
     done: list[int] = []
-    (resumed,) = validate.score_at_lengths(other, [15], 50, on_progress=lambda count, n: done.append(count))
+    (resumed,) = validate.score_at_lengths(
+        other, [15], 50, on_progress=lambda count, n: done.append(count)
+    )
     assert done == [40, 50]
     assert resumed.mse == whole.mse
     for file in (tmp_path / "other" / "scored").iterdir():
@@ -87,7 +90,9 @@ def test_what_is_kept_serves_any_number_of_sequences(
     monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
     (few,) = validate.score_at_lengths(run, [15], 20)
     done: list[int] = []
-    (fewer,) = validate.score_at_lengths(run, [15], 10, on_progress=lambda count, n: done.append(count))
+    (fewer,) = validate.score_at_lengths(
+        run, [15], 10, on_progress=lambda count, n: done.append(count)
+    )
     assert done == []
-    assert fewer["sequences"] == 10
-    assert few["sequences"] == 20
+    assert fewer.sequences == 10
+    assert few.sequences == 20

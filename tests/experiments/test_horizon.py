@@ -1,4 +1,4 @@
-"""The climb: what its rungs say, what it leaves, and that a second call goes on where the first ended."""
+"""Horizon runs: what their rungs say, what they leave, and that a cut one goes on where it was."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from adding_problem.errors import Interrupted, LockError
 from adding_problem.evaluation import validate
 from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
-from adding_problem.experiments.horizon import Rung
 from adding_problem.experiments.train import train
 from adding_problem.report import runs as report_runs
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow
+from adding_problem.runs.records import EpochRow, Rung
 from adding_problem.task.sampling import batches
 from adding_problem.training.state import StepEvent
 from tests.conftest import Command
@@ -47,12 +46,12 @@ def test_a_climb(tmp_path: Path) -> None:
         row.longest_length for rung in (short, long) for row in rows_of(rung)
     )
     assert RunFolder(long.folder).read_result().longest_length == long.longest_length
-    # Costs are counted from the start of the climb.
+    # Costs are counted from the start of the horizon run.
     first = next(row for row in rows_of(long) if row.val_loss < 1e-3)
-    assert long.reached["1e-3"] == {
-        "sequence_steps": rows_of(short)[-1].sequence_steps + first.sequence_steps,
-        "seconds": pytest.approx(rows_of(short)[-1].seconds + first.seconds),
-    }
+    spent = long.reached["1e-3"]
+    assert spent
+    assert spent.sequence_steps == rows_of(short)[-1].sequence_steps + first.sequence_steps
+    assert spent.seconds == pytest.approx(rows_of(short)[-1].seconds + first.seconds)
     document = json.loads((tmp_path / "horizon.json").read_text())
     assert document["horizon"] == 20
     assert (tmp_path / "horizon.png").read_bytes().startswith(PNG)
@@ -100,9 +99,9 @@ def test_a_length_that_new_sequences_do_not_confirm_is_trained_on(tmp_path: Path
     assert goals == tuple(8e-3 / 2**k for k in range(len(tries)))
     assert len(set(seeds)) == len(tries)
     costs = [short.reached["1e-2"], short.reached["1e-3"], long.reached["1e-3"]]
-    assert [cost["sequence_steps"] for cost in costs if cost] == sorted(
-        cost["sequence_steps"] for cost in costs if cost
-    )
+    steps = [cost.sequence_steps for cost in costs if cost]
+    assert len(steps) == 3
+    assert steps == sorted(steps)
     assert RunFolder(tmp_path / "t20").read_config().model.start_from == short.folder
 
 
@@ -209,7 +208,7 @@ def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
     found = report_runs.collect([tmp_path])
     assert not found.left_out
     ((_, climbed),) = found.horizons.items()
-    assert math.isnan(climbed["rungs"][0]["mse"])
+    assert math.isnan(climbed.result.rungs[0].mse)
 
 
 def test_scores_at_other_lengths(tmp_path: Path) -> None:
@@ -219,11 +218,8 @@ def test_scores_at_other_lengths(tmp_path: Path) -> None:
         ((x, y),) = batches(50, t, seed=43, batch=50)
         with torch.no_grad():
             error = float((load_model(str(tmp_path))(x) - y).double().square().mean())
-        assert (score.t, score.sequences, score.mse) == (
-            t,
-            50,
-            pytest.approx(error, rel=1e-4),
-        )
+        assert (score.t, score.sequences) == (t, 50)
+        assert score.mse == pytest.approx(error, rel=1e-4)
     assert not RunFolder(tmp_path).validation.exists()
 
 
@@ -326,7 +322,9 @@ def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
             following=lambda run: nullcontext(Signal(1) if run.dataset.t == 20 else None),
         )
     assert stopped.value.exit_code == 143
-    assert [rung.mse for rung in find_horizon(tmp_path / "cut", [10, 20])] == [rung.mse for rung in uncut]
+    assert [rung.mse for rung in find_horizon(tmp_path / "cut", [10, 20])] == [
+        rung.mse for rung in uncut
+    ]
 
 
 def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Sweeps: what a file stands for, and that kills, failures and second calls change nothing in the numbers."""
+"""Sweeps: what a file stands for, and that kills, failures and second calls change nothing in the
+numbers."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -47,13 +49,16 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 def test_a_grid_and_a_list(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "recipe: fast\nruns:\n- {model: {hidden: 8}, train.learning_rate: 0.01}\n- {model.hidden: 9}\n"
+        "recipe: fast\n"
+        "runs:\n"
+        "- {model: {hidden: 8}, train.learning_rate: 0.01}\n"
+        "- {model.hidden: 9}\n"
         "grid: {dataset: {t: [30, 40]}, seed: [0, 1, 2]}\n",
     )
     runs = plan.read(path, {"train.batch": 4}, "out")
@@ -150,7 +155,7 @@ def test_the_sweep_of_the_repository() -> None:
     assert {run.config.dataset.t for run in runs} == {150, 200, 250, 300, 500, 700, 1000}
 
 
-# --- the runs --------------------------------------------------------------------------------------------------------
+# --- the runs -------------------------------------------------------------------------------------
 
 
 def children(pid: int) -> list[int]:
@@ -264,7 +269,8 @@ class Here:
         return [(job.name, self._task(job))]
 
 
-QUICK = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0, 1]}\n"
+ONE_EPOCH = "train: {epochs: 1}\nmodel: {hidden: 4}\n"
+QUICK = ONE_EPOCH + "dataset: {dt_length: 200, t: 10}\ngrid: {seed: [0, 1]}\n"
 
 
 def test_the_second_of_two_sweeps_on_a_folder_is_refused_and_the_first_goes_on(
@@ -391,7 +397,7 @@ def test_dry_run_trains_nothing(tmp_path: Path, command: Command) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# --- engines ---------------------------------------------------------------------------------------------------------
+# --- engines --------------------------------------------------------------------------------------
 
 
 def dies_once(job: Job) -> Outcome:
@@ -545,7 +551,7 @@ def test_a_budget_ends_with_an_epoch(tmp_path: Path) -> None:
 
 
 def test_a_lock_from_before_a_restart_is_taken_over_when_told(tmp_path: Path) -> None:
-    text = "dataset: {dt_length: 200, t: 10}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {seed: [0]}\n"
+    text = ONE_EPOCH + "dataset: {dt_length: 200, t: 10}\ngrid: {seed: [0]}\n"
     (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
     folder = Path(run.config.artifacts)
     folder.mkdir(parents=True)
@@ -566,14 +572,14 @@ def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
 
 
 def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
-    text = "dataset: {dt_length: 200}\ntrain: {epochs: 1}\nmodel: {hidden: 4}\ngrid: {dataset.t: [10]}\n"
+    text = ONE_EPOCH + "dataset: {dt_length: 200}\ngrid: {dataset.t: [10]}\n"
     (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
     job = Job(run.name, run.config, score=True)
     assert finished(job) is None
     first = perform(job)
     assert (first.state, finished(job)) == ("done", first)
     folder = RunFolder(run.config.artifacts)
-    folder.write_score(folder.read_score() | {"t": 40, "mse": 1.0})
+    folder.write_score(dataclasses.replace(folder.read_score(), t=40, mse=1.0))
     assert finished(job) is None
     assert perform(job) == first
     folder.validation.write_text("{")

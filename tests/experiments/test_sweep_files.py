@@ -14,6 +14,7 @@ from adding_problem.errors import ConfigError, LockError, RunFolderError
 from adding_problem.experiments.sweep import cluster
 from adding_problem.experiments.sweep.job import Job
 from adding_problem.experiments.train import train
+from adding_problem.runs import transport
 from adding_problem.runs.folder import RunFolder
 from tests.helpers.sweeps import wait_for
 from tests.helpers.training import Interrupt, numbers, small
@@ -22,13 +23,13 @@ from tests.helpers.training import Interrupt, numbers, small
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", ""])
 def test_no_file_is_written_outside_of_its_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="which would be outside"):
-        RunFolder(tmp_path / "run").restore({name: b"x"})
+        transport.restore(RunFolder(tmp_path / "run"), {name: b"x"})
     assert not (tmp_path / "x").exists()
 
 
 def test_the_configuration_is_written_first_and_the_result_last() -> None:
     files = dict.fromkeys(["result.json", "a", "config_copy.yaml", "z"], b"")
-    assert [name for name, _ in RunFolder.in_order(files)] == [
+    assert [name for name, _ in transport.in_order(files)] == [
         "config_copy.yaml",
         "a",
         "z",
@@ -47,11 +48,11 @@ def test_a_cut_run_goes_on_elsewhere_from_what_was_sent(kind: str, tmp_path: Pat
     with cluster._Sender(first, job, place), pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(wanted, artifacts=str(first.path)), listener=Interrupt(3))
     second = RunFolder(tmp_path / "second")
-    second.restore(place.load("run"))
+    transport.restore(second, place.load("run"))
     assert second.read_config() == wanted  # which names the driver's folder, not a node's
     with cluster._Sender(second, job, place):
         resumed = train(dataclasses.replace(wanted, artifacts=str(second.path)), resume=True)
-    RunFolder(wanted.artifacts).restore(place.load("run"))
+    transport.restore(RunFolder(wanted.artifacts), place.load("run"))
     assert numbers(RunFolder(wanted.artifacts).read_result()) == numbers(resumed)
     assert numbers(train(small(tmp_path / "uncut"))) == numbers(resumed)
     kept, sent = RunFolder(wanted.artifacts).read_history(), first.read_history()
@@ -76,7 +77,7 @@ def test_files_are_listed_while_a_lock_comes_and_goes(tmp_path: Path) -> None:
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
-        assert all(list(RunFolder(tmp_path).stamps()) == ["result.json"] for _ in range(500))
+        assert all(list(transport.stamps(tmp_path)) == ["result.json"] for _ in range(500))
     finally:
         ended.set()
         thread.join()
@@ -151,9 +152,9 @@ def test_links_in_a_run_folder_are_neither_followed_by_what_is_sent_nor_by_what_
     run.path.mkdir()
     (run.path / "metrics.csv").symlink_to(tmp_path / "secret" / "key")
     (run.path / "model").symlink_to(tmp_path / "secret")
-    assert run.stamps() == {}
+    assert transport.stamps(run.path) == {}
     with pytest.raises(RunFolderError, match="leads out of the folder"):
-        run.restore({"model/new/model.json": b"{}"})
+        transport.restore(run, {"model/new/model.json": b"{}"})
     assert [path.name for path in (tmp_path / "secret").iterdir()] == ["key"]
 
 

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A file of custom models that a run can train, and a small configuration of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Last(nn.Module):
     """(B, T, 2) -> (B, 1)"""
     def __init__(self, units=3, act="tanh"):
         super().__init__()
-        self.rnn, self.out = nn.RNN(2, units, nonlinearity=act, batch_first=True), nn.Linear(units, 1)
+        self.rnn = nn.RNN(2, units, nonlinearity=act, batch_first=True)
+        self.out = nn.Linear(units, 1)
     def forward(self, x):
         return self.out(self.rnn(x)[0][:, -1])
 
@@ -86,7 +87,9 @@ class Complex(nn.Module):
     """A diagonal recurrence of complex numbers."""
     def __init__(self):
         super().__init__()
-        self.rates, self.input, self.out = nn.Parameter(torch.randn(4, dtype=torch.complex64) / 4), nn.Linear(2, 4), nn.Linear(4, 1)
+        self.rates = nn.Parameter(torch.randn(4, dtype=torch.complex64) / 4)
+        self.input = nn.Linear(2, 4)
+        self.out = nn.Linear(4, 1)
     def forward(self, x):
         state = torch.zeros(len(x), 4, dtype=torch.complex64)
         for step in self.input(x).unbind(1):

@@ -1,6 +1,8 @@
-"""Every family as the slow, obvious loop over its equations, one step and one sequence of operations at a time.
+"""Every family as the slow, obvious loop over its equations, one step and one sequence of
+operations at a time.
 
-`(weights, x (B, T, 2)) -> (B, 1)`, from the state_dict of the model, in whatever type the weights have.
+`(weights, x (B, T, 2)) -> (B, 1)`, from the state_dict of the model, in whatever type the weights
+have.
 """
 
 from __future__ import annotations
@@ -269,7 +271,8 @@ def transformer(w: Weights, x: Tensor, model: Any) -> Tensor:
 def attention(w: Weights, x: Tensor, model: Any) -> Tensor:
     features = [leaky_relu(linear(w, "features", x[:, t])) for t in range(x.shape[1])]
     scores = [torch.exp(tanh(linear(w, "score", h))) for h in features]
-    mean = sum(score * h for score, h in zip(scores, features, strict=True)) / sum(scores)
+    weighted = [score * h for score, h in zip(scores, features, strict=True)]
+    mean = torch.stack(weighted).sum(0) / torch.stack(scores).sum(0)
     return leaky_relu(readout(w, leaky_relu(linear(w, "summary", mean))))
 
 

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Faults on purpose: a listener that acts at a given step, and the lock of another process."""
 
 from __future__ import annotations
 

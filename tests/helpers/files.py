@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""The content of a folder, to compare before and after, and the first bytes of a PNG."""
 
 from __future__ import annotations
 

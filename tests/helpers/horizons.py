@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A horizon run that solves its first lengths within a second each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from adding_problem import config
 from adding_problem.experiments import horizon
-from adding_problem.experiments.horizon import Rung
+from adding_problem.runs.records import Rung
 
 EASY = {
     "recipe": "fast",

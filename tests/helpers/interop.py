@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A mark for tests that need packages of an extra."""
 
 from __future__ import annotations
 

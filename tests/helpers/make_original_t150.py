@@ -1,4 +1,5 @@
-"""Make `original_t150.npz`: the weights of the original's T=150 model and what TensorFlow predicts with them.
+"""Make `original_t150.npz`: the weights of the original's T=150 model and what TensorFlow predicts
+with them.
 
 Needs TensorFlow, and the original's SavedModel folder:
 
@@ -35,14 +36,16 @@ def main(model_folder: str, out: str) -> None:
 
 
 def serve(model_folder: str, x: np.ndarray) -> np.ndarray:
-    """The model's answers, through TensorFlow 1's session: version 2 stumbles over the old optimiser's slots."""
+    """The model's answers, through TensorFlow 1's session: version 2 stumbles over the old
+    optimiser's slots."""
     v1 = tf.compat.v1
     with v1.Session(graph=tf.Graph()) as session:
         signature = v1.saved_model.load(session, ["serve"], model_folder).signature_def[
             "serving_default"
         ]
         (argument,), (answer,) = signature.inputs.values(), signature.outputs.values()
-        return session.run(answer.name, {argument.name: x})
+        predictions: np.ndarray = session.run(answer.name, {argument.name: x})
+        return predictions
 
 
 if __name__ == "__main__":

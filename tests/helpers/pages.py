@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""A parser of the report's HTML page: its elements, visible text, data blocks and tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 
 class Page(HTMLParser):
-    """The elements of a page, and what stands in its scripts, styles, table cells and visible text."""
+    """The elements of a page, and what stands in its scripts, styles, table cells and visible
+    text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

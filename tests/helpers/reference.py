@@ -1,4 +1,5 @@
-"""An LSTM in float64 NumPy, written from its equations: forward, backpropagation through time, clipping and Adam.
+"""An LSTM in float64 NumPy, written from its equations: forward, backpropagation through time,
+clipping and Adam.
 
 Gate order i, f, g, o; kernel (2, 4H), recurrent kernel (H, 4H), bias (4H), as Keras holds them.
 """
@@ -21,7 +22,7 @@ def forward(weights: Weights, x: Array) -> tuple[Array, list[tuple[Array, ...]]]
     """Predictions (B, 1) of x (B, T, 2), and what the backward pass needs of every step."""
     hidden = weights["recurrent"].shape[0]
     h = c = np.zeros((len(x), hidden))
-    tape = []
+    tape: list[tuple[Array, ...]] = []
     for t in range(x.shape[1]):
         z = x[:, t] @ weights["kernel"] + h @ weights["recurrent"] + weights["bias"]
         i, f, o = (

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Configurations of the `fast` recipe: of any size, and of a curriculum that ends in a second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = {
     "curriculum__start": 5,
     "threads": 1,
     "curriculum__shortest": 0.2,
-    "train__glimpse": None,
+    "train__val_subset": None,
     "train__epoch_steps": 40,
     "train__epochs": 12,
     "train__stop_val_loss": None,

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""What the runs of a sweep found, and a wait for another process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ def numbers(folder: Path) -> dict[str, Any]:
         run = RunFolder(path)
         result, score = run.read_result(), run.read_score()
         found[path.name] = [
-            result[key]
-            for key in ("best_val_loss", "best_loss", "sequences", "sequence_steps", "epochs")
-        ] + [score.mse, [(row.loss, row.val_loss, row.sequences) for row in run.read_history()]]
+            result.best_val_loss,
+            result.best_loss,
+            result.sequences,
+            result.sequence_steps,
+            result.epochs,
+            score.mse,
+            [(row.loss, row.val_loss, row.sequences) for row in run.read_history()],
+        ]
     return found
 
 

@@ -1,7 +1,8 @@
-"""Shared by tests."""
+"""Runs of a second, their weights and numbers, and a listener that cuts them."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from adding_problem import config
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow
+from adding_problem.runs.records import EpochRow, RunResult
 from adding_problem.training.state import StepEvent
 
 needs_native = pytest.mark.skipif(
@@ -39,9 +40,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return RunFolder(folder).read_model()[0]
 
 
-def numbers(result: dict[str, Any]) -> dict[str, Any]:
+def numbers(result: RunResult) -> dict[str, Any]:
     """A result without its times."""
-    return {k: v for k, v in result.items() if k not in ("seconds", "reached")}
+    values = dataclasses.asdict(result)
+    return {key: value for key, value in values.items() if key not in ("seconds", "reached")}
 
 
 class Interrupt:

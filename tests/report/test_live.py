@@ -59,7 +59,12 @@ def test_the_command_writes_it_and_opens_it(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))
+
+    def open_browser(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_browser)
     done = command("demo", "--no-open")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "demo.html").read_text(encoding="utf-8") == live.render()

@@ -1,4 +1,5 @@
-"""A folder of runs: what a horizon run did not make there, or what lies elsewhere, is neither deleted nor written."""
+"""A folder of runs: what a horizon run did not make there, or what lies elsewhere, is neither
+deleted nor written."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def cut(run: RunConfig) -> nullcontext[Interrupt]:
     return nullcontext(Interrupt(1))
 
 
-# --- deleting --------------------------------------------------------------------------------------------------------
+# --- deleting -------------------------------------------------------------------------------------
 
 
 def test_overwriting_empties_neither_runs_of_others_nor_what_links_lead_to(
@@ -87,8 +88,8 @@ def test_overwriting_a_folder_without_a_climb_deletes_nothing(
     done = command("horizon", "--overwrite", "--artifacts", "climb", "--lengths", 20)
     assert done.returncode == 2
     assert (
-        "t20: holds a run that climb/horizon.json does not record as begun for it, and is not deleted"
-        in done.stderr
+        "t20: holds a run that climb/horizon.json does not record as begun for it, "
+        "and is not deleted" in done.stderr
     )
     assert contents(tmp_path / "climb") == before
 
@@ -225,7 +226,7 @@ def test_a_deletion_that_is_killed_anywhere_is_finished_by_the_next(
     assert points > 10
 
 
-# --- what is not deleted is used as before ---------------------------------------------------------------------------
+# --- what is not deleted is used as before --------------------------------------------------------
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -237,31 +238,16 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "t10" / "result.json").is_file()
 
 
-def of_an_earlier_version(folder: Path) -> None:
-    """Without a record of runs."""
-    document = json.loads((folder / HORIZON).read_text())
+def test_a_summary_without_records_owns_no_run(climbed: Path) -> None:
+    """Its rungs name the folders of runs, and that alone makes none of them its own."""
+    document = json.loads((climbed / HORIZON).read_text())
+    assert document["rungs"]
     del document["runs"]
-    (folder / HORIZON).write_text(json.dumps(document))
-
-
-def test_a_climb_of_an_earlier_version_goes_on_and_is_overwritten(
-    climbed: Path, precious: Path
-) -> None:
-    of_an_earlier_version(climbed)
-    stamp = (climbed / "t10" / "result.json").stat().st_mtime_ns
-    assert [rung.t for rung in find_horizon(climbed, [10, 20])] == [10, 20]
-    assert (climbed / "t10" / "result.json").stat().st_mtime_ns == stamp
-    of_an_earlier_version(climbed)
-    shutil.copytree(precious, climbed / "t100")
-    find_horizon(climbed, [5], overwrite=True)
-    assert contents(climbed / "t10") == contents(climbed / "t20") == {}
-    assert contents(climbed / "t100") == contents(precious)
-
-
-def test_a_length_that_an_earlier_version_left_unsolved_is_tried_again(tmp_path: Path) -> None:
-    assert not find_horizon(tmp_path, [10], minutes=1e-4)[0].solved
-    of_an_earlier_version(tmp_path)
-    assert find_horizon(tmp_path, [10])[0].solved
+    (climbed / HORIZON).write_text(json.dumps(document))
+    before = contents(climbed)
+    with pytest.raises(RunFolderError, match="does not record as begun for it, and is not deleted"):
+        find_horizon(climbed, [10], overwrite=True)
+    assert contents(climbed) == before
 
 
 def test_another_models_unsolved_run_is_not_replaced_by_a_larger_budget(tmp_path: Path) -> None:
@@ -281,7 +267,9 @@ def test_another_models_unsolved_run_is_not_replaced_by_a_larger_budget(tmp_path
         },
     )
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
-        list(module.find_horizon(other, minutes=2, lengths=[10], following=lambda run: nullcontext()))
+        list(
+            module.find_horizon(other, minutes=2, lengths=[10], following=lambda run: nullcontext())
+        )
     assert contents(tmp_path / "t10") == before
 
 
@@ -295,7 +283,7 @@ def test_a_run_that_was_not_recorded_is_not_tried_again_from_its_beginning(tmp_p
     assert contents(tmp_path / "t10") == before
 
 
-# --- the summary and the picture -------------------------------------------------------------------------------------
+# --- the summary and the picture ------------------------------------------------------------------
 
 
 def test_a_summary_that_is_a_link_is_neither_read_nor_replaced(
@@ -332,24 +320,6 @@ def test_a_summary_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"horizon\.json is damaged, or another program's"):
         find_horizon(tmp_path, [10])
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(HORIZON, text)]
-
-
-@pytest.mark.parametrize(
-    "rungs",
-    [
-        [3],
-        [{}],
-        [{"folder": 3, "mse": 0}],
-        [{"folder": "../x", "mse": None}],
-        [{"folder": "a\0", "mse": 0}],
-    ],
-)
-def test_rungs_of_a_stranger_make_no_run_the_climbs_own(rungs: list[object], climbed: Path) -> None:
-    (climbed / HORIZON).write_text(json.dumps({"rungs": rungs}))
-    folder, before = RunsFolder(climbed, HORIZON), contents(climbed)
-    with folder.locked():
-        folder.delete()
-    assert contents(climbed) == before
 
 
 def test_a_picture_that_is_a_link_is_replaced_and_not_written_through(

@@ -1,4 +1,5 @@
-"""The run folder: what is damaged is said, what is half-written is never seen, predictions stream."""
+"""The run folder: what is damaged is said, what is half-written is never seen, predictions
+stream."""
 
 from __future__ import annotations
 
@@ -34,7 +35,11 @@ def test_history_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_history_from_before_the_column_val_sequences(tmp_path: Path) -> None:
-    text = "epoch,loss,val_loss,sequences,sequence_steps,seconds\n1,0.25,0.5,10,100,0.5\n2,0.5,0.125,20,200,1.25\n"
+    text = (
+        "epoch,loss,val_loss,sequences,sequence_steps,seconds\n"
+        "1,0.25,0.5,10,100,0.5\n"
+        "2,0.5,0.125,20,200,1.25\n"
+    )
     (tmp_path / "metrics.csv").write_text(text)
     rows = RunFolder(tmp_path).read_history()
     assert rows == [
@@ -99,7 +104,7 @@ def test_the_streamed_pickle_is_what_it_says() -> None:
     stream = io.BytesIO()
     writer = PredictionWriter(stream, 3, 4)
     x = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
-    y = np.float32([[1], [2], [3]])
+    y = np.array([[1], [2], [3]], np.float32)
     writer.add(x[:1], y[:1], -y[:1])
     writer.add(x[1:], y[1:], -y[1:])
     writer.finish()
@@ -133,7 +138,7 @@ def test_overwrite_spares_what_is_not_ours(tmp_path: Path) -> None:
     [
         ("model/model.safetensors", b"rubbish", "model.safetensors is damaged"),
         ("model/model.json", b"{", "model.json is damaged"),
-        ("model/model.json", b"[]", "not a JSON object"),
+        ("model/model.json", b"[]", "Input should be an object"),
         (
             "model/model.json",
             json.dumps({"family": "lstm", "hidden": 9}).encode(),

@@ -1,4 +1,5 @@
-"""Training against an independent NumPy implementation, early stopping by hand, resuming, determinism."""
+"""Training against an independent NumPy implementation, early stopping by hand, resuming,
+determinism."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from adding_problem.errors import BackendError, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow, first_below
+from adding_problem.runs.records import Cost, EpochRow, first_below
 from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.training import schedule
 from adding_problem.training.schedule import EarlyStopping
@@ -48,7 +49,8 @@ class Trace:
 @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("clip", [10.0, 0.01])
 def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
-    """Ten training steps of the product equal ten of the float64 equations, on the same items in the same order."""
+    """Ten training steps of the product equal ten of the float64 equations, on the same items in
+    the same order."""
     run = RunConfig(
         dataset=DatasetConfig(dt_length=400, t=25),
         model=ModelConfig(hidden=12),
@@ -158,14 +160,9 @@ def test_no_patience_is_that_of_one_epoch() -> None:
 
 
 def test_a_batch_that_is_larger_than_the_data(tmp_path: Path) -> None:
-    result = train(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))
-    assert result.sequences == 3 * 14
-    assert (
-        validate.validate(small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3))[
-            "sequences"
-        ]
-        == 20
-    )
+    run = small(tmp_path, dataset__dt_length=20, train__batch=64, train__epochs=3)
+    assert train(run).sequences == 3 * 14
+    assert validate.validate(run).sequences == 20
 
 
 def test_same_seed_same_numbers(tmp_path: Path) -> None:
@@ -174,7 +171,7 @@ def test_same_seed_same_numbers(tmp_path: Path) -> None:
     assert all(
         torch.equal(w, weights(tmp_path / "b")[k]) for k, w in weights(tmp_path / "a").items()
     )
-    assert train(small(tmp_path / "c", seed=1)).best_loss != results[0]["best_loss"]
+    assert train(small(tmp_path / "c", seed=1)).best_loss != results[0].best_loss
 
 
 def test_global_random_state_is_neither_read_nor_changed(tmp_path: Path) -> None:
@@ -223,9 +220,7 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
 def test_another_quantity_can_be_watched(tmp_path: Path) -> None:
     changes = {"train__learning_rate": 3.0, "train__epochs": 8, "train__es_patience": 8}
     result = train(small(tmp_path, train__es_monitor="val_loss", **changes))
-    assert result.best_val_loss == min(
-        row.val_loss for row in RunFolder(tmp_path).read_history()
-    )
+    assert result.best_val_loss == min(row.val_loss for row in RunFolder(tmp_path).read_history())
 
 
 def test_stop_reasons(tmp_path: Path) -> None:
@@ -234,8 +229,8 @@ def test_stop_reasons(tmp_path: Path) -> None:
     stopped = train(
         small(tmp_path / "c", train__learning_rate=3.0, train__epochs=50, train__es_patience=2)
     )
-    assert stopped["stop_reason"] == "early_stopping"
-    assert stopped["epochs"] == stopped["best_epoch"] + 2
+    assert stopped.stop_reason == "early_stopping"
+    assert stopped.epochs == stopped.best_epoch + 2
 
 
 @pytest.mark.usefixtures("pictures")
@@ -271,14 +266,15 @@ def test_cost_to_the_thresholds() -> None:
     ]
     found = [first_below(rows, threshold) for threshold in (1e-2, 1e-3, 1e-4)]
     assert [row and row.cost for row in found] == [
-        {"epoch": 2, "sequences": 20, "sequence_steps": 200, "seconds": 2.0, "val_sequences": 64},
-        {"epoch": 4, "sequences": 40, "sequence_steps": 400, "seconds": 4.0, "val_sequences": 64},
+        Cost(epoch=2, sequences=20, sequence_steps=200, seconds=2.0, val_sequences=64),
+        Cost(epoch=4, sequences=40, sequence_steps=400, seconds=4.0, val_sequences=64),
         None,
     ]
 
 
 def test_the_task_is_learned(tmp_path: Path) -> None:
-    """Marks at T=4 are learned in seconds; a wrong target, mask or gradient would leave the error at 1/6."""
+    """Marks at T=4 are learned in seconds; a wrong target, mask or gradient would leave the error
+    at 1/6."""
     result = train(
         small(
             tmp_path,
@@ -301,7 +297,8 @@ def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_of_a_long_data_set_stays_bounded() -> None:
-    """Two epochs' worth of drawing at dt_length=100,000 and T=1000, without the model, in a process of its own."""
+    """Two epochs' worth of drawing at dt_length=100,000 and T=1000, without the model, in a process
+    of its own."""
     program = (
         "from pathlib import Path\n"
         "from adding_problem.task.sampling import AddingDataset, batches\n"
@@ -325,7 +322,8 @@ def test_every_field_of_the_configuration_is_frozen() -> None:
 def test_the_longest_trained_length_counts_the_start_and_is_told(
     tmp_path: Path, command: Command
 ) -> None:
-    """Weights from T = 40 are trained on at T = 10: 40; where the start's length is unknown, so is theirs."""
+    """Weights from T = 40 are trained on at T = 10: 40; where the start's length is unknown, so is
+    theirs."""
     small = {
         "dataset.dt_length": 60,
         "model.hidden": 4,
@@ -333,25 +331,16 @@ def test_the_longest_trained_length_counts_the_start_and_is_told(
         "train.batch": 20,
         "threads": 1,
     }
-    long = train(
-        config.load(None, small | {"dataset.t": 40, "artifacts": str(tmp_path / "long")})
-    )
-    assert long["longest_length"] == 40
+    long = train(config.load(None, small | {"dataset.t": 40, "artifacts": str(tmp_path / "long")}))
+    assert long.longest_length == 40
     short = small | {"dataset.t": 10, "seed": 1, "model.start_from": str(tmp_path / "long")}
-    assert (
-        train(config.load(None, short | {"artifacts": str(tmp_path / "short")}))[
-            "longest_length"
-        ]
-        == 40
-    )
+    known = train(config.load(None, short | {"artifacts": str(tmp_path / "short")}))
+    assert known.longest_length == 40
     folder = RunFolder(tmp_path / "long")
-    folder.write_result({**folder.read_result(), "imported": "elsewhere"})
-    assert (
-        train(config.load(None, short | {"artifacts": str(tmp_path / "unknown")}))[
-            "longest_length"
-        ]
-        is None
-    )
+    imported = dataclasses.replace(folder.read_result(), imported={"source": "elsewhere"})
+    folder.write_result(imported)
+    unknown = train(config.load(None, short | {"artifacts": str(tmp_path / "unknown")}))
+    assert unknown.longest_length is None
     for name, told in (
         ("short", "longest trained 40, tested T = 10"),
         ("unknown", "longest trained unknown, tested T = 10"),

@@ -1,8 +1,9 @@
-"""The rehearsal: every way to get a model wrong is told before training, and models that are right pass."""
+"""The preflight check: what is wrong with a model is told before training; right models pass."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from adding_problem import Task, config, models
-from adding_problem.config import ModelConfig, families
+from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError, ModelError
 from adding_problem.evaluation import consistency, evaluate, validate
 from adding_problem.experiments.train import train
@@ -54,7 +55,9 @@ class Stateful(Base):
         self.calls += 1
         return super().forward(x) + self.calls
 class Squeezed(Base):
-    def forward(self, x): return super().forward(x).squeeze().reshape(-1, 1) if len(x) > 1 else super().forward(x).squeeze()
+    def forward(self, x):
+        y = super().forward(x).squeeze()
+        return y.reshape(-1, 1) if len(x) > 1 else y
 class Detached(Base):
     def forward(self, x): return super().forward(x).detach()
 class Overwritten(Base):
@@ -64,7 +67,10 @@ class Overwritten(Base):
         h.mul_(2)
         return y
 class Endless(Base):
-    def forward(self, x): return super().forward(x) + torch.where(torch.zeros_like(self.out.bias) > 0, self.out.bias, (0 * self.out.bias).abs().sqrt())
+    def forward(self, x):
+        bias = self.out.bias
+        endless = (0 * bias).abs().sqrt()
+        return super().forward(x) + torch.where(torch.zeros_like(bias) > 0, bias, endless)
 class Unseen(Base):
     def forward(self, x): return {"prediction": super().forward(x)}
 class Raising(Base):
@@ -88,7 +94,8 @@ class Skipping(Base):
     def forward(self, x):
         return super().forward(x if self.training and torch.rand(()) < 0.5 else self.more(x))
 class BlindDropout(Base):
-    def forward(self, x): return nn.functional.dropout(super().forward(torch.ones_like(x)), 0.5, self.training)
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(torch.ones_like(x)), 0.5, self.training)
 class Sparse(Base):
     def __init__(self):
         super().__init__()
@@ -284,7 +291,8 @@ class OwnNoise(Base):
 MISTAKES = {
     "Flat": (
         ModelError,
-        r"(?s)expected predictions \(3, 1\) or an output sequence of 22 steps.*found shape \(3,\).*return y\[:, None\]",
+        r"(?s)expected predictions \(3, 1\) or an output sequence of 22 steps.*"
+        r"found shape \(3,\).*return y\[:, None\]",
     ),
     "Wide": (ModelError, r"(?s)found shape \(3, 3\).*end with nn\.Linear\(3, 1\)"),
     "State": (ModelError, r"(?s)found shape \(1, 3, \d+\).*the state \(layers, B, units\)"),
@@ -295,7 +303,8 @@ MISTAKES = {
     "BlindDropout": (ModelError, "predictions that depend on the input"),
     "Limited": (
         ModelError,
-        r"(?s)\(2, 120, 2\) predictions, as for sequences of 60 steps, found .*line \d+.*keep dataset\.t to what it takes",
+        r"(?s)\(2, 120, 2\) predictions, as for sequences of 60 steps, found .*line \d+.*"
+        r"keep dataset\.t to what it takes",
     ),
     "Unregistered": (
         ModelError,
@@ -362,7 +371,7 @@ def test_a_last_batch_of_one_sequence(tmp_path: Path) -> None:
     preflight.check_model(run_of(tmp_path, name))
     with pytest.raises(
         ModelError,
-        match=r"(?s)last batch of an epoch is of one sequence.*does not leave one of 70 sequences over",
+        match=r"(?s)last batch of an epoch is of one sequence.*leave one of 70 sequences over",
     ):
         preflight.check_model(run_of(tmp_path, name, train__batch=23))
     for stream in (False, True):
@@ -401,11 +410,6 @@ def test_models_that_are_right_pass(
     train(run)
     validate.validate(run)
     assert "not in its state_dict" not in caplog.text
-
-
-@pytest.mark.parametrize("name", families.FAMILIES)
-def test_the_zoo_passes(name: str, tmp_path: Path) -> None:
-    preflight.check_model(run_of(tmp_path, name, model__hidden=8))
 
 
 @pytest.mark.parametrize("name", ["Late", "Grown"])
@@ -450,7 +454,7 @@ def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
     train(run)
     file.write_text(BROKEN + AFTER[changed])
     monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 4)  # 25 calls
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: validate.validate(run),
         lambda: validate.score_once(run),
         lambda: validate.score_at_lengths(run, [30], 100, trust=True),
@@ -462,14 +466,20 @@ def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
     assert not RunFolder(run.artifacts).prediction_pickle.exists()
 
 
+def numpy_state() -> list[int]:
+    """The words of NumPy's global generator."""
+    words: list[int] = np.random.get_state(legacy=False)["state"]["key"].tolist()
+    return words
+
+
 def test_the_checks_draw_no_global_random_numbers(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     name = f"{tmp_path / 'broken.py'}:Base"
     model = models.build_model(ModelConfig(name), length=30)
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state(), random.getstate(), numpy_state()
     found = consistency.check_predictions(model, name, length=30, task=Task())
     assert list(found) == [2, 5, 23, 30]
-    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    after = torch.get_rng_state(), random.getstate(), numpy_state()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
 
@@ -496,7 +506,7 @@ def test_what_a_resumed_run_would_lack_is_noted(
     assert "from one training step to the next that is not in its state_dict" in caplog.text
     with pytest.raises(KeyboardInterrupt):
         train(cut, listener=AfterOneEpoch())
-    assert train(cut, resume=True).best_val_loss != expected["best_val_loss"]
+    assert train(cut, resume=True).best_val_loss != expected.best_val_loss
 
 
 @pytest.mark.parametrize(
@@ -530,6 +540,7 @@ def test_a_model_of_one_length_only(t: int, file: Path) -> None:
     preflight.check_model(run_of(file.parent, f"{file}:Fixed", dataset__t=t))
     with pytest.raises(
         ModelError,
-        match=rf"(?s)of 23 steps, for example\), found one that takes {t} steps alone.*curriculum\.start to null",
+        match=rf"(?s)of 23 steps, for example\), found one that takes {t} steps alone.*"
+        r"curriculum\.start to null",
     ):
         preflight.check_model(run_of(file.parent, f"{file}:Fixed", recipe="fast", dataset__t=t))

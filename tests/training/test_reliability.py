@@ -1,7 +1,9 @@
-"""Nothing lost: runs cut anywhere, damaged checkpoints, full disks, two processes on one folder. More: benchmarks/torture.py."""
+"""Nothing lost: runs cut anywhere, damaged checkpoints, full disks, two processes on one folder.
+More: benchmarks/torture.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib
 import itertools
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,9 @@ from adding_problem.runs import folder as run_folder
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
 from adding_problem.system import signals
-from adding_problem.training import loop
-from adding_problem.training import state as training_state
+from adding_problem.training import checkpoints as module
+from adding_problem.training.checkpoints import Checkpoints
+from adding_problem.training.state import TrainingState
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.faults import Stop, leave_lock
 from tests.helpers.schedules import SMALL, fast
@@ -70,16 +74,15 @@ def make_run(recipe: str, folder: Path, **changes: Any) -> RunConfig:
 @pytest.fixture
 def costless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are written after every step, whatever that costs."""
-    monkeypatch.setattr(training_state, "_MOST_COST", 1e9)
+    monkeypatch.setattr(module, "_MOST_COST", 1e9)
 
 
 def everything(folder: Path) -> Any:
     """All that must be equal, bit for bit: what a finished run left, without its times."""
     run = RunFolder(folder)
-    result = {k: v for k, v in run.read_result().items() if k != "seconds"}
-    for cost in result.reached.values():
-        if cost:
-            del cost["seconds"]
+    result = dataclasses.asdict(run.read_result())
+    for timed in (result, *filter(None, result["reached"].values())):
+        del timed["seconds"]
     rows = [
         (row.epoch, row.loss, row.val_loss, row.sequences, row.sequence_steps, row.val_sequences)
         for row in run.read_history()
@@ -105,7 +108,8 @@ def test_a_run_killed_inside_an_epoch_continues_there(
 
 
 def test_kill_minus_nine_at_any_moment(tmp_path: Path) -> None:
-    """Real signals, at random moments and in the middle of writes, by the script that docs/reliability.md is made with."""
+    """Real signals, at random moments and in the middle of writes, by the script that
+    docs/reliability.md is made with."""
     out = tmp_path / "torture.json"
     done = subprocess.run(
         [
@@ -155,7 +159,7 @@ def spoil(file: Path, how: str) -> None:
     file.write_bytes(data)
 
 
-# --- more epochs -----------------------------------------------------------------------------------------------------
+# --- more epochs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -195,7 +199,7 @@ def test_a_finished_run_with_a_larger_budget_is_the_one_that_had_it_from_the_sta
 
     short = train(run("grown", shorter))
     expected = train(run("uncut", longer))
-    assert short["epochs"] < expected["epochs"]
+    assert short.epochs < expected.epochs
     with pytest.raises(
         RunFolderError,
         match=r"(?s)holds a run with a smaller budget \(train\..* there.* now.*give --resume",
@@ -222,14 +226,15 @@ def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path
         *folder.exports.values(),
     ]
     assert not [file for file in left if file.exists()]
-    assert validate.validate(small(tmp_path))["model"] == small(tmp_path).digest
+    assert validate.validate(small(tmp_path)).model == small(tmp_path).digest
 
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
     moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before each of the files that the change deletes and writes: with the old number of epochs as well as with the new one."""
+    """Before each of the files that the change deletes and writes: with the old number of epochs as
+    well as with the new one."""
     train(small(tmp_path / "uncut"))
     train(small(tmp_path / "cut", train__epochs=2))
     short = everything(tmp_path / "cut")
@@ -278,12 +283,12 @@ def test_what_is_no_larger_budget_is_another_run(changes: dict[str, Any], tmp_pa
     assert RunFolder(tmp_path).read_result() == result
 
 
-def test_a_lower_goal_with_a_glimpse_is_another_run(tmp_path: Path) -> None:
+def test_a_lower_goal_with_a_validation_subset_is_another_run(tmp_path: Path) -> None:
     """Which epochs are validated on all sequences depends on the goal."""
-    train(make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=10.0))
+    train(make_run("fast", tmp_path, train__val_subset=8, train__stop_val_loss=10.0))
     with pytest.raises(RunFolderError, match="holds a run of another configuration"):
         train(
-            make_run("fast", tmp_path, train__glimpse=8, train__stop_val_loss=1e-9), resume=True
+            make_run("fast", tmp_path, train__val_subset=8, train__stop_val_loss=1e-9), resume=True
         )
 
 
@@ -305,7 +310,7 @@ def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_p
     assert train(small(tmp_path)) == result
 
 
-# --- damage and what is none -----------------------------------------------------------------------------------------
+# --- damage and what is none ----------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system takes no such name")
@@ -329,7 +334,8 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> No
 def test_what_the_system_does_not_give_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As without permission, or where a disk fails: nothing is deleted, nor taken from an older checkpoint."""
+    """As without permission, or where a disk fails: nothing is deleted, nor taken from an older
+    checkpoint."""
     train(small(tmp_path))
     folder, original = RunFolder(tmp_path), Path.open
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -374,7 +380,8 @@ def test_too_little_memory_for_a_checkpoint_is_not_called_damage(
 
 
 def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
-    """With fields at their widest, both files that hold it are within the bounds of their readers."""
+    """With fields at their widest, both files that hold it are within the bounds of their
+    readers."""
     n = config.MOST_EPOCHS
     wide = (
         1.2345678901234567e-300,
@@ -390,12 +397,12 @@ def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
     line = max(map(len, folder.metrics.read_bytes().splitlines(keepends=True)[1:]))
     assert n * line + 100 < run_folder._MAX_HISTORY_BYTES
     assert folder.read_history() == rows
-    state = loop._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    state = TrainingState.fresh(small(tmp_path), torch.device("cpu"), "torch")
     state.rows = rows
     _, values = state.pack()
     assert len(json.dumps(values)) < 4096  # however many epochs there are, the header does not grow
     tensors, _ = state.pack()
-    again = loop._fresh(small(tmp_path), torch.device("cpu"), "torch")
+    again = TrainingState.fresh(small(tmp_path), torch.device("cpu"), "torch")
     again.unpack(tensors, values)
     assert again.rows == rows
 
@@ -446,7 +453,8 @@ def test_the_next_checkpoint_does_not_push_out_the_good_one(tmp_path: Path) -> N
 
 
 def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
-    """The original left a configuration of the same form, its losses and its model, in the folder that its file names."""
+    """The original left a configuration of the same form, its losses and its model, in the folder
+    that its file names."""
     theirs = tmp_path / "12"
     shutil.copytree(REPOSITORY / "tests" / "data" / "foreign" / "original", theirs)
     before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
@@ -464,7 +472,8 @@ def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
 def test_checkpoints_cost_no_more_than_their_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that says a write takes 1 s and a step 0.5 s: one write in 100 s, however often one is asked for."""
+    """With a clock that says a write takes 1 s and a step 0.5 s: one write in 100 s, however often
+    one is asked for."""
     now = [0.0]
     written = []
 
@@ -476,9 +485,10 @@ def test_checkpoints_cost_no_more_than_their_share(
             now[0] += 1.0
             written.append(now[0])
 
-    monkeypatch.setattr(training_state.time, "perf_counter", lambda: now[0])
-    state = loop._fresh(small(tmp_path), loop.torch.device("cpu"), "torch")
-    checkpoints = training_state.Checkpoints(Slow(tmp_path), state, minutes=1e-3, machine={})
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    run = small(tmp_path, train__checkpoint_minutes=1e-3)
+    state = TrainingState.fresh(run, torch.device("cpu"), "torch")
+    checkpoints = Checkpoints(Slow(tmp_path), state, machine={})
     for _ in range(1000):
         now[0] += 0.5
         checkpoints.after_step()
@@ -487,7 +497,7 @@ def test_checkpoints_cost_no_more_than_their_share(
     assert all(later - earlier >= 100 for earlier, later in itertools.pairwise(written))
 
 
-# --- signals ---------------------------------------------------------------------------------------------------------
+# --- signals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -547,7 +557,7 @@ def test_the_second_signal_is_the_systems_to_obey() -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
+# --- the disk -------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -556,7 +566,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(training_state, "_MOST_COST", 1e9)
+    monkeypatch.setattr(module, "_MOST_COST", 1e9)
     with pytest.raises(StorageError, match=r"metrics\.csv.*No space left.*intact") as refused:
         train(
             small(tmp_path / "cut"),
@@ -572,9 +582,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"the folder .*run is gone"):
-        train(
-            small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run"))
-        )
+        train(small(tmp_path / "run"), listener=Stop(1, 2, lambda: shutil.rmtree(tmp_path / "run")))
 
 
 def test_temporary_files_of_a_killed_process_are_swept(tmp_path: Path) -> None:
@@ -594,7 +602,7 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "result.json").read_text() == "my thesis"
 
 
-# --- two processes ---------------------------------------------------------------------------------------------------
+# --- two processes --------------------------------------------------------------------------------
 
 
 def test_the_second_process_is_refused(tmp_path: Path) -> None:
@@ -733,10 +741,11 @@ def test_a_foreign_file_that_comes_into_a_held_lock_is_kept(tmp_path: Path) -> N
 def test_what_is_no_lock_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
     """Other programs have files of this name; a link would lead elsewhere."""
     (tmp_path / "elsewhere").mkdir()
-    for make in (
+    makers: list[Callable[[Path], object]] = [
         lambda file: file.write_text("another program's"),
         lambda file: file.symlink_to(tmp_path / "elsewhere"),
-    ):
+    ]
+    for make in makers:
         make(tmp_path / ".lock")
         os.utime(tmp_path / ".lock", (0, 0), follow_symlinks=False)
         with (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from adding_problem.models import build_model
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
 from adding_problem.task.sampling import sample_batch
-from adding_problem.training import loop
+from adding_problem.training import finish
 from adding_problem.training.schedule import Schedule, advance, begin_ending, stream_seed
 from adding_problem.training.state import StepEvent
+from adding_problem.training.validation import Validation, complete_mse, validate_epoch
 from tests.helpers.schedules import SMALL, fast
 from tests.helpers.training import Interrupt, numbers, weights
 
@@ -156,9 +158,7 @@ def test_a_stream_end_to_end(tmp_path: Path) -> None:
     assert 10 < sorted(full)[len(full) // 2] < 18
     assert result.sequences == 16 * len(lengths)
     assert result.sequence_steps == 16 * sum(lengths)
-    assert result.best_val_loss == min(
-        row.val_loss for row in RunFolder(tmp_path).read_history()
-    )
+    assert result.best_val_loss == min(row.val_loss for row in RunFolder(tmp_path).read_history())
 
 
 def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
@@ -172,6 +172,20 @@ def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
         assert torch.equal(weight, weights(tmp_path / "cut")[name])
 
 
+class Missing(torch.nn.Module):
+    """Misses the target of the i-th sequence that it is given by a known squared error."""
+
+    def __init__(self, squares: list[float]) -> None:
+        super().__init__()
+        self.on_cpu = torch.nn.Parameter(torch.zeros(1))
+        self.squares = torch.tensor(squares)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        here, self.squares = self.squares[: len(x)], self.squares[len(x) :]
+        target = (x[..., 0] * x[..., 1]).sum(1, keepdim=True)
+        return target + here.sqrt()[:, None]
+
+
 @pytest.mark.parametrize(
     ("target", "before", "far", "near"),
     [
@@ -180,39 +194,34 @@ def test_a_resumed_stream_equals_one_that_was_never_cut(tmp_path: Path) -> None:
         (1e-5, [EpochRow(1, 0.1, 9e-4, 1, 1, 1.0, 64)], 9e-4, 1.2e-5),
     ],
 )
-def test_a_glimpse_decides_nothing_alone(
+def test_a_validation_subset_decides_nothing_alone(
     target: float,
     before: list[EpochRow],
     far: float,
     near: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Far from the target the loss is that of the first sequences; near it, that of all of them."""
-    run = fast(
-        **{**SMALL, "train__stop_val_loss": target, "train__glimpse": 8}, artifacts=str(tmp_path)
-    )
-    errors = torch.full((64,), 0.5)  # squares of the held-out errors
+    run = fast(**{**SMALL, "train__stop_val_loss": target, "train__val_subset": 8})
+    checked: list[None] = []
 
-    def squared_error(work: Any, first: int, n: int) -> float:
-        return float(errors[first : first + n].sum())
+    def validation(first: float) -> Validation:
+        model = Missing([first] * 8 + [0.5] * 56)
+        return validate_epoch(model, run, before, Schedule.first(run), lambda: checked.append(None))
 
-    monkeypatch.setattr(loop, "_squared_error", squared_error)
-    work = SimpleNamespace(
-        config=run, state=SimpleNamespace(rows=before, schedule=Schedule.first(run))
-    )
-    errors[:8] = far
-    found = loop._held_out_mse(work)
-    assert (found.mse, found.sequences) == (pytest.approx(far), 8)
-    errors[:8] = near
-    found = loop._held_out_mse(work)
-    assert (found.mse, found.sequences) == (pytest.approx((8 * near + 56 * 0.5) / 64), 64)
+    found = validation(far)
+    assert found.mse == found.first == pytest.approx(far, rel=1e-3)
+    assert (found.complete, found.sequences, len(checked)) == (None, 8, 1)
+    found = validation(near)
+    assert found.first == pytest.approx(near, rel=1e-3)
+    assert found.mse == found.complete == pytest.approx((8 * near + 56 * 0.5) / 64, rel=1e-3)
+    assert (found.sequences, len(checked)) == (64, 3)
 
 
 def test_what_a_result_says_is_over_all_held_out_sequences(tmp_path: Path) -> None:
-    """Every epoch has looked at 8 of the 64 alone; the kept one is scored again, by an evaluation written here."""
+    """Every epoch was validated on 8 of the 64; the kept one is scored again, by code of its
+    own."""
     run = fast(
-        **{**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 5},
+        **{**SMALL, "train__stop_val_loss": 1e-9, "train__val_subset": 8, "train__epochs": 5},
         artifacts=str(tmp_path),
     )
     result = train(run)
@@ -233,23 +242,19 @@ def test_what_a_result_says_is_over_all_held_out_sequences(tmp_path: Path) -> No
 def test_a_signal_in_the_last_validation_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {**SMALL, "train__stop_val_loss": 1e-9, "train__glimpse": 8, "train__epochs": 3}
+    values = {**SMALL, "train__stop_val_loss": 1e-9, "train__val_subset": 8, "train__epochs": 3}
     uncut = train(fast(**values, artifacts=str(tmp_path / "uncut")))
-    original = loop._squared_error
 
-    def interrupted(work: Any, first: int, n: int) -> float:
-        if first:
-            raise Interrupted(15)
-        return original(work, first, n)
+    def interrupted(*arguments: Any) -> float:
+        signal.raise_signal(signal.SIGTERM)
+        return complete_mse(*arguments)
 
     with monkeypatch.context() as here:
-        here.setattr(loop, "_squared_error", interrupted)
+        here.setattr(finish, "complete_mse", interrupted)
         with pytest.raises(Interrupted, match="the training is done and a checkpoint written"):
             train(fast(**values, artifacts=str(tmp_path / "cut")))
     listener = Lengths()
-    result = train(
-        fast(**values, artifacts=str(tmp_path / "cut")), resume=True, listener=listener
-    )
+    result = train(fast(**values, artifacts=str(tmp_path / "cut")), resume=True, listener=listener)
     assert numbers(result) == numbers(uncut)
     assert not listener.events
 
@@ -267,9 +272,7 @@ def test_a_run_can_start_from_another(tmp_path: Path) -> None:
     for name, weight in weights(tmp_path / "first").items():
         torch.testing.assert_close(weights(tmp_path / "second")[name], weight, rtol=0, atol=1e-6)
     assert train(again) == result  # finished
-    train(
-        fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")), overwrite=True
-    )
+    train(fast(**{**SMALL, "train__epochs": 1}, artifacts=str(tmp_path / "first")), overwrite=True)
     with pytest.raises(RunFolderError, match="started from another model"):
         train(again)
 
@@ -278,7 +281,11 @@ def test_a_cut_run_remembers_what_it_started_from(tmp_path: Path) -> None:
     """Even when that run has been replaced or deleted in the meantime."""
     first = tmp_path / "first"
     digest = train(fast(**SMALL, artifacts=str(first))).digest
-    for name, change in (("kept", lambda: None), ("gone", lambda: shutil.rmtree(first))):
+    changes: dict[str, Callable[[], None]] = {
+        "kept": lambda: None,
+        "gone": lambda: shutil.rmtree(first),
+    }
+    for name, change in changes.items():
         second = fast(**SMALL, model__start_from=str(first), artifacts=str(tmp_path / name))
         with pytest.raises(KeyboardInterrupt):
             train(second, listener=Interrupt(2))
@@ -341,7 +348,7 @@ def test_a_run_is_not_scored_on_what_its_start_was_trained_on(tmp_path: Path) ->
         validate.validate(run("third", model__start_from=str(tmp_path / "second")))
     # Of 100 sequences the last 30 are held out, and the first run had been trained on 140.
     with pytest.raises(
-        ConfigError, match=r"(?s)seed: expected held-out sequences.*first was trained on more"
+        ConfigError, match=r"(?s)seed: expected validation sequences.*first was trained on more"
     ):
         train(run("fourth", **start, seed=43, validate__seed=7, dataset__dt_length=100))
     for harmless in ({"dataset__dt_length": 200}, {"dataset__dt_length": 100, "dataset__t": 13}):
@@ -376,19 +383,16 @@ def test_a_run_is_not_deleted_for_one_that_cannot_begin(tmp_path: Path) -> None:
 
 def test_budgets(tmp_path: Path) -> None:
     steps = train(fast(**SMALL, train__budget_steps=5000, artifacts=str(tmp_path / "steps")))
-    assert steps["stop_reason"] == "budget"
-    assert 5000 <= steps["sequence_steps"] <= 5000 + 40 * 16 * 30
-    minutes = train(
-        fast(**SMALL, train__budget_minutes=1e-6, artifacts=str(tmp_path / "minutes"))
-    )
-    assert (minutes["stop_reason"], minutes["epochs"]) == ("budget", 1)
+    assert steps.stop_reason == "budget"
+    assert 5000 <= steps.sequence_steps <= 5000 + 40 * 16 * 30
+    minutes = train(fast(**SMALL, train__budget_minutes=1e-6, artifacts=str(tmp_path / "minutes")))
+    assert (minutes.stop_reason, minutes.epochs) == ("budget", 1)
 
 
 def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
-    """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by luck."""
-    result = train(
-        fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path))
-    )
+    """About two seconds; always answering 1 would score 1/6, a threshold of 8e-4 is never met by
+    luck."""
+    result = train(fast(dataset__t=100, train__budget_steps=4_000_000, artifacts=str(tmp_path)))
     assert result.stop_reason == "solved"
     assert result.best_val_loss < 8e-4
 
@@ -423,7 +427,8 @@ def test_optimizers(name: str, reference: Any, tmp_path: Path) -> None:
     x, y = sample_batch(14, 5, seed=0)
     for _ in range(2):
         optimizer.zero_grad()
-        torch.nn.functional.mse_loss(model(x), y).backward()
+        loss = torch.nn.functional.mse_loss(model(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     train(run)
     trained, _ = RunFolder(run.artifacts).read_model()
