@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,16 +19,13 @@ import pytest
 from rich.console import Console
 
 from adding_problem import config
-from adding_problem.errors import ConfigError, Interrupted, LockError, RunFolderError
-from adding_problem.evaluation import validate
-from adding_problem.experiments.sweep import driver, engines, plan, watch
+from adding_problem.errors import ConfigError, Interrupted
+from adding_problem.experiments.sweep import display, driver, engines, plan
 from adding_problem.experiments.sweep.job import Job, Outcome, Task, finished, perform
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.experiments.train import train
 from adding_problem.runs.collection import RunsFolder
 from adding_problem.runs.folder import RunFolder
 from tests.conftest import REPOSITORY, Command
-from tests.helpers.faults import leave_lock
 from tests.helpers.sweeps import numbers, wait_for
 
 TINY = """
@@ -280,36 +276,19 @@ def test_the_second_of_two_sweeps_on_a_folder_is_refused_and_the_first_goes_on(
 
     def beside_a_second_one(job: Job) -> Outcome:
         state = (tmp_path / "out" / "sweep.json").read_bytes()
-        refused.append(
-            command("sweep", "--config", path, "--out", "out", "--workers", 1, "--takeover")
-        )
+        refused.append(command("sweep", "--config", path, "--out", "out", "--workers", 1))
         assert (tmp_path / "out" / "sweep.json").read_bytes() == state
         return perform(job)
 
     board = driver.run(plan.read(path, out=str(tmp_path / "out")), Here(beside_a_second_one))
     assert board.counts["done"] == 2
     assert json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"] == {"done": 2}
-    assert not list(tmp_path.rglob(".lock*"))
     assert [second.returncode for second in refused] == [2, 2]
     assert all(
-        f"out: process {os.getpid()} on" in second.stderr and "works in it" in second.stderr
+        f"out: process {os.getpid()} on" in second.stderr and "is at work in it" in second.stderr
         for second in refused
     )
     assert [second.stdout for second in refused] == ["", ""]
-
-
-def test_a_driver_whose_folder_was_taken_over_writes_no_state(tmp_path: Path) -> None:
-    def taken(job: Job) -> Outcome:
-        shutil.rmtree(tmp_path / "a" / ".lock")
-        leave_lock(tmp_path / "a", host="far", machine="another")
-        (tmp_path / "a" / "sweep.json").write_text("the other's")
-        time.sleep(0.6)  # sooner it is not written again
-        return Outcome("done")
-
-    runs = plan.read(write(tmp_path, "grid: {seed: [0]}"), out=str(tmp_path / "a"))
-    with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
-        driver.run(runs, Here(taken), score=False)
-    assert (tmp_path / "a" / "sweep.json").read_text() == "the other's"
 
 
 def test_a_run_that_another_process_holds_is_not_a_failed_one(tmp_path: Path) -> None:
@@ -328,7 +307,6 @@ def test_a_run_that_another_process_holds_is_not_a_failed_one(tmp_path: Path) ->
             "held": 1,
             "done": 1,
         }
-        assert [line.state for line in watch.look(tmp_path / "out")] == ["held", "done"]
     assert free.result.is_file()
     assert not held.result.exists()
     assert driver.run(runs, Here()).counts["done"] == 2
@@ -371,7 +349,6 @@ def test_the_folder_of_a_sweep_may_be_a_link(tmp_path: Path) -> None:
     board = driver.run(plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out")), Here())
     assert board.counts["done"] == 2
     assert len(list((tmp_path / "disk").glob("seed=*/result.json"))) == 2
-    assert [line.state for line in watch.look(tmp_path / "out")] == ["done", "done"]
 
 
 @pytest.mark.parametrize("text", ['{"method": "bayes"}', "[]", "notes"])
@@ -550,16 +527,6 @@ def test_a_budget_ends_with_an_epoch(tmp_path: Path) -> None:
     assert plan.most_sequence_steps(run.config) == 5600
 
 
-def test_a_lock_from_before_a_restart_is_taken_over_when_told(tmp_path: Path) -> None:
-    text = ONE_EPOCH + "dataset: {dt_length: 200, t: 10}\ngrid: {seed: [0]}\n"
-    (run,) = plan.read(write(tmp_path, text), out=str(tmp_path / "a"))
-    folder = Path(run.config.artifacts)
-    folder.mkdir(parents=True)
-    leave_lock(folder, age=1000, machine="this one, before its restart")
-    assert "give --takeover" in perform(Job(run.name, run.config, score=False)).message
-    assert perform(Job(run.name, run.config, score=False, takeover=True)).state == "done"
-
-
 def test_time_left_is_weighted_by_cost(tmp_path: Path) -> None:
     runs = plan.read(write(tmp_path, "grid: {dataset.t: [100, 300]}"), out=str(tmp_path))
     entries = {
@@ -587,191 +554,39 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
     assert perform(job) == first
 
 
-def test_watching_a_folder_of_runs(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="neither a sweep nor a run"):
-        watch.look(tmp_path)
-    folder = RunFolder(tmp_path / "x")
-    with folder.locked():
-        folder.config_copy.write_text("")
-        (line,) = watch.look(tmp_path)
-        assert (line.name, line.state) == ("x", "running")
-        os.utime(folder.config_copy, (0, 0))
-        assert [line.state for line in watch.look(tmp_path)] == ["silent"]
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-def test_a_run_whose_process_was_killed_is_cut(tmp_path: Path) -> None:
-    code = f"""import os, signal; from adding_problem.runs.folder import RunFolder
-with RunFolder({str(tmp_path / "x")!r}).locked():
-    RunFolder({str(tmp_path / "x")!r}).config_copy.write_text("")
-    os.kill(os.getpid(), signal.SIGKILL)"""
-    subprocess.run([sys.executable, "-c", code], check=False)
-    assert (tmp_path / "x" / ".lock").is_dir()
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-def test_a_run_without_a_lock_here_is_under_way_while_its_driver_lives(tmp_path: Path) -> None:
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "config_copy.yaml").write_text("")
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    assert [line.state for line in watch.look(tmp_path)] == ["running"]
-    os.utime(tmp_path / "sweep.json", (0, 0))
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
+def board_of(tmp_path: Path, *entries: driver.Entry) -> driver.Board:
+    place = RunsFolder(tmp_path, driver.SWEEP_FILE)
+    return driver.Board(place, {entry.name: entry for entry in entries})
 
 
 @pytest.mark.parametrize(
     ("width", "columns"),
     [
-        (200, "run state epoch steps seconds now lowest new data last word"),
-        (90, "run state epoch steps seconds lowest new data"),
-        (80, "run state epoch steps lowest new data"),
+        (200, "run state steps seconds validation test"),
+        (75, "run state steps validation test"),
+        (60, "run state validation test"),
         (40, "run state"),
     ],
 )
-def test_a_narrow_terminal_goes_without_columns(width: int, columns: str) -> None:
+def test_a_narrow_terminal_goes_without_columns(tmp_path: Path, width: int, columns: str) -> None:
+    entry = driver.Entry("n" * 50, "", {}, 1, "done", seconds=1234.5, sequence_steps=12_345_678)
+    entry.lowest_val_loss, entry.mse = 1e-4, 1e-4
     console = Console(record=True, width=width, force_terminal=True, file=io.StringIO())
-    console.print(
-        watch.render(
-            "x", [watch.Line("n" * 50, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]
-        )
-    )
-    (heading,) = [
-        line for line in console.export_text(clear=False).splitlines() if line.startswith("┃")
-    ]
+    console.print(display.render(board_of(tmp_path, entry)))
+    lines = console.export_text(clear=False).splitlines()
+    (heading,) = [line for line in lines if line.startswith("┃")]
     assert heading.replace("┃", " ").split() == columns.split()
     assert "│ " + "n" * 20 in console.export_text()
 
 
-def test_a_file_gets_the_whole_table() -> None:
+def test_a_file_gets_the_complete_table(tmp_path: Path) -> None:
     console = Console(record=True, width=80, file=io.StringIO())
-    console.print(
-        watch.render(
-            "x", [watch.Line("n" * 90, "running", 1234, 12_345_678, 1234.5, 1e-3, 1e-4, 1e-4, 3.0)]
-        )
-    )
-    text = console.export_text()
-    assert "n" * 90 in text
-    assert "last word" in text
+    console.print(display.render(board_of(tmp_path, driver.Entry("n" * 90, "", {}, 1, "done"))))
+    assert "n" * 90 in console.export_text()
 
 
-def test_a_score_at_another_length_is_not_shown_as_the_runs_own(tmp_path: Path) -> None:
-    values = {
-        "dataset.dt_length": 200,
-        "train.epochs": 1,
-        "model.hidden": 4,
-        "threads": 1,
-        "artifacts": str(tmp_path / "run"),
-    }
-    train(config.load(None, values | {"dataset.t": 10}))
-    for t, shown in ((10, True), (40, False)):
-        score = validate.validate(
-            config.load(None, values | {"dataset.t": t, "validate.dt_length": 20})
-        )
-        (line,) = watch.look(tmp_path)
-        assert line.mse == (score.mse if shown else None)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("state", "cancelled"),
-        ("state", ["done"]),
-        ("state", None),
-        ("name", "../elsewhere"),
-        ("name", ".."),
-        ("name", "a\0"),
-        ("name", 3),
-        ("message", 5),
-        ("lowest_val_loss", "0.1"),
-        ("mse", 10**400),
-        ("seconds", None),
-        ("sequence_steps", 1.5),
-        ("deaths", True),
-        ("varies", []),
-        ("digest", {}),
-        ("most_sequence_steps", "many"),
-    ],
-)
-def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Path) -> None:
-    entry = {"name": "t=10", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "done"}
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    assert [line.state for line in watch.look(tmp_path)] == ["done"]
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {field: value}]}))
-    with pytest.raises(RunFolderError, match=rf"sweep\.json is damaged \({field}: "):
-        watch.look(tmp_path)
-
-
-def test_watching_reads_nothing_through_links_that_lead_out(tmp_path: Path) -> None:
-    """A sweep's file and its run folders; any folder of runs."""
-    secret = tmp_path / "secret"
-    train(
-        config.load(
-            None,
-            {
-                "dataset.dt_length": 200,
-                "dataset.t": 10,
-                "train.epochs": 1,
-                "model.hidden": 4,
-                "threads": 1,
-                "artifacts": str(secret),
-            },
-        )
-    )
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (secret / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    given = tmp_path / "given"
-    given.mkdir()
-    (given / "x").symlink_to(secret)
-    with pytest.raises(RunFolderError, match="links that lead out of it are not followed"):
-        watch.look(given)
-    (given / "sweep.json").symlink_to(secret / "sweep.json")
-    with pytest.raises(RunFolderError, match=r"sweep\.json is a link that leads out"):
-        watch.look(given)
-    (given / "sweep.json").unlink()
-    (given / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    (line,) = watch.look(given)
-    assert (line.state, line.epoch, line.val_loss) == ("failed", None, None)
-    assert "is a link" in line.message
-
-
-def test_a_sweep_file_dated_in_the_future_is_not_that_of_a_living_driver(tmp_path: Path) -> None:
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "config_copy.yaml").write_text("")
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    ahead = time.time() + 3600
-    os.utime(tmp_path / "sweep.json", (ahead, ahead))
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [[]]}', '{"runs": 3}', "\xff", "[" * 100_000],
-)
-def test_a_sweep_file_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(RunFolderError, match=r"sweep\.json is damaged"):
-        watch.look(tmp_path)
-
-
-def test_a_sweep_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    with (tmp_path / "sweep.json").open("wb") as stream:
-        stream.truncate(1 << 30)
-    with pytest.raises(RunFolderError, match="larger than"):
-        watch.look(tmp_path)
-
-
-def test_a_message_from_a_stranger_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
-    entry = {
-        "name": "t=10",
-        "digest": "0",
-        "varies": {},
-        "most_sequence_steps": 1,
-        "state": "failed",
-        "message": "a\x1b]0;b\x07",
-    }
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+def test_a_message_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    entry = driver.Entry("t=10", "", {}, 1, "failed", message="a\x1b]0;b\x07")
     console = Console(record=True, width=80)
-    console.print(watch.render("x", watch.look(tmp_path)))
+    console.print(display.render(board_of(tmp_path, entry)))
     assert "\x1b" not in console.export_text()

@@ -71,8 +71,8 @@ def test_files_are_listed_while_a_lock_comes_and_goes(tmp_path: Path) -> None:
 
     def come_and_go() -> None:
         while not ended.is_set():
-            (tmp_path / ".away").rename(tmp_path / ".lock")
-            (tmp_path / ".lock").rename(tmp_path / ".away")
+            (tmp_path / ".away").rename(tmp_path / ".lock-holder.json")
+            (tmp_path / ".lock-holder.json").rename(tmp_path / ".away")
 
     thread = threading.Thread(target=come_and_go)
     thread.start()
@@ -131,7 +131,7 @@ def test_files_are_neither_read_nor_written_through_a_link_in_the_place_of_a_run
     (tmp_path / "kept" / "run").symlink_to(tmp_path / target)
     place, desk = (
         cluster._Files(str(tmp_path / "kept")),
-        cluster._Desk(str(tmp_path / "kept"), takeover=False),
+        cluster._Desk(str(tmp_path / "kept")),
     )
     for attempt in (
         lambda: place.load("run"),
@@ -159,7 +159,7 @@ def test_links_in_a_run_folder_are_neither_followed_by_what_is_sent_nor_by_what_
 
 
 def test_a_run_that_another_process_holds_is_not_written_by_the_desk(tmp_path: Path) -> None:
-    desk = cluster._Desk(str(tmp_path), takeover=False)
+    desk = cluster._Desk(str(tmp_path))
     with RunFolder(tmp_path / "run").locked(), pytest.raises(LockError, match="works in it"):
         desk.save("run", {"result.json": b"{}"})
     desk.save("run", {"result.json": b"{}"})

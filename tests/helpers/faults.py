@@ -1,13 +1,14 @@
-"""Faults on purpose: a listener that acts at a given step, and the lock of another process."""
+"""Faults on purpose: a listener that acts at a given step, and another process that holds a folder."""
 
 from __future__ import annotations
 
-import json
-import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adding_problem.runs import lock
 from adding_problem.runs.records import EpochRow
 from adding_problem.training.state import StepEvent
 
@@ -27,10 +28,24 @@ class Stop:
         pass
 
 
-def leave_lock(folder: Path, age: float = 0.0, **changes: Any) -> None:
-    """A lock as another process would hold it."""
-    (folder / ".lock").mkdir()
-    owner = folder / ".lock" / "owner"
-    owner.write_text(json.dumps(lock._myself() | {"token": "other", **changes}))
-    touched = owner.stat().st_mtime - age
-    os.utime(owner, (touched, touched))
+_HOLD = """import sys
+from pathlib import Path
+from adding_problem.runs.lock import lock_folder
+with lock_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process holds a folder while the block runs."""
+    words = [sys.executable, "-c", _HOLD, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -222,9 +222,7 @@ def test_families_learn(name: str, tmp_path: Path) -> None:
         "model.name": name,
         "artifacts": str(tmp_path / "run"),
     }
-    result = train(
-        config.load(None, values | {f"model.{k}": v for k, v in LEARNERS[name].items()})
-    )
+    result = train(config.load(None, values | {f"model.{k}": v for k, v in LEARNERS[name].items()}))
     assert result.stop_reason == "solved"
 
 

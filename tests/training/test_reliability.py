@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,17 @@ import pytest
 import torch
 
 from adding_problem import config
-from adding_problem.cli.options import command_parser
 from adding_problem.config import RunConfig
 from adding_problem.errors import (
     BackendError,
     ConfigError,
     Interrupted,
-    LockError,
     RunFolderError,
     StorageError,
 )
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
-from adding_problem.runs import atomic_io, lock
+from adding_problem.runs import atomic_io
 from adding_problem.runs import folder as run_folder
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
@@ -44,7 +41,7 @@ from adding_problem.training import checkpoints as module
 from adding_problem.training.checkpoints import Checkpoints
 from adding_problem.training.state import TrainingState
 from tests.conftest import REPOSITORY, Command
-from tests.helpers.faults import Stop, leave_lock
+from tests.helpers.faults import Stop
 from tests.helpers.schedules import SMALL, fast
 from tests.helpers.training import needs_native, small
 
@@ -527,7 +524,8 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
     assert f"to continue: adding-problem {' '.join(words)} --resume" in said
     assert "Traceback" not in said
     run = small_config.parent / "run"
-    assert not (run / ".lock").exists()
+    with RunFolder(run).locked():
+        pass
     tensors, _ = RunFolder(run).read_checkpoint()
     assert len(tensors["rows"]) >= 2
 
@@ -600,209 +598,3 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path) -> None:
         ):
             train(small(tmp_path), overwrite=overwrite)
     assert (tmp_path / "result.json").read_text() == "my thesis"
-
-
-# --- two processes --------------------------------------------------------------------------------
-
-
-def test_the_second_process_is_refused(tmp_path: Path) -> None:
-    program = (
-        "import sys\nfrom pathlib import Path\nfrom adding_problem.runs.lock import FolderLock\n"
-        "with FolderLock(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(
-            LockError, match=rf"process {process.pid} on '.*' \(since .*\) works in it"
-        ):
-            train(small(tmp_path), takeover=True)
-        process.kill()  # -9: the lock stays behind, and its owner is known to be dead
-        process.wait()
-        assert (tmp_path / ".lock").exists()
-    train(small(tmp_path))
-    assert not list(tmp_path.glob(".lock*"))
-
-
-def test_a_lock_from_elsewhere_is_taken_over_only_when_told(tmp_path: Path) -> None:
-    leave_lock(tmp_path, machine="another", host="far")
-    for takeover in (False, True):
-        with pytest.raises(LockError, match=r"on 'far' .* works in it"):
-            train(small(tmp_path), takeover=takeover)
-    shutil.rmtree(tmp_path / ".lock")
-    leave_lock(tmp_path, age=1000, machine="another", host="far")
-    with pytest.raises(LockError, match=r"no sign of life for 1,0\d\d s.*\n.*--takeover"):
-        train(small(tmp_path))
-    train(small(tmp_path), takeover=True)
-    leave_lock(tmp_path, age=1000, machine="another", host="far")
-    with pytest.raises(LockError, match="--takeover"):
-        validate.validate(small(tmp_path))
-    assert validate.validate(small(tmp_path), takeover=True).sequences > 0
-
-
-@pytest.mark.parametrize("command", ["train", "validate", "horizon", "sweep", "export", "import"])
-def test_commands_that_lock_a_folder_take_the_option_that_their_message_names(command: str) -> None:
-    assert "takeover" in command_parser(command).taken
-
-
-def test_a_process_id_that_was_given_again_is_no_owner(tmp_path: Path) -> None:
-    leave_lock(tmp_path, started="1")
-    with lock.FolderLock(tmp_path):
-        pass
-
-
-def test_an_owner_whose_process_the_system_hides_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with other users' processes where /proc is mounted with hidepid."""
-    leave_lock(tmp_path)
-    monkeypatch.setattr(lock, "_started", lambda pid: None)
-    with pytest.raises(LockError, match="works in it"), lock.FolderLock(tmp_path):
-        pass
-
-
-@pytest.mark.parametrize("ahead", [200.0, 1e6])
-def test_a_lock_dated_in_the_future_is_one_without_a_sign_of_life(
-    ahead: float, tmp_path: Path
-) -> None:
-    """As after a wrong clock was set right."""
-    leave_lock(tmp_path, age=-ahead, machine="another", host="far")
-    with (
-        pytest.raises(LockError, match=r"is dated [0-9,]+ s in the future.*\n.*--takeover"),
-        lock.FolderLock(tmp_path),
-    ):
-        pass
-    with lock.FolderLock(tmp_path, takeover=True) as taken:
-        taken.check()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_living_owner_whose_clock_was_set_back_keeps_its_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(lock, "_machine", lambda: None)  # nobody can tell by the process
-    with lock.FolderLock(tmp_path) as held:
-        owner, now = tmp_path / ".lock" / "owner", time.time()
-        os.utime(owner, (now + 1e6, now + 1e6))
-        for _ in range(500):
-            if owner.stat().st_mtime < now + 1e5:
-                break
-            time.sleep(0.01)
-        with (
-            pytest.raises(LockError, match="works in it"),
-            lock.FolderLock(tmp_path, takeover=True),
-        ):
-            pass
-        held.check()
-
-
-@pytest.mark.parametrize("owner", ["dead", "silent", "none"])
-def test_a_foreign_file_in_a_lock_is_kept_and_keeps_nobody_out(owner: str, tmp_path: Path) -> None:
-    if owner == "none":
-        (tmp_path / ".lock").mkdir()
-    else:
-        leave_lock(
-            tmp_path, age=1000, **({"started": "1"} if owner == "dead" else {"machine": "another"})
-        )
-    (tmp_path / ".lock" / ".DS_Store").write_text("a file manager's")
-    (tmp_path / ".lock" / "folder").mkdir()
-    for _ in range(2):
-        assert lock.held(tmp_path) == (owner == "silent")
-        with lock.FolderLock(tmp_path, takeover=True) as taken:
-            taken.check()
-            assert lock.held(tmp_path)
-            with (
-                pytest.raises(LockError, match="works in it"),
-                lock.FolderLock(tmp_path, takeover=True),
-            ):
-                pass
-        owner = "none"
-        assert sorted(path.name for path in tmp_path.rglob("*")) == [".DS_Store", ".lock", "folder"]
-    assert (tmp_path / ".lock" / ".DS_Store").read_text() == "a file manager's"
-
-
-def test_a_foreign_file_that_comes_into_a_held_lock_is_kept(tmp_path: Path) -> None:
-    with lock.FolderLock(tmp_path):
-        (tmp_path / ".lock" / "notes.txt").write_text("mine")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
-        ".lock",
-        ".lock/notes.txt",
-    ]
-    with lock.FolderLock(tmp_path):
-        assert (tmp_path / ".lock" / "notes.txt").read_text() == "mine"
-
-
-def test_what_is_no_lock_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
-    """Other programs have files of this name; a link would lead elsewhere."""
-    (tmp_path / "elsewhere").mkdir()
-    makers: list[Callable[[Path], object]] = [
-        lambda file: file.write_text("another program's"),
-        lambda file: file.symlink_to(tmp_path / "elsewhere"),
-    ]
-    for make in makers:
-        make(tmp_path / ".lock")
-        os.utime(tmp_path / ".lock", (0, 0), follow_symlinks=False)
-        with (
-            pytest.raises(LockError, match="is not a lock of this program"),
-            lock.FolderLock(tmp_path, takeover=True),
-        ):
-            pass
-        (tmp_path / ".lock").unlink()
-
-
-def test_leftovers_of_killed_processes_go_and_other_files_stay(tmp_path: Path) -> None:
-    for name in (
-        ".lock.0123456789abcdef",
-        ".lock.0123456789abcdef.taken",
-        ".lock.0123456789abcdef.taken1",
-        ".lock.other",
-    ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "owner").touch()
-        os.utime(tmp_path / name / "owner", (0, 0))
-    (tmp_path / ".lock.bak").write_text("mine")
-    os.utime(tmp_path / ".lock.bak", (0, 0))
-    with lock.FolderLock(tmp_path):
-        pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock.bak", ".lock.other"]
-
-
-def test_a_score_keeps_other_processes_out(tmp_path: Path) -> None:
-    run = small(tmp_path)
-    train(run)
-    leave_lock(tmp_path, machine="another", host="far")
-    with pytest.raises(LockError, match="works in it"):
-        validate.validate(run)
-    assert not RunFolder(tmp_path).validation.exists()
-    shutil.rmtree(tmp_path / ".lock")
-    validate.validate(run)
-    assert not list(tmp_path.glob(".lock*"))
-
-
-def test_an_owner_notices_that_its_lock_was_taken(tmp_path: Path) -> None:
-    def take_over() -> None:
-        shutil.rmtree(tmp_path / "run" / ".lock")
-        leave_lock(tmp_path / "run", host="far", machine="another")
-
-    with pytest.raises(LockError, match=r"was taken over by process .* on 'far'"):
-        train(small(tmp_path / "run"), listener=Stop(1, 2, take_over))
-    assert (tmp_path / "run" / ".lock" / "owner").exists()
-    assert not RunFolder(tmp_path / "run").metrics.exists()
-
-
-def test_a_living_owner_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
-    with lock.FolderLock(tmp_path):
-        owner = tmp_path / ".lock" / "owner"
-        os.utime(owner, (0, 0))
-        for _ in range(500):
-            if owner.stat().st_mtime > 0:
-                break
-            signal.sigtimedwait([], 0.01)
-        assert owner.stat().st_mtime > 0
