@@ -35,12 +35,9 @@ from adding_problem.evaluation import validate
 from adding_problem.models import AddingLSTM
 from adding_problem.runs.folder import SOLVED, EpochRow, RunFolder, first_below, milestones
 from adding_problem.system import runtime
-from adding_problem.task.sampling import (
-    batches,
-    constant_predictor_mse,
-    evaluation_batch,
-    sample_batch,
-)
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import batches, evaluation_batch
+from adding_problem.task.sampling import sample_batch
 from adding_problem.training import loop, optim
 from adding_problem.training.schedule import (
     EarlyStopping,

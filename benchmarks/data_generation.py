@@ -20,7 +20,8 @@ from torch import nn
 from adding_problem import models
 from adding_problem.config import ModelConfig
 from adding_problem.system import runtime
-from adding_problem.task.sampling import AddingDataset, sample_batch
+from adding_problem.task.data_sets import AddingDataset
+from adding_problem.task.sampling import sample_batch
 
 BATCH = 64
 

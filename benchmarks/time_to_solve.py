@@ -39,7 +39,9 @@ from adding_problem.analysis.statistics import proportion
 from adding_problem.evaluation import validate
 from adding_problem.runs.folder import SOLVED, THRESHOLDS
 from adding_problem.system import runtime
-from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
+from adding_problem.task.data_sets import affordable
+from adding_problem.task.sampling import sample_batch_numpy
+from adding_problem.task.variants import Task
 from adding_problem.training import loop
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]

@@ -10,7 +10,8 @@ import pytest
 from adding_problem.config import ModelConfig
 from adding_problem.evaluation import evaluate, validate
 from adding_problem.models import build_model
-from adding_problem.task.sampling import Task, sample_batch
+from adding_problem.task.sampling import sample_batch
+from adding_problem.task.variants import Task
 from adding_problem.training import loop
 from tests.helpers.training import small
 

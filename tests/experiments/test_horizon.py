@@ -22,7 +22,7 @@ from adding_problem.experiments import horizon
 from adding_problem.experiments.horizon import Rung
 from adding_problem.report import runs as report_runs
 from adding_problem.runs.folder import EpochRow, RunFolder
-from adding_problem.task.sampling import batches
+from adding_problem.task.data_sets import batches
 from adding_problem.training import loop
 from adding_problem.training.loop import StepEvent
 from tests.conftest import Command
@@ -324,7 +324,9 @@ def test_a_signal_ends_a_climb_that_goes_on_later(tmp_path: Path) -> None:
             following=lambda run: nullcontext(Signal(1) if run.dataset.t == 20 else None),
         )
     assert stopped.value.exit_code == 143
-    assert [rung.mse for rung in find_horizon(tmp_path / "cut", [10, 20])] == [rung.mse for rung in uncut]
+    assert [rung.mse for rung in find_horizon(tmp_path / "cut", [10, 20])] == [
+        rung.mse for rung in uncut
+    ]
 
 
 def test_two_climbs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from adding_problem.evaluation import validate
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import EpochRow, RunFolder, lowest_val_loss
 from adding_problem.runs.predictions import PredictionWriter
-from adding_problem.task.sampling import batches
+from adding_problem.task.data_sets import batches
 from adding_problem.training import loop
 from tests.helpers.training import small
 

@@ -30,7 +30,7 @@ from adding_problem.runs.folder import (
     longest_trained,
     on_plateau,
 )
-from adding_problem.task.sampling import constant_predictor_mse
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import MIN_LENGTH, Task
 
 if TYPE_CHECKING:

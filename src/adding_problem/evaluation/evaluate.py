@@ -11,14 +11,10 @@ from torch import nn
 from adding_problem.models import CarriesState
 from adding_problem.models.layers import State
 from adding_problem.system import runtime
-from adding_problem.task.sampling import (
-    Float32,
-    LongSequences,
-    Task,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
-)
+from adding_problem.task.data_sets import LongSequences, evaluation_batch
+from adding_problem.task.philox import Float32
+from adding_problem.task.sampling import sample_batch, sequence_width
+from adding_problem.task.variants import Task
 
 __all__ = ["Predicted", "Progress", "predictions"]
 

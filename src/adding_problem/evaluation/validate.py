@@ -33,13 +33,13 @@ from adding_problem.runs import atomic_io, records
 from adding_problem.runs.folder import RunFolder, ancestors, require_other_seed
 from adding_problem.runs.predictions import Predictions
 from adding_problem.system import runtime
-from adding_problem.task.sampling import (
+from adding_problem.task.baselines import (
     HIT_TOLERANCE,
-    Float32,
     constant_predictor_mse,
     constant_predictor_standard_error,
-    sequence_width,
 )
+from adding_problem.task.philox import Float32
+from adding_problem.task.sampling import sequence_width
 from adding_problem.task.variants import Task
 
 __all__ = ["kept_score", "load_model", "score_of", "score_once", "scores", "validate"]

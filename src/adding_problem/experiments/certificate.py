@@ -50,13 +50,9 @@ from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, run_inside
 from adding_problem.runs.folder import SOLVED, RunFolder
 from adding_problem.system import runtime
-from adding_problem.task.sampling import (
-    affordable,
-    constant_predictor_mse,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
-)
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import affordable, evaluation_batch
+from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.task.variants import Target, Task
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener

@@ -22,7 +22,7 @@ from adding_problem.evaluation import validate
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
 from adding_problem.runs.folder import HORIZON, SOLVED, RunFolder, longest_trained
-from adding_problem.task.sampling import affordable
+from adding_problem.task.data_sets import affordable
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.schedule import stream_seed

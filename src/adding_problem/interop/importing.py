@@ -39,7 +39,9 @@ from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWe
 from adding_problem.runs.folder import EpochRow, RunFolder, milestones
 from adding_problem.runs.predictions import Predictions
 from adding_problem.system import runtime
-from adding_problem.task.sampling import affordable, constant_predictor_mse, sequence_width
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import affordable
+from adding_problem.task.sampling import sequence_width
 
 __all__ = ["Imported", "import_model"]
 

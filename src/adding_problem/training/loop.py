@@ -30,14 +30,9 @@ from adding_problem.runs.folder import (
     require_other_seed,
 )
 from adding_problem.system import runtime, signals
-from adding_problem.task.sampling import (
-    AddingDataset,
-    batches,
-    constant_predictor_mse,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
-)
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import AddingDataset, batches, evaluation_batch
+from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.training import optim, preflight
 from adding_problem.training.schedule import (
     EarlyStopping,
