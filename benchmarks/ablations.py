@@ -34,7 +34,9 @@ from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
 from adding_problem.models import AddingLSTM
 from adding_problem.runs.folder import SOLVED, EpochRow, RunFolder, first_below, milestones
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, resolve_backend, versions
+from adding_problem.system.seeding import stream_seed
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.data_sets import batches, evaluation_batch
 from adding_problem.task.sampling import sample_batch
@@ -45,7 +47,6 @@ from adding_problem.training.schedule import (
     advance,
     batch_length,
     begin_ending,
-    stream_seed,
 )
 from adding_problem.training.state import EpochSums, TrainingState, own_copy
 
@@ -451,11 +452,11 @@ def learn(wanted: RunConfig, variation: Variation) -> Run:
         The content of `result.json`.
     """
     folder = RunFolder(wanted.artifacts)
-    with runtime.cpu_settings(wanted.threads) as threads, folder.locked():
+    with cpu_settings(wanted.threads) as threads, folder.locked():
         folder.open(wanted, overwrite=True)
         state, reason = _train(wanted, variation)
         folder.write_history(state.rows)
-        description = models.describe(state.model) | {"versions": runtime.versions()}
+        description = models.describe(state.model) | {"versions": versions()}
         folder.write_model(state.best_weights, description)
         best, last = state.rows[state.stopping.best_epoch - 1], state.rows[-1]
         result = {
@@ -478,8 +479,8 @@ def learn(wanted: RunConfig, variation: Variation) -> Run:
             "device": "cpu",
             "backend": state.model.backend,
             "threads": threads,
-            "processor": runtime.processor(),
-            "versions": runtime.versions(),
+            "processor": processor(),
+            "versions": versions(),
         }
         folder.write_result(result)
     return result
@@ -491,7 +492,7 @@ def _train(wanted: RunConfig, variation: Variation) -> tuple[TrainingState, str]
     model = models.build_model(
         wanted.model,
         seed=seed,
-        backend=runtime.resolve_backend(wanted.backend, torch.device("cpu")),
+        backend=resolve_backend(wanted.backend, torch.device("cpu")),
         length=wanted.dataset.t,
         input_size=wanted.task.width,
     )

@@ -39,7 +39,7 @@ MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
 
 
 def keep_all_memory() -> None:
-    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator` why training does otherwise."""
+    """What is fastest for PyTorch's LSTM where the C library is glibc; see `memory.tune_allocator` why training does otherwise."""
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
         m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of <malloc.h>
@@ -429,12 +429,12 @@ def main() -> None:
         return worker(arguments.worker, arguments.threads)
     import results
 
-    from adding_problem.system import runtime
+    from adding_problem.system.device import processor, versions
 
     machine = {
-        "processor": runtime.processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": runtime.versions(),
+        "versions": versions(),
         "commit": results.commit(),
         "peers": PEERS_PYTHON.exists(),
     }

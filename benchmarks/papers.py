@@ -30,7 +30,8 @@ from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.sweep.watch import SweepDisplay
 from adding_problem.runs.folder import THRESHOLDS, EpochRow
-from adding_problem.system import memory, runtime
+from adding_problem.system.device import processor, versions
+from adding_problem.system.threads import usable_cores
 from adding_problem.task.variants import Task
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
@@ -90,8 +91,8 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
         "stop_reason": seed.stop_reason,
         "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
         "commit": results.commit(),
-        "processor": runtime.processor(),
-        "versions": runtime.versions(),
+        "processor": processor(),
+        "versions": versions(),
     }
 
 
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=memory.usable_cores(),
+        default=usable_cores(),
         help="runs at the same time, of a thread each",
     )
     parser.add_argument(

@@ -23,7 +23,7 @@ from adding_problem.errors import AddingProblemError, BackendError, ConfigError,
 from adding_problem.evaluation import validate
 from adding_problem.models import FAMILIES, build_model
 from adding_problem.runs.folder import RunFolder
-from adding_problem.system import runtime
+from adding_problem.system.memory import allocation_limit
 from adding_problem.training import loop
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import contents
@@ -329,7 +329,7 @@ def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
         ConfigError, match=r"model\.layers: expected a whole number from 1 to 1,000"
     ):
         loop.train(small(tmp_path / "b", model__name="mingru", model__layers=10**6))
-    with pytest.raises(MemoryError), runtime.allocation_limit(1000):
+    with pytest.raises(MemoryError), allocation_limit(1000):
         torch.zeros(500) + torch.zeros(500)
 
 

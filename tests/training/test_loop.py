@@ -21,6 +21,7 @@ from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainCo
 from adding_problem.errors import BackendError, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.runs.folder import EpochRow, RunFolder, first_below
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.training import loop, schedule
 from adding_problem.training.loop import StepEvent
@@ -55,9 +56,7 @@ def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
         artifacts=str(tmp_path),
         backend=backend,
     )
-    state = models.build_model(
-        run.model, seed=schedule.stream_seed(5, "initialisation")
-    ).state_dict()
+    state = models.build_model(run.model, seed=stream_seed(5, "initialisation")).state_dict()
     weights = reference.weights_of(state)
     adam = reference.Adam(rate=1e-2, clip=clip)
     x, y = sample_batch_numpy(280, 25, seed=5)

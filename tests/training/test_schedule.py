@@ -18,10 +18,11 @@ from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.models import build_model
 from adding_problem.runs.folder import EpochRow, RunFolder
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import loop
 from adding_problem.training.loop import StepEvent
-from adding_problem.training.schedule import Schedule, advance, begin_ending, stream_seed
+from adding_problem.training.schedule import Schedule, advance, begin_ending
 from tests.helpers.schedules import SMALL, fast
 from tests.helpers.training import Interrupt, numbers, weights
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from adding_problem.models import CarriesState
 from adding_problem.models.layers import State
-from adding_problem.system import runtime
+from adding_problem.system.memory import require_memory
 from adding_problem.task.data_sets import LongSequences, evaluation_batch
 from adding_problem.task.philox import Float32
 from adding_problem.task.sampling import sample_batch, sequence_width
@@ -64,7 +64,7 @@ def predictions(
         model if isinstance(model, CarriesState) and width > _LONG and not with_inputs else None
     )
     size = _LONG_BATCH if carrying else evaluation_batch(length)
-    runtime.require_memory(
+    require_memory(
         4 * task.width * size * min(width, _STRETCH if carrying else width),
         "a batch of these sequences takes",
     )

@@ -32,7 +32,9 @@ from adding_problem.evaluation.evaluate import Progress, predictions
 from adding_problem.runs import atomic_io, records
 from adding_problem.runs.folder import RunFolder, ancestors, require_other_seed
 from adding_problem.runs.predictions import Predictions
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import enough_memory, out_of_memory
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.baselines import (
     HIT_TOLERANCE,
     constant_predictor_mse,
@@ -111,7 +113,7 @@ def load_model(
     try:
         model = models.from_description(description, weights, backend=backend, device=device)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and runtime.out_of_memory(
+        if isinstance(error, RuntimeError) and out_of_memory(
             error
         ):  # no MemoryError, which is the limit's
             raise BackendError(
@@ -240,7 +242,7 @@ def scores(
         for t in lengths:
             scored = Predictions(n)
             try:
-                with runtime.enough_memory():
+                with enough_memory():
                     _score(model, config, t, scored, on_progress)
                     _answers(model, config, answers)
             except (ModelError, BackendError) as error:
@@ -288,9 +290,9 @@ def kept_score(config: RunConfig) -> dict[str, Any] | None:
 @contextmanager
 def _model_of(config: RunConfig, trust: bool, own: str | None) -> Iterator[nn.Module]:
     """The trained model on its device, while the configuration's threads are at work."""
-    device = runtime.resolve_device(config.device)
-    backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_settings(config.threads), runtime.enough_memory():
+    device = resolve_device(config.device)
+    backend = resolve_backend(config.backend, device)
+    with cpu_settings(config.threads), enough_memory():
         yield load_model(config.artifacts, backend=backend, device=device, trust=trust, own=own)
 
 

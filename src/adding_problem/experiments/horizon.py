@@ -22,10 +22,10 @@ from adding_problem.evaluation import validate
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
 from adding_problem.runs.folder import HORIZON, SOLVED, RunFolder, longest_trained
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.data_sets import affordable
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
-from adding_problem.training.schedule import stream_seed
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "find_horizon"]
 

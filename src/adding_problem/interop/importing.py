@@ -38,7 +38,9 @@ from adding_problem.interop.exporting import TOLERANCE
 from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
 from adding_problem.runs.folder import EpochRow, RunFolder, milestones
 from adding_problem.runs.predictions import Predictions
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend, versions
+from adding_problem.system.memory import enough_memory
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.data_sets import affordable
 from adding_problem.task.sampling import sequence_width
@@ -142,10 +144,10 @@ def import_model(
         )
     config = _config(path, foreign, out, overrides or {})
     model = models.build_model(
-        config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu"))
+        config.model, backend=resolve_backend(config.backend, torch.device("cpu"))
     )
     model.load_state_dict(foreign.weights.state_dict())
-    with runtime.enough_memory():
+    with enough_memory():
         difference = _check_answers(path, model, answers) if answers else None
     folder = RunFolder(out)
     with folder.locked(takeover=takeover):
@@ -155,7 +157,7 @@ def import_model(
                 "holds a finished run of this configuration",
                 "give --out another folder, or --overwrite",
             )
-        with runtime.cpu_settings(config.threads), runtime.enough_memory():
+        with cpu_settings(config.threads), enough_memory():
             summary = _compared_with_log(foreign, config, _score(model, config), difference)
         _write(
             folder,
@@ -437,7 +439,7 @@ def _write(
 ) -> None:
     data, log = config.dataset, rows if rows[0].epoch else []
     kept = rows[summary.kept - 1] if summary.kept else rows[0]
-    description = models.describe(model) | {"versions": runtime.versions()}
+    description = models.describe(model) | {"versions": versions()}
     result = {
         "digest": config.digest,
         "seed": config.seed,
@@ -472,7 +474,7 @@ def _write(
             "largest_difference": summary.difference,
         },
         "processor": None,
-        "versions": runtime.versions(),
+        "versions": versions(),
     }
     folder.write_history(rows)
     folder.write_model(model.state_dict(), description)

@@ -20,7 +20,8 @@ from adding_problem.evaluation.validate import load_model, score_of
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
 from adding_problem.runs.predictions import Predictions
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.data_sets import affordable
 from adding_problem.task.sampling import sample_batch, unmix
 from adding_problem.task.variants import Task
@@ -123,7 +124,7 @@ def measure(
         if on_progress:
             on_progress(done, total)
 
-    with runtime.cpu_settings(threads):
+    with cpu_settings(threads):
         return [_measure(run, lengths, n, step) for run in runs]
 
 
@@ -131,7 +132,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
     nothing = np.empty(0, np.float32)
     try:
         # Scored by the fast kernels where there are any; torch's own layer gives gradients and single steps.
-        fast = load_model(run.path, backend=runtime.resolve_backend("auto", torch.device("cpu")))
+        fast = load_model(run.path, backend=resolve_backend("auto", torch.device("cpu")))
         plain = load_model(run.path)
         y, y_hat = _predict(fast, run, run.t, n)
         step()

@@ -29,7 +29,11 @@ from adding_problem.runs.folder import (
     milestones,
     require_other_seed,
 )
-from adding_problem.system import runtime, signals
+from adding_problem.system import signals
+from adding_problem.system.device import processor, resolve_backend, resolve_device, versions
+from adding_problem.system.memory import enough_memory, out_of_memory, require_memory
+from adding_problem.system.seeding import seeded, stream_seed
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.data_sets import AddingDataset, batches, evaluation_batch
 from adding_problem.task.sampling import sample_batch, sequence_width
@@ -41,7 +45,6 @@ from adding_problem.training.schedule import (
     batch_length,
     begin_ending,
     epoch_order,
-    stream_seed,
 )
 from adding_problem.training.state import Checkpoints, EpochSums, TrainingState, own_copy
 
@@ -122,16 +125,16 @@ def train(
         >>> result["stop_reason"], result["epochs"], result["sequences"]
         ('epochs', 2, 840)
     """
-    device = runtime.resolve_device(config.device)
-    backend = runtime.resolve_backend(config.backend, device)
+    device = resolve_device(config.device)
+    backend = resolve_backend(config.backend, device)
     interop.require(config.model_formats, config.model.name)
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
         result = _finished(folder, config)
     else:
-        with runtime.enough_memory():
+        with enough_memory():
             preflight.check_model(config)
-            runtime.require_memory(_bytes_of_sequences(config), "the sequences take")
+            require_memory(_bytes_of_sequences(config), "the sequences take")
             if config.model.start_from is not None and not (resume and folder.has_checkpoint):
                 _check_start(config, config.model.start_from, device, backend)
         with folder.locked(takeover=takeover), signals.deferred() as interrupted:
@@ -167,11 +170,11 @@ def _from_start_to_end(
     resumed: bool,
 ) -> dict[str, Any]:
     """Train and write the result into a folder that is open and locked."""
-    with runtime.cpu_settings(config.threads) as threads:
+    with cpu_settings(config.threads) as threads:
         machine = {"device": device.type, "backend": backend, "threads": threads}
         if config.model.name not in models.FAMILIES:
             machine["model_source"] = models.source_digest(config.model.name)
-        with runtime.enough_memory():
+        with enough_memory():
             work = _begin(config, folder, device, machine, interrupted, resumed=resumed)
             ran_on = getattr(work.state.model, "backend", "torch")
             reason = _train(work, listener)
@@ -213,9 +216,7 @@ def _begin(
     state = _fresh(
         config, device, machine["backend"], start_from=None if resumed else config.model.start_from
     )
-    machine = machine | {
-        name: runtime.versions().get(name) for name in ("torch", "adding-problem-native")
-    }
+    machine = machine | {name: versions().get(name) for name in ("torch", "adding-problem-native")}
     checkpoints = Checkpoints(
         folder, state, minutes=config.train.checkpoint_minutes, machine=machine
     )
@@ -318,7 +319,7 @@ def _load_start(model: nn.Module, path: str) -> str:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        if runtime.out_of_memory(error):
+        if out_of_memory(error):
             raise
         raise RunFolderError(
             path,
@@ -411,7 +412,7 @@ def _randomness(config: RunConfig, state: TrainingState) -> AbstractContextManag
     """Random numbers of a custom model (dropout) depend on the seed and the step alone; the zoo draws none."""
     if not isinstance(state.model, models.CustomModel):
         return nullcontext()
-    return runtime.seeded(stream_seed(config.seed, "model") + state.schedule.step)
+    return seeded(stream_seed(config.seed, "model") + state.schedule.step)
 
 
 def _fixed_data(config: RunConfig) -> AddingDataset:
@@ -580,15 +581,15 @@ def _finish(
 ) -> dict[str, Any]:
     """Write the history, the model, the picture and, last, the result."""
     config, state = work.config, work.state
-    description = models.describe(state.model) | {"versions": runtime.versions()}
+    description = models.describe(state.model) | {"versions": versions()}
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
     folder.write_history(rows)
     folder.write_model(weights, description)
     result = _result(config, rows, max(state.stopping.best_epoch, 1), reason) | {
         "parameters": description["parameters"],
         **environment,
-        "processor": runtime.processor(),
-        "versions": runtime.versions(),
+        "processor": processor(),
+        "versions": versions(),
     }
     plots.draw_loss(folder.loss_plot, rows, result)
     folder.write_result(result)

@@ -30,7 +30,10 @@ from adding_problem.evaluation.consistency import (
     model_error,
 )
 from adding_problem.models import CustomModel
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import out_of_memory, require_memory
+from adding_problem.system.seeding import seeded
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 from adding_problem.task.variants import MIN_LENGTH
 from adding_problem.training import optim
@@ -57,14 +60,12 @@ def check_model(config: RunConfig) -> None:
         ConfigError, BackendError: when the model or its arguments, the device or the backend are not there.
         ModelError: saying what was expected of the model, what came and the hint.
     """
-    device = runtime.resolve_device(config.device)
-    with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
+    device = resolve_device(config.device)
+    with cpu_settings(config.threads), seeded(config.seed):
         model = _built(config, device, seed=config.seed)
         if device.type == "cpu":
             size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-            runtime.require_memory(
-                _COPIES[config.train.optimizer] * size, "to train the model takes"
-            )
+            require_memory(_COPIES[config.train.optimizer] * size, "to train the model takes")
         if isinstance(model, CustomModel) and model.readout is not None:
             _logger.info(
                 "%s gives a sequence of %d units: a linear readout of its last step was added (%d parameters)",
@@ -103,7 +104,7 @@ def check_model(config: RunConfig) -> None:
 
 
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
-    backend = runtime.resolve_backend(config.backend, device)
+    backend = resolve_backend(config.backend, device)
     return models.build_model(
         config.model,
         seed=seed,
@@ -284,7 +285,7 @@ class _Trial:
                 {name: tensor.detach().flatten()[:1].cpu().clone() for name, tensor in weights}
             )
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if runtime.out_of_memory(error):
+            if out_of_memory(error):
                 raise
             raise self._error(
                 x,
@@ -338,7 +339,7 @@ class _Trial:
         other.load_state_dict(self._model.state_dict())
         x, found = self._sequences(length), []
         for model in (self._model, other):
-            with torch.no_grad(), runtime.seeded(self._config.seed):
+            with torch.no_grad(), seeded(self._config.seed):
                 found.append(model.train()(x))
         if not close(found[0], found[1], SAME):
             _logger.warning(
@@ -359,7 +360,7 @@ class _Trial:
     def _gradients(self, x: Tensor) -> list[Tensor]:
         """The predictions, and the gradient of their sum by every parameter; what the model draws is the same each time."""
         trained = [p for p in self._model.parameters() if p.requires_grad]
-        with runtime.seeded(self._config.seed):
+        with seeded(self._config.seed):
             y = self._predict(x)
         try:
             grads = torch.autograd.grad(y.sum(), trained, allow_unused=True, materialize_grads=True)
