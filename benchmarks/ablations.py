@@ -36,10 +36,12 @@ from adding_problem.experiments.train import train
 from adding_problem.models import AddingLSTM
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import SOLVED, RunResult, StopReason
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, resolve_backend, versions
+from adding_problem.system.seeding import stream_seed
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import optim
-from adding_problem.training.schedule import Schedule, advance, stream_seed
+from adding_problem.training.schedule import Schedule, advance
 from adding_problem.training.state import TrainingState
 from adding_problem.training.validation import validate_epoch
 
@@ -449,11 +451,11 @@ def learn(wanted: RunConfig, variation: Variation) -> RunResult:
         variation: of which `start` and `learner` are used.
     """
     folder = RunFolder(wanted.artifacts)
-    with runtime.cpu_settings(wanted.threads) as threads, folder.locked():
+    with cpu_settings(wanted.threads) as threads, folder.locked():
         folder.open(wanted, overwrite=True)
         state, reason = _train(wanted, variation)
         folder.write_history(state.rows)
-        description = models.describe(state.model) | {"versions": runtime.versions()}
+        description = models.describe(state.model) | {"versions": versions()}
         folder.write_model(state.best_weights, description)
         best = max(state.stopping.best_epoch, 1)
         result = RunResult.of(
@@ -466,8 +468,8 @@ def learn(wanted: RunConfig, variation: Variation) -> RunResult:
             device="cpu",
             backend=getattr(state.model, "backend", "torch"),
             threads=threads,
-            processor=runtime.processor(),
-            versions=runtime.versions(),
+            processor=processor(),
+            versions=versions(),
         )
         folder.write_result(result)
     return result
@@ -476,7 +478,7 @@ def learn(wanted: RunConfig, variation: Variation) -> RunResult:
 def _train(wanted: RunConfig, variation: Variation) -> tuple[TrainingState, StopReason]:
     """The loop: epochs of training and validation until the run ends, and why it ended."""
     cpu = torch.device("cpu")
-    state = TrainingState.fresh(wanted, cpu, runtime.resolve_backend(wanted.backend, cpu))
+    state = TrainingState.fresh(wanted, cpu, resolve_backend(wanted.backend, cpu))
     model = state.model
     assert isinstance(model, AddingLSTM)
     if variation.start is not None:

@@ -1,5 +1,5 @@
 """What memory costs that comes anew from the system with every step: models of the zoo with and
-without `runtime.tune_allocator` and huge pages.
+without `tune_allocator` and huge pages.
 
     python benchmarks/allocator.py
 
@@ -22,7 +22,9 @@ import torch
 from torch import nn
 
 from adding_problem import config, models
-from adding_problem.system import memory, runtime
+from adding_problem.system.device import processor, resolve_backend
+from adding_problem.system.memory import tune_allocator
+from adding_problem.system.threads import usable_cores
 from adding_problem.task.sampling import sample_batch
 
 BATCH, STEPS = 16, 3
@@ -31,10 +33,10 @@ BATCH, STEPS = 16, 3
 def measure(name: str, length: int, threads: int, *, kept: bool) -> dict[str, list[float]]:
     """Seconds of `STEPS` training steps and as many inferences, after one of each."""
     if kept:
-        runtime.tune_allocator()
+        tune_allocator()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    backend = runtime.resolve_backend("auto", torch.device("cpu"))
+    backend = resolve_backend("auto", torch.device("cpu"))
     model = models.build_model(
         config.load(None, {"model.name": name}).model, seed=0, backend=backend, length=length
     )
@@ -63,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--lengths", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=memory.usable_cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--worker", choices=["given-back", "kept"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -79,7 +81,7 @@ def main() -> None:
         )
         return
     print(
-        f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={BATCH}, seed 0"
+        f"{processor()}, torch {torch.__version__}, {arguments.threads} threads, B={BATCH}, seed 0"
     )
     for name in arguments.models:
         for length in arguments.lengths:

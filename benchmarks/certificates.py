@@ -22,7 +22,7 @@ import results
 
 from adding_problem.config import families
 from adding_problem.experiments import certificate
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, versions
 
 LSTM_INITS = families.FAMILIES["lstm"].choices["init"]
 
@@ -62,8 +62,8 @@ def certified(model: str, init: str | None, arguments: argparse.Namespace) -> En
         "command": " ".join(["adding-problem", *command[3:-2]]),
         "seconds": round(time.monotonic() - began, 1),
         "commit": results.commit(),
-        "processor": runtime.processor(),
-        "versions": runtime.versions(),
+        "processor": processor(),
+        "versions": versions(),
     }
     if ended.returncode:
         return entry | {"error": ended.stderr.strip()[-500:]}

@@ -19,8 +19,10 @@ from torch import nn
 
 from adding_problem import models
 from adding_problem.config import ModelConfig
-from adding_problem.system import runtime
-from adding_problem.task.sampling import AddingDataset, sample_batch
+from adding_problem.system.device import processor, resolve_backend, versions
+from adding_problem.system.memory import tune_allocator
+from adding_problem.task.data_sets import AddingDataset
+from adding_problem.task.sampling import sample_batch
 
 BATCH = 64
 
@@ -62,11 +64,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    runtime.tune_allocator()
-    backend = runtime.resolve_backend("auto", torch.device("cpu"))
-    print(
-        f"{runtime.processor()}, {arguments.threads} threads, backend {backend}, {runtime.versions()}"
-    )
+    tune_allocator()
+    backend = resolve_backend("auto", torch.device("cpu"))
+    print(f"{processor()}, {arguments.threads} threads, backend {backend}, {versions()}")
     for length in (150, 1000):
         calls = calls_at(length, backend)
         times: dict[str, list[float]] = {name: [] for name in calls}

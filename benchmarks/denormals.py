@@ -3,7 +3,7 @@
     python benchmarks/denormals.py
 
 A gradient that vanishes over T steps passes through numbers below 1e-38, with which some processors compute in microcode.
-`runtime.cpu_settings` flushes them to zero. Forward and backward at fresh weights, B=64, one thread (the setting is a
+`threads.cpu_settings` flushes them to zero. Forward and backward at fresh weights, B=64, one thread (the setting is a
 thread's), native kernels off, both settings in turns in one process, medians.
 """
 
@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from adding_problem import config, models
-from adding_problem.system import runtime
+from adding_problem.system.device import processor
+from adding_problem.system.memory import tune_allocator
 from adding_problem.task.sampling import sample_batch
 
 
@@ -39,8 +40,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    runtime.tune_allocator()
-    print(f"{runtime.processor()}, torch {torch.__version__}, 1 thread, B=64, seed 0")
+    tune_allocator()
+    print(f"{processor()}, torch {torch.__version__}, 1 thread, B=64, seed 0")
     for name in arguments.models:
         for length in arguments.lengths:
             run = config.load(None, {"model.name": name, "dataset.t": length})

@@ -20,7 +20,8 @@ from adding_problem import sample_batch
 from adding_problem.config import ModelConfig
 from adding_problem.config.families import FAMILIES
 from adding_problem.models import build_model
-from adding_problem.system import memory, runtime
+from adding_problem.system.device import processor
+from adding_problem.system.threads import cpu_settings, usable_cores
 
 BACKENDS = ("native", "torch")
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=memory.usable_cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     arguments = parser.parse_args()
     if unknown := set(arguments.families) - set(FAMILIES):
         parser.error(
@@ -51,9 +52,9 @@ def main() -> None:
         )
     x, y = sample_batch(arguments.batch, arguments.length, seed=0)
     print(
-        f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}"
+        f"{processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}"
     )
-    with runtime.cpu_settings(arguments.threads):
+    with cpu_settings(arguments.threads):
         for family in arguments.families or FAMILIES:
             models = [
                 build_model(ModelConfig(family), backend=backend, length=arguments.length)

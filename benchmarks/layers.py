@@ -18,7 +18,9 @@ import torch
 from adding_problem_native import GRU, LSTM, RNN
 from torch import Tensor, nn
 
-from adding_problem.system import memory, runtime
+from adding_problem.system.device import processor
+from adding_problem.system.memory import tune_allocator
+from adding_problem.system.threads import usable_cores
 
 Layer = Callable[..., nn.RNNBase]
 # Ours, PyTorch's, their arguments and the gates that the arithmetic is counted of.
@@ -52,13 +54,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--length", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=memory.usable_cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     arguments = parser.parse_args()
-    runtime.tune_allocator()
+    tune_allocator()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     print(
-        f"{runtime.processor()}, torch {torch.__version__}, {arguments.threads} threads, "
+        f"{processor()}, torch {torch.__version__}, {arguments.threads} threads, "
         f"B={arguments.batch}, T={arguments.length}"
     )
     x = torch.rand(arguments.batch, arguments.length, 2, generator=torch.Generator().manual_seed(0))

@@ -50,7 +50,8 @@ from adding_problem.experiments.sweep.local import end_with_parent
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import SOLVED
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, resolve_backend, versions
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 
 ENTRANTS = [
@@ -184,9 +185,9 @@ def find_horizon(
 def speed(entrant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Sequence-steps per second, medians of five."""
     run = config.load(None, base(entrant, 0, arguments))
-    backend = runtime.resolve_backend("auto", torch.device("cpu"))
+    backend = resolve_backend("auto", torch.device("cpu"))
     x, y = sample_batch(SPEED_BATCH, SPEED_LENGTH, seed=0)
-    with runtime.cpu_settings(arguments.threads):
+    with cpu_settings(arguments.threads):
         network = models.build_model(run.model, seed=0, backend=backend, length=SPEED_LENGTH)
 
         def training() -> None:
@@ -429,7 +430,7 @@ def _outcome(work: Callable[[], _Outcome], name: str) -> _Outcome | None:
 
 def _origin() -> dict[str, str]:
     """Which program on which processor: a second call may be another's."""
-    return {"commit": results.commit(), "processor": runtime.processor()}
+    return {"commit": results.commit(), "processor": processor()}
 
 
 def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -443,7 +444,7 @@ def opened(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     if not out.exists():
         return (
             _origin()
-            | {"versions": runtime.versions(), "workers": arguments.workers, "models": {}}
+            | {"versions": versions(), "workers": arguments.workers, "models": {}}
             | budgets
         )
     league: dict[str, Any] = json.loads(out.read_text())

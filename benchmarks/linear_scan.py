@@ -19,7 +19,8 @@ import torch
 from adding_problem_native import linear_scan, linear_scan_reference
 from torch import Tensor
 
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, versions
+from adding_problem.system.memory import tune_allocator
 
 
 def two_level(a: Tensor, b: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    runtime.tune_allocator()  # for PyTorch's sake
+    tune_allocator()  # for PyTorch's sake
     torch.manual_seed(0)
     a, b = (torch.rand(*arguments.size).requires_grad_() for _ in range(2))
     weight = torch.rand(*arguments.size)
@@ -91,7 +92,7 @@ def main() -> None:
     median = {name: statistics.median(values[1:]) for name, values in times.items()}
     best = min(median[name] for name in ("loop", "two-level", "doubling"))
     megabytes = 4 * a.numel() / 1e6
-    print(f"{runtime.processor()}, {arguments.threads} threads, {runtime.versions()}")
+    print(f"{processor()}, {arguments.threads} threads, {versions()}")
     print(
         f"B, T, H = {arguments.size}; an array has {megabytes:.0f} MB; a copy moves "
         f"{2 * megabytes / median['copy'] / 1e3:.1f} GB/s"

@@ -42,7 +42,7 @@ MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
 
 
 def keep_all_memory() -> None:
-    """What is fastest for PyTorch's LSTM where the C library is glibc; see `runtime.tune_allocator`
+    """What is fastest for PyTorch's LSTM where the C library is glibc; see `tune_allocator`
     why training does otherwise."""
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
@@ -434,12 +434,10 @@ def main() -> None:
         return worker(arguments.worker, arguments.threads)
     import results
 
-    from adding_problem.system import runtime
-
     machine: dict[str, Any] = {
-        "processor": runtime.processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": runtime.versions(),
+        "versions": versions(),
         "commit": results.commit(),
         "peers": PEERS_PYTHON.exists(),
     }

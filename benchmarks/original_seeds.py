@@ -24,7 +24,7 @@ import results
 
 from adding_problem import config
 from adding_problem.experiments.train import train
-from adding_problem.system import memory
+from adding_problem.system.threads import usable_cores
 
 CONFIG = Path(__file__).parents[1] / "configs" / "original" / "1000.yaml"
 RUNS = Path("artifacts") / "original_seeds"
@@ -85,7 +85,7 @@ def main() -> None:
     runs = results.read(arguments.out)
     held = {run["seed"] for run in runs}
     asked = [seed for seed in arguments.seeds if seed not in held]
-    threads = arguments.threads or max(1, memory.usable_cores() // arguments.workers)
+    threads = arguments.threads or max(1, usable_cores() // arguments.workers)
     for entry in entries(asked, arguments.workers, threads):
         runs = sorted([*runs, entry], key=lambda run: run["seed"])
         results.write(

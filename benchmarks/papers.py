@@ -26,15 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import results
+from adding_problem.experiments.sweep.watch import SweepDisplay
 from rich.console import Console
 
 from adding_problem import config
 from adding_problem.analysis.aggregate import Group, collect
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.experiments.sweep.watch import SweepDisplay
 from adding_problem.runs.records import THRESHOLDS, EpochRow, RunRecord, RunResult, Score
-from adding_problem.system import memory, runtime
+from adding_problem.system.device import processor, versions
+from adding_problem.system.threads import usable_cores
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name
@@ -95,8 +96,8 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
         "stop_reason": seed.result.stop_reason if seed.result else None,
         "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
         "commit": results.commit(),
-        "processor": runtime.processor(),
-        "versions": runtime.versions(),
+        "processor": processor(),
+        "versions": versions(),
     }
 
 
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=memory.usable_cores(),
+        default=usable_cores(),
         help="runs at the same time, of a thread each",
     )
     parser.add_argument(

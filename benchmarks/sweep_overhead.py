@@ -25,7 +25,7 @@ from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.cluster import RayEngine
 from adding_problem.experiments.sweep.job import Job, Outcome
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, versions
 
 
 def nothing(job: Job) -> Outcome:
@@ -93,8 +93,8 @@ def main() -> None:
         print(json.dumps(measure(arguments.engines[0], arguments.runs, arguments.workers)))
         return
     document: dict[str, Any] = {
-        "processor": runtime.processor(),
-        "versions": runtime.versions(),
+        "processor": processor(),
+        "versions": versions(),
         "commit": results.commit(),
         "workers": arguments.workers,
         "engines": {},

@@ -42,8 +42,10 @@ from adding_problem.analysis.statistics import proportion
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
 from adding_problem.runs.records import SOLVED, THRESHOLDS
-from adding_problem.system import runtime
-from adding_problem.task.sampling import Task, affordable, sample_batch_numpy
+from adding_problem.system.device import processor, versions
+from adding_problem.task.data_sets import affordable
+from adding_problem.task.sampling import sample_batch_numpy
+from adding_problem.task.variants import Task
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
 RECORDED = ("sequences", "sequence_steps", "seconds", "reached", "threads")
@@ -335,7 +337,7 @@ def main() -> None:
     out = Path(f"{arguments.out}.json")
     runs: list[dict[str, Any]] = json.loads(out.read_text())["runs"] if out.exists() else []
     commit = results.commit()
-    machine = {"processor": runtime.processor(), "versions": runtime.versions()}
+    machine = {"processor": processor(), "versions": versions()}
     print(json.dumps(machine | {"commit": commit}), flush=True)
     for length in lengths:
         for seed in range(arguments.seeds):

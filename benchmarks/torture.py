@@ -40,7 +40,7 @@ from torture_files import configs, folders
 from torture_runs import cost, damage, disk, kills
 from torture_trials import Budget, Outcome
 
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, versions
 
 DEFAULT_TRIALS = {
     "kills": 200,
@@ -122,8 +122,8 @@ def main() -> int:
 def record(path: Path, part: str, seed: int, outcome: Outcome, commit: str) -> None:
     """Keep the outcome of a part and seed, and the sums over seeds."""
     document = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    document["machine"] = {"processor": runtime.processor(), "cores": os.cpu_count()}
-    document["versions"] = runtime.versions()
+    document["machine"] = {"processor": processor(), "cores": os.cpu_count()}
+    document["versions"] = versions()
     entry = document["parts"].setdefault(part, {"seeds": {}})
     entry["seeds"][str(seed)] = outcome
     entry["commit"] = commit

@@ -26,7 +26,7 @@ SLOW_FIRST = (
     "test_sweep",
     "test_certificate",
     "test_reliability",
-    "test_runtime",
+    "test_memory",
     "test_custom",
     "test_horizon",
     "test_families",

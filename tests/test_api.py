@@ -15,7 +15,7 @@ import adding_problem
 from adding_problem import models
 from adding_problem.config import run_config
 from adding_problem.evaluation import validate
-from adding_problem.task import sampling
+from adding_problem.task import baselines, data_sets, sampling, variants
 from adding_problem.training import loop
 from tests.conftest import REPOSITORY
 
@@ -37,7 +37,10 @@ def test_the_examples_in_the_docstrings_run(
     monkeypatch.chdir(tmp_path)
     for module in (
         run_config,
+        variants,
         sampling,
+        data_sets,
+        baselines,
         models,
         loop,
         validate,

@@ -31,20 +31,18 @@ if TYPE_CHECKING:
     from adding_problem.evaluation.validate import validate
     from adding_problem.experiments.train import train
     from adding_problem.models import build_model
-    from adding_problem.task.sampling import (
-        AddingDataset,
-        AddingStream,
+    from adding_problem.task.baselines import (
         constant_predictor_mse,
         constant_predictor_standard_error,
-        sample_batch,
-        sample_batch_numpy,
     )
+    from adding_problem.task.data_sets import AddingDataset, AddingStream
+    from adding_problem.task.sampling import sample_batch, sample_batch_numpy
     from adding_problem.task.variants import Task
 
 HOMES = {
-    "AddingDataset": "task.sampling",
+    "AddingDataset": "task.data_sets",
     "AddingProblemError": "errors",
-    "AddingStream": "task.sampling",
+    "AddingStream": "task.data_sets",
     "BackendError": "errors",
     "ConfigError": "errors",
     "InteropError": "errors",
@@ -55,8 +53,8 @@ HOMES = {
     "StorageError": "errors",
     "Task": "task.variants",
     "build_model": "models",
-    "constant_predictor_mse": "task.sampling",
-    "constant_predictor_standard_error": "task.sampling",
+    "constant_predictor_mse": "task.baselines",
+    "constant_predictor_standard_error": "task.baselines",
     "load": "config",
     "load_model": "evaluation.load_model",
     "sample_batch": "task.sampling",

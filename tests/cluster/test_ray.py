@@ -20,7 +20,7 @@ from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
-from adding_problem.system.memory import usable_cores
+from adding_problem.system.threads import usable_cores
 from tests.helpers.sweeps import numbers, wait_for
 
 pytestmark = pytest.mark.skipif(

@@ -12,7 +12,8 @@ from adding_problem.evaluation import evaluate, validate
 from adding_problem.evaluation.evaluate import Sequences
 from adding_problem.experiments.train import train
 from adding_problem.models import build_model
-from adding_problem.task.sampling import Task, sample_batch
+from adding_problem.task.sampling import sample_batch
+from adding_problem.task.variants import Task
 from tests.helpers.training import small
 
 NOISY = Task(target="difference", noise_columns=2, mix="swap")

@@ -24,7 +24,7 @@ from adding_problem.experiments.train import train
 from adding_problem.report import runs as report_runs
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, Rung
-from adding_problem.task.sampling import batches
+from adding_problem.task.data_sets import batches
 from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers.files import PNG

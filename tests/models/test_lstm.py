@@ -16,7 +16,7 @@ from adding_problem import models
 from adding_problem.config import ModelConfig
 from adding_problem.models import AddingLSTM, build_model
 from adding_problem.models.gru import AddingGRU
-from adding_problem.system import runtime
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 from tests.conftest import REPOSITORY
 from tests.helpers import reference
@@ -143,7 +143,7 @@ def test_the_oracle_keeps_what_was_marked_whatever_follows() -> None:
     lost = {}
     for init in ("long", "oracle"):
         lstm = build_model(ModelConfig(init=init, memory=10**9), seed=0).lstm
-        with torch.no_grad(), runtime.cpu_settings(1):
+        with torch.no_grad(), cpu_settings(1):
             cells = lstm(x[:, :1])[1][1], lstm(x)[1][1]
         lost[init] = float((cells[1] - cells[0]).norm() / cells[0].norm())
     assert lost["oracle"] < 0.1

@@ -21,7 +21,7 @@ from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.predictions import PredictionWriter
 from adding_problem.runs.records import EpochRow, lowest_val_loss
-from adding_problem.task.sampling import batches
+from adding_problem.task.data_sets import batches
 from tests.helpers.training import small
 
 

@@ -27,7 +27,7 @@ from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments.train import train
 from adding_problem.models import FAMILIES, build_model
 from adding_problem.runs.folder import RunFolder
-from adding_problem.system import runtime
+from adding_problem.system.memory import allocation_limit
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import contents
 from tests.helpers.training import small
@@ -347,7 +347,7 @@ def test_what_cannot_fit_is_refused_before_it_is_taken(tmp_path: Path) -> None:
         ConfigError, match=r"model\.layers: expected a whole number from 1 to 1,000"
     ):
         train(small(tmp_path / "b", model__name="mingru", model__layers=10**6))
-    with pytest.raises(MemoryError), runtime.allocation_limit(1000):
+    with pytest.raises(MemoryError), allocation_limit(1000):
         torch.zeros(500) + torch.zeros(500)
 
 

@@ -212,7 +212,7 @@ def test_output_that_fails_ends_no_training(
 def test_a_log_disk_that_is_full_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of training: what is said while it is full is lost, what is said afterwards is there."""
+    """During training: what is printed while it is full is lost; later output is there."""
     from adding_problem.cli import main
 
     log = Lossy(errno.ENOSPC, full=False)
@@ -320,6 +320,6 @@ def test_every_seed_below_2_64_trains(seed: int, tmp_path: Path, command: Comman
     assert "seed: expected a whole number below 2^64" in done.stderr
     done = command("data", "--n", 2, "--length", 5, "--out", "x.npz", "--start", 2**64)
     assert (
-        "--start: expected a whole number of at least 0, found 18446744073709551616, which is not below 2^64"
-        in done.stderr
-    )
+        "--start: expected a whole number of at least 0, found 18446744073709551616, "
+        "which is not below 2^64"
+    ) in done.stderr

@@ -13,20 +13,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import DataLoader
 
-from adding_problem.task.sampling import (
-    AddingDataset,
-    AddingStream,
-    LongSequences,
-    Task,
-    batches,
+from adding_problem.task.baselines import (
     constant_predictor_mse,
     constant_predictor_standard_error,
-    sample_batch,
-    sample_batch_numpy,
-    sequence_width,
-    unmixed,
+    target_moments,
 )
-from adding_problem.task.variants import target_moments
+from adding_problem.task.data_sets import AddingDataset, AddingStream, LongSequences, batches
+from adding_problem.task.sampling import sample_batch, sample_batch_numpy, sequence_width, unmix
+from adding_problem.task.variants import Task
 
 VARIANTS = ["any", "halves", "hs1997"]
 TARGETS = ["sum", "difference", "product", "first"]
@@ -266,7 +260,7 @@ def test_noise_and_mix_leave_the_sequences_as_they_are(task: Task) -> None:
     plain = sample_batch_numpy(20, 33, seed=6, task=Task(variant=task.variant, target="difference"))
     x, y = sample_batch_numpy(20, 33, seed=6, task=task)
     assert x.shape[2] == 5 and np.array_equal(y, plain[1])
-    assert np.allclose(unmixed(x, task)[..., :2], plain[0], atol=1e-6)
+    assert np.allclose(unmix(x, task)[..., :2], plain[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("task", NOISY, ids=lambda task: f"{task.variant}-{task.mix}")

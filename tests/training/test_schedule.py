@@ -22,9 +22,10 @@ from adding_problem.experiments.train import train
 from adding_problem.models import build_model
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import finish
-from adding_problem.training.schedule import Schedule, advance, begin_ending, stream_seed
+from adding_problem.training.schedule import Schedule, advance, begin_ending
 from adding_problem.training.state import StepEvent
 from adding_problem.training.validation import Validation, complete_mse, validate_epoch
 from tests.helpers.schedules import SMALL, fast

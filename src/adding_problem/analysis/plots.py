@@ -31,7 +31,7 @@ from adding_problem.runs.records import (
     RunResult,
     Score,
 )
-from adding_problem.task.sampling import constant_predictor_mse
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import MIN_LENGTH, Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.errors import ModelError
-from adding_problem.system import runtime
+from adding_problem.system.memory import out_of_memory
+from adding_problem.system.seeding import seeded
 from adding_problem.task.sampling import sample_batch
 from adding_problem.task.variants import MIN_LENGTH, Task
 
@@ -99,7 +100,7 @@ class _Questions:
         try:
             y = self._call(given)
         except Exception as error:  # the run may never have sequences of this length
-            if runtime.out_of_memory(error):
+            if out_of_memory(error):
                 raise
             return None
         self._require_untouched(given, x)
@@ -142,7 +143,7 @@ class _Questions:
         return y
 
     def _call(self, x: Tensor, *, seed: int = 0) -> Tensor:
-        with runtime.seeded(seed):
+        with seeded(seed):
             return self._model(x)  # type: ignore[no-any-return]
 
     def _require_untouched(self, given: Tensor, x: Tensor) -> None:

@@ -15,17 +15,15 @@ from adding_problem.models import CarriesState
 from adding_problem.models.layers import State
 from adding_problem.runs.predictions import Predictions
 from adding_problem.runs.records import Score
-from adding_problem.system import runtime
-from adding_problem.task.sampling import (
+from adding_problem.system.memory import require_memory
+from adding_problem.task.baselines import (
     HIT_TOLERANCE,
-    Float32,
-    LongSequences,
     constant_predictor_mse,
     constant_predictor_standard_error,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
 )
+from adding_problem.task.data_sets import LongSequences, evaluation_batch
+from adding_problem.task.philox import Float32
+from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.task.variants import Task
 
 __all__ = ["Predicted", "Progress", "Sequences", "evaluate", "predict", "score_of"]
@@ -115,7 +113,7 @@ def predict(
     carrying = model if isinstance(model, CarriesState) and long else None
     size = _LONG_BATCH if carrying else evaluation_batch(length)
     at_once = min(width, _STRETCH if carrying else width)
-    runtime.require_memory(4 * task.width * size * at_once, "a batch of these sequences takes")
+    require_memory(4 * task.width * size * at_once, "a batch of these sequences takes")
     device = next(model.parameters()).device
     for first in range(sequences.start, n, size):
         count = min(size, n - first)

@@ -14,7 +14,9 @@ from adding_problem import models
 from adding_problem.config import RunConfig, families
 from adding_problem.errors import BackendError, RunFolderError, in_one_line
 from adding_problem.runs.folder import RunFolder
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import enough_memory, out_of_memory
+from adding_problem.system.threads import cpu_settings
 
 __all__ = ["load_model", "loaded"]
 
@@ -79,7 +81,7 @@ def load_model(
     try:
         model = models.from_description(description, weights, backend=backend, device=device)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and runtime.out_of_memory(
+        if isinstance(error, RuntimeError) and out_of_memory(
             error
         ):  # no MemoryError, which is the limit's
             raise BackendError(
@@ -112,7 +114,7 @@ def loaded(
     Raises:
         BackendError: when memory does not suffice inside the block.
     """
-    device = runtime.resolve_device(config.device)
-    backend = runtime.resolve_backend(config.backend, device)
-    with runtime.cpu_settings(config.threads), runtime.enough_memory():
+    device = resolve_device(config.device)
+    backend = resolve_backend(config.backend, device)
+    with cpu_settings(config.threads), enough_memory():
         yield load_model(config.artifacts, backend=backend, device=device, trust=trust, own=own)

@@ -28,7 +28,7 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.leakage import ancestors, require_unseen_seed
 from adding_problem.runs.predictions import Predictions
 from adding_problem.runs.records import Score
-from adding_problem.system import runtime
+from adding_problem.system.memory import enough_memory
 from adding_problem.task.sampling import sequence_width
 
 __all__ = ["new_sequences", "score_at_lengths", "score_kept", "score_once", "validate"]
@@ -167,7 +167,7 @@ def score_at_lengths(
         for t in lengths:
             sequences = Sequences(config.task, t, config.validate.seed, n)
             try:
-                with runtime.enough_memory():
+                with enough_memory():
                     scored = _evaluate_and_keep(model, config, sequences, on_progress)
                     _check_custom(model, config, before)
             except (ModelError, BackendError) as error:

@@ -48,17 +48,15 @@ from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, run_inside
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import SOLVED, Count, Finite, Text, read_json
-from adding_problem.system import runtime
-from adding_problem.task.sampling import (
-    affordable,
-    constant_predictor_mse,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
-)
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import enough_memory, require_memory
+from adding_problem.system.seeding import stream_seed
+from adding_problem.system.threads import cpu_settings
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import affordable, evaluation_batch
+from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.task.variants import Target, Task
 from adding_problem.training.loop import Listener
-from adding_problem.training.schedule import stream_seed
 
 __all__ = [
     "CARD",
@@ -519,9 +517,9 @@ class _Call:
     def _untrained(self, width: int) -> Iterator[nn.Module]:
         """The model with the initial weights that a run of the seed trains, ready to be evaluated."""
         config = self.config
-        device = runtime.resolve_device(config.device)
-        backend = runtime.resolve_backend(config.backend, device)
-        with runtime.cpu_settings(config.threads), runtime.enough_memory():
+        device = resolve_device(config.device)
+        backend = resolve_backend(config.backend, device)
+        with cpu_settings(config.threads), enough_memory():
             yield models.build_model(
                 config.model,
                 seed=stream_seed(config.seed, "initialisation"),
@@ -723,8 +721,8 @@ class _Call:
         size, found, targets = evaluation_batch(t), [], []
         device = next(model.parameters()).device
         try:
-            with runtime.enough_memory():
-                runtime.require_memory(
+            with enough_memory():
+                require_memory(
                     4 * tasks[0].width * size * width, "a batch of these sequences takes"
                 )
                 for first in range(start, start + n, size):

@@ -23,9 +23,9 @@ from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
 from adding_problem.runs.folder import HORIZON, RunFolder
 from adding_problem.runs.records import SOLVED, HorizonResult, Rung, RunResult, Spent
-from adding_problem.task.sampling import affordable
+from adding_problem.system.seeding import stream_seed
+from adding_problem.task.data_sets import affordable
 from adding_problem.training.loop import Listener
-from adding_problem.training.schedule import stream_seed
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "find_horizon"]
 

@@ -6,7 +6,7 @@ from adding_problem.analysis import plots
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import RunResult
-from adding_problem.system import runtime
+from adding_problem.system.memory import enough_memory
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.preflight import check_model
@@ -50,7 +50,7 @@ def train(
     """
     folder = RunFolder(config.artifacts)
     if overwrite or not folder.holds_finished(config):
-        with runtime.enough_memory():
+        with enough_memory():
             check_model(config)
     result = loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
     if not folder.loss_plot.exists():

@@ -37,8 +37,12 @@ from adding_problem.interop.exporting import TOLERANCE
 from adding_problem.interop.weights import INPUTS, OTHER_MODELS, Answers, LstmWeights
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult, Score, StopReason
-from adding_problem.system import runtime
-from adding_problem.task.sampling import affordable, constant_predictor_mse, sequence_width
+from adding_problem.system.device import resolve_backend, versions
+from adding_problem.system.memory import enough_memory
+from adding_problem.system.threads import cpu_settings
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.data_sets import affordable
+from adding_problem.task.sampling import sequence_width
 
 __all__ = ["Imported", "import_model"]
 
@@ -139,10 +143,10 @@ def import_model(
         )
     config = _config(path, foreign, out, overrides or {})
     model = models.build_model(
-        config.model, backend=runtime.resolve_backend(config.backend, torch.device("cpu"))
+        config.model, backend=resolve_backend(config.backend, torch.device("cpu"))
     )
     model.load_state_dict(foreign.weights.state_dict())
-    with runtime.enough_memory():
+    with enough_memory():
         difference = _check_answers(path, model, answers) if answers else None
     folder = RunFolder(out)
     with folder.locked(takeover=takeover):
@@ -152,7 +156,7 @@ def import_model(
                 "holds a finished run of this configuration",
                 "give --out another folder, or --overwrite",
             )
-        with runtime.cpu_settings(config.threads), runtime.enough_memory():
+        with cpu_settings(config.threads), enough_memory():
             summary = _compared_with_log(foreign, config, _score(model, config), difference)
         _write(
             folder,
@@ -429,7 +433,7 @@ def _write(
 ) -> None:
     log = rows if rows[0].epoch else []
     kept = rows[summary.kept - 1] if summary.kept else rows[0]
-    description = models.describe(model) | {"versions": runtime.versions()}
+    description = models.describe(model) | {"versions": versions()}
     reason: StopReason = "imported"
     if log:
         reason = "epochs" if len(log) >= config.train.epochs else "early_stopping"
@@ -450,7 +454,7 @@ def _write(
             "agrees_with_its_log": summary.agrees,
             "largest_difference": summary.difference,
         },
-        versions=runtime.versions(),
+        versions=versions(),
     )
     folder.write_history(rows)
     folder.write_model(model.state_dict(), description)

@@ -21,7 +21,8 @@ from adding_problem.models.custom import (
 )
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
-from adding_problem.system import runtime
+from adding_problem.system.memory import require_memory, within_memory
+from adding_problem.system.seeding import seeded
 
 __all__ = [
     "FAMILIES",
@@ -78,7 +79,7 @@ def build_model(
         torch.Size([8, 1])
     """
     if config.name not in FAMILIES:
-        with runtime.seeded(seed), runtime.building_a_model():
+        with seeded(seed), within_memory():
             model: nn.Module = CustomModel(
                 config.name,
                 config.given,
@@ -100,8 +101,8 @@ def build_model(
             tensor.nbytes
             for tensor in _outline(config.name, config.given, **context).state_dict().values()
         )
-        runtime.require_memory(_BUILDING * size, "to build the model takes")
-        with runtime.seeded(seed):
+        require_memory(_BUILDING * size, "to build the model takes")
+        with seeded(seed):
             model = _of_family(config.name, config.given, **context).to(device)
     if only_readout:
         _freeze_body(model, config.name)
@@ -140,7 +141,7 @@ def _freeze_body(model: nn.Module, name: str) -> None:
 
 def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
     """A model of the zoo without values, on the device `meta`: names, shapes and types of its tensors, which take no memory."""
-    with runtime.seeded(0), torch.device("meta"):
+    with seeded(0), torch.device("meta"):
         return _of_family(name, arguments, **context)
 
 
@@ -226,7 +227,7 @@ def from_description(
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == CustomModel.family:
-        with runtime.seeded(0):
+        with seeded(0):
             model: nn.Module = CustomModel.described(
                 {**description, "arguments": arguments, "input_size": input_size},
                 backend=backend,
@@ -260,7 +261,7 @@ def _emptied(
     except ConfigError as error:
         raise ValueError(str(error)) from None
     _require_same(_forms(outline.state_dict()), _forms(weights))
-    runtime.require_memory(sum(tensor.nbytes for tensor in weights.values()), "the model takes")
+    require_memory(sum(tensor.nbytes for tensor in weights.values()), "the model takes")
     return outline
 
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from adding_problem.config.families import PLUGINS
 from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
-from adding_problem.system import runtime
+from adding_problem.system.memory import out_of_memory
+from adding_problem.system.seeding import seeded
 
 __all__ = ["CustomModel", "accepted", "changed_since", "class_in", "source_digest"]
 
@@ -154,7 +155,7 @@ class CustomModel(nn.Module):
         try:
             output = self.inner(shown)
         except Exception as error:
-            if runtime.out_of_memory(error):
+            if out_of_memory(error):
                 raise
             raise ModelError(
                 self.name,
@@ -462,7 +463,7 @@ def _found(name: str, device: torch.device) -> Any:
             f"check the path; it begins from {Path.cwd()}",
         )
     try:
-        with runtime.seeded(0):  # what a first import draws must not shift what comes after it
+        with seeded(0):  # what a first import draws must not shift what comes after it
             home = _module(path)
     except Exception as error:
         raise ConfigError(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
-from adding_problem.system import runtime
+from adding_problem.system.device import finest_float
 
 __all__ = ["LRU", "AddingLRU"]
 
@@ -97,9 +97,7 @@ class LRU(nn.Module):
 
     def _turn(self, steps: Tensor) -> Tensor:
         """exp(i t arg lambda) for every one of the steps t, (T, N), complex."""
-        fine = runtime.finest_float(
-            steps.device
-        )  # at a million steps float32 leaves phases too few digits
+        fine = finest_float(steps.device)  # at a million steps float32 leaves phases too few digits
         phase = (
             torch.outer(steps.to(fine), self.theta.to(fine).exp())
             .remainder(2 * math.pi)

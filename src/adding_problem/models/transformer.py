@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.models.layers import last_step
-from adding_problem.system import runtime
+from adding_problem.system.device import finest_float
 
 __all__ = ["AddingTransformer"]
 
@@ -84,7 +84,7 @@ class _Layer(nn.Module):
 def _turned(z: Tensor, begin: int) -> Tensor:
     """(B, heads, steps, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t, from `begin` on."""
     half = z.shape[-1] // 2
-    fine = runtime.finest_float(z.device)
+    fine = finest_float(z.device)
     rates = _BASE ** (-torch.arange(half, device=z.device, dtype=fine) / half)
     angles = torch.outer(begin + torch.arange(z.shape[-2], device=z.device, dtype=fine), rates)
     cos, sin = angles.cos().to(z.dtype), angles.sin().to(z.dtype)

@@ -15,7 +15,7 @@ from adding_problem.report.measure import Measured, thinned
 from adding_problem.report.runs import Collection, Horizon, Run
 from adding_problem.report.summary import RunGroup, all_solved, distinct
 from adding_problem.runs.records import SOLVED, THRESHOLDS, UNITS
-from adding_problem.task.sampling import HIT_TOLERANCE, constant_predictor_mse
+from adding_problem.task.baselines import HIT_TOLERANCE, constant_predictor_mse
 from adding_problem.task.variants import Task
 
 __all__ = [

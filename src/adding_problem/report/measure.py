@@ -20,8 +20,10 @@ from adding_problem.evaluation.load_model import load_model
 from adding_problem.models import AddingLSTM
 from adding_problem.report.runs import Run
 from adding_problem.runs.records import Score
-from adding_problem.system import runtime
-from adding_problem.task.sampling import affordable, sample_batch, unmixed
+from adding_problem.system.device import resolve_backend
+from adding_problem.system.threads import cpu_settings
+from adding_problem.task.data_sets import affordable
+from adding_problem.task.sampling import sample_batch, unmix
 from adding_problem.task.variants import Task
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "slopes", "thinned"]
@@ -122,7 +124,7 @@ def measure(
         if on_progress:
             on_progress(done, total)
 
-    with runtime.cpu_settings(threads):
+    with cpu_settings(threads):
         return [_measure(run, lengths, n, step) for run in runs]
 
 
@@ -130,7 +132,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
     nothing = np.empty(0, np.float32)
     try:
         # Scored by the fast kernels where there are any; torch's own layer gives gradients and single steps.
-        fast = load_model(run.path, backend=runtime.resolve_backend("auto", torch.device("cpu")))
+        fast = load_model(run.path, backend=resolve_backend("auto", torch.device("cpu")))
         plain = load_model(run.path)
         y, y_hat = _predict(fast, run, run.t, n)
         step()
@@ -173,7 +175,7 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
     x, y = sample_batch(
         64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task
     )
-    plain = unmixed(x.numpy(), run.config.task)
+    plain = unmix(x.numpy(), run.config.task)
     places = [np.flatnonzero(marks == 1) for marks in plain[..., 1].round(3)]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
     x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
@@ -182,7 +184,7 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
         (gradient,) = torch.autograd.grad(prediction.sum(), x)
     except RuntimeError:
         return None
-    values, marks = np.abs(unmixed(gradient[0].numpy(), run.config.task)).T[:2]
+    values, marks = np.abs(unmix(gradient[0].numpy(), run.config.task)).T[:2]
     return Memory(
         x.shape[1],
         places[farthest].tolist(),
@@ -249,7 +251,7 @@ def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
     kernel, recurrent, bias, second_bias = (
         parameter.detach() for parameter in model.lstm.parameters()
     )
-    kernel = torch.from_numpy(unmixed(kernel.numpy(), task).copy())
+    kernel = torch.from_numpy(unmix(kernel.numpy(), task).copy())
     parts = [
         kernel,
         recurrent,

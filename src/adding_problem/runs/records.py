@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from adding_problem.config import RunConfig, families
-from adding_problem.task.sampling import constant_predictor_mse
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import Mix, Target, Task, Variant
 
 __all__ = [

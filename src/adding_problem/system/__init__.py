@@ -1,1 +1,1 @@
-"""The machine and the process: memory, device, threads, signals, what is printed."""
+"""The machine and the process: device, memory, threads, seeds, signals, printed output."""

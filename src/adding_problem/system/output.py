@@ -1,7 +1,8 @@
-"""The one place through which everything goes that a command prints.
+"""Everything that a command prints goes through here.
 
-What a terminal is sent holds no control character but those that a progress bar needs, whatever a file, a folder's name or a
-library brought; what the encoding lacks is escaped; and output that fails, to a full disk or a reader that has gone, ends nothing.
+A terminal is sent no control characters except those that a progress bar needs, whatever a file, a
+folder's name or a library contains. Characters that the encoding lacks are escaped. A write that
+fails, because the disk is full or the reader has gone, does not end the command.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ __all__ = ["Guard", "console", "guarded", "say"]
 
 
 def say(*lines: str, error: bool = False) -> None:
-    """Print lines, to standard error or standard output; a line break inside of one is a character that is replaced.
+    """Print lines to standard output, or to standard error, and flush.
 
-    So a folder whose name holds one cannot add a line of its own. It is also what else `print` does: flushed at once.
+    A line break inside a line is replaced: a folder with one in its name cannot add a line.
     """
     text = "".join(printable(line.replace("\n", "\0")) + "\n" for line in lines)
     print(text, end="", file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def console(**options: Any) -> Console:
-    """A console of rich's that sends a terminal no control characters but its own.
+    """A `rich.console.Console` that sends a terminal no control characters except its own.
 
     Args:
-        options: what rich's takes.
+        options: of `rich.console.Console`.
     """
     from rich.console import Console
     from rich.segment import Segment
@@ -45,23 +46,19 @@ def console(**options: Any) -> Console:
             self, renderable: RenderableType, options: ConsoleOptions | None = None
         ) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
-                yield (
-                    segment if segment.control else Segment(printable(segment.text), segment.style)
-                )
+                clean = Segment(printable(segment.text), segment.style)
+                yield segment if segment.control else clean
 
     stream = sys.stdout
-    return _Printable(
-        emoji=False,
-        file=cast(TextIO, stream.with_controls()) if isinstance(stream, _Stream) else None,
-        **options,
-    )
+    file = cast(TextIO, stream.with_controls()) if isinstance(stream, _Stream) else None
+    return _Printable(emoji=False, file=file, **options)
 
 
 class _Stream:
-    """A text stream before another one: cleans what it is given, and does not fail.
+    """A text stream in front of another one, which cleans what is written and does not fail.
 
     Attributes:
-        failure: why some of what it was given is lost; None while nothing is.
+        failure: why something that was written is lost; None while nothing is.
     """
 
     def __init__(
@@ -74,11 +71,11 @@ class _Stream:
         return getattr(self._below, name)
 
     def with_controls(self) -> _Stream:
-        """The same for a writer that has cleaned all but control characters of its own."""
+        """The same stream for a writer that uses control characters and cleans the rest itself."""
         return _Stream(self._below, controls=True, first=self._first)
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write the text; an error is noted in `failure`."""
         clean = text if self._controls else printable(text)
         encoding = getattr(self._below, "encoding", None) or "utf-8"
         with self._surviving():
@@ -86,12 +83,12 @@ class _Stream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write them one by one."""
+        """Write the lines one by one."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
+        """Flush; an error is noted in `failure`."""
         with self._surviving():
             self._below.flush()
 
@@ -99,11 +96,11 @@ class _Stream:
     def _surviving(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # the latter of a stream that somebody has closed
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed
             self._first.failure = error
 
     def end(self) -> None:
-        """Flush, and let nothing that is still in a buffer complain when the process ends."""
+        """Flush; after a failure discard the buffer, so that the process's end raises no error."""
         self.flush()
         if self.failure:
             with suppress(OSError, ValueError):
@@ -119,10 +116,11 @@ class Guard:
         self._out, self._err = out, err
 
     def exit_code(self, code: int) -> int:
-        """That of a command that would have ended with `code`, once all is written.
+        """Flush everything; the exit code of a command that would have ended with `code`.
 
-        141, as shells report SIGPIPE, where whoever read standard output, `head` for example, has ended; that of a
-        `StorageError`, which is said on standard error, where it could not be written.
+        If the reader of standard output, such as `head`, has ended, it is 141, as shells report
+        SIGPIPE. If standard output could not be written, an error is printed and the code is that
+        of `StorageError`.
         """
         self._out.end()
         failure = self._out.failure
@@ -132,8 +130,8 @@ class Guard:
             else:
                 reason = getattr(failure, "strerror", None) or failure
                 say(
-                    f"error: standard output: could not be written ({reason}); the work itself is done",
-                    "  hint: make room, or lead the output elsewhere",
+                    f"error: standard output: could not be written ({reason}); the work is done",
+                    "  hint: make room, or redirect the output",
                     error=True,
                 )
                 code = StorageError.exit_code
@@ -143,10 +141,9 @@ class Guard:
 
 @contextmanager
 def guarded() -> Iterator[Guard]:
-    """Inside the block everything that is printed to standard output and standard error goes through here."""
-    with Path(os.devnull).open(
-        "w", encoding="utf-8"
-    ) as nowhere:  # where Python found a stream closed
+    """Send everything that the block prints through this module."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        # A stream that was closed when Python started is None.
         guard = Guard(_Stream(sys.stdout or nowhere), _Stream(sys.stderr or nowhere))
         with redirect_stdout(cast(TextIO, guard._out)), redirect_stderr(cast(TextIO, guard._err)):
             yield guard

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks for an end at the next safe place, the second one ends at once."""
+"""Ctrl-C and SIGTERM: the first asks for an end at the next safe place, the second ends at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from adding_problem.errors import Interrupted
 __all__ = ["Interruption", "at_once", "deferred"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SHOW_CURSOR = (
-    b"\x1b[?25h"  # a progress bar hides it, and a process that a signal ends does not show it again
-)
+# A progress bar hides the cursor; a process that a signal ends does not show it again.
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interruption:
@@ -27,33 +26,31 @@ class Interruption:
         self.number: int | None = None
 
     def check(self) -> None:
-        """Call where the work can be left.
+        """Call this where the work can stop.
 
         Raises:
-            Interrupted: when a signal has come.
+            Interrupted: when a signal has arrived.
         """
         if self.number is not None:
             raise Interrupted(self.number)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for (
-            each
-        ) in _SIGNALS:  # by the system, not by Python, which would wait for the end of a long step
+        # A second signal is for the system: Python would handle it only after a long step.
+        for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         # Not print(): a handler may run in the middle of another print.
         show = _SHOW_CURSOR if sys.stderr.isatty() else b""
+        message = b"\nending after this step, with a checkpoint; once more ends at once\n"
         with suppress(OSError):
-            os.write(
-                2, show + b"\nending after this step, with a checkpoint; once more ends at once\n"
-            )
+            os.write(2, show + message)
 
 
 @contextmanager
 def deferred() -> Iterator[Interruption]:
-    """Inside the block signals are noted instead of obeyed; the block asks for them with `Interruption.check`.
+    """Note signals inside the block instead of obeying them; see `Interruption.check`.
 
-    Only the main thread can do that; elsewhere nothing is noted and signals do what they did.
+    Only the main thread can do that. In another thread the block changes nothing.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -69,7 +66,10 @@ def deferred() -> Iterator[Interruption]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Inside the block SIGTERM raises `Interrupted`, as SIGINT raises KeyboardInterrupt, so that files are closed well."""
+    """Let SIGTERM raise `Interrupted` inside the block, so that files are closed properly.
+
+    SIGINT raises KeyboardInterrupt anyway.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""The adding problem: its variants and targets, and how sequences are drawn."""
+"""The adding problem: its variants and targets, how sequences are drawn, and the mean baseline."""

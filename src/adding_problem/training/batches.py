@@ -9,12 +9,8 @@ from functools import cached_property
 from torch import Tensor
 
 from adding_problem.config import RunConfig
-from adding_problem.task.sampling import (
-    AddingDataset,
-    evaluation_batch,
-    sample_batch,
-    sequence_width,
-)
+from adding_problem.task.data_sets import AddingDataset, evaluation_batch
+from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.training.schedule import Schedule, batch_length, epoch_order
 
 __all__ = ["Batch", "Batches"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from adding_problem.errors import RunFolderError, in_one_line
 from adding_problem.runs.folder import RunFolder
-from adding_problem.system import runtime
+from adding_problem.system.memory import out_of_memory
 from adding_problem.training.state import TrainingState
 
 __all__ = ["Checkpoints"]
@@ -66,7 +66,7 @@ class Checkpoints:
             machine = dict(values["machine"])
             self._state.unpack(tensors, values)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and runtime.out_of_memory(error):
+            if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
             if self._code_changed(machine):
                 raise RunFolderError(

@@ -12,7 +12,7 @@ from adding_problem.errors import AddingProblemError, Interrupted
 from adding_problem.evaluation import consistency
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult, StopReason, longest_within
-from adding_problem.system import runtime
+from adding_problem.system.device import processor, versions
 from adding_problem.training.checkpoints import Checkpoints
 from adding_problem.training.state import TrainingState
 from adding_problem.training.validation import complete_mse
@@ -44,7 +44,7 @@ def finish(
         rows[best - 1] = replace(row, val_loss=mse, val_sequences=n)
     if isinstance(model, models.CustomModel):  # training may bring out what fresh weights hide
         consistency.check_predictions(model, model.name, length=model.length, task=config.task)
-    description = models.describe(model) | {"versions": runtime.versions()}
+    description = models.describe(model) | {"versions": versions()}
     folder.write_history(rows)
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
     folder.write_model(weights, description)
@@ -60,8 +60,8 @@ def finish(
         threads=threads,
         model_source=software(config).get("model_source"),
         started_from=state.origin,
-        processor=runtime.processor(),
-        versions=runtime.versions(),
+        processor=processor(),
+        versions=versions(),
     )
     folder.write_result(result)
     return result
@@ -69,7 +69,7 @@ def finish(
 
 def software(config: RunConfig) -> dict[str, str | None]:
     """What a run's numbers depend on beside its configuration."""
-    versions = {name: runtime.versions().get(name) for name in ("torch", "adding-problem-native")}
+    versions = {name: versions().get(name) for name in ("torch", "adding-problem-native")}
     if config.model.name in models.FAMILIES:
         return versions
     return versions | {"model_source": models.source_digest(config.model.name)}

@@ -11,7 +11,10 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, RunFolderError
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult, StopReason
-from adding_problem.system import runtime, signals
+from adding_problem.system import signals
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import enough_memory
+from adding_problem.system.threads import cpu_settings
 from adding_problem.training.checkpoints import Checkpoints
 from adding_problem.training.finish import finish, software
 from adding_problem.training.start import check_start, load_start
@@ -44,11 +47,11 @@ def run(
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
         return _finished(folder, config)
-    device = runtime.resolve_device(config.device)
-    backend = runtime.resolve_backend(config.backend, device)
+    device = resolve_device(config.device)
+    backend = resolve_backend(config.backend, device)
     with (
-        runtime.cpu_settings(config.threads) as threads,
-        runtime.enough_memory(),
+        cpu_settings(config.threads) as threads,
+        enough_memory(),
         signals.deferred() as interruption,
     ):
         # Before the folder is taken, or what it holds deleted: this may fail.

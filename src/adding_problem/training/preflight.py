@@ -29,7 +29,10 @@ from adding_problem.evaluation.consistency import (
     model_error,
 )
 from adding_problem.models import CustomModel
-from adding_problem.system import runtime
+from adding_problem.system.device import resolve_backend, resolve_device
+from adding_problem.system.memory import out_of_memory
+from adding_problem.system.seeding import seeded
+from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 from adding_problem.task.variants import MIN_LENGTH
 from adding_problem.training import optim
@@ -53,8 +56,8 @@ def check_model(config: RunConfig) -> None:
     """
     if config.model.name in models.FAMILIES:
         return
-    device = runtime.resolve_device(config.device)
-    with runtime.cpu_settings(config.threads), runtime.seeded(config.seed):
+    device = resolve_device(config.device)
+    with cpu_settings(config.threads), seeded(config.seed):
         model = _built(config, device, seed=config.seed)
         optim.require_memory(config.train, model)
         if isinstance(model, CustomModel) and model.readout is not None:
@@ -96,7 +99,7 @@ def check_model(config: RunConfig) -> None:
 
 
 def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
-    backend = runtime.resolve_backend(config.backend, device)
+    backend = resolve_backend(config.backend, device)
     return models.build_model(
         config.model,
         seed=seed,
@@ -279,7 +282,7 @@ class _Trial:
                 {name: tensor.detach().flatten()[:1].cpu().clone() for name, tensor in weights}
             )
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if runtime.out_of_memory(error):
+            if out_of_memory(error):
                 raise
             raise self._error(
                 x,
@@ -337,7 +340,7 @@ class _Trial:
         other.load_state_dict(self._model.state_dict())
         x, found = self._sequences(length), []
         for model in (self._model, other):
-            with torch.no_grad(), runtime.seeded(self._config.seed):
+            with torch.no_grad(), seeded(self._config.seed):
                 found.append(model.train()(x))
         if not close(found[0], found[1], SAME):
             _logger.warning(
@@ -361,7 +364,7 @@ class _Trial:
         What the model draws is the same each time.
         """
         trained = [p for p in self._model.parameters() if p.requires_grad]
-        with runtime.seeded(self._config.seed):
+        with seeded(self._config.seed):
             y = self._predict(x)
         try:
             grads = torch.autograd.grad(y.sum(), trained, allow_unused=True, materialize_grads=True)

@@ -20,7 +20,7 @@ from rich.progress import (
 from adding_problem.config import RunConfig
 from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say
-from adding_problem.task.sampling import constant_predictor_mse
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.training.state import StepEvent
 
 __all__ = ["TrainingDisplay", "counting"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adding_problem.config import RunConfig
-from adding_problem.task.sampling import constant_predictor_mse
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import MIN_LENGTH
 
 __all__ = [

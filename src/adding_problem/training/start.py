@@ -10,7 +10,7 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.leakage import ancestors, require_unseen_seed
-from adding_problem.system import runtime
+from adding_problem.system.memory import out_of_memory
 
 __all__ = ["check_start", "load_start"]
 
@@ -65,7 +65,7 @@ def load_start(model: nn.Module, path: str) -> str:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        if runtime.out_of_memory(error):
+        if out_of_memory(error):
             raise
         raise RunFolderError(
             path,

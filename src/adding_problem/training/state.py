@@ -19,16 +19,11 @@ from torch import Tensor, nn
 from adding_problem import models
 from adding_problem.config import RunConfig
 from adding_problem.runs.records import EpochRow, StopReason
-from adding_problem.system import runtime
+from adding_problem.system.memory import require_memory
+from adding_problem.system.seeding import seeded, stream_seed
 from adding_problem.training import optim
 from adding_problem.training.batches import Batch, Batches
-from adding_problem.training.schedule import (
-    EarlyStopping,
-    Schedule,
-    advance,
-    begin_ending,
-    stream_seed,
-)
+from adding_problem.training.schedule import EarlyStopping, Schedule, advance, begin_ending
 from adding_problem.training.validation import Validation
 
 __all__ = ["EpochSums", "StepEvent", "TrainingState"]
@@ -117,7 +112,7 @@ class TrainingState:
             only_readout=config.train.only_readout,
         )
         optim.require_memory(config.train, model)
-        runtime.require_memory(Batches.bytes_needed(config), "the sequences take")
+        require_memory(Batches.bytes_needed(config), "the sequences take")
         return cls(
             config,
             device,
@@ -228,7 +223,7 @@ class TrainingState:
         """Random numbers of a custom model (dropout) depend on the seed and the step alone."""
         if not isinstance(self.model, models.CustomModel):
             return nullcontext()
-        return runtime.seeded(stream_seed(self.config.seed, "model") + self.schedule.step)
+        return seeded(stream_seed(self.config.seed, "model") + self.schedule.step)
 
     # --- as values ---
 

@@ -27,7 +27,7 @@ from adding_problem.experiments.sweep.job import Job, Outcome, Task, perform
 from adding_problem.runs import transport
 from adding_problem.runs.collection import run_inside
 from adding_problem.runs.folder import RunFolder
-from adding_problem.system.memory import usable_cores
+from adding_problem.system.threads import usable_cores
 
 __all__ = ["RayEngine"]
 

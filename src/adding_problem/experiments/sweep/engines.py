@@ -12,8 +12,8 @@ from adding_problem.errors import ConfigError
 from adding_problem.experiments.sweep.driver import Engine
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.sweep.plan import PlannedRun
-from adding_problem.system.memory import usable_cores
-from adding_problem.system.runtime import resolve_device
+from adding_problem.system.device import resolve_device
+from adding_problem.system.threads import usable_cores
 
 __all__ = ["Choice", "build"]
 
