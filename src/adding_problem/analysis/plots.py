@@ -653,13 +653,14 @@ def _plot_solved_by(axes: Axes, found: Sequence[Group]) -> None:
             else 0
         )
         places = [0.0, *curve.costs, max([end, *curve.costs])]
+        name = textwrap.wrap(f"T = {group.t:,}, {group.method}", _LEGEND_COLUMNS, max_lines=2)
         axes.step(
             places,
             [0.0, *curve.share, (curve.share or (0.0,))[-1]],
             where="post",
             color=color,
             linestyle=line,
-            label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})",
+            label="\n".join([*name, f"({curve.events} of {curve.n})"]),
         )
         if len(found) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
             low, high = ([0.0, *side, side[-1]] for side in (curve.low, curve.high))
