@@ -7,7 +7,9 @@ import json
 import math
 import os
 import pickle
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,9 @@ import safetensors.numpy
 
 import adding_problem
 from adding_problem import config
-from adding_problem.cli import options
-from adding_problem.cli.runs import plateau_hints
+from adding_problem.cli import COMMANDS
+from adding_problem.cli.common import plateau_hints
+from adding_problem.config.values import described
 from adding_problem.runs.folder import PLATEAU, on_plateau
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import PNG
@@ -256,9 +259,9 @@ def test_the_module_runs_too(command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lengths", "x", "--lengths", 1], "lengths"),
-        (["lengths", "x", "--sequences", -5], "sequences"),
-        (["lengths", "x", "--sequences", 0], "sequences"),
+        (["validate", "x", "--lengths", 1], "lengths"),
+        (["validate", "x", "--lengths", 5, "--sequences", -5], "sequences"),
+        (["validate", "x", "--sequences", 0], "sequences"),
         (["report", "x", "--models", -1], "models"),
         (["horizon", "--minutes", 0], "minutes"),
         (["horizon", "--lengths", 1], "lengths"),
@@ -396,9 +399,13 @@ DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
             "--to: expected one of keras, savedmodel, onnx, torch-export, found tflite",
             "change --to",
         ),
-        (["lengths"], "folders: expected a value, found nothing", "give folders: run folders"),
         (
-            ["lengths", "x", "--lengths", 5, "1:40"],
+            ["compare"],
+            "folders: expected a value, found nothing",
+            "give folders a value: run folders",
+        ),
+        (
+            ["validate", "x", "--lengths", 5, "1:40"],
             "--lengths: expected a whole number of at least 2, found 1:40",
             "change --lengths",
         ),
@@ -415,7 +422,7 @@ DATA = ["data", "--n", 5, "--length", 5, "--out", "f.npz"]
         ),
         (["train", "extra"], "expected nothing but options here, found 'extra'", "leave it out"),
         (
-            ["validate", "a folder"],
+            ["train", "a folder"],
             "found 'a folder', which is none",
             "name a run folder by --artifacts 'a folder'",
         ),
@@ -479,9 +486,7 @@ def test_how_to_go_on_after_an_interruption(
     def stopped(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(
-        options.COMMANDS, words[0], options.COMMANDS[words[0]]._replace(run=stopped)
-    )
+    monkeypatch.setattr(f"adding_problem.cli.{words[0]}.run", stopped)
     done = command(*words)
     assert done.returncode == 130
     assert hint in done.stderr
@@ -504,13 +509,33 @@ def test_a_reader_that_has_ended() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_help_is_short_and_in_words(command: Command) -> None:
-    text = command("train", "--help").stdout
-    assert text.index("Train a model") < 400
-    assert "[--KEY VALUE ...]" in text
-    assert not [
-        leak
-        for leak in ("Attributes", "model.arguments", "Literal", "type: ", "None")
-        if leak in text
-    ]
-    assert "--seed SEED" in command("data", "--help").stdout.partition("\n\n")[0]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_on_a_screen(
+    name: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((80, 40)))
+    lines = command(name, "--help").stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    examples = lines[lines.index("examples:") + 1 :]
+    assert len(examples) >= 2
+    for example in examples:
+        program, called, *_ = shlex.split(example)
+        assert (program, called) == ("adding-problem", name)
+
+
+def test_help_shows_the_defaults_that_the_command_uses(command: Command) -> None:
+    """Without a file `horizon` and `certify` use the recipe fast, all others the original's."""
+    for name, rate in (("train", "0.01"), ("horizon", "0.03"), ("certify", "0.03")):
+        said = command(name, "--help").stdout
+        assert re.search(rf"--train.learning_rate X +learning rate \(default: {rate}\)", said)
+    assert "--n N " in command("data", "--help").stdout
+
+
+def test_help_all_lists_every_key_with_what_it_takes(command: Command) -> None:
+    said = " ".join(command("train", "--help-all").stdout.split())
+    for key in config.KEYS.values():
+        option = "--model" if key.name == "model.name" else f"--{key.name}"
+        assert f" {option} " in said
+        assert f"{key.help}; {described(key.kind)}" in said
+    assert "--curriculum.factor" not in command("train", "--help").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,14 +19,12 @@ import pytest
 from rich.console import Console
 
 from adding_problem import config
-from adding_problem.errors import ConfigError, Interrupted, LockError, RunFolderError
-from adding_problem.evaluation import validate
+from adding_problem.errors import ConfigError, Interrupted, LockError
 from adding_problem.experiments.sweep import driver, engines, plan, watch
 from adding_problem.experiments.sweep.job import Job, Outcome, Task, finished, perform
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.runs.collection import RunsFolder
-from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
+from adding_problem.runs.folder import EpochRow, RunFolder
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.faults import leave_lock
 from tests.helpers.sweeps import numbers, wait_for
@@ -209,9 +208,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
     assert before == {
         file: file.stat().st_mtime_ns for file in before
     }  # nothing was trained or scored again
-    shown = command("watch", out, "--once")
-    assert shown.returncode == 0
-    assert shown.stdout.count(" done ") >= 4
+    assert [line.state for line in watch.look(again)] == ["done"] * 4
 
 
 def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -> None:
@@ -230,7 +227,7 @@ def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -
     assert "holds a run of another configuration" in done.stderr
     state = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert state["counts"] == {"failed": 1, "done": 1}
-    assert "failed" in command("watch", "out", "--once").stdout
+    assert re.search(rf"│ {re.escape(broken.name)} +│ failed", done.stdout)
     (broken / "config_copy.yaml").unlink()
     mended = command("sweep", "--config", path, "--out", "out")
     assert mended.returncode == 0, mended.stderr
@@ -322,7 +319,7 @@ def test_a_run_that_another_process_holds_is_not_a_failed_one(tmp_path: Path) ->
             "held": 1,
             "done": 1,
         }
-        assert [line.state for line in watch.look(tmp_path / "out")] == ["held", "done"]
+        assert [line.state for line in watch.look(board)] == ["held", "done"]
     assert free.result.is_file()
     assert not held.result.exists()
     assert driver.run(runs, Here()).counts["done"] == 2
@@ -365,7 +362,7 @@ def test_the_folder_of_a_sweep_may_be_a_link(tmp_path: Path) -> None:
     board = driver.run(plan.read(write(tmp_path, QUICK), out=str(tmp_path / "out")), Here())
     assert board.counts["done"] == 2
     assert len(list((tmp_path / "disk").glob("seed=*/result.json"))) == 2
-    assert [line.state for line in watch.look(tmp_path / "out")] == ["done", "done"]
+    assert [line.state for line in watch.look(board)] == ["done", "done"]
 
 
 @pytest.mark.parametrize("text", ['{"method": "bayes"}', "[]", "notes"])
@@ -581,39 +578,6 @@ def test_a_score_at_another_length_is_made_again(tmp_path: Path) -> None:
     assert perform(job) == first
 
 
-def test_watching_a_folder_of_runs(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="neither a sweep nor a run"):
-        watch.look(tmp_path)
-    folder = RunFolder(tmp_path / "x")
-    with folder.locked():
-        folder.config_copy.write_text("")
-        (line,) = watch.look(tmp_path)
-        assert (line.name, line.state) == ("x", "running")
-        os.utime(folder.config_copy, (0, 0))
-        assert [line.state for line in watch.look(tmp_path)] == ["silent"]
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-def test_a_run_whose_process_was_killed_is_cut(tmp_path: Path) -> None:
-    code = f"""import os, signal; from adding_problem.runs.folder import RunFolder
-with RunFolder({str(tmp_path / "x")!r}).locked():
-    RunFolder({str(tmp_path / "x")!r}).config_copy.write_text("")
-    os.kill(os.getpid(), signal.SIGKILL)"""
-    subprocess.run([sys.executable, "-c", code], check=False)
-    assert (tmp_path / "x" / ".lock").is_dir()
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-def test_a_run_without_a_lock_here_is_under_way_while_its_driver_lives(tmp_path: Path) -> None:
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "config_copy.yaml").write_text("")
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    assert [line.state for line in watch.look(tmp_path)] == ["running"]
-    os.utime(tmp_path / "sweep.json", (0, 0))
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
 @pytest.mark.parametrize(
     ("width", "columns"),
     [
@@ -649,123 +613,27 @@ def test_a_file_gets_the_whole_table() -> None:
     assert "last word" in text
 
 
-def test_a_score_at_another_length_is_not_shown_as_the_runs_own(tmp_path: Path) -> None:
-    values = {
-        "dataset.dt_length": 200,
-        "train.epochs": 1,
-        "model.hidden": 4,
-        "threads": 1,
-        "artifacts": str(tmp_path / "run"),
-    }
-    loop.train(config.load(None, values | {"dataset.t": 10}))
-    for t, shown in ((10, True), (40, False)):
-        score = validate.validate(
-            config.load(None, values | {"dataset.t": t, "validate.dt_length": 20})
-        )
-        (line,) = watch.look(tmp_path)
-        assert line.mse == (score["mse"] if shown else None)
+def board_of(folder: Path, entry: driver.Entry) -> driver.Board:
+    return driver.Board(RunsFolder(folder, driver.SWEEP_FILE), {entry.name: entry}, begin=0)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("state", "cancelled"),
-        ("state", ["done"]),
-        ("state", None),
-        ("name", "../elsewhere"),
-        ("name", ".."),
-        ("name", "a\0"),
-        ("name", 3),
-        ("message", 5),
-        ("lowest_val_loss", "0.1"),
-        ("mse", 10**400),
-        ("seconds", None),
-        ("sequence_steps", 1.5),
-        ("deaths", True),
-        ("varies", []),
-        ("digest", {}),
-        ("most_sequence_steps", "many"),
-    ],
-)
-def test_a_damaged_sweep_file_is_refused(field: str, value: object, tmp_path: Path) -> None:
-    entry = {"name": "t=10", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "done"}
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    assert [line.state for line in watch.look(tmp_path)] == ["done"]
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {field: value}]}))
-    with pytest.raises(RunFolderError, match=rf"sweep\.json is damaged \({field}: "):
-        watch.look(tmp_path)
+def test_a_run_under_way_is_shown_by_what_it_has_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "x")
+    folder.path.mkdir()
+    board = board_of(tmp_path, driver.Entry("x", "0", {}, 1, "running"))
+    (line,) = watch.look(board)
+    assert (line.state, line.epoch) == ("running", None)
+    folder.write_history([EpochRow(1, 0.2, 0.1, 32, 320, 1.5), EpochRow(2, 0.3, 0.4, 64, 640, 3.0)])
+    (line,) = watch.look(board)
+    assert (line.state, line.epoch, line.sequence_steps) == ("running", 2, 640)
+    assert (line.val_loss, line.lowest_val_loss) == (0.4, 0.1)
+    os.utime(folder.metrics, (0, 0))
+    assert [line.state for line in watch.look(board)] == ["silent"]
 
 
-def test_watching_reads_nothing_through_links_that_lead_out(tmp_path: Path) -> None:
-    """A sweep's file and its run folders; any folder of runs."""
-    secret = tmp_path / "secret"
-    loop.train(
-        config.load(
-            None,
-            {
-                "dataset.dt_length": 200,
-                "dataset.t": 10,
-                "train.epochs": 1,
-                "model.hidden": 4,
-                "threads": 1,
-                "artifacts": str(secret),
-            },
-        )
-    )
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (secret / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    given = tmp_path / "given"
-    given.mkdir()
-    (given / "x").symlink_to(secret)
-    with pytest.raises(RunFolderError, match="links that lead out of it are not followed"):
-        watch.look(given)
-    (given / "sweep.json").symlink_to(secret / "sweep.json")
-    with pytest.raises(RunFolderError, match=r"sweep\.json is a link that leads out"):
-        watch.look(given)
-    (given / "sweep.json").unlink()
-    (given / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    (line,) = watch.look(given)
-    assert (line.state, line.epoch, line.val_loss) == ("failed", None, None)
-    assert "is a link" in line.message
-
-
-def test_a_sweep_file_dated_in_the_future_is_not_that_of_a_living_driver(tmp_path: Path) -> None:
-    entry = {"name": "x", "digest": "0", "varies": {}, "most_sequence_steps": 1, "state": "running"}
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "config_copy.yaml").write_text("")
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
-    ahead = time.time() + 3600
-    os.utime(tmp_path / "sweep.json", (ahead, ahead))
-    assert [line.state for line in watch.look(tmp_path)] == ["cut"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"runs": [{}]}', '{"runs": [[]]}', '{"runs": 3}', "\xff", "[" * 100_000],
-)
-def test_a_sweep_file_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(RunFolderError, match=r"sweep\.json is damaged"):
-        watch.look(tmp_path)
-
-
-def test_a_sweep_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    with (tmp_path / "sweep.json").open("wb") as stream:
-        stream.truncate(1 << 30)
-    with pytest.raises(RunFolderError, match="larger than"):
-        watch.look(tmp_path)
-
-
-def test_a_message_from_a_stranger_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
-    entry = {
-        "name": "t=10",
-        "digest": "0",
-        "varies": {},
-        "most_sequence_steps": 1,
-        "state": "failed",
-        "message": "a\x1b]0;b\x07",
-    }
-    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry]}))
+def test_a_message_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    entry = driver.Entry("t=10", "0", {}, 1, "failed", message="a\x1b]0;b\x07")
     console = Console(record=True, width=80)
-    console.print(watch.render("x", watch.look(tmp_path)))
-    assert "\x1b" not in console.export_text()
+    console.print(watch.render("x", watch.look(board_of(tmp_path, entry))))
+    assert "]0;b" in (text := console.export_text())
+    assert "\x1b" not in text

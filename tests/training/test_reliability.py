@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from adding_problem import config
-from adding_problem.cli.options import command_parser
+from adding_problem.cli import parser_of
 from adding_problem.config import RunConfig
 from adding_problem.errors import (
     BackendError,
@@ -399,7 +399,7 @@ def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
 
 
 def test_more_epochs_than_can_be_read_again_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train\.epochs: expected at most 1,000,000"):
+    with pytest.raises(ConfigError, match=r"train\.epochs: expected a whole number from 1 to 1,000,000"):
         config.load(None, {"train.epochs": config.MOST_EPOCHS + 1})
 
 
@@ -637,7 +637,7 @@ def test_a_lock_from_elsewhere_is_taken_over_only_when_told(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("command", ["train", "validate", "horizon", "sweep", "export", "import"])
 def test_commands_that_lock_a_folder_take_the_option_that_their_message_names(command: str) -> None:
-    assert "takeover" in command_parser(command).taken
+    assert "--takeover" in parser_of(command).about
 
 
 def test_a_process_id_that_was_given_again_is_no_owner(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The zoo's catalogue: what each family is, takes and prefers. Loads no torch, for the configuration checks names by it.
+"""The families of models: what each is, takes and prefers. Loads no torch.
 
 A family's class stands in `models/`, and takes exactly the arguments listed here.
 """
@@ -19,13 +19,13 @@ __all__ = [
     "PLUGINS",
     "TOLD",
     "Family",
+    "accepts",
     "check",
-    "with_defaults",
     "described_init",
     "is_oracle",
     "recipe_overrides",
-    "accepts",
     "trust_hint",
+    "with_defaults",
 ]
 
 PLUGINS = "adding_problem.models"
@@ -37,16 +37,20 @@ TOLD = {
     "keyed-directions": "told a time scale and to write rarely",
     "oracle": "input gates preset from the mark column",
 }
-"""What an initialisation tells its model of the problem; whatever is printed of such a model says so."""
+"""What an initialisation tells its model of the problem. All that is printed of such a model says
+so."""
 
 
 def described_init(init: str) -> str:
-    """The initialisation with what it tells the model, such as ``oracle: input gates preset from the mark column``."""
+    """The initialisation with what it tells the model."""
     return f"{init}: {TOLD[init]}" if init in TOLD else init
 
 
 def is_oracle(name: str, init: str | None) -> bool:
-    """Whether a model starts with the answer to what it has to learn: it is named as such, and never ranked beside learners."""
+    """Whether a model starts with the answer to what it has to learn.
+
+    It is named as such, and never ranked beside learners.
+    """
     return name == "lstm" and init == "oracle"
 
 
@@ -62,7 +66,8 @@ class Family:
         defaults: every argument and its default; numbers are positive.
         source: where the defaults come from.
         choices: the values that a text argument may have.
-        fast: what the recipe `fast` does differently for this family, by dotted key; learning rates as tuned in docs/league.json.
+        fast: what the recipe `fast` does differently for this family, by dotted key; learning rates
+            as tuned in docs/league.json.
     """
 
     home: str
@@ -256,7 +261,10 @@ _LARGEST_OF = {
 
 
 def accepts(name: str, argument: str, value: Any = None) -> bool:
-    """Whether a model takes an argument (and, where only some values are known, this one); of custom models nothing is known."""
+    """Whether a model takes an argument and, where only some values are known, this one.
+
+    Of custom models nothing is known.
+    """
     family = FAMILIES.get(name)
     if family is None or argument not in family.defaults:
         return False
@@ -264,7 +272,7 @@ def accepts(name: str, argument: str, value: Any = None) -> bool:
 
 
 def with_defaults(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the defaults of the family in the places of those that nobody has set."""
+    """The arguments, and the family's defaults for those that nobody has set."""
     family = FAMILIES.get(name)
     if family is None:
         return dict(arguments)
@@ -291,7 +299,7 @@ def trust_hint(name: str | None = None) -> str:
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> None:
-    """Whether there is such a model and, if it is of the zoo, whether it takes these arguments.
+    """Raise ConfigError unless there is such a model, and it takes these arguments.
 
     Custom models are found and their arguments checked when they are built, not here.
 

@@ -1,17 +1,15 @@
-"""Tables of what is going on in a folder of runs: for the sweep itself, and from another terminal."""
+"""The table of a sweep while it goes on, and of what it would do."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -19,22 +17,18 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from adding_problem.analysis import aggregate
 from adding_problem.analysis.statistics import short_count
-from adding_problem.errors import RunFolderError, printable, shown
-from adding_problem.experiments.sweep.driver import SWEEP_FILE, Board, Entry, State
+from adding_problem.errors import RunFolderError, printable
+from adding_problem.experiments.sweep.driver import Board, Entry
 from adding_problem.experiments.sweep.job import Job, finished
 from adding_problem.experiments.sweep.plan import PlannedRun, most_sequence_steps
-from adding_problem.runs import atomic_io, lock
-from adding_problem.runs.collection import read_summary, run_inside
 from adding_problem.runs.folder import RunFolder, lowest_val_loss
 from adding_problem.system.output import say
 
-__all__ = ["Line", "SweepDisplay", "dry_run", "follow", "look", "render"]
+__all__ = ["Line", "SweepDisplay", "dry_run", "look", "render"]
 
-_REDRAW_SECONDS, _WATCH_SECONDS = 0.5, 2.0
+_REDRAW_SECONDS = 0.5
 _SILENT_SECONDS = 120.0  # an unfinished run that has written nothing for so long is called silent
-_ABANDONED_SECONDS = 30.0  # a driver writes its sweep's file every second or so while it lives
 _FOLDED = ("run", "why")
 _COLUMNS = (
     "run",
@@ -52,53 +46,15 @@ _COLUMNS = (
 _DISPENSABLE = ("last word", "now", "seconds", "epoch", "steps", "why", "new data", "lowest")
 _LONGEST_WHY = 160  # characters of a message, which ends with what was found
 _FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
-_ORDER = {"running": 0, "silent": 1, "cut": 2, "failed": 3, "held": 4, "done": 5, "queued": 6}
+_ORDER = {"running": 0, "silent": 1, "failed": 2, "held": 3, "done": 4, "queued": 5}
 _COLORS = {
     "running": "cyan",
     "silent": "yellow",
-    "cut": "yellow",
     "failed": "red",
     "held": "yellow",
     "done": "green",
     "queued": "dim",
 }
-
-
-def _is_folder_name(value: object) -> bool:
-    """Of one folder inside the sweep's, and nothing that leads out of it."""
-    return (
-        isinstance(value, str)
-        and value.isprintable()
-        and value[:1] not in ("", ".")
-        and Path(value).name == value
-    )
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 1 << 53
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or _is_count(value)
-
-
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "name": _is_folder_name,
-    "digest": lambda value: isinstance(value, str),
-    "varies": lambda value: isinstance(value, dict),
-    "most_sequence_steps": lambda value: (
-        type(value) is int
-    ),  # of a run without a budget it may be any number
-    "state": lambda value: value in get_args(State),
-    "deaths": _is_count,
-    "message": lambda value: isinstance(value, str),
-    "traceback": lambda value: isinstance(value, str),
-    "lowest_val_loss": lambda value: value is None or _is_number(value),
-    "mse": lambda value: value is None or _is_number(value),
-    "seconds": _is_number,
-    "sequence_steps": _is_count,
-}
-"""What the fields of an `Entry` may hold."""
 
 
 @dataclass(frozen=True)
@@ -117,40 +73,9 @@ class Line:
     message: str = ""
 
 
-def look(folder: Path) -> list[Line]:
-    """The runs of a folder: of a sweep, of any folder of run folders, or of one run.
-
-    Raises:
-        RunFolderError: when there is none, or `sweep.json` is damaged or a link that leads out.
-    """
-    if os.path.lexists(folder / SWEEP_FILE):
-        driven = _driven(folder)
-        return [_line_of(folder, entry, driven=driven) for entry in _entries(folder)]
-    try:
-        below = (
-            path
-            for path in folder.iterdir()
-            if path.is_dir() and not atomic_io.escapes(path, folder)
-        )
-        paths = [folder, *sorted(below)] if folder.is_dir() else []
-    except OSError as error:
-        raise RunFolderError(
-            folder,
-            f"cannot be read ({error.strerror})",
-            "mend its permissions, or give another folder",
-        ) from None
-    lines = [
-        _on_disk(path, path.name, under_way=lock.held(path))
-        for path in paths
-        if atomic_io.is_regular(RunFolder(path).config_copy)
-    ]
-    if not lines:
-        raise RunFolderError(
-            folder,
-            "holds neither a sweep nor a run",
-            "give the folder of a sweep, of runs, or of one run; links that lead out of it are not followed",
-        )
-    return lines
+def look(board: Board) -> list[Line]:
+    """The runs of a sweep; those under way by what they have written so far."""
+    return [_line_of(board.folder, entry) for entry in board.entries.values()]
 
 
 def render(title: str, lines: Sequence[Line], limit: int | None = None) -> Group:
@@ -222,20 +147,6 @@ def _width(columns: Mapping[str, int]) -> int:
     return 1 + sum(max(width, cell_len(name)) + 3 for name, width in columns.items())
 
 
-def follow(folder: Path, console: Console) -> None:
-    """Show the table until nothing is left to be done, or the user ends it."""
-    with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
-        while True:
-            lines = look(folder)
-            live.update(render(str(folder), lines, max(3, console.height - 8)), refresh=True)
-            ended = (
-                {"done", "failed"} if lock.held(folder) else {"done", "failed", "held"}
-            )  # a sweep tries held runs again
-            if all(line.state in ended for line in lines):
-                return
-            time.sleep(_WATCH_SECONDS)
-
-
 def dry_run(runs: Sequence[PlannedRun], where: str) -> Group:
     """The runs that a sweep would do, and the most that they could cost."""
     table = Table(Column("run", overflow="fold"), "", Column("steps, at most", justify="right"))
@@ -298,9 +209,9 @@ class SweepDisplay:
                 say(_sentence(board, board.changed))
         elif time.monotonic() - self._last > _REDRAW_SECONDS:
             self._last = time.monotonic()
-            lines = [_line_of(board.folder, entry) for entry in board.entries.values()]
             title = str(board.folder) + _time_left(board)
-            self._live.update(render(title, lines, max(3, self._console.height - 8)), refresh=True)
+            table = render(title, look(board), max(3, self._console.height - 8))
+            self._live.update(table, refresh=True)
 
 
 def _sentence(board: Board, entry: Entry) -> str:
@@ -328,49 +239,10 @@ def _time_left(board: Board) -> str:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _entries(folder: Path) -> list[Entry]:
-    try:
-        return [_entry(fields) for fields in read_summary(folder / SWEEP_FILE)["runs"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(
-            folder, f"{SWEEP_FILE} is damaged ({error})", "delete it: a second sweep writes it anew"
-        ) from None
-
-
-def _entry(fields: dict[str, Any]) -> Entry:
-    """One run of `sweep.json`, which may come from a stranger.
-
-    Raises:
-        ValueError, TypeError: when a field is of another kind than the driver writes, or one is missing.
-    """
-    for name, fits in _FITS.items():
-        if name in fields and not fits(fields[name]):
-            raise ValueError(f"{name}: {shown(fields[name])}")
-    return Entry(**{name: fields[name] for name in _FITS if name in fields})
-
-
-def _driven(folder: Path) -> bool:
-    """Whether a driver is at work on the sweep; a date in the future, by a clock that was wrong, says as little as an old one."""
-    with suppress(OSError):
-        return abs(time.time() - (folder / SWEEP_FILE).stat().st_mtime) < _ABANDONED_SECONDS
-    return False
-
-
-def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
-    """From the entry; from the run's own files while it is under way.
-
-    A driver knows of its runs on other machines, which hold no lock here.
-    """
+def _line_of(folder: Path, entry: Entry) -> Line:
+    """From the entry; from the run's own files while it is under way."""
     if entry.state == "running":
-        path = folder / entry.name
-        try:
-            run_inside(folder, entry.name)
-        except RunFolderError as error:  # it came with a sweep that a stranger has made
-            return Line(entry.name, "failed", message=str(error))
-        line = _on_disk(path, entry.name, under_way=driven or lock.held(path))
-        return (
-            dataclasses.replace(line, state="running") if driven and line.state == "done" else line
-        )  # it is being scored
+        return _on_disk(folder / entry.name, entry.name)
     spent: dict[str, Any] = {}
     if entry.state in ("done", "failed"):
         spent = {"sequence_steps": entry.sequence_steps, "seconds": entry.seconds}
@@ -384,17 +256,16 @@ def _line_of(folder: Path, entry: Entry, *, driven: bool = True) -> Line:
     )
 
 
-def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
+def _on_disk(path: Path, name: str) -> Line:
     folder = RunFolder(path)
     try:
         rows = folder.read_history()
     except RunFolderError:
         rows = []
-    mse = _mse(folder)
     stamps = [stamp for stamp, _ in folder.stamps().values()] if path.is_dir() else []
     age = max(0.0, time.time() - max(stamps) / 1e9) if stamps else None
-    state = "done" if folder.result.is_file() else _unfinished(under_way, age)
-    line = Line(name, state, mse=mse, age=None if state == "done" else age)
+    state = "running" if age is None or age < _SILENT_SECONDS else "silent"
+    line = Line(name, state, age=age)
     if not rows:
         return line
     last = rows[-1]
@@ -406,23 +277,6 @@ def _on_disk(path: Path, name: str, *, under_way: bool) -> Line:
         val_loss=last.val_loss,
         lowest_val_loss=lowest_val_loss(rows),
     )
-
-
-def _unfinished(under_way: bool, age: float | None) -> str:
-    """The state of a run without a result; `age` is that of what it wrote last, in seconds."""
-    if not under_way:
-        return "cut"
-    return "running" if age is None or age < _SILENT_SECONDS else "silent"
-
-
-def _mse(folder: RunFolder) -> float | None:
-    try:
-        scored = (
-            folder.validation.is_file() and folder.result.is_file()
-        )  # or every look would read every result
-        return aggregate.own_score(folder, folder.read_result()) if scored else None
-    except RunFolderError:
-        return None
 
 
 def _score(line: Line) -> float:
