@@ -297,6 +297,39 @@ def test_validate_knows_how_the_folder_was_trained(small_config: Path, command: 
     assert "model.name: expected 'lstm', which" in other.stderr
 
 
+def test_validate_takes_run_folders(small_config: Path, command: Command) -> None:
+    assert command("train", "--config", small_config).returncode == 0
+    done = command("validate", "--validate.dt_length", 50, "run")  # before it or behind it
+    assert done.returncode == 0, done.stderr
+    assert "50 new sequences, T = 12 (any), seed 43" in done.stdout
+    table = command("validate", "--threads", 1, "run", "--lengths", 10, 20, "--sequences", 30)
+    assert table.returncode == 0, table.stderr
+    assert "MSE on 30 new sequences, by tested T" in table.stdout
+    assert (small_config.parent / "lengths.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "b"], "runs: expected one run folder, found 2"),
+        (["a", "--artifacts", "b"], "runs: expected no --artifacts beside it, found both"),
+        (["a", "--sequences", 5], "--sequences: expected --lengths beside it, found none"),
+        (["a", "--out", "x.png"], "--out: expected --lengths beside it, found none"),
+        (["--lengths", 10], "runs: expected run folders to score at --lengths, found none"),
+        (["a", "--lengths", 10, "--dataset.t", 5], "--dataset.t: expected no --lengths beside it"),
+        (["a", "--lengths", 10, "--config", "c"], "--config: expected no --lengths beside it"),
+        (["a", "--lengths"], "--lengths: expected a whole number of at least 2, found nothing"),
+        (["a", "--lengths", 10, "--threads", 0], "threads: expected a whole number from 1"),
+    ],
+)
+def test_what_validate_does_not_take_together(
+    words: list[object], said: str, command: Command
+) -> None:
+    done = command("validate", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: command line: {said}")
+
+
 def test_the_training_data_are_not_scored_on(small_config: Path, command: Command) -> None:
     """A file that names no seed means another one than a run had that was trained with --seed."""
     command("train", "--config", small_config, "--seed", 43)
@@ -539,3 +572,5 @@ def test_help_all_lists_every_key_with_what_it_takes(command: Command) -> None:
         assert f" {option} " in said
         assert f"{key.help}; {described(key.kind)}" in said
     assert "--curriculum.factor" not in command("train", "--help").stdout
+    leaks = ("Attributes", "model.arguments", "Literal", "Annotated", "None")
+    assert not [leak for leak in leaks if leak in said]

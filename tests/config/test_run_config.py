@@ -15,6 +15,7 @@ from pydantic import Field
 
 from adding_problem import config
 from adding_problem.config import KEYS, DatasetConfig, ModelConfig, RunConfig, TrainConfig
+from adding_problem.config.recipes import defaults_of
 from adding_problem.config.values import Real, Text, Truth, Whole, described
 from adding_problem.errors import ConfigError, RunFolderError, closest
 from adding_problem.task.variants import MIN_LENGTH
@@ -252,6 +253,11 @@ def test_a_recipe_is_plain_values_that_all_can_be_overridden(tmp_path: Path) -> 
     assert config.load(again) == loaded
 
 
+@pytest.mark.parametrize("recipe", config.RECIPES)
+def test_the_defaults_of_a_recipe_are_those_that_it_loads_with(recipe: str) -> None:
+    assert defaults_of(recipe) == config.load(None, {"recipe": recipe}).flat()
+
+
 def test_the_recipe_original_is_the_defaults() -> None:
     assert config.load(None, {"recipe": "original"}) == RunConfig()
 
@@ -419,6 +425,16 @@ def test_a_configuration_made_or_changed_in_python_is_checked_too(
         make()
     assert caught.value.key == key
     assert caught.value.expected.startswith(expected)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_refuses_what_is_of_no_type(name: str) -> None:
+    for value in (object(), math.nan, -math.inf, [["x"]]):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, {name: value})
+        assert caught.value.key == name
+        assert caught.value.expected == described(KEYS[name].kind)
+        assert KEYS[name].help in caught.value.hint or "quote it" in caught.value.hint
 
 
 def test_a_configuration_cannot_be_changed() -> None:

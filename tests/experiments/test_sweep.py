@@ -627,7 +627,8 @@ def test_a_run_under_way_is_shown_by_what_it_has_written(tmp_path: Path) -> None
     (line,) = watch.look(board)
     assert (line.state, line.epoch, line.sequence_steps) == ("running", 2, 640)
     assert (line.val_loss, line.lowest_val_loss) == (0.4, 0.1)
-    os.utime(folder.metrics, (0, 0))
+    for file in folder.path.iterdir():
+        os.utime(file, (0, 0))
     assert [line.state for line in watch.look(board)] == ["silent"]
 
 

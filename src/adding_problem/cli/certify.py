@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
 from adding_problem.cli import common
-from adding_problem.config.values import Whole, key
+from adding_problem.config.values import Whole
 from adding_problem.system import output
 from adding_problem.system.output import say
 
@@ -40,8 +42,8 @@ _STYLES = {"learned": "bold green", "not solved": "bold red"}
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length = Annotated[Whole, key("length", ge=2)]
-    steps = Annotated[Whole, key("steps", ge=1)]
+    length = Annotated[Whole, Field(ge=2)]
+    steps = Annotated[Whole, Field(ge=1)]
     parser.option("--t", f"tested length T (default: that of --config, else {_T})", length)
     parser.option(
         "--budget", "sequence-steps that each training may take", steps, default=10_000_000

@@ -6,8 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Whole, key
+from adding_problem.config.values import Whole
 from adding_problem.errors import ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -30,9 +32,9 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    positive = Annotated[Whole, key("number", ge=1)]
-    index = Annotated[Whole, key("number", ge=0)]
-    length = Annotated[Whole, key("length", ge=2)]
+    positive = Annotated[Whole, Field(ge=1)]
+    index = Annotated[Whole, Field(ge=0)]
+    length = Annotated[Whole, Field(ge=2)]
     parser.option("--n", "number of sequences", positive, required=True)
     parser.option("--length", "length T of a sequence, in steps", length, required=True)
     parser.option("--out", "file to write: .npz, or .parquet (extra parquet)", required=True)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
 from adding_problem import config
 from adding_problem.cli import common
-from adding_problem.config.values import Real, Whole, key
+from adding_problem.config.values import Real, Whole
 from adding_problem.errors import AddingProblemError
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -43,8 +45,8 @@ _SET_HERE = {
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    minutes = Annotated[Real, key("minutes", gt=0, lt=float("inf"))]
-    length = Annotated[Whole, key("length", ge=2)]
+    minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
+    length = Annotated[Whole, Field(ge=2)]
     parser.option("--minutes", "training time for all lengths together", minutes, default=5.0)
     parser.option("--lengths", "lengths to try (100, 300, 1000, ... 1000000)", length, many=True)
     common.add_safety(parser, overwrite="horizon run")

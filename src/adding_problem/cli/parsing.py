@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adding_problem import config
-from adding_problem.config import COMMAND_LINE, KEYS, values
+from adding_problem.config import COMMAND_LINE, KEYS, recipes, values
 from adding_problem.config.run_config import SECTIONS
 from adding_problem.errors import ConfigError, closest
 
@@ -131,12 +130,15 @@ class CommandParser(argparse.ArgumentParser):
             self.option("--config", file)
             self.flag("--print_config", "print the configuration and exit")
         self.add_argument("--help-all", action="help", help="show every key of the configuration")
-        usual = config.load(None, {"recipe": recipe}).flat()
-        groups = {"": self.add_argument_group(f"configuration, with the defaults of {recipe}")}
+        usual = recipes.defaults_of(recipe)
+        groups = {
+            "": self.add_argument_group(f"configuration, with the defaults of recipe {recipe}")
+        }
         for key in KEYS.values():
             section = key.name.rpartition(".")[0]
             if self._every and section not in groups:
-                groups[section] = self.add_argument_group(section, SECTIONS[section].__doc__)
+                about = SECTIONS[section].__doc__.partition("\n\n")[0]
+                groups[section] = self.add_argument_group(section, about)
             group = groups.get(section, groups[""])
             text = self._text(key, usual[key.name]) if self._every or key.name in shown else None
             if key.name == "model.name":
@@ -147,6 +149,7 @@ class CommandParser(argparse.ArgumentParser):
     def _text(self, key: values.Key, default: Any) -> str:
         """The help of a key: all of it with --help-all, else its first clause."""
         if self._every:
+            default = "null" if default is None else default
             return f"{key.help}; {values.described(key.kind)} {_default(default)}"
         first, _, rest = key.help.partition(";")
         if default is None and rest.startswith(" null: "):

@@ -6,8 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
 from adding_problem.cli import common
-from adding_problem.config.values import Whole, key
+from adding_problem.config.values import Whole
 from adding_problem.errors import on_one_line
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -29,7 +31,7 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length, positive = Annotated[Whole, key("length", ge=2)], Annotated[Whole, key("number", ge=1)]
+    length, positive = Annotated[Whole, Field(ge=2)], Annotated[Whole, Field(ge=1)]
     parser.positional("folders", "run folders, or folders of them such as a sweep's", many=True)
     parser.option("--out", "page to write", default="report.html")
     parser.option("--title", "title of the page", default="The adding problem")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
 from adding_problem import config
 from adding_problem.cli import common
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Real, Whole, key
+from adding_problem.config.values import Real, Whole
 from adding_problem.errors import ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -31,7 +33,7 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    workers = Annotated[Whole, key("number", ge=1)]
+    workers = Annotated[Whole, Field(ge=1)]
     parser.option("--out", "the sweep's folder (default: the file's artifacts)")
     parser.option(
         "--engine",

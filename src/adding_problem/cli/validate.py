@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
 from adding_problem.cli import common
 from adding_problem.cli.train import EXIT_CODE
 from adding_problem.config import COMMAND_LINE, RunConfig, families, load
-from adding_problem.config.values import Whole, key
+from adding_problem.config.values import Whole
 from adding_problem.errors import AddingProblemError, ConfigError, DivergedError, on_one_line
 from adding_problem.runs import atomic_io
 from adding_problem.system import output
@@ -41,8 +43,8 @@ _SEQUENCES, _OUT = 1000, "lengths.png"
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length = Annotated[Whole, key("length", ge=2)]
-    positive = Annotated[Whole, key("number", ge=1)]
+    length = Annotated[Whole, Field(ge=2)]
+    positive = Annotated[Whole, Field(ge=1)]
     parser.positional("runs", "run folders; one without --lengths", many=True, required=False)
     parser.option("--lengths", "lengths to test at", length, many=True)
     parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", positive)
@@ -160,6 +162,7 @@ def _score_lengths(arguments: Namespace) -> None:
     from adding_problem.runs.folder import RunFolder
 
     _check_alone(arguments)
+    threads = load(None, arguments.overrides).threads
     out, lengths = common.picture(arguments.out or _OUT), arguments.lengths
     n, console = arguments.sequences or _SEQUENCES, output.console()
     given = {path: RunFolder(path).read_config() for path in arguments.runs}
@@ -169,7 +172,6 @@ def _score_lengths(arguments: Namespace) -> None:
     names = atomic_io.unique_names([Path(path) for path in paths])
     scored: list[_Scored] = []
     remarks: list[str] = []
-    threads = load(None, arguments.overrides).threads
     for path, name, first in zip(paths, names, _equals(configs), strict=True):
         if first is not None:
             remarks.append(f"{path}: same weights as {paths[first]}, shown once")

@@ -5,7 +5,7 @@ loading      from YAML and dotted overrides, and back
 recipes      partial configurations by name
 families     the models that a configuration may name
 values       the types of values, in words
-yaml_file    YAML files of people and strangers
+yaml_file    YAML files, trusted or not
 """
 
 from adding_problem.config.loading import COMMAND_LINE, flatten, load, of_values, to_yaml

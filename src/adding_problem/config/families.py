@@ -62,9 +62,9 @@ class Family:
         home: module and class, ``module:Class``, in `adding_problem.models`.
         paper: where it comes from.
         cost: of one step of one sequence, in words; H is `hidden`.
-        parallel: whether the steps of a sequence can be computed at the same time.
         defaults: every argument and its default; numbers are positive.
         source: where the defaults come from.
+        parallel: whether the steps of a sequence can be computed at the same time.
         choices: the values that a text argument may have.
         fast: what the recipe `fast` does differently for this family, by dotted key; learning rates
             as tuned in docs/league.json.
@@ -73,9 +73,9 @@ class Family:
     home: str
     paper: str
     cost: str
-    parallel: bool
     defaults: Mapping[str, Any]
     source: str
+    parallel: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fast: Mapping[str, Any] = field(default_factory=dict)
 
@@ -85,7 +85,6 @@ FAMILIES: dict[str, Family] = {
         home="lstm:AddingLSTM",
         paper="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
         cost="four H x H products",
-        parallel=False,
         defaults={"hidden": 100, "init": "keras", "memory": None},
         choices={
             "init": ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")
@@ -96,7 +95,6 @@ FAMILIES: dict[str, Family] = {
         home="gru:AddingGRU",
         paper="Cho et al. 2014",
         cost="three H x H products",
-        parallel=False,
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono", "keyed")},
         source="the LSTM's; PyTorch",
@@ -106,7 +104,6 @@ FAMILIES: dict[str, Family] = {
         home="rnn:AddingRNN",
         paper="Elman 1990",
         cost="one H x H product",
-        parallel=False,
         defaults={"hidden": 100},
         source="Le et al. 2015; PyTorch",
         fast={"train.learning_rate": 1e-3},
@@ -115,7 +112,6 @@ FAMILIES: dict[str, Family] = {
         home="rnn:AddingIRNN",
         paper="Le, Jaitly & Hinton 2015",
         cost="one H x H product",
-        parallel=False,
         defaults={"hidden": 100},
         source="the paper, section 4.1",
         fast={"train.learning_rate": 5e-3},
@@ -124,7 +120,6 @@ FAMILIES: dict[str, Family] = {
         home="indrnn:AddingIndRNN",
         paper="Li et al. 2018",
         cost="one H x H product for each layer but the first, parallel over T; H multiplications",
-        parallel=False,
         defaults={"hidden": 128, "layers": 2},
         source="the paper, section 5.1",
         fast={"train.learning_rate": 1e-3},
@@ -133,7 +128,6 @@ FAMILIES: dict[str, Family] = {
         home="exprnn:AddingExpRNN",
         paper="Lezcano-Casado & Martinez-Rubio 2019",
         cost="one H x H product; once for each batch a matrix exponential",
-        parallel=False,
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
         fast={"train.learning_rate": 5e-3},
@@ -142,7 +136,6 @@ FAMILIES: dict[str, Family] = {
         home="cornn:AddingCoRNN",
         paper="Rusch & Mishra 2021",
         cost="two H x H products",
-        parallel=False,
         defaults={"hidden": 128, "dt": 6e-2, "gamma": 66.0, "epsilon": 15.0},
         source="the authors' code for this problem",
         fast={"train.learning_rate": 2e-2},
@@ -151,7 +144,6 @@ FAMILIES: dict[str, Family] = {
         home="lem:AddingLEM",
         paper="Rusch et al. 2022",
         cost="four H x H products",
-        parallel=False,
         defaults={"hidden": 128, "dt": 2.42e-2},
         source="the authors' code for this problem, T = 10,000",
         fast={"train.learning_rate": 2e-2},
@@ -206,7 +198,6 @@ FAMILIES: dict[str, Family] = {
         home="slstm:AddingSLSTM",
         paper="Beck et al. 2024 (xLSTM)",
         cost="four H x H / heads products",
-        parallel=False,
         defaults={"hidden": 128, "heads": 4},
         source="heads as in the authors' library; size and biases our choice",
         fast={"train.learning_rate": 2e-2},

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from adding_problem.config import families
+from adding_problem.config.run_config import KEYS
 from adding_problem.task.variants import MIN_LENGTH
 
-__all__ = ["RECIPES", "values_of"]
+__all__ = ["RECIPES", "defaults_of", "values_of"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {},
@@ -58,3 +59,11 @@ def values_of(recipe: Any, model: Any, variant: Any) -> dict[str, Any]:
     shortest = MIN_LENGTH.get(variant, 0) if isinstance(variant, str) else 0
     first = max(values["curriculum.start"], shortest)
     return values | {"curriculum.start": first} | families.recipe_overrides(model)
+
+
+def defaults_of(recipe: str) -> dict[str, Any]:
+    """What a recipe gives every key where nothing else is set, as `RunConfig.flat` would."""
+    usual = {key.name: key.default for key in KEYS.values()} | {"recipe": recipe}
+    model, variant = usual["model.name"], usual["dataset.variant"]
+    own = {f"model.{name}": value for name, value in families.with_defaults(model, {}).items()}
+    return usual | own | values_of(recipe, model, variant)

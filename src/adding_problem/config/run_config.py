@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -61,7 +61,8 @@ WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minu
 """Keys that say where, how often and in what formats results are written: no number depends on
 them."""
 
-_CHECKED = ConfigDict(extra="forbid")
+# The validators are built when the first configuration is: a command's --help makes none.
+_CHECKED = ConfigDict(extra="forbid", defer_build=True)
 
 
 class _Section:
@@ -84,45 +85,36 @@ class DatasetConfig(_Section):
 
     _section: ClassVar[str] = "dataset"
 
-    dt_length: Annotated[
-        Whole,
-        key(
-            "without dataset.stream: number of sequences, for training and validation together",
-            ge=2,
-        ),
-    ] = 100_000
-    t: Annotated[Whole, key("length T of a sequence, in steps", ge=2)] = 150
-    variant: Annotated[
-        Variant, key("where the two marks may stand: anywhere, one in each half, or as in 1997")
-    ] = "any"
-    target: Annotated[
-        Target,
-        key(
-            "what is asked of the two marked values: their sum, the first minus the second, "
-            "their product, or the first"
-        ),
-    ] = "sum"
-    noise_columns: Annotated[
-        Whole, key("columns of U[0, 1) noise beside value and mark", ge=0, le=1_000)
-    ] = 0
-    mix: Annotated[
-        Mix,
-        key(
-            "what is done to the input columns: nothing, value and mark exchanged (swap), or "
-            "all turned by a random rotation (rotate)"
-        ),
-    ] = "none"
-    mix_seed: Annotated[Whole | None, key("seed of the rotation; null: the run's", ge=0)] = None
-    validation_split: Annotated[
-        Real, key("share of dt_length for validation, where held_out is null", gt=0, lt=1)
-    ] = 0.3
-    stream: Annotated[
-        Truth,
-        key("train on fresh sequences without end, instead of dt_length fixed ones in epochs"),
-    ] = False
-    held_out: Annotated[
-        Whole | None, key("number of validation sequences; null: as validation_split says", ge=1)
-    ] = None
+    dt_length: Whole = key(
+        100_000,
+        "without dataset.stream: number of sequences, for training and validation together",
+        ge=2,
+    )
+    t: Whole = key(150, "length T of a sequence, in steps", ge=2)
+    variant: Variant = key(
+        "any", "where the two marks may stand: anywhere, one in each half, or as in 1997"
+    )
+    target: Target = key(
+        "sum",
+        "what is asked of the two marked values: their sum, the first minus the second, "
+        "their product, or the first",
+    )
+    noise_columns: Whole = key(0, "columns of U[0, 1) noise beside value and mark", ge=0, le=1_000)
+    mix: Mix = key(
+        "none",
+        "what is done to the input columns: nothing, value and mark exchanged (swap), or "
+        "all turned by a random rotation (rotate)",
+    )
+    mix_seed: Whole | None = key(None, "seed of the rotation; null: the run's", ge=0)
+    validation_split: Real = key(
+        0.3, "share of dt_length for validation, where held_out is null", gt=0, lt=1
+    )
+    stream: Truth = key(
+        False, "train on fresh sequences without end, instead of dt_length fixed ones in epochs"
+    )
+    held_out: Whole | None = key(
+        None, "number of validation sequences; null: as validation_split says", ge=1
+    )
 
     @property
     def n_train(self) -> int:
@@ -139,7 +131,7 @@ class DatasetConfig(_Section):
 
 @dataclass(frozen=True, config=_CHECKED)
 class ModelConfig(_Section):
-    """The model. Every key under `model:` that is none of these is an argument of the model.
+    """The model. Every other key under `model:` is an argument of the model, as is --model.KEY VALUE.
 
     Attributes:
         arguments: further arguments of the model by name: numbers, text, truth values, None, and
@@ -148,44 +140,33 @@ class ModelConfig(_Section):
 
     _section: ClassVar[str] = "model"
 
-    name: Annotated[
-        Text,
-        key(
-            "which model: of the zoo (see: adding-problem models), package.module.Class, "
-            "path/to/file.py:Class or a plug-in; --model NAME for short"
-        ),
-    ] = "lstm"
-    hidden: Annotated[Whole | None, key("number of units; null: the model's own default", ge=1)] = (
-        None
+    name: Text = key(
+        "lstm",
+        "which model: of the zoo (see: adding-problem models), package.module.Class, "
+        "path/to/file.py:Class or a plug-in; --model NAME for short",
     )
-    init: Annotated[
-        Text | None,
-        key(
-            "initialisation; null: the model's own default. lstm: keras or torch, that "
-            "framework's; chrono: gates for every time scale up to memory; long: forget gates "
-            "alone; keyed: and shut input gates, each opened by one input column drawn at "
-            "random (keyed-directions: by a random direction); oracle: input gates preset "
-            "from the mark column. gru and s6, as an experiment: keyed, of the gate that "
-            "writes and forgets at once"
-        ),
-    ] = None
-    memory: Annotated[
-        Whole | None,
-        key(
-            "the longest time scale that the initialisation prepares for, in steps; null: "
-            "dataset.t",
-            ge=2,
-            le=families.LONGEST_MEMORY,
-        ),
-    ] = None
-    layout: Annotated[
-        Literal["btc", "tbc", "bct"],
-        key("order of the axes that your model takes: btc is (batch, time, 2)"),
-    ] = "btc"
-    start_from: Annotated[
-        Text | None,
-        key("run folder whose trained weights are the start; null: fresh ones, by init"),
-    ] = None
+    hidden: Whole | None = key(None, "number of units; null: the model's own default", ge=1)
+    init: Text | None = key(
+        None,
+        "initialisation; null: the model's own default. lstm: keras or torch, that "
+        "framework's; chrono: gates for every time scale up to memory; long: forget gates "
+        "alone; keyed: and shut input gates, each opened by one input column drawn at "
+        "random (keyed-directions: by a random direction); oracle: input gates preset from "
+        "the mark column. gru and s6, as an experiment: keyed, of the gate that writes and "
+        "forgets at once",
+    )
+    memory: Whole | None = key(
+        None,
+        "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
+        ge=2,
+        le=families.LONGEST_MEMORY,
+    )
+    layout: Literal["btc", "tbc", "bct"] = key(
+        "btc", "order of the axes that your model takes: btc is (batch, time, 2)"
+    )
+    start_from: Text | None = key(
+        None, "run folder whose trained weights are the start; null: fresh ones, by init"
+    )
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -219,27 +200,17 @@ class CurriculumConfig(_Section):
 
     _section: ClassVar[str] = "curriculum"
 
-    start: Annotated[
-        Whole | None, key("first length; null: train at dataset.t from the start", ge=2)
-    ] = None
-    factor: Annotated[
-        Real, key("each length is the last one times this, at most dataset.t", gt=1)
-    ] = 3.0
-    shortest: Annotated[
-        Real,
-        key(
-            "every batch has a length of its own, drawn between this share of the length and "
-            "all of it, evenly on a log scale; 1: all of it",
-            gt=0,
-            le=1,
-        ),
-    ] = 1.0
-    threshold: Annotated[Real, key("smoothed training loss below which the length grows", gt=0)] = (
-        3e-3
+    start: Whole | None = key(None, "first length; null: train at dataset.t from the start", ge=2)
+    factor: Real = key(3.0, "each length is the last one times this, at most dataset.t", gt=1)
+    shortest: Real = key(
+        1.0,
+        "every batch has a length of its own, drawn between this share of the length and "
+        "all of it, evenly on a log scale; 1: all of it",
+        gt=0,
+        le=1,
     )
-    smoothing: Annotated[
-        Real, key("weight of the past in the smoothed training loss", gt=0, lt=1)
-    ] = 0.95
+    threshold: Real = key(3e-3, "smoothed training loss below which the length grows", gt=0)
+    smoothing: Real = key(0.95, "weight of the past in the smoothed training loss", gt=0, lt=1)
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -248,116 +219,90 @@ class TrainConfig(_Section):
 
     _section: ClassVar[str] = "train"
 
-    epochs: Annotated[Whole, key("most epochs to train", ge=1, le=MOST_EPOCHS)] = 100
-    epoch_steps: Annotated[
-        Whole,
-        key("with dataset.stream: training steps in an epoch, which ends with a validation", ge=1),
-    ] = 100
-    batch: Annotated[Whole, key("sequences per step", ge=1)] = 64
-    es_patience: Annotated[
-        Whole | None,
-        key("epochs without improvement of es_monitor before training stops; null: never", ge=0),
-    ] = 10
-    es_monitor: Annotated[
-        Literal["loss", "val_loss"],
-        key(
-            "loss that early stopping watches; the weights of the epoch in which it was "
-            "lowest are kept, however the run ends"
-        ),
-    ] = "loss"
-    optimizer: Annotated[
-        Literal["adam", "sgd", "rmsprop"],
-        key("Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"),
-    ] = "adam"
-    learning_rate: Annotated[Real, key("learning rate", gt=0, lt=math.inf)] = 1e-2
-    clip_value: Annotated[
-        Real | None,
-        key(
-            "every component of the gradient is clipped to [-clip_value, clip_value]; null: not",
-            gt=0,
-        ),
-    ] = 10.0
-    clip_norm: Annotated[
-        Real | None, key("the norm of the whole gradient is clipped to this; null: not", gt=0)
-    ] = None
-    warmup_steps: Annotated[
-        Whole, key("steps in which the learning rate rises from 0 in a line", ge=0)
-    ] = 0
-    decay_below: Annotated[
-        Real,
-        key(
-            "smoothed training loss at full length below which the learning rate begins to fall",
-            gt=0,
-        ),
-    ] = 1e-2
-    decay_steps: Annotated[
-        Whole | None,
-        key(
-            "steps in which the learning rate falls in a line to 0 once the loss is below "
-            "decay_below, and again, from half the rate over twice as many, while the run "
-            "goes on; null: it never falls",
-            ge=1,
-        ),
-    ] = None
-    budget_steps: Annotated[
-        Whole | None,
-        key(
-            "stop at the end of the epoch in which so many sequence-steps are reached; null: "
-            "no limit",
-            ge=1,
-        ),
-    ] = None
-    budget_minutes: Annotated[
-        Real | None,
-        key(
-            "stop at the end of the epoch in which so many minutes are reached; null: no limit",
-            gt=0,
-        ),
-    ] = None
-    checkpoint_minutes: Annotated[
-        Real,
-        key(
-            "minutes between two checkpoints inside an epoch; another is written after an "
-            "epoch, unless epochs are very short",
-            gt=0,
-            lt=math.inf,
-        ),
-    ] = 1.0
-    stop_val_loss: Annotated[
-        Real | None, key("stop once the validation loss is below this; null: never", gt=0)
-    ] = None
-    ending_steps: Annotated[
-        Whole | None,
-        key(
-            "once the validation loss is below ending_below, so many more steps, in which the "
-            "learning rate falls in a line to 0 and the lengths grow; twice as many after an "
-            "ending that did not reach stop_val_loss; null: stop at once",
-            ge=1,
-        ),
-    ] = None
-    ending_below: Annotated[
-        Real | None, key("validation loss that begins the ending; null: stop_val_loss", gt=0)
-    ] = None
-    ending_length: Annotated[
-        Whole | None,
-        key(
-            "longest T of the last of these steps, where the curriculum has not come further; "
-            "null: dataset.t",
-            ge=2,
-        ),
-    ] = None
-    only_readout: Annotated[
-        Truth, key("train the final linear unit alone; all other weights keep their initial values")
-    ] = False
-    val_subset: Annotated[
-        Whole | None,
-        key(
-            "validation sequences that a validation covers first; it covers all only when the "
-            "loss on these is near stop_val_loss, or first below 1e-3 (metrics.csv: "
-            "val_sequences). null: always all",
-            ge=1,
-        ),
-    ] = None
+    epochs: Whole = key(100, "most epochs to train", ge=1, le=MOST_EPOCHS)
+    epoch_steps: Whole = key(
+        100, "with dataset.stream: training steps in an epoch, which ends with a validation", ge=1
+    )
+    batch: Whole = key(64, "sequences per step", ge=1)
+    es_patience: Whole | None = key(
+        10, "epochs without improvement of es_monitor before training stops; null: never", ge=0
+    )
+    es_monitor: Literal["loss", "val_loss"] = key(
+        "loss",
+        "loss that early stopping watches; the weights of the epoch in which it was lowest "
+        "are kept, however the run ends",
+    )
+    optimizer: Literal["adam", "sgd", "rmsprop"] = key(
+        "adam", "Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"
+    )
+    learning_rate: Real = key(1e-2, "learning rate", gt=0, lt=math.inf)
+    clip_value: Real | None = key(
+        10.0,
+        "every component of the gradient is clipped to [-clip_value, clip_value]; null: not",
+        gt=0,
+    )
+    clip_norm: Real | None = key(
+        None, "the norm of the whole gradient is clipped to this; null: not", gt=0
+    )
+    warmup_steps: Whole = key(0, "steps in which the learning rate rises from 0 in a line", ge=0)
+    decay_below: Real = key(
+        1e-2,
+        "smoothed training loss at full length below which the learning rate begins to fall",
+        gt=0,
+    )
+    decay_steps: Whole | None = key(
+        None,
+        "steps in which the learning rate falls in a line to 0 once the loss is below "
+        "decay_below, and again, from half the rate over twice as many, while the run goes "
+        "on; null: it never falls",
+        ge=1,
+    )
+    budget_steps: Whole | None = key(
+        None,
+        "stop at the end of the epoch in which so many sequence-steps are reached; null: no limit",
+        ge=1,
+    )
+    budget_minutes: Real | None = key(
+        None,
+        "stop at the end of the epoch in which so many minutes are reached; null: no limit",
+        gt=0,
+    )
+    checkpoint_minutes: Real = key(
+        1.0,
+        "minutes between two checkpoints inside an epoch; another is written after an "
+        "epoch, unless epochs are very short",
+        gt=0,
+        lt=math.inf,
+    )
+    stop_val_loss: Real | None = key(
+        None, "stop once the validation loss is below this; null: never", gt=0
+    )
+    ending_steps: Whole | None = key(
+        None,
+        "once the validation loss is below ending_below, so many more steps, in which the "
+        "learning rate falls in a line to 0 and the lengths grow; twice as many after an "
+        "ending that did not reach stop_val_loss; null: stop at once",
+        ge=1,
+    )
+    ending_below: Real | None = key(
+        None, "validation loss that begins the ending; null: stop_val_loss", gt=0
+    )
+    ending_length: Whole | None = key(
+        None,
+        "longest T of the last of these steps, where the curriculum has not come further; "
+        "null: dataset.t",
+        ge=2,
+    )
+    only_readout: Truth = key(
+        False, "train the final linear unit alone; all other weights keep their initial values"
+    )
+    val_subset: Whole | None = key(
+        None,
+        "validation sequences that a validation covers first; it covers all only when the "
+        "loss on these is near stop_val_loss, or first below 1e-3 (metrics.csv: "
+        "val_sequences). null: always all",
+        ge=1,
+    )
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -366,17 +311,15 @@ class ValidateConfig(_Section):
 
     _section: ClassVar[str] = "validate"
 
-    seed: Annotated[
-        Whole,
-        key(
-            "root seed of the test set, another than the training seed; where that is 43 the "
-            "default is 44",
-            ge=0,
-        ),
-    ] = 43
-    dt_length: Annotated[
-        Whole | None, key("number of sequences to score; null: as many as dataset.dt_length", ge=2)
-    ] = None
+    seed: Whole = key(
+        43,
+        "root seed of the test set, another than the training seed; where that is 43 the "
+        "default is 44",
+        ge=0,
+    )
+    dt_length: Whole | None = key(
+        None, "number of sequences to score; null: as many as dataset.dt_length", ge=2
+    )
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -399,44 +342,33 @@ class RunConfig(_Section):
           hint: change seed: root seed of data, initialisation and order of the sequences
     """
 
-    recipe: Annotated[
-        Literal["original", "fast"],
-        key("named values for the keys below: original, the Keras system's method, or fast"),
-    ] = "original"
+    recipe: Literal["original", "fast"] = key(
+        "original", "named values for the keys below: original, the Keras system's method, or fast"
+    )
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
-    seed: Annotated[
-        Whole,
-        key("root seed of data, initialisation and order of the sequences", ge=0),
-    ] = 0
-    threads: Annotated[Whole | None, key("CPU threads; null: one per core", ge=1, le=1024)] = None
-    device: Annotated[Device, key("where to compute; auto: cuda where there is one, else cpu")] = (
-        "auto"
+    seed: Whole = key(0, "root seed of data, initialisation and order of the sequences", ge=0)
+    threads: Whole | None = key(None, "CPU threads; null: one per core", ge=1, le=1024)
+    device: Device = key("auto", "where to compute; auto: cuda where there is one, else cpu")
+    backend: Backend = key(
+        "auto",
+        "on the CPU, of the families that have them: native kernels or torch; auto: native "
+        "where installed",
     )
-    backend: Annotated[
-        Backend,
-        key(
-            "on the CPU, of the families that have them: native kernels or torch; auto: "
-            "native where installed"
-        ),
-    ] = "auto"
-    logger: Annotated[
-        Literal["tensorboard"] | None,
-        key("also log to the run folder's tensorboard/ (extra tensorboard); null: not"),
-    ] = None
-    model_formats: Annotated[
-        tuple[ModelFormat, ...],
-        key(
-            "the trained model's formats; others than safetensors need an extra: see adding- "
-            "problem export --help"
-        ),
-    ] = ("safetensors",)
-    artifacts: Annotated[
-        Text, key("the run folder: everything that the run leaves is written there")
-    ] = "artifacts"
+    logger: Literal["tensorboard"] | None = key(
+        None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not"
+    )
+    model_formats: tuple[ModelFormat, ...] = key(
+        ("safetensors",),
+        "the trained model's formats; others than safetensors need an extra: see adding- "
+        "problem export --help",
+    )
+    artifacts: Text = key(
+        "artifacts", "the run folder: everything that the run leaves is written there"
+    )
 
     def __post_init__(self) -> None:
         for error in _contradictions(self):

@@ -1,6 +1,6 @@
 """The types of values: what pydantic checks, what a word stands for, and what an error says.
 
-A type is an annotation such as ``Annotated[Whole | None, key("CPU threads", ge=1)]``.
+A type is an annotation such as ``Annotated[Whole | None, Field(ge=1)]``.
 The keys of a configuration and the options of the commands are read and described by the same code.
 """
 
@@ -139,16 +139,9 @@ def _bounds_in_words(bounds: Mapping[str, Any]) -> str:
 # --- keys ----------------------------------------------------------------------------------------
 
 
-def key(
-    help: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-) -> Any:
-    """What is annotated to the type of a key: its help text, and its bounds."""
-    return Field(description=help, ge=ge, gt=gt, le=le, lt=lt)
+def key(default: Any, help: str, **bounds: Any) -> Any:
+    """A key of a configuration: its default, help text and bounds by pydantic's names: ge, lt."""
+    return Field(default, description=help, **bounds)
 
 
 @dataclass(frozen=True)
@@ -169,19 +162,14 @@ class Key:
 
 
 def keys_of(cls: Any, section: str = "") -> Iterator[Key]:
-    """The keys of a dataclass, those of its sections included; in the order of the fields."""
+    """The keys of a pydantic dataclass and of its sections, in the order of the fields."""
     hints = get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        kind, name = hints[field.name], f"{section}{field.name}"
-        if dataclasses.is_dataclass(kind):
-            yield from keys_of(kind, f"{name}.")
-        elif get_origin(kind) is Annotated:
-            yield Key(name, kind, _help(kind), field.default)
-
-
-def _help(kind: Any) -> str:
-    notes = [note.description for note in get_args(kind)[1:] if isinstance(note, FieldInfo)]
-    return next(note for note in notes if note)
+    for name, field in cls.__pydantic_fields__.items():
+        if dataclasses.is_dataclass(hints[name]):
+            yield from keys_of(hints[name], f"{name}.")
+        elif field.description is not None:
+            kind = Annotated[hints[name], field]  # type: ignore[valid-type]
+            yield Key(f"{section}{name}", kind, field.description, field.default)
 
 
 # --- words ---------------------------------------------------------------------------------------

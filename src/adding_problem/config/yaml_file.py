@@ -1,4 +1,4 @@
-"""YAML files that people and strangers write: read safely, refused with the place of what is wrong.
+"""YAML files, trusted or not: read safely, refused with the place of what is wrong.
 
 A text has one meaning, in a file, in a list of a sweep and on the command line: that of YAML 1.2's
 core schema, by `scalar`. YAML 1.1, PyYAML's own, reads 010 as 8, 1:40 as 100, and no as false.
