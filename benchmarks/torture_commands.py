@@ -38,7 +38,7 @@ from torture_trials import Budget, Operations, Outcome, die, in_child
 
 from adding_problem import cli
 from adding_problem.analysis import plots
-from adding_problem.cli import exchange, runs, tables  # noqa: F401  (loaded here, so that no trial has to)
+from adding_problem.cli import sweep, validate  # noqa: F401  (loaded here, so that no trial has to)
 from adding_problem.experiments import horizon
 from adding_problem.experiments.sweep import driver, engines, plan, watch  # noqa: F401
 from adding_problem.interop import exporting, importing  # noqa: F401

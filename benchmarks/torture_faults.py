@@ -317,7 +317,7 @@ def _(trial: Trial, case: tuple[str, str]) -> None:
         )
 
 
-@each("a summary that is a link", ["horizon", "sweep", "watch"])
+@each("a summary that is a link", ["horizon", "sweep"])
 def _(trial: Trial, command: str) -> None:
     trial.copy("climb")
     trial.write("sweep.yaml", SWEEP_FILE)
@@ -329,7 +329,6 @@ def _(trial: Trial, command: str) -> None:
     words = {
         "horizon": OVER_10,
         "sweep": ["sweep", "--config", "sweep.yaml", "--workers", "1"],
-        "watch": ["watch", "swept", "--once"],
     }
     with trial.unchanged():
         trial.give(*words[command], code=2, says="leads out")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem import config
-from adding_problem.config import RunConfig, schema
+from adding_problem.config import KEYS, RunConfig
 from adding_problem.errors import AddingProblemError
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
@@ -82,7 +82,7 @@ def run_of(recipe: str, backend: str, folder: Path, short: bool = False) -> RunC
 
 def config_values(run: RunConfig) -> dict[str, Any]:
     """A configuration as overrides."""
-    return {key: run.get(key) for key, _ in schema.options(RunConfig)}
+    return {key: run.get(key) for key in KEYS}
 
 
 # --- trials in processes of their own -------------------------------------------------------------

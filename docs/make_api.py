@@ -49,11 +49,7 @@ STYLE = griffe2md.ConfigDict(
     signature_crossrefs=False,
     line_length=100,
 )
-# A key's default is the first argument of its `option(...)`; the bounds and the comment behind it do not belong into a signature.
-OPTION = re.compile(r"option\(((?:'[^']*'|\([^()]*\)|[^,()])+)(?:,(?:[^()]|\([^()]*\))*)?\)")
-PROTOCOL = re.compile(
-    r"\n*#### `[\w.]+\.__\w+__`\n+```python\n.*?```", re.DOTALL
-)  # methods that nobody calls by name
+PRIVATE = re.compile(r"\n*#### `[\w.]+\._\w+`\n+```python\n.*?```", re.DOTALL)
 HEADER = """# The Python API
 
 Made from the docstrings by `make docs`. All names can be imported from `adding_problem`. The
@@ -71,7 +67,7 @@ def main() -> None:
         for name in names:
             documented = package[f"{adding_problem.HOMES[name]}.{name}"]
             text = griffe2md.render_object_docs(documented, STYLE, format_md=False).strip()
-            text = PROTOCOL.sub("", OPTION.sub(r"\1", text))
+            text = PRIVATE.sub("", text)
             print(
                 re.sub(r"\[([^\[\]]+)\]\(#[\w.]+\)", r"\1", text) + "\n"
             )  # links to pages that are not there

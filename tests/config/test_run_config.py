@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from adding_problem import config
-from adding_problem.config import DatasetConfig, ModelConfig, RunConfig, TrainConfig, Word, schema
+from adding_problem.config import KEYS, DatasetConfig, ModelConfig, RunConfig, TrainConfig
+from adding_problem.config.recipes import defaults_of
+from adding_problem.config.values import Real, Text, Truth, Whole, described
 from adding_problem.errors import ConfigError, RunFolderError, closest
 from adding_problem.experiments.train import train
 from adding_problem.task.variants import MIN_LENGTH
@@ -215,20 +219,12 @@ def test_the_digest_covers_every_key(key: str, value: object) -> None:
 
 def test_the_digest_test_forgets_no_key() -> None:
     keys = {
-        f"{section.name}.{leaf.name}"
-        for section in dataclasses.fields(RunConfig)
-        if dataclasses.is_dataclass(getattr(RunConfig(), section.name))
-        for leaf in dataclasses.fields(getattr(RunConfig(), section.name))
-    }
-    keys |= {
-        leaf.name
-        for leaf in dataclasses.fields(RunConfig)
-        if not dataclasses.is_dataclass(getattr(RunConfig(), leaf.name))
-    }
-    assert {key for key, _ in leaf_changes()} == keys - {
-        *NOT_THE_RUN,
-        "model.arguments",
-    } - DEPENDENT.keys()
+        f"{name}.{leaf}" if isinstance(value, dict) else name
+        for name, value in RunConfig().to_dict().items()
+        for leaf in (value if isinstance(value, dict) else [name])
+    } - {"model.arguments"}
+    assert set(KEYS) == keys
+    assert {key for key, _ in leaf_changes()} == keys - NOT_THE_RUN.keys() - DEPENDENT.keys()
 
 
 NOT_THE_RUN: dict[str, object] = {
@@ -256,6 +252,11 @@ def test_a_recipe_is_plain_values_that_all_can_be_overridden(tmp_path: Path) -> 
     again = tmp_path / "again.yaml"
     again.write_text(config.to_yaml(loaded))
     assert config.load(again) == loaded
+
+
+@pytest.mark.parametrize("recipe", config.RECIPES)
+def test_the_defaults_of_a_recipe_are_those_that_it_loads_with(recipe: str) -> None:
+    assert defaults_of(recipe) == config.load(None, {"recipe": recipe}).flat()
 
 
 def test_the_recipe_original_is_the_defaults() -> None:
@@ -356,7 +357,7 @@ BAD = {
     "more threads than any machine has": (
         "threads: 100000",
         "threads",
-        "at least 1 and below 1025 or null",
+        "from 1 to 1,024 or null",
     ),
     "a number of a thousand digits": (f"seed: 1{'0' * 1000}", "seed", "a whole number below 2^64"),
     "binary": ("\x00\x01", "", "expected valid YAML"),
@@ -401,9 +402,45 @@ def test_an_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
         config.load(write(tmp_path, ORIGINAL), {"dataset.t": 1})
 
 
-def test_a_configuration_built_in_python_is_checked_too() -> None:
-    with pytest.raises(ConfigError, match="at least 2, found 1"):
-        RunConfig(dataset=DatasetConfig(t=1))
+@pytest.mark.parametrize(
+    ("make", "key", "expected"),
+    [
+        (lambda: DatasetConfig(t=1), "dataset.t", "a whole number of at least 2"),
+        (lambda: RunConfig(dataset={"t": 1}), "dataset.t", "a whole number of at least 2"),
+        (lambda: RunConfig(dataset=5), "dataset", "a group of keys"),
+        (lambda: RunConfig(sed=1), "sed", "a known key"),
+        (lambda: replace(RunConfig(), seed=-1), "seed", "a whole number of at least 0"),
+        (lambda: replace(RunConfig(), seed=43), "validate.seed", "another seed than the training"),
+        (
+            lambda: replace(RunConfig().train, batch=0),
+            "train.batch",
+            "a whole number of at least 1",
+        ),
+        (lambda: ModelConfig(arguments={"x": object()}), "model.x", "a number, text"),
+    ],
+)
+def test_a_configuration_made_or_changed_in_python_is_checked_too(
+    make: Callable[[], object], key: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert caught.value.key == key
+    assert caught.value.expected.startswith(expected)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_refuses_what_is_of_no_type(name: str) -> None:
+    for value in (object(), math.nan, -math.inf, [["x"]]):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, {name: value})
+        assert caught.value.key == name
+        assert caught.value.expected == described(KEYS[name].kind)
+        assert KEYS[name].help in caught.value.hint or "quote it" in caught.value.hint
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RunConfig().train.batch = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -417,7 +454,7 @@ def test_a_configuration_built_in_python_is_checked_too() -> None:
         (["train", "--logger", "wandb"], ["logger: expected tensorboard or null, found wandb"]),
         (
             ["train", "--train.epochs"],
-            ["train.epochs: expected a whole number of at least 1, found nothing"],
+            ["train.epochs: expected a whole number from 1 to 1,000,000, found nothing"],
         ),
         (["train", "--model.foo"], ["--model.foo: expected a value, found nothing"]),
         (["train", "--model.arguments", "3"], ["the unknown argument 'arguments'"]),
@@ -454,28 +491,29 @@ def test_the_command_line_ends_with_2_and_one_message(
     ],
 )
 def test_what_a_mistyped_name_may_have_meant(name: str, meant: str | None) -> None:
-    keys = [key for key, _ in schema.options(RunConfig)]
+    keys = list(KEYS)
     assert closest(name, keys) == meant
     assert closest(f"--{name}", [f"--{key}" for key in keys]) == (f"--{meant}" if meant else None)
 
 
 @pytest.mark.parametrize(
-    ("hint", "words"),
+    ("kind", "words"),
     [
-        (Word(int, least=1), "a whole number of at least 1"),
-        (Word(float, above=0, below=math.inf), "a number above 0"),
-        (Word(int, least=1, below=9), "a whole number of at least 1 and below 9"),
-        (int | None, "a whole number or null"),
+        (Annotated[Whole, Field(ge=1)], "a whole number of at least 1"),
+        (Annotated[Real, Field(gt=0, lt=math.inf)], "a number above 0"),
+        (Annotated[Real, Field(gt=0, lt=1)], "a number between 0 and 1, both excluded"),
+        (Annotated[Real, Field(gt=0, le=1)], "a number above 0 and at most 1"),
+        (Annotated[Whole, Field(ge=1, le=9)], "a whole number from 1 to 9"),
+        (Whole | None, "a whole number or null"),
         (Literal["a", "b"], "one of a, b"),
         (Literal["a", "b"] | None, "one of a, b or null"),
         (tuple[Literal["a", "b"], ...], "a list, such as [a], of a, b"),
-        (bool, "true or false"),
-        (str, "text"),
+        (Truth, "true or false"),
+        (Text, "text"),
     ],
 )
-def test_types_in_words(hint: object, words: str) -> None:
-    word = hint if isinstance(hint, Word) else Word(hint)
-    assert schema.described(word.hint, word.bounds) == words
+def test_types_in_words(kind: Any, words: str) -> None:
+    assert described(kind) == words
 
 
 def test_artifacts_on_a_file(tmp_path: Path, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""What a word means: the same in a file, in a list of a sweep and on the command line, by YAML 1.2's core schema."""
+"""What a word means, by YAML 1.2: the same in a file, in a sweep and on the command line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from adding_problem.experiments.sweep import plan
 from tests.conftest import Command
 
 REFUSED = "refused"
-# The text; what it is as `seed` (a whole number), as `train.learning_rate` (a number above 0), as `artifacts` (text, where a
-# file may ask for quotes) and as an argument of a model (anything plain). Written down from https://yaml.org/spec/1.2.2 (10.3.2).
+# The text; what it is as `seed` (a whole number), as `train.learning_rate` (a number above 0), as
+# `artifacts` (text, which may need quotes in a file) and as an argument of a model (anything plain).
+# Written down from https://yaml.org/spec/1.2.2 (10.3.2).
 WORDS: list[tuple[str, Any, Any, Any, Any]] = [
     ("010", 10, 10.0, REFUSED, 10),
     ("0100", 100, 100.0, REFUSED, 100),

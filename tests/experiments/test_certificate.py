@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from adding_problem import config, models
-from adding_problem.cli import certifying
+from adding_problem.cli import certify as certify_command
 from adding_problem.errors import ConfigError, Interrupted, ModelError, RunFolderError
 from adding_problem.experiments import certificate
 from adding_problem.experiments.certificate import (
@@ -400,7 +400,7 @@ def test_a_record_of_gaps_is_read_and_drawn(tmp_path: Path) -> None:
     assert "<script" not in card.render(named)
     printed = io.StringIO()
     with redirect_stdout(printed):
-        certifying.show(named, Console(file=printed))
+        certify_command.show(named, Console(file=printed))
     assert "[bold]" in printed.getvalue()
     assert "\x1b" not in printed.getvalue()
 

@@ -250,7 +250,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
         learned = tmp_path / "climb" / f"t{length}" / "config_copy.yaml"
         learned.write_text(re.sub(r"  init: \S+", "  init: long", learned.read_text()))
     done = command(
-        "lengths",
+        "validate",
         "climb/t10",
         "climb/t20",
         "--lengths",
@@ -267,14 +267,14 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert "trained at" not in done.stdout
     assert (tmp_path / "heat.png").read_bytes().startswith(PNG)
     done = command(
-        "lengths", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png"
+        "validate", "climb/t10", "--lengths", 10, 40, "--sequences", 20, "--out", "new/heat.png"
     )  # makes the folder
     assert done.returncode == 0, done.stderr
     shutil.copytree(tmp_path / "climb" / "t20", tmp_path / "given")
     given = tmp_path / "given" / "config_copy.yaml"
     given.write_text(re.sub(r"  init: \S+", "  init: oracle", given.read_text()))
     done = command(
-        "lengths", "given", "climb/t10", "--lengths", 10, "--sequences", 20, "--out", "heat.png"
+        "validate", "given", "climb/t10", "--lengths", 10, "--sequences", 20, "--out", "heat.png"
     )
     assert done.returncode == 0, done.stderr
     learner, oracle = done.stdout.split("├")
@@ -282,7 +282,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert "oracle: input gates preset from the mark column" in oracle
     shutil.copytree(tmp_path / "climb" / "t10", tmp_path / "twin")
     done = command(
-        "lengths",
+        "validate",
         "climb/t10",
         "twin",
         "climb/t20",
@@ -349,7 +349,7 @@ def test_lengths_that_a_variant_does_not_have_are_told_before_any_is_scored(
             },
         )
     )
-    done = command("lengths", "run", "--lengths", 10, 30)
+    done = command("validate", "run", "--lengths", 10, 30)
     assert done.returncode == 2
     assert (
         "--lengths: expected at least 22 steps, as the variant 'hs1997' of run has, found 10"

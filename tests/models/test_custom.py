@@ -479,9 +479,9 @@ def test_the_command_line(
     capsys.readouterr()
     assert cli.main(["validate", *options, "--model.units", "7"]) == 2
     assert "model.units: expected 6, with which run was trained, found 7" in capsys.readouterr().err
-    assert cli.main(["lengths", "run", "--lengths", "12"]) == 2
+    assert cli.main(["validate", "run", "--lengths", "12"]) == 2
     assert "--trust" in capsys.readouterr().err
-    assert cli.main(["lengths", "run", "--lengths", "12", "--trust"]) == 0
+    assert cli.main(["validate", "run", "--lengths", "12", "--trust"]) == 0
     assert cli.main(["train", *options, "--print_config"]) == 0
     assert "  units: 6 " in capsys.readouterr().out
     assert cli.main(["train", "--model", "mine.py:sequence", "--model.unit=6"]) == 2
@@ -502,7 +502,7 @@ def test_a_limit_on_t_ends_a_climb_and_not_a_table(
     monkeypatch.chdir(file.parent)
     train(run_of(Path(), f"mine.py:{name}", dataset__dt_length=200))
     assert (
-        cli.main(["lengths", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
+        cli.main(["validate", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
     )
     shown = capsys.readouterr()
     assert re.search(r"│ 30 +│ run │ [\d.e+-]+ │ - +│", shown.out)

@@ -375,7 +375,6 @@ def test_control_characters_of_a_configuration_and_of_folders_do_not_reach_the_t
     (tmp_path / "runs" / "a\x1b[2J" / "metrics.csv").write_text("rubbish")
     for words in (
         ["compare", "runs/b", finished, "--out", "new/picture.png"],
-        ["watch", "runs", "--once"],
         ["report", "runs", "--out", "page.html"],
     ):
         done = command(*words)

@@ -130,5 +130,5 @@ def test_lengths_scores_here_what_was_trained_on_a_gpu(tmp_path: Path, command: 
         folder.config_copy.read_text().replace("device: auto", "device: cuda")
     )
     folder.result.write_text(json.dumps(json.loads(folder.result.read_text()) | {"device": "cuda"}))
-    done = command("lengths", "run", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
+    done = command("validate", "run", "--lengths", 10, "--sequences", 20, "--out", "heat.png")
     assert done.returncode == 0, done.stderr

@@ -92,7 +92,7 @@ def test_no_command_sends_a_terminal_what_a_name_holds(
         ["data", "--n", "2", "--length", "5", "--out", f"data{HOSTILE}.npz"],
         ["data", "--n", "2", "--length", HOSTILE, "--out", "x.npz"],
         [
-            "lengths",
+            "validate",
             hostile,
             "--lengths",
             "8",
@@ -102,7 +102,6 @@ def test_no_command_sends_a_terminal_what_a_name_holds(
             f"lengths{HOSTILE}.png",
         ],
         ["compare", hostile, "--out", f"compared{HOSTILE}.png"],
-        ["watch", hostile, "--once"],
         [HOSTILE],
         ["train", HOSTILE],
         ["train", f"--{HOSTILE}"],
@@ -120,7 +119,7 @@ def test_no_command_sends_a_terminal_what_a_name_holds(
 def test_what_libraries_and_faults_print_is_clean_too(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adding_problem.cli import options
+    from adding_problem.cli import models
 
     def faulty(_: object) -> None:
         logging.getLogger("adding_problem.training.loop").warning("a %s\nnote: forged", HOSTILE)
@@ -129,7 +128,7 @@ def test_what_libraries_and_faults_print_is_clean_too(
         output.console().print(HOSTILE, style="bold")
         raise RuntimeError(HOSTILE)
 
-    monkeypatch.setitem(options.COMMANDS, "models", options.COMMANDS["models"]._replace(run=faulty))
+    monkeypatch.setattr(models, "run", faulty)
     with pytest.warns(UserWarning):
         done = command("models")
     assert done.returncode == 1

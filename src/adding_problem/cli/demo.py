@@ -1,18 +1,33 @@
-"""The command that shows an LSTM learning: demo."""
+"""The command demo."""
 
 from __future__ import annotations
 
 import webbrowser
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING
 
 from adding_problem.system.output import say
 
-__all__ = ["demo"]
+if TYPE_CHECKING:
+    from adding_problem.cli.parsing import CommandParser
+
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
+
+DESCRIPTION = (
+    "Write one HTML page in which two LSTMs learn side by side, and open it in the browser. It "
+    "needs no network."
+)
+EXAMPLES = ("adding-problem demo", "adding-problem demo --out page.html --no-open")
 
 
-def demo(arguments: Namespace) -> None:
+def add_arguments(parser: CommandParser) -> None:
+    """What the command takes."""
+    parser.option("--out", "page to write", default="demo.html")
+    parser.flag("--no-open", "do not open the page in the browser")
+
+
+def run(arguments: Namespace) -> None:
     """Write the page and open it in the browser."""
     from adding_problem.report import live
 

@@ -1,4 +1,4 @@
-"""The zoo's catalogue: what each family is, takes and prefers. Loads no torch, for the configuration checks names by it.
+"""The families of models: what each is, takes and prefers. Loads no torch.
 
 A family's class stands in `models/`, and takes exactly the arguments listed here.
 """
@@ -37,16 +37,20 @@ TOLD = {
     "keyed-directions": "told a time scale and to write rarely",
     "oracle": "input gates preset from the mark column",
 }
-"""What an initialisation tells its model of the problem; whatever is printed of such a model says so."""
+"""What an initialisation tells its model of the problem. All that is printed of such a model says
+so."""
 
 
 def described_init(init: str) -> str:
-    """The initialisation with what it tells the model, such as ``oracle: input gates preset from the mark column``."""
+    """The initialisation with what it tells the model."""
     return f"{init}: {TOLD[init]}" if init in TOLD else init
 
 
 def is_oracle(name: str, init: str | None) -> bool:
-    """Whether a model starts with the answer to what it has to learn: it is named as such, and never ranked beside learners."""
+    """Whether a model starts with the answer to what it has to learn.
+
+    It is named as such, and never ranked beside learners.
+    """
     return name == "lstm" and init == "oracle"
 
 
@@ -58,19 +62,20 @@ class Family:
         home: module and class, ``module:Class``, in `adding_problem.models`.
         paper: where it comes from.
         cost: of one step of one sequence, in words; H is `hidden`.
-        parallel: whether the steps of a sequence can be computed at the same time.
         defaults: every argument and its default; numbers are positive.
         source: where the defaults come from.
+        parallel: whether the steps of a sequence can be computed at the same time.
         choices: the values that a text argument may have.
-        fast: what the recipe `fast` does differently for this family, by dotted key; learning rates as tuned in docs/league.json.
+        fast: what the recipe `fast` does differently for this family, by dotted key; learning rates
+            as tuned in docs/league.json.
     """
 
     home: str
     paper: str
     cost: str
-    parallel: bool
     defaults: Mapping[str, Any]
     source: str
+    parallel: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fast: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,7 +85,6 @@ FAMILIES: dict[str, Family] = {
         home="lstm:AddingLSTM",
         paper="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
         cost="four H x H products",
-        parallel=False,
         defaults={"hidden": 100, "init": "keras", "memory": None},
         choices={
             "init": ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")
@@ -91,7 +95,6 @@ FAMILIES: dict[str, Family] = {
         home="gru:AddingGRU",
         paper="Cho et al. 2014",
         cost="three H x H products",
-        parallel=False,
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono", "keyed")},
         source="the LSTM's; PyTorch",
@@ -101,7 +104,6 @@ FAMILIES: dict[str, Family] = {
         home="rnn:AddingRNN",
         paper="Elman 1990",
         cost="one H x H product",
-        parallel=False,
         defaults={"hidden": 100},
         source="Le et al. 2015; PyTorch",
         fast={"train.learning_rate": 1e-3},
@@ -110,7 +112,6 @@ FAMILIES: dict[str, Family] = {
         home="rnn:AddingIRNN",
         paper="Le, Jaitly & Hinton 2015",
         cost="one H x H product",
-        parallel=False,
         defaults={"hidden": 100},
         source="the paper, section 4.1",
         fast={"train.learning_rate": 5e-3},
@@ -119,7 +120,6 @@ FAMILIES: dict[str, Family] = {
         home="indrnn:AddingIndRNN",
         paper="Li et al. 2018",
         cost="one H x H product for each layer but the first, parallel over T; H multiplications",
-        parallel=False,
         defaults={"hidden": 128, "layers": 2},
         source="the paper, section 5.1",
         fast={"train.learning_rate": 1e-3},
@@ -128,7 +128,6 @@ FAMILIES: dict[str, Family] = {
         home="exprnn:AddingExpRNN",
         paper="Lezcano-Casado & Martinez-Rubio 2019",
         cost="one H x H product; once for each batch a matrix exponential",
-        parallel=False,
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
         fast={"train.learning_rate": 5e-3},
@@ -137,7 +136,6 @@ FAMILIES: dict[str, Family] = {
         home="cornn:AddingCoRNN",
         paper="Rusch & Mishra 2021",
         cost="two H x H products",
-        parallel=False,
         defaults={"hidden": 128, "dt": 6e-2, "gamma": 66.0, "epsilon": 15.0},
         source="the authors' code for this problem",
         fast={"train.learning_rate": 2e-2},
@@ -146,7 +144,6 @@ FAMILIES: dict[str, Family] = {
         home="lem:AddingLEM",
         paper="Rusch et al. 2022",
         cost="four H x H products",
-        parallel=False,
         defaults={"hidden": 128, "dt": 2.42e-2},
         source="the authors' code for this problem, T = 10,000",
         fast={"train.learning_rate": 2e-2},
@@ -201,7 +198,6 @@ FAMILIES: dict[str, Family] = {
         home="slstm:AddingSLSTM",
         paper="Beck et al. 2024 (xLSTM)",
         cost="four H x H / heads products",
-        parallel=False,
         defaults={"hidden": 128, "heads": 4},
         source="heads as in the authors' library; size and biases our choice",
         fast={"train.learning_rate": 2e-2},
@@ -256,7 +252,10 @@ _LARGEST_OF = {
 
 
 def accepts(name: str, argument: str, value: Any = None) -> bool:
-    """Whether a model takes an argument (and, where only some values are known, this one); of custom models nothing is known."""
+    """Whether a model takes an argument and, where only some values are known, this one.
+
+    Of custom models nothing is known.
+    """
     family = FAMILIES.get(name)
     if family is None or argument not in family.defaults:
         return False
@@ -264,7 +263,7 @@ def accepts(name: str, argument: str, value: Any = None) -> bool:
 
 
 def with_defaults(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the defaults of the family in the places of those that nobody has set."""
+    """The arguments, and the family's defaults for those that nobody has set."""
     family = FAMILIES.get(name)
     if family is None:
         return dict(arguments)
@@ -291,7 +290,7 @@ def trust_hint(name: str | None = None) -> str:
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> None:
-    """Whether there is such a model and, if it is of the zoo, whether it takes these arguments.
+    """Raise ConfigError unless there is such a model, and it takes these arguments.
 
     Custom models are found and their arguments checked when they are built, not here.
 

@@ -1,7 +1,7 @@
-"""YAML files that people and strangers write: read safely, refused with the place of what is wrong.
+"""YAML files, trusted or not: read safely, refused with the place of what is wrong.
 
-A text has one meaning, in a file, in a list of a sweep and on the command line: that of YAML 1.2's core schema, by `scalar`.
-YAML 1.1, PyYAML's own, reads 010 as 8, 1:40 as 100, and no as false.
+A text has one meaning, in a file, in a list of a sweep and on the command line: that of YAML 1.2's
+core schema, by `scalar`. YAML 1.1, PyYAML's own, reads 010 as 8, 1:40 as 100, and no as false.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WORDS = {
     **dict.fromkeys(NULLS),
     "": None,
 }
-# Digits may be grouped, as 100_000: YAML 1.1 and Python read that number, and no reader reads another.
+# Digits may be grouped, as 100_000: YAML 1.1 and Python read that number.
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
 _INTEGER = re.compile(rf"[-+]?{_DIGITS}")
 _OTHER_BASES = {"0o": (8, re.compile("0o[0-7]+")), "0x": (16, re.compile("0x[0-9a-fA-F]+"))}
@@ -48,7 +48,7 @@ _TRUTH_OF_OLD = re.compile("yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
 
 
 class AmbiguousWord(str):
-    """A word without quotes that is text here and a truth value to readers of YAML 1.1: yes, no, on, off."""
+    """A word without quotes that is a truth value to readers of YAML 1.1: yes, no, on, off."""
 
     __slots__ = ()
 
@@ -80,7 +80,7 @@ def scalar(text: str) -> Any:
 
 
 class _Loader(Reader, Scanner, Parser, Composer, SafeConstructor, BaseResolver):
-    """Safe YAML without aliases (a few lines of them can fill the memory), without tags and without repeated keys."""
+    """Safe YAML without aliases (which can fill the memory), tags and repeated keys."""
 
     def __init__(self, stream: str) -> None:
         for part, arguments in (

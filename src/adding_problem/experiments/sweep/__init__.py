@@ -5,7 +5,7 @@ job.py       the work of one run: train, score, say what became of it
 driver.py    hands runs to an engine until all are done; keeps sweep.json
 local.py     the engine of this machine: processes
 cluster.py   the engine of a Ray cluster (extra `ray`)
-watch.py     tables of what is going on, for the sweep itself and from another terminal
+watch.py     the table of a sweep while it goes on
 """
 
 from adding_problem.experiments.sweep.driver import SweepError, run

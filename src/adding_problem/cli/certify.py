@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from jsonargparse import Namespace
+from pydantic import Field
 
-from adding_problem import config
-from adding_problem.cli import runs
-from adding_problem.errors import ConfigError
+from adding_problem.cli import common
+from adding_problem.config.values import Whole
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.cli.parsing import CommandParser
     from adding_problem.config import RunConfig
     from adding_problem.experiments.certificate import Certificate, Measured
     from adding_problem.training.loop import Listener
 
-__all__ = ["BUDGET", "OUT", "certify", "show"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "show"]
 
-BUDGET, OUT = 10_000_000, "certificate"
+DESCRIPTION = (
+    "Certify a model's memory: fit a readout on the untrained model, train the readout alone, "
+    "change the inputs, ask for an order, and train. It says of each question whether the answer "
+    "was given (oracle, reservoir), pooled or learned. Takes minutes; the same call again "
+    "continues one that was cut. Without --recipe and --config the recipe is fast."
+)
+EXAMPLES = (
+    "adding-problem certify --model gru",
+    "adding-problem certify --model path/to/file.py:Class --t 300 --out mine",
+)
+_SHOWN = ("recipe", "model.name", "model.hidden", "train.learning_rate", "seed", "threads")
 _T = 1_000
-
 _STYLES = {"learned": "bold green", "not solved": "bold red"}
 
 
-def certify(arguments: Namespace) -> None:
+def add_arguments(parser: CommandParser) -> None:
+    """What the command takes."""
+    length = Annotated[Whole, Field(ge=2)]
+    steps = Annotated[Whole, Field(ge=1)]
+    parser.option("--t", f"tested length T (default: that of --config, else {_T})", length)
+    parser.option(
+        "--budget", "sequence-steps that each training may take", steps, default=10_000_000
+    )
+    parser.option("--out", "folder for the certificate and its runs", default="certificate")
+    common.add_safety(parser, overwrite="certificate")
+    parser.keys(_SHOWN, recipe="fast")
+
+
+def run(arguments: Namespace) -> None:
     """Make the certificate, print its card and write it as a page."""
     run_config = _configuration(arguments)
     if run_config is None:
@@ -39,26 +62,23 @@ def certify(arguments: Namespace) -> None:
 
     from adding_problem.experiments import certificate
     from adding_problem.report import card
-    from adding_problem.training import loggers, progress
+    from adding_problem.training import progress
 
     console, folder = output.console(), Path(run_config.artifacts)
 
     @contextmanager
     def following(name: str, run: RunConfig) -> Iterator[Listener | None]:
         console.print(f"training: {name}, T = {run.dataset.t:,}", style="bold")
-        with (
-            progress.TrainingDisplay(run, console) as shown,
-            loggers.attach(run, shown) as listener,
-        ):
+        with common.follow(run, console) as listener:
             yield listener
 
     def counting(name: str) -> AbstractContextManager[Callable[[int, int], None]]:
         return progress.counting(escape(name), console)
 
     if arguments.overwrite:
-        certificate.forget(folder, takeover=arguments.takeover)
+        certificate.forget(folder)
     made = certificate.certify(
-        run_config, takeover=arguments.takeover, following=following, counting=counting
+        run_config, following=following, counting=counting
     )
     card.write(made, folder / certificate.CARD)
     show(made, console)
@@ -76,27 +96,20 @@ def _configuration(arguments: Namespace) -> RunConfig | None:
         "train.budget_steps": "give --budget in its place",
         "artifacts": "give --out in its place",
     }
-    for key in SET_HERE:
-        if key in arguments:
-            raise ConfigError(
-                f"--{key}",
-                "no value, for a certificate sets it",
-                "one",
-                instead.get(key, "leave it out"),
-                config.COMMAND_LINE,
-            )
-    if "recipe" not in arguments and arguments.config is None:
-        arguments.recipe = "fast"
+    leave_out = dict.fromkeys(SET_HERE, "leave it out")
+    common.refuse_keys(arguments, "a certificate", leave_out | instead)
+    overrides = arguments.overrides
     if arguments.t is not None:
-        arguments["dataset.t"] = arguments.t
-    elif "dataset.t" not in arguments and arguments.config is None:
-        arguments["dataset.t"] = _T
-    arguments["train.budget_steps"] = arguments.budget
-    arguments.artifacts = arguments.out
-    return runs.configuration_of(arguments)
+        overrides["dataset.t"] = arguments.t
+    if arguments.config is None:
+        overrides.setdefault("recipe", "fast")
+        overrides.setdefault("dataset.t", _T)
+    overrides["train.budget_steps"] = arguments.budget
+    overrides["artifacts"] = arguments.out
+    return common.configuration_of(arguments)
 
 
-# --- the card on a terminal ------------------------------------------------------------------------------------------
+# --- the card on a terminal ----------------------------------------------------------------------
 
 
 def show(made: Certificate, console: Console) -> None:
@@ -105,27 +118,22 @@ def show(made: Certificate, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    columns = [
-        Column(escape(_heading(row.name)), justify="right", no_wrap=True) for row in made.rows
-    ]
     table = Table(
         Column("", no_wrap=True),
-        *columns,
+        *(Column(escape(_heading(row.name)), justify="right", no_wrap=True) for row in made.rows),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=f"{escape(made.title)}, T = {made.t:,}, seed {made.seed}",
     )
-    styles = [_STYLES.get(row.verdict.word, "bold yellow") for row in made.rows]
-    table.add_row(
-        "verdict",
-        *(f"[{style}]{row.verdict.word}[/]" for style, row in zip(styles, made.rows, strict=True)),
-        end_section=True,
-    )
+    words = [row.verdict.word for row in made.rows]
+    styled = (f"[{_STYLES.get(word, 'bold yellow')}]{word}[/]" for word in words)
+    table.add_row("verdict", *styled, end_section=True)
     for label, cells in _lines(made):
         table.add_row(label, *cells, style="dim" if label.startswith("pooling") else "")
     console.print(table)
     say(
-        f"Mean squared errors on new sequences. Fitted: a readout on the untrained model, on {made.features}.",
+        "Mean squared errors on new sequences. Fitted: a readout on the untrained model, on "
+        f"{made.features}.",
         "Exchanged, rotated and noise: the difference, from changed inputs. "
         f"Each training: recipe {made.recipe}, at most {made.budget:,} sequence-steps.",
     )
@@ -148,19 +156,13 @@ def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
     for at, tested in ((SHORT, SHORT), (SHORT, t), (SHORT, ten), (t, t)):
         yield f"fitted at {at:,}, T = {tested:,}", [_error(row.fitted(at, tested)) for row in rows]
     yield f"readout alone, T = {t:,}", [_error(row.alone) for row in rows]
-    yield f"trained, T = {t:,}", [_error(row.trained.error) for row in rows]
-    yield f"trained, T = {ten:,}", [_error(row.trained.beyond) for row in rows]
-    yield (
-        "longest trained",
-        ["-" if row.trained.longest is None else f"{row.trained.longest:,}" for row in rows],
-    )
-    yield (
-        "steps to 1e-3",
-        [
-            "never" if row.trained.to_solved is None else short_count(row.trained.to_solved)
-            for row in rows
-        ],
-    )
+    trainings = [row.trained for row in rows]
+    yield f"trained, T = {t:,}", [_error(trained.error) for trained in trainings]
+    yield f"trained, T = {ten:,}", [_error(trained.beyond) for trained in trainings]
+    longest = [trained.longest for trained in trainings]
+    yield "longest trained", ["-" if length is None else f"{length:,}" for length in longest]
+    steps = [trained.to_solved for trained in trainings]
+    yield "steps to 1e-3", ["never" if n is None else short_count(n) for n in steps]
     if made.pooling:
         yield f"pooling, T = {t:,}", [_error(control.trained.error) for control in made.pooling]
         yield f"pooling, T = {ten:,}", [_error(control.trained.beyond) for control in made.pooling]

@@ -1,0 +1,191 @@
+"""What several commands share: options, the configuration that they ask for, and hints."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adding_problem import config
+from adding_problem.config import COMMAND_LINE, RunConfig, families
+from adding_problem.errors import ConfigError
+from adding_problem.runs import atomic_io
+from adding_problem.system.output import say
+from adding_problem.task.variants import MIN_LENGTH
+
+if TYPE_CHECKING:
+    from adding_problem.runs.records import RunResult
+    from rich.console import Console
+
+    from adding_problem.cli.parsing import CommandParser
+    from adding_problem.runs.folder import RunFolder
+    from adding_problem.training.loop import Listener
+
+__all__ = [
+    "ORACLE",
+    "add_safety",
+    "configuration_of",
+    "follow",
+    "picture",
+    "plateau_hints",
+    "refuse_keys",
+    "require_trust",
+    "say_if_on_plateau",
+]
+
+ORACLE = families.described_init("oracle")
+_PICTURES = (".png", ".pdf", ".svg")
+
+
+def add_safety(
+    parser: CommandParser, *, overwrite: str | None = None, without: str | None = None
+) -> None:
+    """Take --trust and, with the name of what it deletes, --overwrite."""
+    if overwrite:
+        parser.flag("--overwrite", f"delete the {overwrite} that the folder holds", without=without)
+    parser.flag("--trust", "import and run a model that only a file names")
+
+
+def configuration_of(arguments: Namespace) -> RunConfig | None:
+    """The configuration that the arguments ask for; None when it was only to be printed."""
+    result = config.load(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        say(*config.to_yaml(result).splitlines())
+        return None
+    require_trust([result], arguments)
+    return result
+
+
+def require_trust(run_configs: Iterable[RunConfig], arguments: Namespace) -> None:
+    """Raise ConfigError unless the command line names every custom model, or gives --trust.
+
+    A file may be an untrusted one, the user's own or the copy in a run folder alike.
+    """
+    names = {run_config.model.name for run_config in run_configs}
+    known = {*families.FAMILIES, arguments.overrides.get("model.name")}
+    for name in sorted(names - known):
+        if not arguments.trust:
+            raise ConfigError(
+                "model.name",
+                "a model of the zoo, unless the command line names it too",
+                f"{name!r}, which would be imported and run",
+                families.trust_hint(name if len(names) == 1 else None),
+                arguments.config,
+            )
+
+
+def refuse_keys(arguments: Namespace, what: str, instead: Mapping[str, str]) -> None:
+    """Raise ConfigError if a key is given that a command sets itself.
+
+    Args:
+        arguments: of the command.
+        what: sets them, such as ``a horizon run``.
+        instead: by key, what to do about it.
+    """
+    for key, hint in instead.items():
+        if key in arguments.overrides:
+            expected = f"no value, for {what} sets it"
+            raise ConfigError(f"--{key}", expected, "one", hint, COMMAND_LINE)
+
+
+def picture(name: str, suffix: str | None = None) -> Path:
+    """The file to draw into, in a folder that is there.
+
+    Raises:
+        ConfigError: when its name says no format that pictures can have.
+        StorageError: when its folder cannot be made.
+    """
+    out = Path(name)
+    if suffix:
+        out = out.with_suffix(f".{suffix}")
+    elif out.suffix not in _PICTURES:
+        expected = f"a file that ends in {', '.join(_PICTURES)}"
+        hint = "give the picture one of these endings"
+        raise ConfigError("--out", expected, str(out), hint, COMMAND_LINE)
+    atomic_io.make_folder(out.parent)
+    return out
+
+
+@contextmanager
+def follow(run_config: RunConfig, console: Console) -> Iterator[Listener | None]:
+    """Show a training on the console, and log it where the configuration says."""
+    from adding_problem.training import loggers, progress
+
+    with (
+        progress.TrainingDisplay(run_config, console) as shown,
+        loggers.attach(run_config, shown) as listener,
+    ):
+        yield listener
+
+
+# --- the plateau ---------------------------------------------------------------------------------
+
+# Times T. Measured: the original's method leaves it after 7 to 19 times T (docs/original.md).
+_STEPS_ON_PLATEAU = 30
+_KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix", "model.name")
+
+
+def say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float) -> None:
+    """Say that a model does no better than the mean baseline, and what is most likely to help."""
+    from adding_problem.runs.records import PLATEAU, on_plateau
+
+    if not math.isfinite(mse) or not on_plateau(mse, baseline):
+        return
+    say(
+        f"still at the mean baseline: the {name} is not below {PLATEAU * baseline:.3g}, "
+        f"{PLATEAU:.0%} of what always predicting the mean scores"
+    )
+    run_config, result = folder.read_config(), folder.read_result()
+    if not result.imported:
+        say(*(f"  hint: {hint}" for hint in plateau_hints(run_config, result)))
+
+
+def plateau_hints(run_config: RunConfig, result: RunResult) -> tuple[str, str]:
+    """The two settings that are most likely to take a run off the plateau, the surer one first.
+
+    Args:
+        run_config: of the run.
+        result: its `result.json`.
+    """
+    longer = _longer(run_config, result)
+    if run_config.recipe != "fast":
+        return f"the recipe fast: {_with_recipe_fast(run_config)}", longer
+    if (result.longest_length or 0) <= (run_config.curriculum.start or 0):
+        rate = f"--train.learning_rate {run_config.train.learning_rate / 4:g}"
+        return f"another learning rate, for the first length was not learned: {rate}", longer
+    shorter = max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])
+    return longer, f"shorter sequences: --dataset.t {shorter}"
+
+
+def _with_recipe_fast(run_config: RunConfig) -> str:
+    """The command without the run's file, whose own keys would stand above the recipe's."""
+    usual = RunConfig()
+    kept = {key: value for key in _KEPT if (value := run_config.get(key)) != usual.get(key)}
+    values = {
+        "recipe": "fast",
+        "dataset.t": run_config.dataset.t,
+        **kept,
+        "artifacts": f"{run_config.artifacts}_fast",
+    }
+    words = (word for key, value in values.items() for word in (f"--{key}", str(value)))
+    return shlex.join(["adding-problem", "train", *words])
+
+
+def _longer(run_config: RunConfig, result: RunResult) -> str:
+    """More of what ended the run, which can be resumed with it."""
+    train, reason = run_config.train, result.stop_reason
+    if reason == "early_stopping":
+        return f"more patience: --train.es_patience {3 * max(train.es_patience or 1, 1)} --resume"
+    if reason == "budget":
+        steps_spent = result.sequence_steps >= (train.budget_steps or math.inf)
+        key = "budget_steps" if steps_spent else "budget_minutes"
+        return f"a larger budget: --train.{key} {3 * getattr(train, key)} --resume"
+    data = run_config.dataset
+    steps = train.epoch_steps if data.stream else math.ceil(data.n_train / train.batch)
+    needed = 0 if run_config.recipe == "fast" else math.ceil(_STEPS_ON_PLATEAU * data.t / steps)
+    epochs = min(max(2 * train.epochs, needed), config.MOST_EPOCHS)
+    return f"more epochs: --train.epochs {epochs} --resume"

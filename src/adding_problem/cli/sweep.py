@@ -1,0 +1,89 @@
+"""The command sweep."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from adding_problem import config
+from adding_problem.cli import common
+from adding_problem.config import COMMAND_LINE
+from adding_problem.config.values import Real, Whole
+from adding_problem.errors import ConfigError
+from adding_problem.system import output
+from adding_problem.system.output import say
+
+if TYPE_CHECKING:
+    from adding_problem.cli.parsing import CommandParser
+
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
+
+DESCRIPTION = (
+    "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of "
+    "its section runs:. A second call skips finished runs, resumes cut ones and tries failed ones "
+    "again. docs/sweeps.md shows the file, docs/cluster.md Ray."
+)
+EXAMPLES = (
+    "adding-problem sweep --config configs/sweep.yaml --dry_run",
+    "adding-problem sweep --config configs/sweep.yaml --workers 4",
+)
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """What the command takes."""
+    workers = Annotated[Whole, Field(ge=1)]
+    parser.option("--out", "the sweep's folder (default: the file's artifacts)")
+    parser.option(
+        "--engine",
+        "processes here, or tasks of a Ray cluster",
+        Literal["local", "ray"],
+        default="local",
+    )
+    parser.option("--workers", "runs at a time (default: as many as fit)", workers)
+    parser.option("--address", "with ray: a running cluster (default: a new one)")
+    parser.option("--gpus", "with ray: GPUs of each run (default: by device)", Real)
+    parser.option("--storage", "with ray: path or URL that all nodes reach")
+    parser.option("--retries", "how often a lost run begins again", Whole, default=3)
+    parser.flag("--no_score", "do not score the trained models")
+    parser.flag("--dry_run", "print the runs and what they may cost, and exit")
+    common.add_safety(parser)
+    parser.keys(
+        ("recipe", "model.name", "seed", "device"),
+        file="the sweep file; the options are for all runs",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Run a sweep, or what is left of it, and print its table."""
+    if arguments.config is None:
+        hint = "give one, such as configs/sweep.yaml"
+        raise ConfigError("--config", "a sweep file", "none", hint, COMMAND_LINE)
+    from adding_problem.experiments.sweep import plan
+
+    runs = plan.read(arguments.config, arguments.overrides, arguments.out)
+    if arguments.print_config:
+        say(*config.to_yaml(runs[0].config).splitlines())
+        return
+
+    from adding_problem.experiments.sweep import display, driver, engines
+
+    chosen = engines.Choice(
+        arguments.engine, arguments.workers, arguments.address, arguments.gpus, arguments.storage
+    )
+    console = output.console()
+    if arguments.dry_run:
+        console.print(display.dry_run(runs, chosen.describe(runs)))
+        return
+    common.require_trust([planned.config for planned in runs], arguments)
+    with display.SweepDisplay(console) as shown:
+        board = driver.run(
+            runs,
+            engines.build(chosen, runs),
+            score=not arguments.no_score,
+            retries=arguments.retries,
+            follow=shown.follow,
+        )
+    console.print(display.render(board))
+    driver.raise_failures(board)

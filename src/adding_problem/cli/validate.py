@@ -1,0 +1,283 @@
+"""The command validate: a score on a test set, or scores at several lengths."""
+
+from __future__ import annotations
+
+import functools
+import math
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from adding_problem.cli import common
+from adding_problem.cli.train import EXIT_CODE
+from adding_problem.config import COMMAND_LINE, RunConfig, families, load
+from adding_problem.config.values import Whole
+from adding_problem.errors import AddingProblemError, ConfigError, DivergedError, on_one_line
+from adding_problem.runs import atomic_io
+from adding_problem.system import output
+from adding_problem.system.output import say
+from adding_problem.task.variants import MIN_LENGTH
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adding_problem.cli.parsing import CommandParser
+
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "score"]
+
+DESCRIPTION = (
+    "Score the model of a run folder on a test set, which is of another seed. With --lengths score "
+    f"the models of several folders at other lengths: a table and a heatmap. {EXIT_CODE}"
+)
+EXAMPLES = (
+    "adding-problem validate artifacts/150",
+    "adding-problem validate artifacts/* --lengths 1000 10000 --out lengths.png",
+)
+_SHOWN = ("dataset.t", "model.name", "validate.seed", "validate.dt_length", "threads", "artifacts")
+_SEQUENCES, _OUT = 1000, "lengths.png"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """What the command takes."""
+    length = Annotated[Whole, Field(ge=2)]
+    positive = Annotated[Whole, Field(ge=1)]
+    parser.positional("runs", "run folders; one without --lengths", many=True, required=False)
+    parser.option("--lengths", "lengths to test at", length, many=True)
+    parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", positive)
+    parser.option("--out", f"with --lengths: picture to write ({_OUT})")
+    common.add_safety(parser)
+    parser.keys(_SHOWN)
+
+
+def run(arguments: Namespace) -> None:
+    """Score one model, or several at several lengths."""
+    if arguments.lengths:
+        _score_lengths(arguments)
+        return
+    for name in ("sequences", "out"):
+        if getattr(arguments, name) is not None:
+            hint = f"add --lengths, or leave --{name} out"
+            raise ConfigError(f"--{name}", "--lengths beside it", "none", hint, COMMAND_LINE)
+    if len(arguments.runs) > 1:
+        hint = "name one, or add --lengths"
+        raise ConfigError("runs", "one run folder", str(len(arguments.runs)), hint, COMMAND_LINE)
+    if arguments.runs:
+        if "artifacts" in arguments.overrides:
+            hint = "leave one of them out"
+            raise ConfigError("runs", "no --artifacts beside it", "both", hint, COMMAND_LINE)
+        arguments.overrides["artifacts"] = arguments.runs[0]
+    score(arguments)
+
+
+# --- one model on its test set -------------------------------------------------------------------
+
+
+def score(arguments: Namespace) -> None:
+    """Score a trained model and print the score."""
+    from adding_problem.runs.folder import RunFolder
+
+    folder = RunFolder(arguments.overrides.get("artifacts") or RunConfig().artifacts)
+    if arguments.config is None and atomic_io.is_regular(folder.config_copy):
+        folder.read_config()  # refuses links that lead elsewhere
+        arguments.config = str(folder.config_copy)
+    run_config = common.configuration_of(arguments)
+    if run_config is None:
+        return
+    _require_same_model(run_config, arguments.overrides)
+
+    from adding_problem.evaluation import validate
+    from adding_problem.training import progress
+
+    with progress.counting("scoring", output.console()) as counter:
+        found = validate.validate(
+            run_config, trust=arguments.trust, on_progress=counter
+        )
+    folder = RunFolder(run_config.artifacts)
+    say(
+        f"{found.sequences:,} new sequences, T = {found.t:,} "
+        f"({found.task.title}), seed {found.seed}",
+        f"MSE      {found.mse:.3e} ± {found.mse_standard_error:.1e}",
+        f"RMSE     {found.rmse:.3e}",
+        f"within {found.tolerance}: {found.within_tolerance:.2%}",
+        f"mean baseline: MSE {found.constant_predictor_mse:.4f} ± "
+        f"{found.constant_predictor_standard_error:.4f}",
+    )
+    common.say_if_on_plateau(folder, "MSE", found.mse, found.constant_predictor_mse)
+    say(f"data:    {folder.prediction_pickle}", f"picture: {folder.prediction_plot}")
+    if not math.isfinite(found.mse):
+        problem = "the model's predictions on these sequences are not all finite"
+        raise DivergedError(folder.path, problem)
+
+
+def _require_same_model(run_config: RunConfig, asked: Iterable[str]) -> None:
+    """Raise ConfigError if another model is asked for than the folder holds.
+
+    Its score would be taken for the other one's.
+    """
+    from adding_problem.runs.folder import RunFolder
+
+    folder, name = RunFolder(run_config.artifacts), run_config.model.name
+    if not atomic_io.is_regular(folder.config_copy):
+        return
+    trained = folder.read_config()
+    hint = "leave it out, or give --artifacts the folder of another run"
+    if trained.model.name != name and {trained.model.name, name} & set(families.FAMILIES):
+        expected = f"{trained.model.name!r}, which {folder.path} holds"
+        raise ConfigError("model.name", expected, repr(name), hint)
+    had = trained.flat()
+    for asked_key in asked:
+        if not asked_key.startswith("model.") or asked_key in ("model.name", "model.start_from"):
+            continue
+        value = run_config.get(asked_key)
+        if had.get(asked_key) != value:
+            expected = f"{had.get(asked_key)!r}, with which {folder.path} was trained"
+            raise ConfigError(asked_key, expected, repr(value), hint, COMMAND_LINE)
+
+
+# --- several models at several lengths -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A line of the table."""
+
+    path: str
+    name: str
+    longest: str
+    oracle: bool
+    mse: Mapping[int, float]
+
+    @property
+    def told(self) -> str:
+        return f", {common.ORACLE}" if self.oracle else ""
+
+
+def _score_lengths(arguments: Namespace) -> None:
+    """Score models at several lengths; print a table and draw it."""
+    from adding_problem.analysis import plots
+    from adding_problem.runs.folder import RunFolder
+
+    _check_alone(arguments)
+    threads = load(None, arguments.overrides).threads
+    out, lengths = common.picture(arguments.out or _OUT), arguments.lengths
+    n, console = arguments.sequences or _SEQUENCES, output.console()
+    given = {path: RunFolder(path).read_config() for path in arguments.runs}
+    _check_lengths(lengths, given)
+    configs = dict(sorted(given.items(), key=lambda item: _is_oracle(item[1])))
+    paths = list(configs)
+    names = atomic_io.unique_names([Path(path) for path in paths])
+    scored: list[_Scored] = []
+    remarks: list[str] = []
+    for path, name, first in zip(paths, names, _equals(configs), strict=True):
+        if first is not None:
+            remarks.append(f"{path}: same weights as {paths[first]}, shown once")
+            continue
+        read = configs[path]
+        # Where it was trained, a GPU for example, need not be here.
+        here = {"artifacts": path, "device": "auto", "backend": "auto"}
+        run_config = replace(read, **here, threads=threads or read.threads)
+        scored.append(_score_run(run_config, name, lengths, n, arguments.trust, console))
+    _print_table(scored, lengths, n, console)
+    say(*remarks)
+    plots.draw_lengths(
+        out,
+        [f"{line.name} ({line.longest}{line.told})" for line in scored],
+        lengths,
+        [[line.mse.get(t, math.nan) for t in lengths] for line in scored],
+        [read.task for read in configs.values()],
+    )
+    say(f"picture: {out}")
+
+
+def _check_alone(arguments: Namespace) -> None:
+    """Raise ConfigError unless there are run folders, and no other configuration than theirs."""
+    if not arguments.runs:
+        hint = "name them: adding-problem validate RUN... --lengths 1000 10000"
+        raise ConfigError("runs", "run folders to score at --lengths", "none", hint, COMMAND_LINE)
+    others = [f"--{name}" for name in arguments.overrides if name != "threads"]
+    others += ["--config"] if arguments.config is not None else []
+    if others or arguments.print_config:
+        name = next(iter(others), "--print_config")
+        hint = f"leave {name} out: every run is scored as it was trained"
+        raise ConfigError(name, "no --lengths beside it", "both", hint, COMMAND_LINE)
+
+
+def _check_lengths(lengths: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
+    """Raise ConfigError unless there are sequences of these lengths in the variants of all runs."""
+    for path, run_config in configs.items():
+        variant = run_config.dataset.variant
+        if min(lengths) < (least := MIN_LENGTH[variant]):
+            expected = f"at least {least} steps, as the variant {variant!r} of {path} has"
+            hint = "leave out what is shorter"
+            raise ConfigError("--lengths", expected, str(min(lengths)), hint, COMMAND_LINE)
+
+
+def _is_oracle(run_config: RunConfig) -> bool:
+    return families.is_oracle(run_config.model.name, run_config.model.init)
+
+
+def _equals(configs: Mapping[str, RunConfig]) -> list[int | None]:
+    """For each run the first with the same weights and task; None for those that are the first."""
+    from adding_problem.analysis.aggregate import equals
+    from adding_problem.runs.folder import RunFolder
+
+    runs = [RunFolder(path).read() for path in configs]
+    return equals([run.weights and (run.weights, run.config.task) for run in runs])
+
+
+def _score_run(
+    run_config: RunConfig,
+    name: str,
+    lengths: Sequence[int],
+    n: int,
+    trust: bool,
+    console: Console,
+) -> _Scored:
+    from rich.markup import escape
+
+    from adding_problem.analysis.aggregate import lengths_in_words
+    from adding_problem.evaluation import validate
+    from adding_problem.runs.folder import RunFolder
+    from adding_problem.training import progress
+
+    path = run_config.artifacts
+    with progress.counting(escape(path), console) as counter:
+        scores = validate.score_at_lengths(
+            run_config,
+            lengths,
+            n,
+            trust=trust,
+            on_progress=counter,
+            on_refusal=functools.partial(_note_refusal, path),
+        )
+    longest = RunFolder(path).read().longest
+    mse = {score.t: score.mse for score in scores}
+    return _Scored(path, name, lengths_in_words([longest]), _is_oracle(run_config), mse)
+
+
+def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:
+    say(f"note: {path}, T = {t:,}: {on_one_line(error)}", error=True)
+
+
+def _print_table(
+    scored: Sequence[_Scored], lengths: Sequence[int], n: int, console: Console
+) -> None:
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(
+        "longest trained",
+        Column("run", overflow="fold"),
+        *(f"{t:,}" for t in lengths),
+        title=f"MSE on {n:,} new sequences, by tested T",
+    )
+    for line, above in zip(scored, [None, *scored], strict=False):
+        if above and line.oracle and not above.oracle:
+            table.add_section()
+        cells = (f"{line.mse[t]:.1e}" if t in line.mse else "-" for t in lengths)
+        table.add_row(line.longest, escape(line.path + line.told.replace(", ", "\n")), *cells)
+    console.print(table)
