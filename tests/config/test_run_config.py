@@ -234,7 +234,6 @@ NOT_THE_RUN: dict[str, object] = {
     "artifacts": "elsewhere",
     "train.checkpoint_minutes": 5,
     "logger": "tensorboard",
-    "model_formats": ["safetensors", "onnx"],
 }
 
 
@@ -467,7 +466,6 @@ def test_what_a_mistyped_name_may_have_meant(name: str, meant: str | None) -> No
         (int | None, "a whole number or null"),
         (Literal["a", "b"], "one of a, b"),
         (Literal["a", "b"] | None, "one of a, b or null"),
-        (tuple[Literal["a", "b"], ...], "a list, such as [a], of a, b"),
         (bool, "true or false"),
         (str, "text"),
     ],

@@ -54,7 +54,7 @@ def import_(arguments: Namespace) -> None:
         f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} (mean baseline: {found.constant:.4f})"
     )
     if found.difference is not None:
-        say(f"it predicts the same where it comes from: largest difference {found.difference:.1e}")
+        say(f"it predicts the same here and there: largest difference {found.difference:.1e}")
     if found.log_problem is not None:
         say(
             "WARNING: the run has no history, for the log beside the model was not read.",
@@ -69,7 +69,7 @@ def import_(arguments: Namespace) -> None:
             if found.agrees
             else [
                 f"WARNING: the model does NOT match its log: its error is {_ratio(found.mse, found.logged)} times the logged one.",
-                "  The file is whole (its checksums are right), so other weights were saved than the log tells of. Trust the score.",
+                "  The weights in the file are not those of the log. Trust the score.",
             ]
         )
     say(

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import jsonargparse
 import yaml
@@ -35,7 +35,6 @@ __all__ = [
     "DatasetConfig",
     "Device",
     "ModelConfig",
-    "ModelFormat",
     "RunConfig",
     "TrainConfig",
     "ValidateConfig",
@@ -52,7 +51,6 @@ __all__ = [
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["auto", "native", "torch"]
 Recipe = Literal["original", "fast"]
-ModelFormat = Literal["safetensors", "keras", "savedmodel", "onnx", "torch-export"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {},
@@ -86,8 +84,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 MOST_EPOCHS = 1_000_000
 """Largest `train.epochs`: the history of so many can be written and read again."""
 
-WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minutes")
-"""Keys that say where, how often and in what formats results are written: no number depends on them."""
+WITHOUT_EFFECT = ("artifacts", "logger", "train.checkpoint_minutes")
+"""Keys that say where and how often results are written: no number depends on them."""
 
 COMMAND_LINE = "command line"
 
@@ -370,10 +368,6 @@ class RunConfig:
     logger: Literal["tensorboard"] | None = option(
         None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not"
     )
-    model_formats: tuple[ModelFormat, ...] = option(
-        ("safetensors",),
-        "the trained model's formats; others than safetensors need an extra: see adding-problem export --help",
-    )
     artifacts: str = option(
         "artifacts", "the run folder: everything that the run leaves is written there"
     )
@@ -427,7 +421,7 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every value that the numbers depend on: where, how often and in what formats results are written is left out.
+        """SHA-256 over every value that the numbers depend on: where and how often results are written is left out.
 
         A default of the model counts as if it had been written down.
         """
@@ -625,7 +619,7 @@ def to_yaml(config: RunConfig) -> str:
             lines.append(f"{head}:")
         section = head
         value = config.get(key)
-        text = _dumped(name, value, flow=None if isinstance(value, tuple) else False)
+        text = _dumped(name, value, flow=False)
         lines.append(
             f"{'  ' if head else ''}{text:<{28 if head else 30}}  # {opt.metadata['help']}"
         )
@@ -696,7 +690,6 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
             type=Word(types[key]),
             default=opt.default,
             help=opt.metadata["help"],
-            metavar="[ITEM,...]" if get_origin(types[key]) is tuple else None,
         )
     groups[
         "model"
@@ -802,13 +795,6 @@ def _check_consistency(config: RunConfig) -> None:
             "another seed than the training seed",
             f"{config.seed} for both",
             "change validate.seed: scoring on the training data shows nothing",
-        )
-    if "safetensors" not in config.model_formats:
-        raise ConfigError(
-            "model_formats",
-            "safetensors among them",
-            shown(list(config.model_formats)),
-            "add safetensors: every command reads the model from there",
         )
     _check_paths(config)
 

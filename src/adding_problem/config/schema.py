@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adding_problem.errors import ConfigError, shown
 
@@ -117,29 +117,19 @@ def choices(hint: Any) -> tuple[str, ...]:
 
 
 def read(hint: Any, value: Any) -> Any:
-    """A value as one of a type: a whole number may come as 100.0, a tuple as a list.
+    """A value as one of a type: a whole number may come as 100.0.
 
     Args:
-        hint: int, float, bool, str, choices, one of these or None, or a tuple of choices.
+        hint: int, float, bool, str, choices, or one of these or None.
         value: what a file or Python gives; of a text it is decided by now whether it stands for a number.
 
     Raises:
         ValueError: when it is none of that type.
     """
-    if get_origin(hint) is tuple:
-        return (
-            tuple(read(get_args(hint)[0], item) for item in value)
-            if isinstance(value, list | tuple)
-            else _refuse(value)
-        )
     for kind in kinds(hint):
         found = _READERS.get(kind, _of_choices(kind))(value)
         if found is not None or (value is None and kind is type(None)):
             return found
-    return _refuse(value)
-
-
-def _refuse(value: Any) -> NoReturn:
     raise ValueError(value)
 
 
@@ -189,9 +179,6 @@ def described(hint: Any, bounds: Mapping[str, Any] | None = None) -> str:
         hint: the type: a plain one, one of `jsonargparse.typing` with bounds, choices, or one of these or None.
         bounds: those of `option`, where the type itself has none.
     """
-    if get_origin(hint) is tuple:
-        values = get_args(get_args(hint)[0])
-        return f"a list, such as [{values[0]}], of {', '.join(values)}"
     allowed = kinds(hint)
     named = [choice for kind in allowed for choice in get_args(kind)]
     if named:
@@ -232,7 +219,7 @@ def check_bounds(cls: type, key: str, value: Any) -> None:
 
 def within(bounds: Mapping[str, Any], value: Any) -> bool:
     """Whether a value is no number, or one within the bounds of `option`."""
-    if value is None or isinstance(value, str | bool | tuple):
+    if value is None or isinstance(value, str | bool):
         return True
     if isinstance(value, int) and value > MOST_INT:
         return False

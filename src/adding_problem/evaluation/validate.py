@@ -42,7 +42,7 @@ from adding_problem.task.sampling import (
 )
 from adding_problem.task.variants import Task
 
-__all__ = ["kept_score", "load_model", "score_of", "score_once", "scores", "validate"]
+__all__ = ["kept_score", "load_model", "score_model", "score_of", "score_once", "scores", "validate"]
 
 _log = logging.getLogger(__name__)
 
@@ -250,6 +250,20 @@ def scores(
                 continue
             found.append(score_of(config, t, scored.y, scored.y_hat) | {"model": digest})
     return found
+
+
+def score_model(model: nn.Module, config: RunConfig, n: int) -> dict[str, Any]:
+    """What `validation.json` says of a model that has no run folder yet; all but its digest.
+
+    Args:
+        model: in evaluation mode, on its device.
+        config: the task, the length T and the seed of the n sequences.
+    """
+    scored = Predictions(n)
+    t = config.dataset.t
+    for _, y, y_hat in predictions(model, config.task, t, n, seed=config.validate.seed):
+        scored.add(y, y_hat)
+    return score_of(config, t, scored.y, scored.y_hat)
 
 
 def score_once(config: RunConfig) -> dict[str, Any]:

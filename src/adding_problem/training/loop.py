@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from adding_problem import interop, models
+from adding_problem import models
 from adding_problem.analysis import plots
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError, Interrupted, RunFolderError
@@ -117,7 +117,7 @@ def train(
         The content of `result.json`.
 
     Raises:
-        ConfigError, RunFolderError, BackendError, ModelError, InteropError, StorageError: see `adding_problem.errors`.
+        ConfigError, RunFolderError, BackendError, ModelError, StorageError: see `adding_problem.errors`.
         Interrupted: a signal came; the run can be resumed.
 
     Examples:
@@ -129,7 +129,6 @@ def train(
     """
     device = runtime.resolve_device(config.device)
     backend = runtime.resolve_backend(config.backend, device)
-    interop.require(config.model_formats, config.model.name)
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
         result = _finished(folder, config)
@@ -157,7 +156,6 @@ def train(
                 interrupted.number is not None
             ):  # too late for this run, but not for what its caller would do next
                 raise Interrupted(interrupted.number, f"the training in {folder.path} is complete")
-    interop.export_missing(config)
     return result
 
 
