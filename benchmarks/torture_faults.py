@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -653,7 +654,7 @@ def _(trial: Trial, command: str) -> None:
         "validate": ["--config", "c.yaml"],
         "horizon": ["--config", "c.yaml", "--lengths", "10", "--minutes", "0.01"],
         "export": [ANSI, "--to", "torch-export"],
-        "import": [str(FOREIGN / "original"), "--out", ANSI],
+        "import": [str(FOREIGN / "model.keras"), "--out", ANSI],
         "data": ["--n", "2", "--length", "5", "--out", f"{ANSI}.npz"],
     }
     said = trial.give(command, *words[command], code=(0, 2))
@@ -683,16 +684,18 @@ OTHER_WAYS = {
 }  # the same predictions, but not told by the file
 
 
-def saved_model(trial: Trial, config: Any) -> None:
-    """A SavedModel of this architecture, with the weights of another one."""
-    shutil.copytree(FOREIGN / "original", trial.path / "original")
+def needs(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise NotInstalledError(f"{module} is not installed")
 
-    def varint(value: int) -> bytes:
-        return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value > 0x7F else bytes([value])
 
-    text = json.dumps(config).encode()
-    node = b"\x1a\x04root*" + varint(len(text)) + text
-    trial.write("original/model/keras_metadata.pb", b"\n" + varint(len(node)) + node)
+def keras_file(trial: Trial, config: Any) -> None:
+    """A `.keras` file of this architecture, with the weights of another one."""
+    with zipfile.ZipFile(FOREIGN / "model.keras") as source:
+        weights = source.read("model.weights.h5")
+    with zipfile.ZipFile(trial.path / "model.keras", "w") as target:
+        target.writestr("config.json", json.dumps(config))
+        target.writestr("model.weights.h5", weights)
 
 
 @each(
@@ -704,9 +707,10 @@ def saved_model(trial: Trial, config: Any) -> None:
 )
 def _(trial: Trial, case: tuple[int, str, str, str]) -> None:
     model = ARCHITECTURES[case[0]]
-    saved_model(trial, model["config"])
+    needs("h5py")
+    keras_file(trial, model["config"])
     ours = model["same"] and model["case"] not in OTHER_WAYS
-    trial.give("import", "original", "--out", "run", "--threads", "1", code=0 if ours else 2)
+    trial.give("import", "model.keras", "--out", "run", "--threads", "1", code=0 if ours else 2)
     trial.holds(ours or not (trial.path / "run").exists(), "a folder was made")
 
 
@@ -720,6 +724,7 @@ def _(trial: Trial) -> None:
 
 @fixture("a log that holds what is not read")
 def _(trial: Trial) -> None:
+    needs("tensorflow")
     shutil.copytree(FOREIGN / "original", trial.path / "original")
     trial.write(
         "original/loss.pkl",
@@ -746,8 +751,7 @@ def _(trial: Trial) -> None:
     ],
 )
 def _(trial: Trial, names: tuple[str, str]) -> None:
-    if importlib.util.find_spec("h5py") is None:
-        raise NotInstalledError("h5py is not installed")
+    needs("h5py")
     trial.write(names[1], (FOREIGN / names[0]).read_bytes())
     trial.give("import", names[1], "--out", "run", "--threads", "1", says="T = 12")
 

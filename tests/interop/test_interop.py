@@ -314,7 +314,7 @@ def test_every_case_is_known_and_every_reason_told() -> None:
         "mask",
         "dropout_always",
         "dropout_in_cell_always",
-    }  # the last two in Keras 3 alone
+    }  # the last two only in Keras 3
 
 
 def configuration(name: str) -> Any:
@@ -595,14 +595,19 @@ def flipped(place: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
+def five_cells(metadata: bytes) -> bytes:
+    assert b'"units": 4' in metadata
+    return metadata.replace(b'"units": 4', b'"units": 5')
+
+
 @needs("tensorflow")
 @pytest.mark.parametrize(
     ("file", "change", "problem"),
     [
         (f"{VARIABLES}.data-00000-of-00001", flipped(40), "hecksum does not match"),
         (f"{VARIABLES}.index", lambda data: data[:200], "TensorFlow could not read the model"),
-        (f"{VARIABLES}.index", lambda data: data.replace(b"bias", b"bios"), "found 4: "),
-        ("model/keras_metadata.pb", lambda data: data[:-1], "TensorFlow could not read the model"),
+        (f"{VARIABLES}.index", flipped(40), "checksum mismatch"),
+        ("model/keras_metadata.pb", five_cells, "LSTM of 5 cells and Dense.1., found 5: "),
         ("model/keras_metadata.pb", lambda data: b"", "TensorFlow could not read the model"),
     ],
 )
