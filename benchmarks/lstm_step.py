@@ -434,6 +434,8 @@ def main() -> None:
         return worker(arguments.worker, arguments.threads)
     import results
 
+    from adding_problem.system.device import processor, versions
+
     machine: dict[str, Any] = {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),

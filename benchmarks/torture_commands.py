@@ -146,7 +146,7 @@ CASES = {
     "export": Case(
         ["export", "run", "--to", "torch-export"], before=([*TRAIN, "--train.epochs", "1"],)
     ),
-    "import": Case(["import", str(FOREIGN / "original"), "--out", "run", "--threads", "1"]),
+    "import": Case(["import", str(FOREIGN / "model.keras"), "--out", "run", "--threads", "1"]),
     "report": Case(
         [
             "report",

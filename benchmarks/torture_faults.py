@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,18 +38,10 @@ import torch
 from torture_commands import CLIMB, FOREIGN, SMALL, SWEEP_FILE, TRAIN, give
 from torture_trials import Budget, Operations, Outcome, die, in_child
 
-from adding_problem.runs.lock import FolderLock
+from adding_problem.runs.lock import lock_folder
 
 ANSI = "e\x1b[31m\nerror: forged"
 ANSI_YAML = 'artifacts: "e\\e[31m\\nerror: forged"\n'
-STRANGER = {
-    "host": "elsewhere",
-    "pid": 1,
-    "machine": "another",
-    "started": "1",
-    "since": "2026-01-01 00:00:00",
-    "token": "0" * 16,
-}
 SECONDS = 120
 
 
@@ -147,7 +140,7 @@ def contents(place: Path) -> dict[str, Any]:
     for folder, below, names in os.walk(place):
         for name in [*below, *names]:
             path = Path(folder, name)
-            if ".lock" in path.parts or path.name.startswith(".lock"):
+            if path.name.startswith(".lock"):
                 continue
             if path.is_symlink():
                 found[str(path.relative_to(place))] = str(path.readlink())
@@ -378,44 +371,29 @@ def _(trial: Trial) -> None:
     until = time.perf_counter() + 60
     while not list((trial.path / "swept").glob("*/metrics.csv")) and time.perf_counter() < until:
         time.sleep(0.02)
-    trial.give(*words, code=2, says="works in it")
+    trial.give(*words, code=2, says="is at work in it")
     _, status = os.waitpid(pid, 0)
     trial.holds(os.waitstatus_to_exitcode(status) == 0, "the first sweep failed", "lost")
     counts = json.loads((trial.path / "swept" / "sweep.json").read_text())["counts"]
     trial.holds(counts == {"done": 2}, f"sweep.json says {counts}")
 
 
-@fixture("a lock of another machine, dated a day ahead")
-def _(trial: Trial) -> None:
-    owner = trial.write("run/.lock/owner", json.dumps(STRANGER))
-    ahead = time.time() + 86_400
-    os.utime(owner, (ahead, ahead))
-    os.utime(owner.parent, (ahead, ahead))
-    words = ["train", *SMALL, "--train.epochs", "1", "--artifacts", "run"]
-    trial.give(*words, code=2, says="give --takeover")
-    trial.give(*words, "--takeover")
-
-
-@fixture("a foreign file in the lock of a dead process")
+@fixture("the lock of a dead process, and a foreign file beside it")
 def _(trial: Trial) -> None:
     (trial.path / "run").mkdir()
 
     def hold_and_die() -> None:
-        with FolderLock(trial.path / "run"):
+        with lock_folder(trial.path / "run"):
             die()
 
     in_child(hold_and_die)
-    trial.holds(
-        (trial.path / "run" / ".lock" / "owner").is_file(), "no lock was left to take", "unexpected"
-    )
-    trial.write("run/.lock/.DS_Store", "mine")
+    holder = trial.path / "run" / ".lock-holder.json"
+    trial.holds(holder.is_file(), "no lock was left", "unexpected")
+    trial.write("run/.DS_Store", "mine")
     trial.give("train", *SMALL, "--train.epochs", "1", "--artifacts", "run")
-    trial.holds(
-        (trial.path / "run" / ".lock" / ".DS_Store").read_text() == "mine",
-        "the foreign file is gone",
-        "lost",
-    )
-    trial.holds(not list((trial.path / "run").glob(".lock.*")), "litter of locks")
+    kept = (trial.path / "run" / ".DS_Store").read_text() == "mine"
+    trial.holds(kept, "the foreign file is gone", "lost")
+    trial.holds(not holder.exists(), "litter of locks")
 
 
 # --- single runs ----------------------------------------------------------------------------------
@@ -655,7 +633,7 @@ def _(trial: Trial, command: str) -> None:
         "validate": ["--config", "c.yaml"],
         "horizon": ["--config", "c.yaml", "--lengths", "10", "--minutes", "0.01"],
         "export": [ANSI, "--to", "torch-export"],
-        "import": [str(FOREIGN / "original"), "--out", ANSI],
+        "import": [str(FOREIGN / "model.keras"), "--out", ANSI],
         "data": ["--n", "2", "--length", "5", "--out", f"{ANSI}.npz"],
     }
     said = trial.give(command, *words[command], code=(0, 2))
@@ -685,16 +663,18 @@ OTHER_WAYS = {
 }  # the same predictions, but not told by the file
 
 
-def saved_model(trial: Trial, config: Any) -> None:
-    """A SavedModel of this architecture, with the weights of another one."""
-    shutil.copytree(FOREIGN / "original", trial.path / "original")
+def needs(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise NotInstalledError(f"{module} is not installed")
 
-    def varint(value: int) -> bytes:
-        return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value > 0x7F else bytes([value])
 
-    text = json.dumps(config).encode()
-    node = b"\x1a\x04root*" + varint(len(text)) + text
-    trial.write("original/model/keras_metadata.pb", b"\n" + varint(len(node)) + node)
+def keras_file(trial: Trial, config: Any) -> None:
+    """A `.keras` file of this architecture, with the weights of another one."""
+    with zipfile.ZipFile(FOREIGN / "model.keras") as source:
+        weights = source.read("model.weights.h5")
+    with zipfile.ZipFile(trial.path / "model.keras", "w") as target:
+        target.writestr("config.json", json.dumps(config))
+        target.writestr("model.weights.h5", weights)
 
 
 @each(
@@ -706,9 +686,10 @@ def saved_model(trial: Trial, config: Any) -> None:
 )
 def _(trial: Trial, case: tuple[int, str, str, str]) -> None:
     model = ARCHITECTURES[case[0]]
-    saved_model(trial, model["config"])
+    needs("h5py")
+    keras_file(trial, model["config"])
     ours = model["same"] and model["case"] not in OTHER_WAYS
-    trial.give("import", "original", "--out", "run", "--threads", "1", code=0 if ours else 2)
+    trial.give("import", "model.keras", "--out", "run", "--threads", "1", code=0 if ours else 2)
     trial.holds(ours or not (trial.path / "run").exists(), "a folder was made")
 
 
@@ -722,6 +703,7 @@ def _(trial: Trial) -> None:
 
 @fixture("a log that holds what is not read")
 def _(trial: Trial) -> None:
+    needs("tensorflow")
     shutil.copytree(FOREIGN / "original", trial.path / "original")
     trial.write(
         "original/loss.pkl",
@@ -748,8 +730,7 @@ def _(trial: Trial) -> None:
     ],
 )
 def _(trial: Trial, names: tuple[str, str]) -> None:
-    if importlib.util.find_spec("h5py") is None:
-        raise NotInstalledError("h5py is not installed")
+    needs("h5py")
     trial.write(names[1], (FOREIGN / names[0]).read_bytes())
     trial.give("import", names[1], "--out", "run", "--threads", "1", says="T = 12")
 

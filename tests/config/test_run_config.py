@@ -231,7 +231,6 @@ NOT_THE_RUN: dict[str, object] = {
     "artifacts": "elsewhere",
     "train.checkpoint_minutes": 5,
     "logger": "tensorboard",
-    "model_formats": ["safetensors", "onnx"],
 }
 
 

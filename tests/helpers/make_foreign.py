@@ -1,14 +1,12 @@
-"""Make `tests/data/foreign/`: models as Keras 2 and Keras 3 save them, and what Keras predicts with
-them.
+"""Make `tests/data/foreign/`: models as Keras 2 and Keras 3 save them, and their predictions.
 
     original/               a small model as the original left it: a SavedModel of Keras 2, its
                             configuration and its log
     model.keras             the same in Keras 3
     model_2.h5, model_3.h5  the same in Keras 2 and Keras 3
     predictions.npz         sequences, and what Keras predicts for them with that model
-    architectures.json.gz   configurations of many other models, and whether Keras predicts what an
-                            LSTM and a linear unit
-                            with their weights would
+    architectures.json.gz   configurations of many other models, and whether Keras predicts what
+                            an LSTM and a linear unit with their weights would
 
 Needs TensorFlow, Keras, and Keras 2 under its present name, tf_keras:
 
@@ -59,8 +57,7 @@ def main(out: Path) -> None:
 
 
 def save_as_the_original(model: Any, out: Path) -> None:
-    """Model, configuration and log; the log ends with the loss that Keras finds, so that the model
-    matches it."""
+    """Model, configuration and log; the log ends with the loss that Keras finds: they match."""
     (out / "model" / "variables").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         model.save(scratch, save_format="tf")
@@ -71,8 +68,7 @@ def save_as_the_original(model: Any, out: Path) -> None:
         ):
             shutil.copy(Path(scratch) / file, out / "model" / file)
     (out / "config_copy.yaml").write_text(
-        f"artifacts: artifacts/{T}\n"
-        f"dataset:\n  dt_length: 100000\n  t: {T}\n"
+        f"artifacts: artifacts/{T}\ndataset:\n  dt_length: 100000\n  t: {T}\n"
         "train:\n  batch: 64\n  epochs: 3\n  es_patience: 10\n"
     )
     x, y = sequences(50_000, np.random.default_rng(5))
@@ -91,7 +87,7 @@ def sequences(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return x, (x[:, :, 0] * x[:, :, 1]).sum(1, keepdims=True)
 
 
-# --- other models ---------------------------------------------------------------------------------
+# --- other models ------------------------------------------------------------------------------
 
 
 def plain(k: Any, between: list[Any] | None = None, lstm: Any = None, **options: Any) -> Any:
@@ -134,10 +130,9 @@ def in_front(layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def named_like_keras(k: Any) -> Any:
-    """A class of somebody's own, which has the name of one of Keras's and computes something
-    else."""
+    """A custom class that has the name of one of Keras's and computes something else."""
 
-    class LSTM(k.layers.LSTM):  # type: ignore[misc]
+    class LSTM(k.layers.LSTM):  # type: ignore[misc,name-defined]
         def call(self, inputs: Any, **options: Any) -> Any:
             return 2 * super().call(inputs, **options)
 
@@ -152,7 +147,7 @@ def without_input_layer(k: Any) -> Any:
 
 
 def quantized(k: Any) -> Any:
-    """Keras 3 alone."""
+    """Only in Keras 3."""
     model = plain(k)
     model.quantize("int8")
     return model
@@ -242,8 +237,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
 
 
 def configurations(name: str, build: Callable[[Any], Any]) -> list[dict[str, Any]]:
-    """How each version of Keras describes a model in each of its files, and whether it predicts as
-    an LSTM would."""
+    """How Keras describes a model in its files, and whether it predicts as an LSTM would."""
     found = []
     for k, version in ((tf_keras, "2"), (keras, "3")):
         try:

@@ -77,9 +77,7 @@ def run(arguments: Namespace) -> None:
 
     if arguments.overwrite:
         certificate.forget(folder)
-    made = certificate.certify(
-        run_config, following=following, counting=counting
-    )
+    made = certificate.certify(run_config, following=following, counting=counting)
     card.write(made, folder / certificate.CARD)
     show(made, console)
     say(

@@ -18,11 +18,11 @@ from adding_problem.system.output import say
 from adding_problem.task.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
-    from adding_problem.runs.records import RunResult
     from rich.console import Console
 
     from adding_problem.cli.parsing import CommandParser
     from adding_problem.runs.folder import RunFolder
+    from adding_problem.runs.records import RunResult
     from adding_problem.training.loop import Listener
 
 __all__ = [

@@ -124,9 +124,7 @@ def _cells(rung: Rung) -> list[str]:
     from adding_problem.analysis.statistics import short_count
 
     costs = [
-        f"{short_count(cost.sequence_steps)} steps, {cost.seconds:,.1f} s"
-        if cost
-        else "never"
+        f"{short_count(cost.sequence_steps)} steps, {cost.seconds:,.1f} s" if cost else "never"
         for cost in rung.reached.values()
     ]
     return [

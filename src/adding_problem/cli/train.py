@@ -12,10 +12,10 @@ from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
-    from adding_problem.runs.records import Cost, RunResult
     from adding_problem.cli.parsing import CommandParser
     from adding_problem.config import RunConfig
     from adding_problem.runs.folder import RunFolder
+    from adding_problem.runs.records import Cost, RunResult
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "EXIT_CODE", "add_arguments", "run"]
 
@@ -128,7 +128,4 @@ def _where(result: RunResult) -> str:
 
 def _cost(cost: Cost) -> str:
     seconds = f", {cost.seconds:.1f} s" if math.isfinite(cost.seconds) else ""
-    return (
-        f"after {cost.sequences:,} sequences = {cost.sequence_steps:,} sequence-steps"
-        f"{seconds}"
-    )
+    return f"after {cost.sequences:,} sequences = {cost.sequence_steps:,} sequence-steps{seconds}"

@@ -93,9 +93,7 @@ def score(arguments: Namespace) -> None:
     from adding_problem.training import progress
 
     with progress.counting("scoring", output.console()) as counter:
-        found = validate.validate(
-            run_config, trust=arguments.trust, on_progress=counter
-        )
+        found = validate.validate(run_config, trust=arguments.trust, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     say(
         f"{found.sequences:,} new sequences, T = {found.t:,} "

@@ -44,7 +44,6 @@ __all__ = [
     "DatasetConfig",
     "Device",
     "ModelConfig",
-    "ModelFormat",
     "RunConfig",
     "TrainConfig",
     "ValidateConfig",
@@ -52,14 +51,12 @@ __all__ = [
 
 Backend = Literal["auto", "native", "torch"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-ModelFormat = Literal["safetensors", "keras", "savedmodel", "onnx", "torch-export"]
 
 MOST_EPOCHS = 1_000_000
 """Largest `train.epochs`: the history of so many can be written and read again."""
 
-WITHOUT_EFFECT = ("artifacts", "logger", "model_formats", "train.checkpoint_minutes")
-"""Keys that say where, how often and in what formats results are written: no number depends on
-them."""
+WITHOUT_EFFECT = ("artifacts", "logger", "train.checkpoint_minutes")
+"""Keys that say where and how often results are written: no number depends on them."""
 
 # The validators are built when the first configuration is: a command's --help makes none.
 _CHECKED = ConfigDict(extra="forbid", defer_build=True)
@@ -361,11 +358,6 @@ class RunConfig(_Section):
     logger: Literal["tensorboard"] | None = key(
         None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not"
     )
-    model_formats: tuple[ModelFormat, ...] = key(
-        ("safetensors",),
-        "the trained model's formats; others than safetensors need an extra: see adding- "
-        "problem export --help",
-    )
     artifacts: Text = key(
         "artifacts", "the run folder: everything that the run leaves is written there"
     )
@@ -470,13 +462,6 @@ def _contradictions(config: RunConfig) -> Iterator[ConfigError]:
             "another seed than the training seed",
             f"{config.seed} for both",
             "change validate.seed: scoring on the training data shows nothing",
-        )
-    if "safetensors" not in config.model_formats:
-        yield ConfigError(
-            "model_formats",
-            "safetensors among them",
-            shown(list(config.model_formats)),
-            "add safetensors: every command reads the model from there",
         )
     yield from _of_a_path("artifacts", config.artifacts)
     if config.model.start_from is not None:

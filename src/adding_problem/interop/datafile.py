@@ -37,21 +37,24 @@ def write_data(
     task: Task = _PLAIN,
     on_progress: Progress | None = None,
 ) -> None:
-    """Items ``start .. start + n - 1`` of a seed's stream: what `sample_batch` gives, and what `recipe: original` trains on.
+    """Write items ``start .. start + n - 1`` of a seed's stream, which `sample_batch` gives too.
 
-    `.npz`: arrays x, float32 (n, W, C), and y, float32 (n, 1), not compressed, as `numpy.savez` writes them.
-    `.parquet`: a row for every sequence with the columns value, mark and noise_1, noise_2, ..., lists of W float32, and target, float32; the
-    arguments are in the schema's metadata. Needs the extra `parquet`. Memory does not grow with n.
+    The recipe `original` trains on such a stream. Memory does not grow with n.
+
+    `.npz`: arrays x, float32 (n, W, C), and y, float32 (n, 1), not compressed, as by `numpy.savez`.
+    `.parquet`: a row for every sequence with the columns value, mark and noise_1, noise_2, ...,
+    lists of W float32, and target, float32; the arguments are in the schema's metadata. Needs the
+    extra `parquet`.
 
     Args:
-        path: file to write; its suffix chooses the format. What is there is replaced when all is written.
+        path: file to write; its suffix chooses the format. A file there is replaced at the end.
         n, length, seed, start, task: as for `sample_batch`.
         on_progress: is told the number of sequences written so far, and of all.
 
     Raises:
         ConfigError: when the suffix or a number is wrong.
         InteropError: when the extra is missing.
-        StorageError: when the file cannot be written, or when the disk has less room than it needs.
+        StorageError: when the file cannot be written, or the disk has too little room for it.
     """
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
     if write is None:

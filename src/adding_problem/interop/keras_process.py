@@ -1,43 +1,65 @@
-"""Runs keras_worker.py, which is where Keras and TensorFlow live."""
+"""Runs keras_worker.py, the only place where Keras and TensorFlow are imported."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adding_problem.errors import InteropError
 
-__all__ = ["run"]
+__all__ = ["call"]
 
 
-def run(verb: str, kind: str, *paths: Path) -> None:
-    """Let the worker do one thing; a SavedModel needs TensorFlow, a `.keras` file is as good from PyTorch, which is here.
+def call(
+    verb: str,
+    kind: str,
+    model: Path,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    seconds: float | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Let the worker do one thing with a model: arrays in, arrays out.
+
+    Args:
+        verb, kind: see the worker. A `.keras` file is read and written by Keras on PyTorch.
+        model: file or folder to write or read.
+        arrays: what the worker is given.
+        seconds: after which the worker is ended; None is never.
 
     Raises:
-        InteropError: with the last line that Keras or TensorFlow said.
+        InteropError: with the last line that Keras or TensorFlow printed.
     """
-    backend = "tensorflow" if kind == "savedmodel" else "torch"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            str(Path(__file__).with_name("keras_worker.py")),
-            verb,
-            kind,
-            *map(str, paths),
-        ],
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        runtime = "TensorFlow" if kind == "savedmodel" else "Keras"
-        raise InteropError(
-            f"{kind}: {runtime} could not {verb} the model: {lines[-1]}",
-            f"check the model, and the installation: python -c 'import {runtime.lower()}'",
-        )
+    runtime, backend = ("TensorFlow", "tensorflow") if kind == "savedmodel" else ("Keras", "torch")
+    with tempfile.TemporaryDirectory() as scratch:
+        given, answered = Path(scratch) / "given.npz", Path(scratch) / "answered.npz"
+        np.savez(given, **(arrays or {}))  # type: ignore[arg-type]
+        worker = Path(__file__).with_name("keras_worker.py")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", worker, verb, kind, model, given, answered],
+                env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=seconds,
+            )
+            failure = f"exit code {done.returncode}" if done.returncode else ""
+            problem = (done.stderr.strip().splitlines() or [failure])[-1] if failure else ""
+        except subprocess.TimeoutExpired:
+            problem = f"it took more than {seconds} seconds"
+        if problem:
+            raise InteropError(
+                f"{model}: {runtime} could not {verb} the model: {problem}",
+                f"check the model, and the installation: python -c 'import {runtime.lower()}'",
+            )
+        with np.load(answered, allow_pickle=False) as stored:
+            return dict(stored)

@@ -1,4 +1,4 @@
-"""The numbers of an LSTM with a linear readout, in the layout that Keras and TensorFlow store, and checked on the way in."""
+"""The weights of an LSTM with a linear readout, in the layout of Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from adding_problem.errors import InteropError
+from adding_problem.interop.untrusted import refusal
 
-__all__ = ["INPUTS", "OTHER_MODELS", "Answers", "Float32", "LstmWeights"]
+__all__ = ["INPUTS", "Answers", "Float32", "LstmWeights", "largest_difference"]
 
 Float32 = NDArray[np.float32]
 Answers = list[tuple[Float32, Float32]]
-"""Sequences (B, T, 2) and what a model predicts for them (B, 1), float32; one pair for each batch."""
-OTHER_MODELS = "import one LSTM layer with two inputs and one linear unit; any other model is trained with --model path/to/file.py:Class"
-"""The hint where a file holds another model than that."""
+"""Sequences (B, T, 2) and what a model predicts for them (B, 1), float32; a pair for each batch."""
 INPUTS = 2
-"""Numbers of a step where no noise columns stand beside them: a value and a mark."""
+"""Columns of a sequence without noise columns: value and mark."""
 _FROZEN_BIAS = "lstm.bias_hh_l0"  # one bias vector, as in Keras; see models.lstm
 
 
 @dataclass(frozen=True)
 class LstmWeights:
-    """Weights of LSTM(H) and Dense(1), float32; the columns of the gates in the order i, f, g, o, as in PyTorch.
+    """Weights of LSTM(H) and Dense(1), float32; gates in the order i, f, g, o, as in PyTorch.
 
     Attributes:
         kernel: (I, 4H), I input columns.
         recurrent: (H, 4H).
-        bias: (4H,); PyTorch's two bias vectors together.
+        bias: (4H,); the sum of PyTorch's two bias vectors.
         readout: (H, 1).
         readout_bias: (1,).
     """
@@ -68,45 +66,40 @@ class LstmWeights:
         }
 
     @classmethod
-    def checked(cls, source: object, inputs: int = INPUTS, /, **arrays: Float32) -> LstmWeights:
-        """The weights of a stranger's file.
+    def check(cls, source: object, inputs: int = INPUTS, /, **arrays: Float32) -> LstmWeights:
+        """The weights of an untrusted file.
 
         Raises:
-            InteropError: unless the shapes are those of LSTM(H) on so many inputs and Dense(1), and all values are finite.
+            InteropError: unless the shapes are those of LSTM(H) on that many inputs and Dense(1),
+                and all values are finite.
         """
         hidden = arrays["recurrent"].shape[0] if arrays["recurrent"].ndim else 0
-        expected = cls.shapes(hidden, inputs)
-        for name, shape in expected.items():
+        for name, shape in cls.shapes(hidden, inputs).items():
             if arrays[name].shape != shape or hidden < 1:
-                raise InteropError(
-                    f"{source}: expected {name} of shape {shape} (an LSTM on a value and a mark, and one "
-                    f"linear unit), found {arrays[name].shape}",
-                    OTHER_MODELS,
-                )
+                raise refusal(source, f"{name} of shape {shape}", arrays[name].shape)
             if not np.isfinite(arrays[name]).all():
-                raise InteropError(
-                    f"{source}: {name} holds values that are not finite",
-                    "train it again: such a model predicts nothing",
-                )
-        return cls(
-            **{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
-        )
+                hint = "train the model again"
+                raise refusal(source, "finite weights", f"NaN or infinity in {name}", hint)
+        return cls(**{name: np.ascontiguousarray(arrays[name], np.float32) for name in arrays})
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor]) -> LstmWeights:
-        """From the `state_dict` of `models.AddingLSTM`."""
-        array = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-        return cls.checked(
-            "model",
-            array["lstm.weight_ih_l0"].shape[1],
-            kernel=array["lstm.weight_ih_l0"].T,
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], source: object = "model", inputs: int | None = None
+    ) -> LstmWeights:
+        """From the `state_dict` of `models.AddingLSTM`; `inputs` None is any number of columns."""
+        array = {name: tensor.detach().cpu().float().numpy() for name, tensor in state.items()}
+        kernel = array["lstm.weight_ih_l0"].T
+        return cls.check(
+            source,
+            len(kernel) if inputs is None else inputs,
+            kernel=kernel,
             recurrent=array["lstm.weight_hh_l0"].T,
             bias=array["lstm.bias_ih_l0"] + array[_FROZEN_BIAS],
             readout=array["readout.weight"].T,
             readout_bias=array["readout.bias"],
         )
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def to_state_dict(self) -> dict[str, Tensor]:
         """For `models.AddingLSTM(H)`."""
         tensors = {
             "lstm.weight_ih_l0": self.kernel.T,
@@ -119,3 +112,9 @@ class LstmWeights:
         return {
             name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()
         }
+
+
+@torch.no_grad()
+def largest_difference(model: nn.Module, answers: Answers) -> float:
+    """Largest absolute difference of the model's predictions from the answers; NaN where one is."""
+    return float(np.max([np.abs(model(torch.from_numpy(x)).numpy() - y).max() for x, y in answers]))

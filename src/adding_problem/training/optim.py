@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adding_problem.config import TrainConfig
 from adding_problem.system import memory
 
-__all__ = ["optimizer_for", "require_memory", "step"]
+__all__ = ["optimizer_for", "require_training_memory", "step"]
 
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
 # Times the weights' size: the most that training takes while a checkpoint is written (measured).
@@ -34,7 +34,7 @@ def optimizer_for(config: TrainConfig, model: nn.Module) -> torch.optim.Optimize
             return torch.optim.RMSprop(parameters, lr=config.learning_rate, alpha=_RMSPROP_DECAY)
 
 
-def require_memory(config: TrainConfig, model: nn.Module) -> None:
+def require_training_memory(config: TrainConfig, model: nn.Module) -> None:
     """Raise BackendError unless weights, gradients and moments fit into the CPU's memory."""
     parameters = [p for p in model.parameters() if p.requires_grad and p.device.type == "cpu"]
     needed = _COPIES[config.optimizer] * sum(p.nbytes for p in parameters)

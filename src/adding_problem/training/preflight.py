@@ -59,7 +59,7 @@ def check_model(config: RunConfig) -> None:
     device = resolve_device(config.device)
     with cpu_settings(config.threads), seeded(config.seed):
         model = _built(config, device, seed=config.seed)
-        optim.require_memory(config.train, model)
+        optim.require_training_memory(config.train, model)
         if isinstance(model, CustomModel) and model.readout is not None:
             _logger.info(
                 "%s gives a sequence of %d units: a linear readout of its last step was added "

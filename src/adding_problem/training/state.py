@@ -111,7 +111,7 @@ class TrainingState:
             device=device,
             only_readout=config.train.only_readout,
         )
-        optim.require_memory(config.train, model)
+        optim.require_training_memory(config.train, model)
         require_memory(Batches.bytes_needed(config), "the sequences take")
         return cls(
             config,
