@@ -65,7 +65,6 @@ ENOUGH_BEYOND = 3
 """Commands in all that ended before the operation that was to be their last."""
 FLAGS = {
     "--resume": "give --resume",
-    "--takeover": "give --takeover",
     "--overwrite": "holds a finished run of this configuration",
 }
 """A flag, and the words of a message that asks for it."""
