@@ -52,8 +52,8 @@ def call(
                 check=False,
                 timeout=seconds,
             )
-            failure = f"exit code {done.returncode}" if done.returncode else ""
-            problem = (done.stderr.strip().splitlines() or [failure])[-1] if failure else ""
+            said = [f"exit code {done.returncode}", *done.stderr.strip().splitlines()]
+            problem = said[-1] if done.returncode else ""
         except subprocess.TimeoutExpired:
             problem = f"it took more than {seconds} seconds"
         if problem:
