@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
 from adding_problem import config
 from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import collect, comparisons, equals, lengths_in_words
+from adding_problem.analysis.original import read_original
+from adding_problem.analysis.plots import comparison
+from adding_problem.analysis.plots.style import new_figure
 from adding_problem.errors import RunFolderError
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow
+from adding_problem.runs.records import (
+    EpochRow,
+    HorizonResult,
+    Rung,
+    RunResult,
+    Score,
+    Spent,
+    StopReason,
+)
 from tests.conftest import Command
 from tests.helpers.files import PNG
 
@@ -26,10 +39,10 @@ def made(
     val_losses: list[float],
     mse: float | None = None,
     loss: float = 0.1,
-    stop_reason: str = "epochs",
+    stop_reason: StopReason = "epochs",
     **values: Any,
 ) -> Path:
-    """A run folder with these validation losses, ten sequences of T = 20 in an epoch."""
+    """A run folder with these validation losses, ten sequences of 20 steps in an epoch."""
     run = config.load(
         None,
         {
@@ -41,50 +54,30 @@ def made(
     path.mkdir(exist_ok=True)
     folder = RunFolder(path)
     folder.open(run)
-    folder.write_history(
-        [
-            EpochRow(e, loss, value, 10 * e, 200 * e, float(e))
-            for e, value in enumerate(val_losses, start=1)
-        ]
-    )
-    epochs = len(val_losses)
-    folder.write_result(
-        {
-            "digest": run.digest,
-            "variant": "any",
-            "stop_reason": stop_reason,
-            "backend": "torch",
-            "device": "cpu",
-            "t": 20,
-            "threads": 1,
-            "epochs": epochs,
-            "best_epoch": epochs,
-            "sequences": 10 * epochs,
-            "sequence_steps": 200 * epochs,
-            "best_loss": loss,
-            "best_val_loss": val_losses[-1],
-            "constant_predictor_mse": 1 / 6,
-            "seconds": float(epochs),
-            "reached": {"1e-2": None, "1e-3": None},
-        }
-    )
+    rows = [
+        EpochRow(e, loss, value, 10 * e, 200 * e, float(e))
+        for e, value in enumerate(val_losses, start=1)
+    ]
+    folder.write_history(rows)
+    where: dict[str, Any] = {"device": "cpu", "backend": "torch", "threads": 1}
+    folder.write_result(RunResult.of(run, rows, len(rows), stop_reason, **where))
     if mse is not None:
-        folder.write_score(
-            {
-                "mse": mse,
-                "mse_standard_error": mse / 100,
-                "sequences": 100,
-                "t": 20,
-                "variant": "any",
-                "model": run.digest,
-            }
+        score = Score(
+            t=run.dataset.t,
+            **run.task.to_record(),
+            sequences=100,
+            mse=mse,
+            mse_standard_error=mse / 100,
+            model=run.digest,
         )
+        folder.write_score(score)
     return path
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    """Three seeds each of two methods; the second method is solved twice, and one of its runs diverges."""
+    """Three seeds each of two methods; the second method is solved twice, and one of its runs
+    diverges."""
     return [
         made(tmp_path / "a0", [0.1, 5e-3, 9e-4], 5e-4, seed=0),
         made(tmp_path / "a1", [5e-3, 8e-4], 6e-4, seed=1, validate__seed=99, threads=3),
@@ -131,9 +124,8 @@ def test_a_seed_counts_once(tmp_path: Path) -> None:
     again = made(tmp_path / "b", [0.1], seed=0, threads=2)
     (group,) = collect([first, again, first, tmp_path / "b" / ".." / "a"])
     assert [seed.lowest for seed in group.seeds] == [9e-4]
-    assert (
-        group.remark
-        == "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
+    assert group.remark == (
+        "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
     )
 
 
@@ -150,7 +142,7 @@ def test_costs_with_censored_runs(folders: list[Path]) -> None:
 def test_a_score_of_another_length_does_not_count(tmp_path: Path) -> None:
     path = made(tmp_path, [5e-3], 4e-4, seed=0)
     folder = RunFolder(path)
-    folder.write_score(folder.read_score() | {"t": 40})
+    folder.write_score(replace(folder.read_score(), t=40))
     (group,) = collect([path])
     assert group.values == [5e-3]
     assert group.measure == "lowest validation MSE"
@@ -190,15 +182,16 @@ def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(
     tmp_path: Path, command: Command
 ) -> None:
     """Its numbers are the best and its name the first of the alphabet."""
-    fast = {"recipe": "fast", "dataset__t": 500}
+    fast: dict[str, Any] = {"recipe": "fast", "dataset__t": 500}
+    models: list[tuple[str, float, dict[str, Any]]] = [
+        ("a", 1e-6, {"model__init": "oracle"}),
+        ("b", 2e-6, {"model__init": "oracle", "model__hidden": 7}),
+        ("c", 1e-4, {"model__init": "long"}),
+        ("d", 1e-1, {"model__init": "keras"}),
+    ]
     runs = [
-        made(tmp_path / f"{name}{seed}", [mse], mse, seed=seed, model__init=init, **values, **fast)
-        for name, init, mse, values in (
-            ("a", "oracle", 1e-6, {}),
-            ("b", "oracle", 2e-6, {"model__hidden": 7}),
-            ("c", "long", 1e-4, {}),
-            ("d", "keras", 1e-1, {}),
-        )
+        made(tmp_path / f"{name}{seed}", [mse], mse, seed=seed, **values, **fast)
+        for name, mse, values in models
         for seed in range(2)
     ]
     found = collect(runs)
@@ -231,7 +224,8 @@ def with_weights(path: Path, value: float) -> Path:
 def test_models_at_several_lengths_are_told_to_be_the_same(
     tmp_path: Path, command: Command
 ) -> None:
-    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights are others."""
+    """Two seeds of two methods, which ended alike at T = 20 and 50; of a third length the weights
+    are others."""
     runs = [
         with_weights(
             made(
@@ -283,11 +277,11 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
     tmp_path: Path, command: Command
 ) -> None:
     """As recorded; of older runs T where the data set is fixed and unknown where it is not."""
-    fresh = {"recipe": "fast", "dataset__t": 500}
+    fresh: dict[str, Any] = {"recipe": "fast", "dataset__t": 500}
     runs = [made(tmp_path / f"s{seed}", [0.1, 9e-4], seed=seed, **fresh) for seed in range(3)]
     for path, longest in zip(runs[:2], (30, 90), strict=True):
         folder = RunFolder(path)
-        folder.write_result(folder.read_result() | {"longest_length": longest})
+        folder.write_result(replace(folder.read_result(), longest_length=longest))
     (group,) = collect(runs)
     assert [seed.longest for seed in group.seeds] == [30, 90, None]
     assert group.longest == "30 to 90, some unknown"
@@ -316,12 +310,11 @@ def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:
         for hidden in range(2, 16)
     ]
     looks = []
-    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect(drawn)
-        plots._plot_best(
-            axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False))
-        )
+        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
+        comparison._plot_best(axes, found, [], dict(looks_of))
         looks = [
             (line.get_color(), line.get_linestyle())
             for line in axes.lines
@@ -338,22 +331,24 @@ def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is
         for t in (20, 50, 70)
     ]
     high = made(tmp_path / "high", [3.7], dataset__t=30)
-    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect([*drawn, high])
-        plots._plot_best(
-            axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False))
-        )
+        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
+        comparison._plot_best(axes, found, [], dict(looks_of))
+        places = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
         crosses = [
-            float(line.get_xdata()[0])
-            for line in axes.lines
-            if line.get_marker() == "x" and len(line.get_xdata())
+            place[0]
+            for line, place in zip(axes.lines, places, strict=True)
+            if line.get_marker() == "x" and place
         ]
         bars = [
-            tuple(line.get_ydata()) for line in axes.lines if list(line.get_xdata()) == [30, 30]
+            np.asarray(line.get_ydata()).tolist()
+            for line, place in zip(axes.lines, places, strict=True)
+            if place == [30, 30]
         ]
     assert crosses == [20, 50, 70]
-    assert bars == [(3.7, 3.7)]
+    assert bars == [[3.7, 3.7]]
 
 
 def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path) -> None:
@@ -368,17 +363,18 @@ def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path)
 
 
 def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) -> None:
-    """Svg with its text: the trained length as the only tick, the runs that diverged, the baseline by its one name."""
+    """Svg with its text: the trained length as the only tick, the runs that diverged, the baseline
+    by its one name."""
     nothing = made(
         tmp_path / "c", [float("nan")], float("nan"), float("nan"), seed=3, model__hidden=7
     )
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        plots.draw_comparison(tmp_path / "compare.svg", [*folders, nothing])
+        plots.draw_comparison(tmp_path / "compare.svg", collect([*folders, nothing]))
         folder = RunFolder(nothing)
         plots.draw_loss(
             tmp_path / "loss.svg",
             folder.read_history(),
-            folder.read_result() | {"stream": True, "best_val_loss": float("nan")},
+            replace(folder.read_result(), stream=True, best_val_loss=float("nan")),
         )
     for name, parts in (
         ("compare", {"20", "T = 20", "sequence-steps"}),
@@ -393,7 +389,8 @@ def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) ->
 
 
 def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
-    """The variance of a sum of two U(0, 1) is 1/6, and 19/480 the error of 0.5 for 0.5 + (X1 + X2) / 4, in the limit."""
+    """The variance of a sum of two U(0, 1) is 1/6, and 19/480 the error of 0.5 for 0.5 + (X1 + X2)
+    / 4, in the limit."""
     ours = made(tmp_path / "ours", [0.01], dataset__variant="hs1997", dataset__t=1000)
     (tmp_path / "original.json").write_text('{"100": {"loss": [0.2], "val_loss": [0.2]}}')
     with matplotlib.rc_context({"svg.fonttype": "none"}):
@@ -401,7 +398,8 @@ def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
             (None, {"0.040"}),
             (tmp_path / "original.json", {"0.040", "0.167"}),
         ):
-            plots.draw_comparison(tmp_path / "compare.svg", [ours], original)
+            originals = read_original(original) if original else []
+            plots.draw_comparison(tmp_path / "compare.svg", collect([ours]), originals)
             assert (
                 set(re.findall(r"mean baseline \((.*?)\)", (tmp_path / "compare.svg").read_text()))
                 == means
@@ -411,9 +409,7 @@ def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
 def test_curves_of_the_original_of_two_lengths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "original.json").write_text('{"100": {"loss": [0.2, 0.1], "val_loss": [0.2]}}')
     with pytest.raises(RunFolderError, match="holds no loss curves by length"):
-        plots.draw_comparison(
-            tmp_path / "compare.svg", [made(tmp_path / "ours", [0.01])], tmp_path / "original.json"
-        )
+        read_original(tmp_path / "original.json")
 
 
 def test_what_a_model_cost_that_was_trained_elsewhere_is_unknown(tmp_path: Path) -> None:
@@ -429,17 +425,18 @@ def test_what_a_model_cost_that_was_trained_elsewhere_is_unknown(tmp_path: Path)
     assert (both.solved.successes, both.solved.n) == (2, 2)
 
 
-def rung(t: int, seconds: float, *, solved: bool, **values: Any) -> dict[str, Any]:
-    """Of `horizon.json`."""
-    cost = {"sequence_steps": 10 * t, "seconds": seconds}
-    return {
-        "t": t,
-        "mse": 1e-4,
-        "solved": solved,
-        **cost,
-        "reached": dict.fromkeys(("1e-2", "1e-3"), cost if solved else None),
-        **values,
-    }
+def rung(t: int, seconds: float, *, solved: bool, stop_reason: str = "") -> Rung:
+    """A length that took so many seconds."""
+    spent = Spent(10 * t, seconds)
+    return Rung(
+        t=t,
+        mse=1e-4,
+        solved=solved,
+        reached=dict.fromkeys(("1e-2", "1e-3"), spent if solved else None),
+        sequence_steps=spent.sequence_steps,
+        seconds=seconds,
+        stop_reason=stop_reason,
+    )
 
 
 @pytest.mark.parametrize(
@@ -462,13 +459,11 @@ def rung(t: int, seconds: float, *, solved: bool, **values: Any) -> dict[str, An
         ([], "Horizon: none of the lengths (any), seed 1<"),
     ],
 )
-def test_the_picture_of_a_climb_says_why_it_ended(
-    rungs: list[dict[str, Any]], title: str, tmp_path: Path
+def test_the_picture_of_a_horizon_run_says_why_it_ended(
+    rungs: list[Rung], title: str, tmp_path: Path
 ) -> None:
-    horizon = max((one["t"] for one in rungs if one["solved"]), default=None)
+    horizon = max((one.t for one in rungs if one.solved), default=None)
+    result = HorizonResult(horizon=horizon, minutes=1.0, seed=1, rungs=tuple(rungs))
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        plots.draw_horizon(
-            tmp_path / "horizon.svg",
-            {"horizon": horizon, "variant": "any", "seed": 1, "minutes": 1.0, "rungs": rungs},
-        )
+        plots.draw_horizon(tmp_path / "horizon.svg", result)
     assert title in (tmp_path / "horizon.svg").read_text()

@@ -1,4 +1,5 @@
-"""The report, without a browser: it loads nothing, shows hostile text as text, and its numbers are the run folders'."""
+"""The report, without a browser: it loads nothing, shows hostile text as text, and its numbers are
+the run folders'."""
 
 from __future__ import annotations
 
@@ -21,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem import config, report, sample_batch
+from adding_problem.analysis.aggregate import Group
 from adding_problem.errors import RunFolderError
 from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments.train import train
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow
+from adding_problem.runs.records import EpochRow, RunRecord, RunResult, StopReason
 from adding_problem.task.variants import Task
 from tests.conftest import Command
 from tests.helpers.pages import Page
@@ -46,7 +48,8 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds at T = 12, one at T = 20 whose name, configuration and result are hostile, one unfinished, one damaged."""
+    """Two seeds at T = 12, one at T = 20 whose name, configuration and result are hostile, one
+    unfinished, one damaged."""
     root = tmp_path_factory.mktemp("sweep")
     for name, t, seed in (
         ("a", 12, 0),
@@ -66,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         re.sub(r"start_from: null", "start_from: '</script><script>alert(2)</script>'", text)
     )
     result = hostile.read_result()
-    hostile.write_result(result | {"versions": {"</pre><script>alert(3)</script>": "1"}})
+    hostile.write_result(replace(result, versions={"</pre><script>alert(3)</script>": "1"}))
     return root
 
 
@@ -124,9 +127,10 @@ def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> Non
         copy.config_copy.write_text(
             copy.config_copy.read_text().replace("stream: false", "stream: true")
         )
-        copy.write_result(
-            {k: v for k, v in copy.read_result().items() if k != "longest_length"}
-            | ({"longest_length": longest} if longest else {})
+        result = json.loads(copy.result.read_text())
+        del result["longest_length"]
+        copy.result.write_text(
+            json.dumps(result | ({"longest_length": longest} if longest else {}))
         )
         copy.write_history([replace(row, longest_length=0) for row in copy.read_history()])
     report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
@@ -152,7 +156,7 @@ def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
             )
         )
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.write_result(folder.read_result() | {"best_val_loss": best})
+        folder.write_result(replace(folder.read_result(), best_val_loss=best))
     report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
     text = (tmp_path / "out.html").read_text()
     page = Page(text)
@@ -180,7 +184,7 @@ def test_runs_with_the_same_weights_are_one_model(
         shutil.copytree(folder / "a", tmp_path / "runs" / name)
         copy = RunFolder(tmp_path / "runs" / name)
         copy.config_copy.write_text(copy.config_copy.read_text().replace("t: 12 ", f"t: {t} "))
-        copy.write_result(copy.read_result() | {"t": t, "best_val_loss": best})
+        copy.write_result(replace(copy.read_result(), t=t, best_val_loss=best))
     shutil.copytree(folder / "b", tmp_path / "runs" / "b")
     report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
     page = Page((tmp_path / "out.html").read_text())
@@ -223,7 +227,7 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
         assert float(row["best_val_loss"]) == result.best_val_loss
         assert [
             int(row[key]) for key in ("T", "seed", "epochs", "sequences", "sequence_steps")
-        ] == [result[key] for key in ("t", "seed", "epochs", "sequences", "sequence_steps")]
+        ] == [result.t, result.seed, result.epochs, result.sequences, result.sequence_steps]
         assert float(row["seconds"]) == result.seconds
         assert (
             int(row["longest_trained"]) == result.longest_length == result.t
@@ -273,8 +277,8 @@ def test_damaged_runs_are_named(page: Page, folder: Path) -> None:
         runs.collect([folder / "nowhere"])
 
 
-def with_climb(folder: Path, tmp_path: Path, **changes: Any) -> Path:
-    """A finished run beside the `horizon.json` of a climb whose only rung diverged, with some of its values exchanged."""
+def beside_a_horizon_run(folder: Path, tmp_path: Path, **changes: Any) -> Path:
+    """A finished run beside a `horizon.json` whose only rung diverged, with values exchanged."""
     rung = {
         "t": 12,
         "mse": math.nan,
@@ -295,9 +299,9 @@ def with_climb(folder: Path, tmp_path: Path, **changes: Any) -> Path:
     return tmp_path
 
 
-def test_a_climb_that_diverged_is_shown(folder: Path, tmp_path: Path) -> None:
+def test_a_horizon_run_that_diverged_is_shown(folder: Path, tmp_path: Path) -> None:
     found = report.write(
-        [with_climb(folder, tmp_path)],
+        [beside_a_horizon_run(folder, tmp_path)],
         tmp_path / "out.html",
         lengths=[12],
         sequences=10,
@@ -314,26 +318,28 @@ def test_a_climb_that_diverged_is_shown(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "place"),
     [
-        {"t": math.inf},
-        {"t": 10**400},
-        {"seconds": math.nan},
-        {"sequence_steps": "many"},
-        {"mse": 10**400},
-        {"reached": {"1e-3": None}},
-        {"reached": 5},
-        {"reached": {"1e-2": {"seconds": 1}, "1e-3": None}},
+        ({"t": math.inf}, "t"),
+        ({"t": 10**400}, "t"),
+        ({"seconds": math.nan}, "seconds"),
+        ({"sequence_steps": "many"}, "sequence_steps"),
+        ({"mse": 10**400}, "mse"),
+        ({"reached": {"1e-3": None}}, "reached"),
+        ({"reached": 5}, "reached"),
+        ({"reached": {"1e-2": {"seconds": 1}, "1e-3": None}}, "reached.1e-2.sequence_steps"),
     ],
 )
-def test_a_damaged_climb_is_left_out(change: dict[str, Any], folder: Path, tmp_path: Path) -> None:
-    found = runs.collect([with_climb(folder, tmp_path, **change)])
+def test_a_damaged_horizon_run_is_left_out(
+    change: dict[str, Any], place: str, folder: Path, tmp_path: Path
+) -> None:
+    found = runs.collect([beside_a_horizon_run(folder, tmp_path, **change)])
     (sentence,) = found.left_out
-    assert f"horizon.json: is damaged ({next(iter(change))}: expected" in sentence
+    assert f"horizon.json: is damaged (rungs.0.{place}: " in sentence
     assert found.horizons == {}
 
 
-# --- one run at a time -----------------------------------------------------------------------------------------------
+# --- one run at a time ----------------------------------------------------------------------------
 
 
 def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
@@ -360,7 +366,8 @@ def test_weights_in_the_page_are_the_models(page: Page, folder: Path) -> None:
 
 @pytest.mark.parametrize(("mix", "target"), [("swap", "difference"), ("rotate", "product")])
 def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: Path) -> None:
-    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or rotated."""
+    """Fed with value and mark, they answer as the model does to the inputs that are exchanged or
+    rotated."""
     train(
         config.load(
             None,
@@ -426,7 +433,8 @@ def test_no_playground_with_noise_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variant", ["any", "hs1997"])
 @pytest.mark.parametrize("target", ["sum", "difference", "product", "first"])
 def test_right_slopes_are_the_targets_derivatives(variant: Any, target: Any) -> None:
-    """The target is linear in each marked value: an affine function through its slope, with the other value held."""
+    """The target is linear in each marked value: an affine function through its slope, with the
+    other value held."""
     task = Task(variant, target)
     x, y = sample_batch(200, 30, seed=3, task=task)
     counts = set()
@@ -575,7 +583,7 @@ def test_a_model_that_cannot_be_loaded_is_said_so(folder: Path, tmp_path: Path) 
     assert "model.safetensors is damaged" in seen
 
 
-# --- several seeds ---------------------------------------------------------------------------------------------------
+# --- several seeds --------------------------------------------------------------------------------
 
 
 def made(
@@ -584,35 +592,21 @@ def made(
     spent: int,
     t: int = 10,
     seed: int = 0,
-    stop_reason: str = "epochs",
-    **values: Any,
+    stop_reason: StopReason = "epochs",
 ) -> runs.Run:
-    """A run that was never trained."""
-    cost = None if reached is None else dict.fromkeys(runs.UNITS, reached)
-    rows = (
-        [EpochRow(1, 1e-4, 1e-4, int(reached), int(reached), reached)]
-        if reached is not None
-        else []
-    )
-    rows += [EpochRow(2, best, best, spent, spent, spent)]
-    run_config = config.load(None, {"dataset.t": t, "seed": seed} | values)
-    return runs.Run(
-        "r",
-        Path("r"),
-        run_config,
-        rows,
-        True,
-        stop_reason,
-        best,
-        {"1e-2": cost, "1e-3": cost},
-        {},
-        "",
-        "m",
-    )
+    """A run that was never trained; it solved its task after `reached`, if that is not None."""
+    rows = [EpochRow(2, best, best, spent, spent, spent)]
+    if reached is not None:
+        rows.insert(0, EpochRow(1, 1e-4, 1e-4, int(reached), int(reached), reached))
+    run = config.load(None, {"dataset.t": t, "seed": seed})
+    where: dict[str, Any] = {"device": "cpu", "backend": "torch", "threads": 1}
+    result = RunResult.of(run, rows, 2, stop_reason, **where)
+    return runs.Run("r", RunRecord(Path("r"), run, tuple(rows), result, None), method="m")
 
 
-def grouped(*seeds: runs.Run) -> summary.RunGroup:
-    return summary.RunGroup("m", "any", 10, tuple(run.as_seed for run in seeds), 0, seeds)
+def grouped(*seeds: runs.Run) -> Group:
+    records = tuple(run.record for run in seeds)
+    return Group("m", Task(), 10, records, measure="validation MSE of the kept weights")
 
 
 def test_survival_is_kaplan_and_meiers() -> None:
@@ -632,18 +626,19 @@ def test_a_seed_counts_once(folder: Path, tmp_path: Path) -> None:
     found = runs.collect([there, there / "a", f"{there}/../runs"])
     (group,) = summary.together(found.runs)
     assert len(found.runs) == 2
-    assert (len(group.runs), len(group.seeds), group.repeated) == (1, 1, 1)
+    assert (len(group.seeds), group.repeated) == (1, 1)
 
 
-def test_a_logger_makes_no_other_method_and_a_climb_takes_its_own_runs_alone(
+def test_a_logger_makes_no_other_method_and_a_horizon_run_has_its_own_runs_alone(
     tmp_path: Path,
 ) -> None:
-    for name, values in (
-        ("a", {}),
-        ("b", {"logger": "tensorboard", "seed": 1}),
-        ("t12", {"dataset.t": 12}),
-        ("deep/t12", {"dataset.t": 12, "train.learning_rate": 0.5}),
-    ):
+    made_of: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"logger": "tensorboard", "seed": 1},
+        "t12": {"dataset.t": 12},
+        "deep/t12": {"dataset.t": 12, "train.learning_rate": 0.5},
+    }
+    for name, values in made_of.items():
         RunFolder(tmp_path / name).open(
             config.load(
                 None, SMALL | {"dataset.t": 9} | values | {"artifacts": str(tmp_path / name)}
@@ -652,14 +647,18 @@ def test_a_logger_makes_no_other_method_and_a_climb_takes_its_own_runs_alone(
     (tmp_path / "horizon.json").write_text("{}")
     methods = {run.name: run.method for run in runs.collect([tmp_path]).runs}
     assert methods["a"] == methods["b"]
-    assert "climbing" in methods["t12"]
+    assert "horizon run" in methods["t12"]
+    assert "horizon run" not in methods["a"] + methods["deep/t12"]
     assert methods["deep/t12"].endswith("learning_rate 0.5")
 
 
 def test_a_run_of_unknown_cost_ends_no_curve() -> None:
-    """Seconds of a model that was trained elsewhere are NaN, whatever place it has among the seeds."""
+    """Seconds of a model that was trained elsewhere are NaN, whatever place it has among the
+    seeds."""
     known = made(1e-4, 10, 50, seed=1)
-    imported = replace(made(1e-4, 5, 5), rows=[EpochRow(0, 1e-4, 1e-4, 5, 5, math.nan)])
+    other = made(1e-4, 5, 5)
+    rows = (EpochRow(0, 1e-4, 1e-4, 5, 5, math.nan),)
+    imported = replace(other, record=replace(other.record, rows=rows))
     for seeds in ((imported, known), (known, imported)):
         drawn = figures._group(grouped(*seeds))
         assert drawn["spent"]["seconds"] == 50
@@ -691,19 +690,21 @@ def test_intervals() -> None:
     assert [share.low, share.high] == pytest.approx(
         [(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5
     )
-    assert grouped(*[made(0.5, None, 1)] * 6).interval == (0.5, 0.5)
-    assert grouped(*[made(0.5, None, 1)] * 5).interval is None
-    assert grouped(*[made(math.nan, None, 1)] * 6).interval is None
+    assert figures.interval(grouped(*[made(0.5, None, 1)] * 6)) == (0.5, 0.5)
+    assert figures.interval(grouped(*[made(0.5, None, 1)] * 5)) is None
+    assert figures.interval(grouped(*[made(math.nan, None, 1)] * 6)) is None
 
 
 def test_runs_that_went_badly_are_not_left_out() -> None:
-    """Two solved at 10; of three others the loss blew up or stood still: half of the runs never got there."""
+    """Two solved at 10; of three others the loss blew up or stood still: half of the runs never got
+    there."""
     solved, diverged = made(1e-4, 10, 10), made(math.nan, None, 5)
     stuck = made(0.16, None, 5, stop_reason="early_stopping")
     for bad in (diverged, stuck):
         cost = grouped(*[solved] * 2, *[bad] * 3).cost("1e-3", "sequences")
         assert cost.median is None
-        assert (cost.costs, cost.share) == ((10,), (pytest.approx(2 / 5),))
+        assert cost.costs == (10,)
+        assert cost.share == pytest.approx((2 / 5,))
     assert grouped(*[solved] * 2, *[diverged] * 3).losses.median == math.inf
 
 

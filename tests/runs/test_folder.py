@@ -1,4 +1,5 @@
-"""The run folder: what is damaged is said, what is half-written is never seen, predictions stream."""
+"""The run folder: what is damaged is said, what is half-written is never seen, predictions
+stream."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem.analysis import plots
+from adding_problem.analysis.plots.one_run import split_by_coverage
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
@@ -34,7 +35,11 @@ def test_history_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_history_from_before_the_column_val_sequences(tmp_path: Path) -> None:
-    text = "epoch,loss,val_loss,sequences,sequence_steps,seconds\n1,0.25,0.5,10,100,0.5\n2,0.5,0.125,20,200,1.25\n"
+    text = (
+        "epoch,loss,val_loss,sequences,sequence_steps,seconds\n"
+        "1,0.25,0.5,10,100,0.5\n"
+        "2,0.5,0.125,20,200,1.25\n"
+    )
     (tmp_path / "metrics.csv").write_text(text)
     rows = RunFolder(tmp_path).read_history()
     assert rows == [
@@ -54,12 +59,8 @@ def test_the_lowest_loss_is_over_the_most_sequences() -> None:
     assert lowest_val_loss(rows) == 0.3
     assert lowest_val_loss(rows[:2]) == 0.1
     assert lowest_val_loss([]) == float("inf")
-    curves = plots._Curves.of_rows("", 10, rows)
-    assert curves.best == 0.3
-    assert [(n, places) for n, places, _ in curves.validations([row.epoch for row in rows])] == [
-        (64, [1, 2]),
-        (1000, [3, 4, 5]),
-    ]
+    parts = [(n, [row.epoch for row in part]) for n, part in split_by_coverage(rows)]
+    assert parts == [(64, [1, 2]), (1000, [3, 4, 5])]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -99,7 +100,7 @@ def test_the_streamed_pickle_is_what_it_says() -> None:
     stream = io.BytesIO()
     writer = PredictionWriter(stream, 3, 4)
     x = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
-    y = np.float32([[1], [2], [3]])
+    y = np.array([[1], [2], [3]], np.float32)
     writer.add(x[:1], y[:1], -y[:1])
     writer.add(x[1:], y[1:], -y[1:])
     writer.finish()
@@ -133,7 +134,7 @@ def test_overwrite_spares_what_is_not_ours(tmp_path: Path) -> None:
     [
         ("model/model.safetensors", b"rubbish", "model.safetensors is damaged"),
         ("model/model.json", b"{", "model.json is damaged"),
-        ("model/model.json", b"[]", "not a JSON object"),
+        ("model/model.json", b"[]", "Input should be an object"),
         (
             "model/model.json",
             json.dumps({"family": "lstm", "hidden": 9}).encode(),

@@ -214,11 +214,14 @@ def compare(arguments: Namespace) -> None:
     from rich.table import Column, Table
 
     from adding_problem.analysis import aggregate, plots
+    from adding_problem.analysis.original import read_original
+    from adding_problem.runs.folder import RunFolder
 
-    out, original = _picture(arguments.out, arguments.format), arguments.original
-    curves = plots.draw_comparison(
-        out, [Path(f) for f in arguments.folders], Path(original) if original else None
-    )
+    out = _picture(arguments.out, arguments.format)
+    originals = read_original(Path(arguments.original)) if arguments.original else []
+    runs = [RunFolder(folder).read() for folder in arguments.folders]
+    groups, rows = aggregate.group_runs(runs), aggregate.table_rows(runs, originals)
+    plots.draw_comparison(out, groups, originals)
     table = Table(
         "tested T",
         "longest trained",
@@ -226,28 +229,28 @@ def compare(arguments: Namespace) -> None:
         "epochs",
         "lowest validation MSE",
     )
-    first = aggregate.equals([row["weights"] for row in curves])
-    for row, above, same in zip(curves, [None, *curves], first, strict=False):
-        if above and row["oracle"] and not above["oracle"]:
+    first = aggregate.equals([row.weights for row in rows])
+    for row, above, same in zip(rows, [None, *rows], first, strict=False):
+        if above and row.oracle and not above.oracle:
             table.add_section()
         name = [
-            row["name"],
-            *([_ORACLE] if row["oracle"] else []),
-            *([] if same is None else [f"same weights as {curves[same]['name']}"]),
+            row.name,
+            *([_ORACLE] if row.oracle else []),
+            *([] if same is None else [f"same weights as {rows[same].name}"]),
         ]
         table.add_row(
-            f"{row['t']:,}",
-            aggregate.lengths_in_words([row["longest_trained"]]),
+            f"{row.t:,}",
+            aggregate.lengths_in_words([row.longest]),
             escape("\n".join(name)),
-            str(row["epochs"]),
-            f"{row['lowest_val_loss']:.2e}",
+            str(row.epochs),
+            f"{row.lowest:.2e}",
         )
     output.console().print(table)
     if again := len(first) - first.count(None):
         say(
-            f"{len(curves)} runs, {len(curves) - again} models: runs with the same weights are one model"
+            f"{len(rows)} runs, {len(rows) - again} models: runs with the same weights are one model"
         )
-    _print_groups(aggregate.collect(arguments.folders), output.console())
+    _print_groups(groups, output.console())
     say(f"picture: {out}")
 
 
