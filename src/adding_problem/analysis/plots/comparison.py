@@ -199,13 +199,14 @@ def _plot_solved_by(axes: Axes, groups: Sequence[Group]) -> None:
         curve = group.cost("1e-3", "sequence_steps")
         steps = [row.sequence_steps for seed in group.seeds for row in seed.rows]
         places = [0.0, *curve.costs, max([0, *steps, *curve.costs])]
+        name = textwrap.wrap(f"T = {group.t:,}, {group.method}", _LEGEND_COLUMNS, max_lines=2)
         axes.step(
             places,
             [0.0, *curve.share, (curve.share or (0.0,))[-1]],
             where="post",
             color=color,
             linestyle=line,
-            label=f"T = {group.t:,}, {group.method} ({curve.events} of {curve.n})",
+            label="\n".join([*name, f"({curve.events} of {curve.n})"]),
         )
         if len(groups) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
             low, high = ([0.0, *side, side[-1]] for side in (curve.low, curve.high))
