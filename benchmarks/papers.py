@@ -122,7 +122,9 @@ def table(records: Records) -> str:
                     seeds[0].config.task,
                     t,
                     tuple(seeds),
-                    scored=all(seed.score for seed in seeds),
+                    measure="test MSE"
+                    if all(seed.score for seed in seeds)
+                    else "lowest validation MSE",
                 )
             )
             for (_, t, method), seeds in members.items()

@@ -20,6 +20,7 @@ from torture_trials import Budget, Outcome, config_values, run_of, spoil
 
 from adding_problem import config
 from adding_problem.analysis import plots
+from adding_problem.analysis.aggregate import collect
 from adding_problem.config import KEYS, RunConfig
 from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation import validate
@@ -229,7 +230,7 @@ def readers(path: Path, trial: int) -> list[Callable[[], object]]:
         actions.append(lambda: train(small, resume=True))
     if trial % 20 == 0:  # pictures take half a second each
         actions += [
-            lambda: plots.draw_comparison(path.parent / "comparison.png", [path]),
+            lambda: plots.draw_comparison(path.parent / "comparison.png", collect([path])),
             lambda: validate.validate(small),
         ]
     if trial % 40 == 5:

@@ -16,6 +16,8 @@ from string import Template
 from typing import Any
 
 from adding_problem.analysis import plots
+from adding_problem.analysis.aggregate import group_runs
+from adding_problem.analysis.original import read_original
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
@@ -299,10 +301,13 @@ def draw(theirs: dict[int, Run], ours: dict[int, Ours]) -> None:
     folders = [RUNS / str(t) for t in ours]
     shown = titles(ours)
     PICTURES.mkdir(exist_ok=True)
-    plots.draw_comparison(COMPARISON, folders, CURVES, title=shown["comparison"])
-    plots.draw_costs(PICTURES / "costs.png", folders, CURVES, shown["costs"])
-    for folder, (t, run) in zip(folders, ours.items(), strict=True):
-        plots.draw_curves(PICTURES / f"{t}.png", folder, CURVES, title_of(theirs.get(t), run))
+    originals = read_original(CURVES)
+    runs = [RunFolder(folder).read() for folder in folders]
+    plots.draw_comparison(COMPARISON, group_runs(runs), originals, title=shown["comparison"])
+    plots.draw_costs(PICTURES / "costs.png", runs, originals, shown["costs"])
+    for run, (t, ours_at_t) in zip(runs, ours.items(), strict=True):
+        title = title_of(theirs.get(t), ours_at_t)
+        plots.draw_curves(PICTURES / f"{t}.png", run, originals, title)
 
 
 def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:

@@ -16,6 +16,9 @@ import torch
 from adding_problem import config
 from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import collect, comparisons, equals, lengths_in_words
+from adding_problem.analysis.original import read_original
+from adding_problem.analysis.plots import comparison
+from adding_problem.analysis.plots.style import new_figure
 from adding_problem.errors import RunFolderError
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import (
@@ -307,12 +310,11 @@ def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:
         for hidden in range(2, 16)
     ]
     looks = []
-    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect(drawn)
-        plots._plot_best(
-            axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False))
-        )
+        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
+        comparison._plot_best(axes, found, [], dict(looks_of))
         looks = [
             (line.get_color(), line.get_linestyle())
             for line in axes.lines
@@ -329,12 +331,11 @@ def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is
         for t in (20, 50, 70)
     ]
     high = made(tmp_path / "high", [3.7], dataset__t=30)
-    with plots._figure(tmp_path / "picture.svg", (4, 4)) as figure:
+    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect([*drawn, high])
-        plots._plot_best(
-            axes, found, [], dict(zip(map(plots._method, found), plots._looks(), strict=False))
-        )
+        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
+        comparison._plot_best(axes, found, [], dict(looks_of))
         places = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
         crosses = [
             place[0]
@@ -368,7 +369,7 @@ def test_pictures_say_what_no_line_shows(folders: list[Path], tmp_path: Path) ->
         tmp_path / "c", [float("nan")], float("nan"), float("nan"), seed=3, model__hidden=7
     )
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        plots.draw_comparison(tmp_path / "compare.svg", [*folders, nothing])
+        plots.draw_comparison(tmp_path / "compare.svg", collect([*folders, nothing]))
         folder = RunFolder(nothing)
         plots.draw_loss(
             tmp_path / "loss.svg",
@@ -397,7 +398,8 @@ def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
             (None, {"0.040"}),
             (tmp_path / "original.json", {"0.040", "0.167"}),
         ):
-            plots.draw_comparison(tmp_path / "compare.svg", [ours], original)
+            originals = read_original(original) if original else []
+            plots.draw_comparison(tmp_path / "compare.svg", collect([ours]), originals)
             assert (
                 set(re.findall(r"mean baseline \((.*?)\)", (tmp_path / "compare.svg").read_text()))
                 == means
@@ -407,9 +409,7 @@ def test_the_baseline_is_that_of_the_variant(tmp_path: Path) -> None:
 def test_curves_of_the_original_of_two_lengths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "original.json").write_text('{"100": {"loss": [0.2, 0.1], "val_loss": [0.2]}}')
     with pytest.raises(RunFolderError, match="holds no loss curves by length"):
-        plots.draw_comparison(
-            tmp_path / "compare.svg", [made(tmp_path / "ours", [0.01])], tmp_path / "original.json"
-        )
+        read_original(tmp_path / "original.json")
 
 
 def test_what_a_model_cost_that_was_trained_elsewhere_is_unknown(tmp_path: Path) -> None:

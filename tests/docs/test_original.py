@@ -15,6 +15,8 @@ import matplotlib
 import pytest
 
 from adding_problem.analysis import plots
+from adding_problem.analysis.original import read_original
+from adding_problem.runs.folder import RunFolder
 from tests.conftest import REPOSITORY
 
 RUNS = REPOSITORY / "docs" / "runs" / "original"
@@ -116,8 +118,11 @@ def test_what_the_page_links_to_is_there() -> None:
 
 def test_the_pictures_draw_both_runs_and_the_plateau(tmp_path: Path) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        plots.draw_curves(tmp_path / "curves.svg", RUNS / "1000", CURVES, "the finding")
-        plots.draw_costs(tmp_path / "costs.svg", sorted(RUNS.iterdir()), CURVES, "what it costs")
+        originals = read_original(CURVES)
+        runs = [RunFolder(path).read() for path in sorted(RUNS.iterdir())]
+        (longest,) = (run for run in runs if run.t == 1000)
+        plots.draw_curves(tmp_path / "curves.svg", longest, originals, "the finding")
+        plots.draw_costs(tmp_path / "costs.svg", runs, originals, "what it costs")
     curves, costs = ((tmp_path / f"{name}.svg").read_text() for name in ("curves", "costs"))
     for part in (
         "the finding",

@@ -23,9 +23,9 @@ import torch
 
 from adding_problem import Task, cli, interop, load_model, sample_batch_numpy
 from adding_problem.errors import ConfigError, InteropError, LockError, RunFolderError
+from adding_problem.experiments.train import train
 from adding_problem.interop import architecture, exporting, importing, keras_worker, saved_model
 from adding_problem.runs.folder import RunFolder
-from adding_problem.training import loop
 from tests.conftest import REPOSITORY
 from tests.helpers.interop import needs
 from tests.helpers.training import small
@@ -86,7 +86,7 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[.
     ]  # 100,000 sequences, 70% of them held out
     losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
     assert [row.val_loss for row in rows] == losses["val_loss"]
-    assert RunFolder(run).read_result()["best_epoch"] == 3
+    assert RunFolder(run).read_result().best_epoch == 3
     assert "500 new sequences, T = 12" in commands(
         "validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500
     )
@@ -107,7 +107,7 @@ def test_a_model_that_does_not_match_its_log_is_told(
     better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
     folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
     assert "does NOT match its log" in commands("import", folder, "--out", "run")
-    assert RunFolder(tmp_path / "run").read_result()["imported"]["agrees_with_its_log"] is False
+    assert RunFolder(tmp_path / "run").read_result().imported["agrees_with_its_log"] is False
 
 
 @needs("h5py")
@@ -499,7 +499,7 @@ def test_a_model_without_an_architecture_is_accepted_by_its_predictions(
     assert not (tmp_path / "run").exists()
     np.savez(tmp_path / "answers.npz", x=x, y=y)
     assert "it predicts the same here and there" in commands(*order, "--predictions", "answers.npz")
-    assert RunFolder(tmp_path / "run").read_result()["imported"]["largest_difference"] < 1e-5
+    assert RunFolder(tmp_path / "run").read_result().imported["largest_difference"] < 1e-5
 
 
 def of_a_state_dict(tmp_path: Path, x: torch.Tensor, y: torch.Tensor) -> Path:
@@ -693,7 +693,7 @@ def test_a_log_that_cannot_be_read_does_not_keep_back_its_model(
 def finished(tmp_path: Path) -> RunFolder:
     """A finished run of a moment."""
     run = small(tmp_path / "run", train__epochs=1)
-    loop.train(run)
+    train(run)
     return RunFolder(run.artifacts)
 
 
@@ -711,7 +711,7 @@ FORMATS = pytest.mark.parametrize(
 @FORMATS
 def test_an_export_keeps_the_noise_columns(name: interop.Format, tmp_path: Path) -> None:
     run = small(tmp_path / "run", train__epochs=1, dataset__noise_columns=3)
-    loop.train(run)
+    train(run)
     assert interop.export(RunFolder(run.artifacts), name).difference < 1e-5
 
 
@@ -765,7 +765,7 @@ def test_a_missing_extra_names_the_command(
 def test_models_without_a_form_in_a_format_are_refused(
     tmp_path: Path, name: interop.Format
 ) -> None:
-    loop.train(small(tmp_path / "run", model__name="gru", train__epochs=1))
+    train(small(tmp_path / "run", model__name="gru", train__epochs=1))
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(InteropError, match=f"{name}: expected the model lstm, found gru"):
         interop.export(folder, name)
@@ -778,7 +778,7 @@ def test_overwriting_a_run_deletes_its_exports_and_killed_drafts(finished: RunFo
     for folder in (saved, draft):
         folder.mkdir(parents=True)
         (folder / "part").write_bytes(b"...")
-    loop.train(finished.read_config(), overwrite=True)
+    train(finished.read_config(), overwrite=True)
     assert {file.name for file in finished.model.iterdir()} == {"model.safetensors", "model.json"}
 
 

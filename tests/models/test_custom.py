@@ -300,7 +300,7 @@ def test_a_file_that_was_moved_is_named_by_its_new_path(file: Path, tmp_path: Pa
     expected = validate.validate(run).mse
     moved = file.rename(tmp_path / "moved.py")
     assert (
-        validate.validate(replace(run, model=replace(run.model, name=f"{moved}:Last")))["mse"]
+        validate.validate(replace(run, model=replace(run.model, name=f"{moved}:Last"))).mse
         == expected
     )
     with pytest.raises(

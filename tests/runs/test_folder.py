@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from adding_problem.analysis import plots
+from adding_problem.analysis.plots.one_run import split_by_coverage
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
@@ -59,12 +59,8 @@ def test_the_lowest_loss_is_over_the_most_sequences() -> None:
     assert lowest_val_loss(rows) == 0.3
     assert lowest_val_loss(rows[:2]) == 0.1
     assert lowest_val_loss([]) == float("inf")
-    curves = plots._Curves.of_rows("", 10, rows)
-    assert curves.best == 0.3
-    assert [(n, places) for n, places, _ in curves.validations([row.epoch for row in rows])] == [
-        (64, [1, 2]),
-        (1000, [3, 4, 5]),
-    ]
+    parts = [(n, [row.epoch for row in part]) for n, part in split_by_coverage(rows)]
+    assert parts == [(64, [1, 2]), (1000, [3, 4, 5])]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -16,11 +16,11 @@ from adding_problem.config import ModelConfig
 from adding_problem.errors import BackendError
 from adding_problem.experiments.sweep import engines, plan
 from adding_problem.experiments.sweep.local import LocalEngine
+from adding_problem.experiments.train import train
 from adding_problem.models import CustomModel
 from adding_problem.runs.folder import RunFolder
 from adding_problem.system import device
 from adding_problem.system.threads import usable_cores
-from adding_problem.training import loop
 from tests.conftest import Command
 from tests.helpers.training import needs_native, small
 
@@ -31,8 +31,8 @@ CPU = torch.device("cpu")
 def test_auto_takes_the_native_kernels_on_a_cpu_and_records_it(tmp_path: Path) -> None:
     assert device.resolve_backend("auto", CPU) == "native"
     assert device.resolve_backend("torch", CPU) == "torch"
-    assert loop.train(small(tmp_path / "a", train__epochs=1))["backend"] == "native"
-    assert loop.train(small(tmp_path / "b", train__epochs=1, backend="torch"))["backend"] == "torch"
+    assert train(small(tmp_path / "a", train__epochs=1)).backend == "native"
+    assert train(small(tmp_path / "b", train__epochs=1, backend="torch")).backend == "torch"
 
 
 def test_without_kernels_auto_is_torch_and_native_is_an_error(
@@ -88,7 +88,7 @@ def test_a_run_on_the_cpu_opens_no_gpu(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "_lazy_init", opened)
-    loop.train(small(tmp_path / "run", train__epochs=1, device="cpu"))
+    train(small(tmp_path / "run", train__epochs=1, device="cpu"))
 
 
 def test_models_of_the_zoo_are_built_for_another_device() -> None:
@@ -125,7 +125,7 @@ def test_runs_that_share_a_gpu_go_one_at_a_time_unless_the_user_says_more(
 
 def test_lengths_scores_here_what_was_trained_on_a_gpu(tmp_path: Path, command: Command) -> None:
     folder = RunFolder(tmp_path / "run")
-    loop.train(small(folder.path, train__epochs=1))
+    train(small(folder.path, train__epochs=1))
     folder.config_copy.write_text(
         folder.config_copy.read_text().replace("device: auto", "device: cuda")
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from adding_problem.errors import BackendError
+from adding_problem.experiments.train import train
 from adding_problem.system import memory
 from adding_problem.system.memory import Memory, memory_left
-from adding_problem.training import loop
 from tests.helpers.control_groups import MEMINFO, V1_MEMORY, V2, V2_BESIDE_V1, tree
 from tests.helpers.training import needs_native, small
 
@@ -265,7 +265,7 @@ def test_a_run_that_does_not_fit_into_its_group_is_refused(
         BackendError,
         match=rf"{what}, and this process may take 0\.49 GiB more \(the memory limit of the",
     ):
-        loop.train(small(tmp_path / "run", **keys))
+        train(small(tmp_path / "run", **keys))
     assert not (tmp_path / "run").exists()
 
 

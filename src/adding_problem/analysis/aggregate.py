@@ -1,29 +1,34 @@
-"""Run folders that differ in their seeds alone, put together: what `compare` tells of them."""
+"""Runs that differ in their seeds alone, put together, and what can be said of them."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem.analysis import statistics
+from adding_problem.analysis.original import OriginalRun
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, families
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, THRESHOLDS, RunRecord, Unit
+from adding_problem.runs.records import SOLVED, THRESHOLDS, RunRecord, Unit, lowest_val_loss
 from adding_problem.task.variants import Task
 
 __all__ = [
     "NOT_THE_METHOD",
     "Group",
+    "Measure",
+    "TableRow",
     "code_labels",
     "collect",
     "comparisons",
     "equals",
+    "group_runs",
     "lengths_in_words",
     "one_per_seed",
+    "table_rows",
 ]
 
 # How long a run may go on.
@@ -43,9 +48,15 @@ NOT_THE_METHOD = (
     "validate.seed",
     "validate.dt_length",
 )
-"""Which seed, where and how the work is done and scored: runs that differ in these alone are of one method."""
+"""Keys of the seeds, and of where and how a run is computed and scored.
+
+Runs that differ in these alone are of one method.
+"""
 _TASK = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix")
 _COLUMNS = ("model.name", "recipe", *_TASK, "dataset.t")
+
+Measure = Literal["test MSE", "lowest validation MSE", "validation MSE of the kept weights"]
+"""Which loss of a run counts. A test MSE is on new sequences."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +64,12 @@ class Group:
     """The runs of one method at one length.
 
     Attributes:
-        method: what tells it from the other groups, beside the task and T.
-        task, t: of the data; where inputs are rotated, each seed has a rotation of its own.
+        method: what distinguishes it from the other groups, beside the task and T.
+        task, t: of the data. Where inputs are rotated, each seed has a rotation of its own.
         seeds: the runs, by seed.
         repeated: runs that are left out, because another one of the same seed is there.
-        scored: whether every run compared has a score on new sequences; else the lowest
-            validation losses are compared.
-        oracle: whether its models start with the answer, see `families.is_oracle`; these stand behind the learners.
+        oracle: whether its models are oracles, see `families.is_oracle`. These stand below others.
+        measure: what `values` are.
     """
 
     method: str
@@ -69,12 +79,7 @@ class Group:
     repeated: int = 0
     _: KW_ONLY
     oracle: bool = False
-    scored: bool = False
-
-    @property
-    def measure(self) -> str:
-        """What `values` are."""
-        return "MSE on new data" if self.scored else "lowest validation MSE"
+    measure: Measure = "lowest validation MSE"
 
     @property
     def values(self) -> list[float]:
@@ -83,8 +88,10 @@ class Group:
 
     def value(self, run: RunRecord) -> float:
         """The final loss of one of its runs."""
-        found = run.score.mse if self.scored and run.score else run.lowest
-        return math.inf if math.isnan(found) else found
+        found = run.best if self.measure == "validation MSE of the kept weights" else run.lowest
+        if self.measure == "test MSE" and run.score:
+            found = run.score.mse
+        return found if math.isfinite(found) else math.inf
 
     @property
     def solved(self) -> statistics.Proportion:
@@ -103,18 +110,17 @@ class Group:
 
     @property
     def remark(self) -> str:
-        """What a reader has to bear in mind."""
-        again = f"{self.repeated} run{'s' if self.repeated != 1 else ''} of a seed that is there already left out"
-        return "; ".join(
-            filter(None, [statistics.few_seeds(len(self.seeds)), again if self.repeated else ""])
-        )
+        """What limits the conclusions from it; empty where nothing does."""
+        runs = f"{self.repeated} run{'s' if self.repeated != 1 else ''}"
+        again = f"{runs} of a seed that is there already left out" if self.repeated else ""
+        return "; ".join(filter(None, [statistics.few_seeds(len(self.seeds)), again]))
 
     def cost(self, threshold: str, unit: Unit) -> statistics.Survival:
         """What it took until the validation loss first was below a threshold.
 
-        A run that never was below is censored where it ended; one that ended because it went badly, at the end of the longest
-        run: censored where it gave up, it would count as one that might have been about to get there. A run of which
-        nobody knows what it took is left out.
+        A run that never was below is censored where it ended. One that diverged or stopped early
+        is censored at the end of the longest run: it was not about to get there. A run of unknown
+        cost is left out.
         """
         known = [(seed, end) for seed in self.seeds if (end := seed.spent(unit)) is not None]
         longest = max((end for _, end in known), default=0.0)
@@ -127,49 +133,127 @@ class Group:
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
-    """The groups of these run folders, by task, T and method, all measured alike: by scores on new data where every run has one.
-
-    Oracles stand behind all learners.
+    """The groups of the runs in these folders; see `group_runs`.
 
     Raises:
         RunFolderError: when a folder holds no run, or a damaged one.
     """
-    members: dict[tuple[tuple[str, Any], ...], list[RunRecord]] = {}
-    paths = {Path(path).resolve(): path for path in folders}.values()
-    runs = [RunFolder(path).read() for path in paths]
+    return group_runs([RunFolder(folder).read() for folder in folders])
+
+
+def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
+    """The runs by task, T and method, oracles last; a folder that is named twice counts once.
+
+    All groups have the same measure: the test MSE where every run has one.
+    """
+    runs = list({run.path.resolve(): run for run in runs}.values())
+    members: dict[Method, list[RunRecord]] = {}
     methods = [_method_of(run.config) for run in runs]
     sources = code_labels(methods, [run.model_source for run in runs])
     for run, method, source in zip(runs, methods, sources, strict=True):
         members.setdefault((*method, ("source", source)), []).append(run)
-    scored = all(run.score for run in runs)
-    varying = {
-        key for a, b in itertools.combinations(members, 2) for key in _telling(dict(a), dict(b))
-    } - set(_COLUMNS)
+    varying = _varying(members)
+    measure: Measure = "test MSE" if all(run.score for run in runs) else "lowest validation MSE"
     groups = []
-    for key, seeds in members.items():
-        values = dict(key)
-        told = {"model.init"} if values.get("model.init") in families.TOLD else set()
-        first = sorted(
-            values.items(), key=lambda item: item[0] not in told
-        )  # a picture's legend cuts long names
-        rest = [
-            _named(name, value)
-            for name, value in first
-            if name in varying | told and value is not None
-        ]
-        each = one_per_seed(seeds)
+    for method, seeds in members.items():
+        values, each = dict(method), one_per_seed(seeds)
         groups.append(
             Group(
-                ", ".join([values["model.name"], f"recipe {values['recipe']}", *rest]),
+                _title(values, varying),
                 Task(*(values[key] for key in _TASK)),
                 values["dataset.t"],
                 tuple(each),
                 len(seeds) - len(each),
-                oracle=families.is_oracle(values["model.name"], values.get("model.init")),
-                scored=scored,
+                oracle=each[0].oracle,
+                measure=measure,
             )
         )
     return sorted(groups, key=lambda group: (group.oracle, group.task.title, group.t, group.method))
+
+
+Method = tuple[tuple[str, Any], ...]
+"""Every value that makes a method, by dotted key."""
+
+
+def _method_of(config: RunConfig) -> Method:
+    return tuple(
+        (key, value if isinstance(value, int | float | str | None) else repr(value))
+        for key, value in config.flat().items()
+        if key not in NOT_THE_METHOD
+    )
+
+
+def _varying(methods: Iterable[Method]) -> set[str]:
+    """The keys by which methods are distinguished, beside those that have a column of their own.
+
+    How long a run may go on distinguishes methods at one length only.
+    """
+    found: set[str] = set()
+    for first, second in itertools.combinations(map(dict, methods), 2):
+        keys = first.keys() | second.keys()
+        differing = {key for key in keys if first.get(key) != second.get(key)}
+        found |= differing - _ENDINGS if differing & {*_TASK, "dataset.t"} else differing
+    return found - set(_COLUMNS)
+
+
+def _title(values: Mapping[str, Any], varying: set[str]) -> str:
+    """The model, the recipe and what varies; what an initialisation tells the model is always said.
+
+    That comes first: a picture's legend cuts long names.
+    """
+    told = {"model.init"} if values.get("model.init") in families.TOLD else set()
+    parts = [
+        _named(key, value)
+        for key, value in sorted(values.items(), key=lambda item: item[0] not in told)
+        if key in varying | told and value is not None
+    ]
+    return ", ".join([values["model.name"], f"recipe {values['recipe']}", *parts])
+
+
+def _named(key: str, value: Any) -> str:
+    if key == "model.init":
+        return f"init {families.described_init(str(value))}"
+    return f"{key.rpartition('.')[2]}={str(value).removesuffix('.0')}"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A run as a table shows it.
+
+    Attributes:
+        name: its folder, or the file of the original's curves.
+        t: T of its validation set.
+        longest: longest T that it was trained on; None where unknown.
+        epochs: finished.
+        lowest: lowest validation loss; NaN where there is none.
+        oracle: whether its model is an oracle.
+        weights: equal where the model is the same; None where unknown.
+    """
+
+    name: str
+    t: int
+    longest: int | None
+    epochs: int
+    lowest: float
+    oracle: bool = False
+    weights: Hashable = None
+
+
+def table_rows(runs: Sequence[RunRecord], originals: Sequence[OriginalRun] = ()) -> list[TableRow]:
+    """A row for each run, by T and name, oracles last."""
+    rows = [
+        TableRow(str(r.path), r.t, r.longest, len(r.rows), _or_nan(r.lowest), r.oracle, r.weights)
+        for r in runs
+    ]
+    rows += [
+        TableRow(run.name, run.t, run.t, len(run.rows), _or_nan(lowest_val_loss(run.rows)))
+        for run in originals
+    ]
+    return sorted(rows, key=lambda row: (row.oracle, row.t, row.name))
+
+
+def _or_nan(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.nan
 
 
 def lengths_in_words(lengths: Iterable[int | None]) -> str:
@@ -182,18 +266,12 @@ def lengths_in_words(lengths: Iterable[int | None]) -> str:
     return f"{ends}, some unknown" if None in every else ends
 
 
-def _named(key: str, value: Any) -> str:
-    if key == "model.init":
-        return f"init {families.described_init(str(value))}"
-    return f"{key.rpartition('.')[2]}={str(value).removesuffix('.0')}"
-
-
 def code_labels(methods: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
-    """A label for runs that name the same model of a user's own but trained different code: the first digits of their file's digest.
+    """Labels for runs of one custom model whose code differs: the first digits of its digest.
 
     Args:
         methods: of each run, beside its code.
-        digests: of each run's code; None where nobody knows, as before its end.
+        digests: of each run's code; None where unknown, as before the run's end.
 
     Returns:
         For each run a name of its code; None where all runs of its method had the same.
@@ -221,16 +299,11 @@ def one_per_seed(runs: Sequence[_S]) -> list[_S]:
     return [found[seed] for seed in sorted(found)]
 
 
-def _telling(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
-    """The keys in which two methods differ; how long a run may go on tells methods apart at one length only."""
-    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
-    return differing - _ENDINGS if differing & {*_TASK, "dataset.t"} else differing
-
-
 def comparisons(groups: Sequence[Group]) -> list[str]:
-    """A sentence for every two methods that ran on the same data: what their shared seeds can tell and what not.
+    """A sentence for every two methods on the same data: what their shared seeds can show.
 
-    An oracle is compared with no learner. Models that were compared at another length before are said to be the same.
+    An oracle is compared with oracles only. Models that were compared at another length before
+    are said to be the same.
     """
     sentences = []
     compared: dict[tuple[Hashable, ...], int] = {}
@@ -238,33 +311,26 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
         if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
         a, b = ({seed.seed: group.value(seed) for seed in group.seeds} for group in (first, second))
-        if shared := sorted(a.keys() & b.keys()):
-            found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
-            measure = "MSE on new data" if first.scored else "validation MSE"
-            sentence = f"T = {first.t:,} ({first.task.title}): {found.sentence(first.method, second.method, measure)}"
-            models = tuple(
-                seed.weights
-                for group in (first, second)
-                for seed in group.seeds
-                if seed.seed in shared
-            )
-            if None not in models and (t := compared.setdefault(models, first.t)) != first.t:
-                sentence += f" These are the same weights as at T = {t:,}, not other models."
-            sentences.append(sentence)
+        shared = sorted(a.keys() & b.keys())
+        if not shared:
+            continue
+        found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
+        measure = "test MSE" if first.measure == "test MSE" else "validation MSE"
+        place = f"T = {first.t:,} ({first.task.title})"
+        sentence = f"{place}: {found.sentence(first.method, second.method, measure)}"
+        seeds = [*first.seeds, *second.seeds]
+        models = tuple(seed.weights for seed in seeds if seed.seed in shared)
+        if None not in models and (t := compared.setdefault(models, first.t)) != first.t:
+            sentence += f" These are the same weights as at T = {t:,}, not other models."
+        sentences.append(sentence)
     return sentences
 
 
-def _method_of(config: RunConfig) -> tuple[tuple[str, Any], ...]:
-    """Every value that makes the method, by dotted key."""
-    return tuple(
-        (key, value if isinstance(value, int | float | str | None) else repr(value))
-        for key, value in config.flat().items()
-        if key not in NOT_THE_METHOD
-    )
-
-
 def equals(found: Sequence[Hashable]) -> list[int | None]:
-    """For each the index of the first one that is equal and stands before it; None where there is none, and for None."""
+    """For each the index of the first one that is equal and stands before it.
+
+    None where there is none, and for None.
+    """
     first: dict[Hashable, int] = {}
     places = [
         index if one is None else first.setdefault(one, index) for index, one in enumerate(found)

@@ -1,9 +1,9 @@
-"""What several runs of one setting, which differ in their seeds alone, can say. Numbers in, numbers out: nothing is read.
+"""What runs that differ in their seeds alone can show: numbers in, numbers out.
 
-proportion   how many solved it: Wilson's interval
-survival     what it took, where some never got there: Kaplan and Meier's curve
-losses       where it ended: the median with an exact interval
-paired       whether one model did better than another on the same seeds, as far as so many seeds can tell
+proportion   how many solved the task: Wilson's interval
+survival     what it took, where some never solved it: Kaplan and Meier's curve
+losses       the final losses: their median with an exact interval
+paired       whether one model did better than another on the same seeds
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 CONFIDENCE = 0.95
 FEW = 3
-"""With fewer seeds than this every figure says so."""
+"""With fewer seeds than this a remark stands beside every figure."""
 
 
 def few_seeds(n: int) -> str:
@@ -40,7 +40,7 @@ def few_seeds(n: int) -> str:
     return "" if n >= FEW else f"{n} seed{'s' if n != 1 else ''} only: luck is not told from method"
 
 
-# --- how many solved it ----------------------------------------------------------------------------------------------
+# --- how many solved it ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Proportion:
 
 
 def proportion(successes: int, n: int) -> Proportion:
-    """Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001), right for few runs and for shares of 0 and 1.
+    """Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001).
+
+    It holds for few runs too, and for shares of 0 and 1.
 
     Raises:
         ValueError: unless ``0 <= successes <= n`` and ``n >= 1``.
@@ -66,7 +68,7 @@ def proportion(successes: int, n: int) -> Proportion:
     return Proportion(successes, n, float(interval.low), float(interval.high))
 
 
-# --- what it took ----------------------------------------------------------------------------------------------------
+# --- what it took ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,12 @@ class Survival:
 
     Attributes:
         n, events: runs, and those in which it came.
-        median: smallest cost by which at least half of the runs have it, by Kaplan and Meier; None where that never is.
+        median: the smallest cost by which at least half of the runs have it, by Kaplan and Meier;
+            None where they never have.
         least, most: among the runs in which it came; None where there is none.
         costs, share: the steps of the curve: from `costs[i]` on, `share[i]` of the runs have it.
-        low, high: the 95% band of `share` (log-log transformed Greenwood variance). Where all have it that variance does not exist:
-            the share is then no smaller than the band was before, and at most 1.
+        low, high: the 95% band of `share` (log-log transformed Greenwood variance). Where all runs
+            have it, that variance does not exist: `low` stays, and `high` is 1.
     """
 
     n: int
@@ -111,12 +114,13 @@ def short_count(count: float) -> str:
 
 
 def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
-    """Kaplan and Meier's estimate (1958): runs in which the event did not come count as censored at their end.
+    """Kaplan and Meier's estimate (1958).
 
-    Leaving them out instead would make a method that fails half of the time look as good as one that never does.
+    Runs in which the event did not come are censored at their end. Without them, a method that
+    fails half of the time would look as good as one that never does.
 
     Args:
-        costs: of each run: what it took until the event, or until the run ended without it.
+        costs: of each run until the event, or until the run ended without it.
         came: whether the event came.
 
     Raises:
@@ -129,15 +133,14 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
     if not events:
         return Survival(len(costs), 0, None, None, None, (), (), (), ())
     unsolved = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=events, right=censored)).sf
-    with (
-        warnings.catch_warnings()
-    ):  # where the share is 0 or 1 the band does not exist: NaN, and scipy says so aloud
+    with warnings.catch_warnings():
+        # Where the share is 0 or 1 the band does not exist: SciPy gives NaN and warns.
         warnings.simplefilter("ignore", RuntimeWarning)
         band = unsolved.confidence_interval(CONFIDENCE, method="log-log")
     steps = np.isin(unsolved.quantiles, events)
     at, left = unsolved.quantiles[steps], unsolved.probabilities[steps]
     half = at[left <= 0.5 + 1e-12]
-    # The band of the share that has it is that of the share that has not, upside down.
+    # 1 - share is the survival function: the ends of its band change places.
     low = np.fmax.accumulate(np.append(0.0, 1 - band.high.probabilities[steps]))[1:]
     high = np.nan_to_num(1 - band.low.probabilities[steps], nan=1.0)
     return Survival(
@@ -150,12 +153,18 @@ def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:
     )
 
 
-# --- where it ended --------------------------------------------------------------------------------------------------
+# --- where it ended -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The median of the final losses, their range, and the 95% interval of the median; None where there are too few seeds."""
+    """The final losses of `n` runs.
+
+    Attributes:
+        n: number of them.
+        median, least, most: of them.
+        interval: 95% interval of the median; None where there are too few.
+    """
 
     n: int
     median: float
@@ -166,16 +175,16 @@ class Losses:
     def __str__(self) -> str:
         if self.interval:
             return f"{self.median:.1e} ({self.interval[0]:.1e} to {self.interval[1]:.1e})"
-        return f"{self.median:.1e}" + (
-            f" (range {self.least:.1e} to {self.most:.1e})" if self.n > 1 else ""
-        )
+        many = f" (range {self.least:.1e} to {self.most:.1e})" if self.n > 1 else ""
+        return f"{self.median:.1e}{many}"
 
 
 def losses(values: Sequence[float]) -> Losses:
-    """Median and its exact interval, two of the values themselves (Conover 1999, section 3.2): it holds for any distribution.
+    """Median and its exact interval, for any distribution (Conover 1999, section 3.2).
 
-    With fewer than six values not even their whole range is a 95% interval (of five: 94%, of three: 75%), and there is none. A
-    loss that is not finite counts as infinite: a run that diverged is not left out.
+    The ends of the interval are two of the values. Of fewer than six values not even the range is
+    a 95% interval (of five it is one of 94%, of three of 75%): there is none. A loss that is not
+    finite counts as infinite: a run that diverged is not left out.
 
     Raises:
         ValueError: when there is none.
@@ -183,14 +192,13 @@ def losses(values: Sequence[float]) -> Losses:
     if not values:
         raise ValueError("expected at least one loss, found none")
     ranked = sorted(value if math.isfinite(value) else math.inf for value in values)
-    below = int(
-        scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, len(ranked), 0.5)
-    )  # as many values at either end lie outside
+    # So many values at either end lie outside of the interval.
+    below = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, len(ranked), 0.5))
     interval = (ranked[below - 1], ranked[-below]) if below else None
     return Losses(len(ranked), float(np.median(ranked)), ranked[0], ranked[-1], interval)
 
 
-# --- two models on the same seeds ------------------------------------------------------------------------------------
+# --- two models on the same seeds -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ class Paired:
         wins, losses: pairs in which the first was lower, or higher; the others are ties.
         ratio: median of first / second; None where there is none.
         p: two-sided p-value of Wilcoxon's signed-rank test on the logarithms.
-        least_p: the smallest p-value that any outcome of so many pairs that are no ties could have: 2 / 2^n.
+        least_p: the smallest p-value that pairs could have of which so many are no ties: 2 / 2^n.
     """
 
     n: int
@@ -213,48 +221,47 @@ class Paired:
     least_p: float
 
     def sentence(self, first: str, second: str, quantity: str) -> str:
-        """What the data can tell and what not, for a reader."""
-        seen = f"{first} has the lower {quantity} in {self.wins} of {self.n} seeds, {second} in {self.losses}"
+        """What the data show, and what they cannot."""
+        seen = (
+            f"{first} has the lower {quantity} in {self.wins} of {self.n} seeds, "
+            f"{second} in {self.losses}"
+        )
         if self.ratio is not None:
             seen += f" (median ratio {self.ratio:.2g})"
         if not self.wins + self.losses:
             return f"{seen}. All pairs are ties: neither is shown to be better."
         if self.least_p > 1 - CONFIDENCE:
             needed = math.ceil(1 - math.log2(1 - CONFIDENCE))
-            pairs = (
-                "So few pairs that are no ties"
-                if self.wins + self.losses < self.n
-                else "So few pairs"
-            )
+            no_ties = " that are no ties" if self.wins + self.losses < self.n else ""
             return (
-                f"{seen}. {pairs} cannot tell: even if all of them agreed, p would be {self.least_p:.2g}; "
-                f"it takes at least {needed} seeds."
+                f"{seen}. So few pairs{no_ties} cannot tell: even if all of them agreed, p would "
+                f"be {self.least_p:.2g}; it takes at least {needed} seeds."
             )
         if self.p <= 1 - CONFIDENCE:
             return f"{seen}. That is more than luck would do (Wilcoxon's p = {self.p:.2g})."
         return (
-            f"{seen}. Luck alone could do that (Wilcoxon's p = {self.p:.2g}): a difference is not shown, "
-            f"and neither is that there is none."
+            f"{seen}. Luck alone could do that (Wilcoxon's p = {self.p:.2g}): a difference is not "
+            "shown, and neither is that there is none."
         )
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Wilcoxon's signed-rank test (1945) on log(first / second), seed by seed; lower is better, infinity is worst.
+    """Wilcoxon's signed-rank test (1945) on log(first / second), seed by seed.
+
+    Lower is better; infinity is worst, and NaN counts as infinity.
 
     Raises:
         ValueError: when there is no pair, or the two differ in length.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(
-            f"expected as many values of both and at least one, found {len(first)} and {len(second)}"
-        )
+        found = f"{len(first)} and {len(second)}"
+        raise ValueError(f"expected as many values of both and at least one, found {found}")
+    # They are compared by their ratio: an exact model's 0 becomes the smallest number.
+    tiny = np.finfo(float).tiny
     a, b = (
-        np.array([v if not math.isnan(v) else math.inf for v in values], float)
+        np.maximum(np.nan_to_num(np.array(values, float), nan=math.inf, posinf=math.inf), tiny)
         for values in (first, second)
     )
-    a, b = (
-        np.maximum(values, np.finfo(float).tiny) for values in (a, b)
-    )  # an exact model's 0: they are compared by their ratio
     both_failed = np.isinf(a) & np.isinf(b)
     a, b = np.where(both_failed, 1.0, a), np.where(both_failed, 1.0, b)
     difference = np.log(a) - np.log(b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from adding_problem.cli import common
 from adding_problem.system import output
@@ -14,7 +14,7 @@ from adding_problem.system.output import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adding_problem.analysis.aggregate import Group
+    from adding_problem.analysis.aggregate import Group, TableRow
     from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
@@ -42,17 +42,20 @@ def add_arguments(parser: CommandParser) -> None:
 def run(arguments: Namespace) -> None:
     """Print a table of runs and draw them."""
     from adding_problem.analysis import aggregate, plots
+    from adding_problem.analysis.original import read_original
+    from adding_problem.runs.folder import RunFolder
 
     out = common.picture(arguments.out, arguments.format)
-    original = Path(arguments.original) if arguments.original else None
-    console = output.console()
-    curves = plots.draw_comparison(out, [Path(name) for name in arguments.folders], original)
-    _print_runs(curves, console)
-    _print_groups(aggregate.collect(arguments.folders), console)
+    originals = read_original(Path(arguments.original)) if arguments.original else []
+    runs = [RunFolder(folder).read() for folder in arguments.folders]
+    groups, console = aggregate.group_runs(runs), output.console()
+    plots.draw_comparison(out, groups, originals)
+    _print_runs(aggregate.table_rows(runs, originals), console)
+    _print_groups(groups, console)
     say(f"picture: {out}")
 
 
-def _print_runs(curves: Sequence[dict[str, Any]], console: Console) -> None:
+def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -65,18 +68,18 @@ def _print_runs(curves: Sequence[dict[str, Any]], console: Console) -> None:
         "epochs",
         "lowest validation MSE",
     )
-    first = aggregate.equals([row["weights"] for row in curves])
-    for row, above, same in zip(curves, [None, *curves], first, strict=False):
-        if above and row["oracle"] and not above["oracle"]:
+    first = aggregate.equals([row.weights for row in rows])
+    for row, above, same in zip(rows, [None, *rows], first, strict=False):
+        if above and row.oracle and not above.oracle:
             table.add_section()
-        oracle = [common.ORACLE] if row["oracle"] else []
-        again = [] if same is None else [f"same weights as {curves[same]['name']}"]
+        oracle = [common.ORACLE] if row.oracle else []
+        again = [] if same is None else [f"same weights as {rows[same].name}"]
         table.add_row(
-            f"{row['t']:,}",
-            aggregate.lengths_in_words([row["longest_trained"]]),
-            escape("\n".join([row["name"], *oracle, *again])),
-            str(row["epochs"]),
-            f"{row['lowest_val_loss']:.2e}",
+            f"{row.t:,}",
+            aggregate.lengths_in_words([row.longest]),
+            escape("\n".join([row.name, *oracle, *again])),
+            str(row.epochs),
+            f"{row.lowest:.2e}",
         )
     console.print(table)
     models = first.count(None)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
 from adding_problem import __version__
 from adding_problem.analysis.statistics import short_count
 from adding_problem.experiments.certificate import SHORT, Certificate, Measured
+from adding_problem.report.page import environment
 from adding_problem.runs import atomic_io
 
 __all__ = ["render", "write"]
@@ -25,28 +24,19 @@ def write(made: Certificate, out: Path) -> None:
 
 def render(made: Certificate) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("adding_problem.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"error": _error, "count": "{:,}".format, "short": short_count}
-    return environment.get_template("certificate.html.j2").render(
-        made=made, short=SHORT, version=__version__
-    )
+    templates = environment()
+    templates.filters |= {"error": _error, "count": "{:,}".format, "short": short_count}
+    template = templates.get_template("certificate.html.j2")
+    return template.render(made=made, short=SHORT, version=__version__)
 
 
 def _error(measured: Measured | None, baseline: float) -> str:
     """The error, and as a share of the mean baseline's."""
     if measured is None:
         return "–"
-    return (
-        "not finite"
-        if measured.mse is None
-        else f"{measured.mse:.1e} ({_share(measured.mse / baseline)})"
-    )
+    if measured.mse is None:
+        return "not finite"
+    return f"{measured.mse:.1e} ({_share(measured.mse / baseline)})"
 
 
 def _share(share: float) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from adding_problem.analysis.aggregate import Group
 from adding_problem.config import families
-from adding_problem.report.measure import Measured, thinned
+from adding_problem.report.measure import Measured, Memory, thinned
 from adding_problem.report.runs import Collection, Horizon, Run
-from adding_problem.report.summary import RunGroup, all_solved, distinct
+from adding_problem.report.summary import all_solved, distinct
 from adding_problem.runs.records import SOLVED, THRESHOLDS, UNITS
 from adding_problem.task.baselines import HIT_TOLERANCE, constant_predictor_mse
 from adding_problem.task.variants import Task
@@ -23,6 +24,7 @@ __all__ = [
     "count",
     "data",
     "headline",
+    "interval",
     "loss",
     "number",
     "perfect_memory",
@@ -35,9 +37,15 @@ __all__ = [
 _POINTS = 200  # of a learning curve, at most
 _ALL_POINTS = 40_000  # of all learning curves together
 _PLAYED_LENGTH = 1_000  # longest sequence of the playground
+_QUESTIONS = {
+    "sum": "the sum of the two",
+    "difference": "the first of the two minus the second",
+    "product": "the product of the two",
+    "first": "the first of the two",
+}
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------
 
 
 def number(value: float | None) -> str:
@@ -53,23 +61,19 @@ def number(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with its thousands told apart."""
+    """A whole number with separators of its thousands."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def loss(value: float | None) -> str:
     """A mean squared error: two digits."""
-    return (
-        "–"
-        if value is None or not math.isfinite(value)
-        else f"{value:.1e}"
-        if value < 0.01
-        else f"{value:.3f}"
-    )
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.1e}" if value < 0.01 else f"{value:.3f}"
 
 
 def shade(mse: float | None, task: Task, t: int) -> int:
-    """Where an error stands between 1e-5 (0) and the mean baseline (100) of the task at length T, on a log scale."""
+    """Where an error stands between 1e-5 (0) and the mean baseline at T (100), on a log scale."""
     if mse is None or not math.isfinite(mse):
         return 100
     low, high = math.log(1e-5), math.log(constant_predictor_mse(task, t))
@@ -78,12 +82,7 @@ def shade(mse: float | None, task: Task, t: int) -> int:
 
 def question(task: Task) -> str:
     """What a model must answer."""
-    words = {
-        "sum": "the sum of the two",
-        "difference": "the first of the two minus the second",
-        "product": "the product of the two",
-        "first": "the first of the two",
-    }[task.target]
+    words = _QUESTIONS[task.target]
     return f"0.5 and a quarter of {words}" if task.variant == "hs1997" else words
 
 
@@ -101,147 +100,145 @@ def perfect_memory(task: Task) -> str:
 
 def state(run: Run) -> str:
     """One word or two."""
-    if not run.finished:
+    if not run.record.result:
         return "unfinished"
     return "solved" if run.solved else "not solved"
 
 
+def interval(group: Group) -> tuple[float, float] | None:
+    """95% interval of the median loss; None with too few seeds, or where an end is infinite."""
+    found = group.losses.interval
+    return found if found and math.isfinite(found[1]) else None
+
+
 def headline(
-    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+    found: Collection, groups: Sequence[Group], measured: Sequence[Measured]
 ) -> list[dict[str, str]]:
-    """The figures at the top: value, what it is, a remark."""
-    runs = [
-        run for run in found.runs if not run.oracle
-    ] or found.runs  # an oracle is not ranked beside learners
-    oracles, solved = len(found.runs) - len(runs), [run for run in runs if run.solved]
-    models = distinct(runs)
-    noun, notes = "runs", ["validation MSE below 1e-3"]
-    if len(models) < len(runs):
-        noun, notes = (
-            "models",
-            [
-                "validation MSE below 1e-3 at every T",
-                f"{len(runs)} runs, the same weights counted once",
-            ],
-        )
-    if oracles:
-        notes.append(f"{oracles} of an oracle not counted")
-    longest = max((run.t for run in solved), default=None)
-    best = min(
-        (run for run in runs if math.isfinite(run.best)), key=lambda run: run.best, default=None
-    )
+    """The figures at the top: value, what it is, a remark.
+
+    They are of learners; of oracles only where there is no learner.
+    """
+    runs = [run for run in found.runs if not run.oracle] or found.runs
+    oracle = runs[0].oracle
+    longest = max((run.t for run in runs if run.solved), default=None)
+    finite = (run for run in runs if math.isfinite(run.best))
+    best = min(finite, key=lambda run: run.best, default=None)
+    lowest_note = ""
+    if best:
+        mean = constant_predictor_mse(best.config.task, best.t)
+        lowest_note = f"T = {best.t:,}; always predicting the mean: {mean:.3f}"
     tiles = [
-        {
-            "value": f"{sum(map(all_solved, models))} of {len(models)}",
-            "what": f"{noun} solved",
-            "note": "; ".join(notes),
-        },
-        {
-            "value": count(longest),
-            "what": "longest T solved",
-            "note": f"of {count(max(run.t for run in runs))} tried",
-        },
-        {
-            "value": loss(best.best if best else None),
-            "what": "lowest validation MSE of weights kept",
-            "note": f"T = {best.t:,}; always predicting the mean: {constant_predictor_mse(best.config.task, best.t):.3f}"
-            if best
-            else "",
-        },
+        _solved_tile(runs, len(found.runs) - len(runs)),
+        _tile(count(longest), "longest T solved", f"of {count(max(run.t for run in runs))} tried"),
+        _tile(
+            loss(best.best if best else None),
+            "lowest validation MSE of weights kept",
+            lowest_note,
+        ),
     ]
-    at_longest = [
-        group
-        for group in groups
-        if group.t == longest
-        and group.oracle == runs[0].oracle
-        and group.cost("1e-3", "seconds").median is not None
-    ]
-    if at_longest:
-        group = min(
-            at_longest, key=lambda group: group.cost("1e-3", "sequence_steps").median or math.inf
-        )
-        tiles.append(
-            {
-                "value": f"{number(group.cost('1e-3', 'seconds').median)} s",
-                "what": "to solve the longest",
-                "note": f"{number(group.cost('1e-3', 'sequence_steps').median)} sequence-steps"
-                + (f", median of {len(group.runs)} seeds" if len(group.runs) > 1 else ", one seed"),
-            }
-        )
+    tiles += _cost_tile([group for group in groups if (group.t, group.oracle) == (longest, oracle)])
     horizons = [
         horizon.result.horizon
         for horizon in found.horizons.values()
-        if horizon.result.horizon and horizon.oracle == runs[0].oracle
+        if horizon.result.horizon and horizon.oracle == oracle
     ]
     if horizons:
         tiles.append(
-            {
-                "value": count(max(horizons)),
-                "what": "horizon",
-                "note": "longest T within a climb's minutes",
-            }
+            _tile(count(max(horizons)), "horizon", "longest T within the minutes of a horizon run")
         )
-    held = [
+    beyond = [
         (t, longest)
         for one in measured
+        if (longest := one.run.record.longest) and one.run.oracle == oracle
         for t, mse in one.mse.items()
-        if (longest := one.run.longest)
-        and mse < SOLVED
-        and t > longest
-        and one.run.oracle == runs[0].oracle
+        if mse < SOLVED and t > longest
     ]
-    if held:
-        t, trained = max(held, key=lambda pair: pair[0] / pair[1])
-        tiles.append(
-            {
-                "value": f"×{number(t / trained)}",
-                "what": "held beyond the longest trained",
-                "note": f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}",
-            }
-        )
+    if beyond:
+        t, trained = max(beyond, key=lambda pair: pair[0] / pair[1])
+        note = f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}"
+        tiles.append(_tile(f"×{number(t / trained)}", "held beyond the longest trained", note))
     return tiles
 
 
+def _tile(value: str, what: str, note: str) -> dict[str, str]:
+    return {"value": value, "what": what, "note": note}
+
+
+def _solved_tile(runs: Sequence[Run], oracles: int) -> dict[str, str]:
+    """How many of these runs, or of their models, are solved."""
+    models = distinct(runs)
+    noun, notes = "runs", ["validation MSE below 1e-3"]
+    if len(models) < len(runs):
+        noun = "models"
+        notes = [
+            "validation MSE below 1e-3 at every T",
+            f"{len(runs)} runs, the same weights counted once",
+        ]
+    if oracles:
+        notes.append(f"{oracles} of an oracle not counted")
+    value = f"{sum(map(all_solved, models))} of {len(models)}"
+    return _tile(value, f"{noun} solved", "; ".join(notes))
+
+
+def _cost_tile(groups: Sequence[Group]) -> list[dict[str, str]]:
+    """What the cheapest of these groups took; none where no group has a median."""
+    costs = [
+        (steps.median or math.inf, seconds.median, len(group.seeds))
+        for group in groups
+        for steps in [group.cost("1e-3", "sequence_steps")]
+        for seconds in [group.cost("1e-3", "seconds")]
+        if seconds.median is not None
+    ]
+    if not costs:
+        return []
+    steps, seconds, n = min(costs, key=lambda cost: cost[0])
+    of = f"median of {n} seeds" if n > 1 else "one seed"
+    note = f"{number(steps)} sequence-steps, {of}"
+    return [_tile(f"{number(seconds)} s", "to solve the longest", note)]
+
+
 def alternatives(
-    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+    found: Collection, groups: Sequence[Group], measured: Sequence[Measured]
 ) -> dict[str, str]:
-    """What the charts show, for who cannot see them."""
-    solved = sum(run.solved for run in found.runs)
+    """What the charts show, for readers who cannot see them."""
     best = "; ".join(
-        f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, {group.solved.successes} of "
-        f"{len(group.runs)} solved"
+        f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, "
+        f"{group.solved.successes} of {len(group.seeds)} solved"
         for group in groups[:12]
     )
-    mean = _constant(found)
+    horizons = "; ".join(
+        f"{name}: horizon {count(horizon.result.horizon)}"
+        for name, horizon in found.horizons.items()
+    )
+    within = "; ".join(
+        f"{one.run.name}: {one.score.within_tolerance:.1%} within {HIT_TOLERANCE}"
+        for one in measured
+        if len(one.y)
+    )
+    solved = sum(run.solved for run in found.runs)
     return {
-        "curves": f"Line chart of the validation error of {len(found.runs)} runs, {len(distinct(found.runs))} models, during training, on a log scale. {solved} end "
-        f"below 0.001; a dashed line marks {mean:.3f}, the error of always predicting the mean.",
-        "best": f"Validation error of the weights that were kept against the sequence length. {best}.",
+        "curves": f"Line chart of the validation error of {len(found.runs)} runs, "
+        f"{len(distinct(found.runs))} models, during training, on a log scale. {solved} end below "
+        f"0.001; a dashed line marks {_constant(found):.3f}, the error of always predicting the "
+        "mean.",
+        "best": "Validation error of the weights that were kept against the sequence length. "
+        f"{best}.",
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
-        + "; ".join(
-            f"{name}: horizon {count(horizon.result.horizon)}"
-            for name, horizon in found.horizons.items()
-        )
-        + ".",
+        f"{horizons}.",
         "scatter": "Prediction against target on new sequences, with the line of right answers.",
-        "errors": "Histogram of prediction minus target. "
-        + "; ".join(
-            f"{one.run.name}: {one.score.within_tolerance:.1%} within {HIT_TOLERANCE}"
-            for one in measured
-            if len(one.y)
-        )
-        + ".",
-        "memory": "Size of the derivative of the prediction by the value at each step of one sequence, with the two marked steps. "
-        f"A model that remembers rightly has {perfect_memory(found.runs[0].config.task)}.",
+        "errors": f"Histogram of prediction minus target. {within}.",
+        "memory": "Size of the derivative of the prediction by the value at each step of one "
+        "sequence, with the two marked steps. A model that remembers rightly has "
+        f"{perfect_memory(found.runs[0].config.task)}.",
     }
 
 
-# --- in numbers ------------------------------------------------------------------------------------------------------
+# --- in numbers -----------------------------------------------------------------------------------
 
 
 def data(
-    found: Collection, groups: Sequence[RunGroup], measured: Sequence[Measured]
+    found: Collection, groups: Sequence[Group], measured: Sequence[Measured]
 ) -> dict[str, Any]:
     """All that the charts draw. No NaN and no infinity: JSON has none."""
     points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
@@ -257,9 +254,9 @@ def data(
 
 
 def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
-    """The model that runs in the page: of the LSTMs that solve their length the longest up to a thousand; where none does, the best.
+    """The LSTM that runs in the page: the solved one of the longest T, up to a thousand.
 
-    An oracle only where there is no learner.
+    Where none is solved, the best. An oracle only where there is no learner.
     """
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
@@ -273,7 +270,7 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
             -one.run.best,
         ),
     )
-    task = one.run.config.task
+    task, init = one.run.config.task, one.run.config.model.init
     return {
         **(one.weights or {}),
         "name": one.run.name,
@@ -281,29 +278,20 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
         "question": question(task),
         "constant": constant_predictor_mse(task, one.run.t),
         "t": one.run.t,
-        "trained": one.run.longest,
+        "trained": one.run.record.longest,
         "variant": task.variant,
         "shortest": 10,
         "longest": _PLAYED_LENGTH,
         "solved": one.run.solved,
-        "told": families.described_init(str(one.run.config.model.init))
-        if one.run.config.model.init in families.TOLD
-        else None,
+        "told": families.described_init(str(init)) if init in families.TOLD else None,
     }
 
 
 def _curve(run: Run, points: int) -> dict[str, Any]:
-    places = (
-        sorted(
-            {
-                round(place)
-                for place in np.linspace(0, len(run.rows) - 1, min(points, len(run.rows)))
-            }
-        )
-        if run.rows
-        else []
-    )
-    rows = [run.rows[place] for place in places]
+    every = run.record.rows
+    n = min(points, len(every))
+    places = sorted({round(place) for place in np.linspace(0, len(every) - 1, n)}) if n else []
+    rows = [every[place] for place in places]
     return {
         "name": run.name,
         "method": run.method,
@@ -318,26 +306,24 @@ def _curve(run: Run, points: int) -> dict[str, Any]:
 
 
 def _constant(found: Collection) -> float:
-    """What always predicting the mean scores, of the first run's task, which is most often that of all."""
+    """The mean baseline of the first run's task, which is most often that of all."""
     return constant_predictor_mse(found.runs[0].config.task, found.runs[0].t)
 
 
-def _group(group: RunGroup) -> dict[str, Any]:
-    solved, costs = (
-        group.solved,
-        {
-            threshold: {unit: group.cost(threshold, unit) for unit in UNITS}
-            for threshold in THRESHOLDS
-        },
-    )
+def _group(group: Group) -> dict[str, Any]:
+    solved = group.solved
+    costs = {
+        threshold: {unit: group.cost(threshold, unit) for unit in UNITS} for threshold in THRESHOLDS
+    }
+    spent = {unit: [seed.spent(unit) for seed in group.seeds] for unit in UNITS}
     return {
         "method": group.method,
         "t": group.t,
-        "n": len(group.runs),
+        "n": len(group.seeds),
         "solved": solved.successes,
         "share": (solved.low, solved.high),
         "median": _finite(group.losses.median),
-        "interval": group.interval,
+        "interval": interval(group),
         "losses": [v for v in group.values if math.isfinite(v)],
         "survival": {
             threshold: {
@@ -347,11 +333,8 @@ def _group(group: RunGroup) -> dict[str, Any]:
             for threshold, by_unit in costs.items()
         },
         "spent": {
-            unit: max(
-                (spent for run in group.runs if math.isfinite(spent := run.spent(unit))),
-                default=None,
-            )
-            for unit in UNITS
+            unit: max((end for end in ends if end is not None), default=None)
+            for unit, ends in spent.items()
         },
         "known": {unit: found.n for unit, found in costs["1e-3"].items()},
     }
@@ -359,7 +342,6 @@ def _group(group: RunGroup) -> dict[str, Any]:
 
 def _horizon(name: str, horizon: Horizon) -> dict[str, Any]:
     """A horizon run that diverged has NaN for the score of its last length."""
-    found = horizon.result
     rungs = [
         {
             "t": rung.t,
@@ -367,11 +349,12 @@ def _horizon(name: str, horizon: Horizon) -> dict[str, Any]:
             "solved": rung.solved,
             "sequence_steps": rung.sequence_steps,
             "seconds": rung.seconds,
-            "reached": {name: spent and asdict(spent) for name, spent in rung.reached.items()},
+            "reached": {key: spent and asdict(spent) for key, spent in rung.reached.items()},
         }
-        for rung in found.rungs
+        for rung in horizon.result.rungs
     ]
-    return {"name": name, "horizon": found.horizon, "oracle": horizon.oracle, "rungs": rungs}
+    found = {"name": name, "horizon": horizon.result.horizon, "oracle": horizon.oracle}
+    return found | {"rungs": rungs}
 
 
 def _model(one: Measured) -> dict[str, Any]:
@@ -384,14 +367,11 @@ def _model(one: Measured) -> dict[str, Any]:
         "mse": _finite(score.mse),
         "y": [_short(v) for v in one.y.tolist()],
         "y_hat": [_short(v) for v in one.y_hat.tolist()],
-        "memory": _memory(one),
+        "memory": _memory(one.memory) if one.memory else None,
     }
 
 
-def _memory(one: Measured) -> dict[str, Any] | None:
-    memory = one.memory
-    if memory is None:
-        return None
+def _memory(memory: Memory) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "t": memory.t,
         "marks": memory.marks,
@@ -405,10 +385,9 @@ def _memory(one: Measured) -> dict[str, Any] | None:
     if memory.cells is not None:
         cells = thinned(memory.cells)
         scale = float(np.abs(cells).max()) or 1.0
+        packed = np.round(127 * cells / scale).astype(np.int8).tobytes()
         shown |= {
-            "cells": base64.b64encode(
-                np.round(127 * cells / scale).astype(np.int8).tobytes()
-            ).decode(),
+            "cells": base64.b64encode(packed).decode(),
             "rows": cells.shape[0],
             "columns": cells.shape[1],
             "scale": _short(scale),

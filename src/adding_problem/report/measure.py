@@ -28,15 +28,10 @@ from adding_problem.task.variants import Task
 
 __all__ = ["Measured", "Memory", "default_lengths", "measure", "pack_lstm", "slopes", "thinned"]
 
-_SCORE_STEPS, _FEWEST = (
-    500_000,
-    64,
-)  # sequence-steps that a score should cost at most; sequences that it has at least
-_LONG, _FEWEST_LONG = (
-    20_000,
-    16,
-)  # lengths above this are tested when asked for alone; sequences that these have at least
-_MOST_LENGTHS = 12  # trained ones that are tested when nobody asks for others: every model is scored at all of them
+# A score costs at most so many sequence-steps, unless the fewest sequences take more.
+_SCORE_STEPS, _FEWEST = 500_000, 64
+_LONG, _FEWEST_LONG = 20_000, 16  # longer lengths are tested only when they are asked for
+_MOST_LENGTHS = 12  # of the trained ones, unless the caller names lengths
 _MEMORY_STEPS = 2_000  # longest sequence whose gradient is taken
 _COLUMNS, _CELLS = 600, 48  # of the picture of the cell states
 _MOST_PLAYED = 128  # cells of a model that runs in the page: 0.4 MB of it
@@ -47,10 +42,14 @@ class Memory:
     """How a prediction depends on each step of one sequence.
 
     Attributes:
-        t, marks, target, prediction: the sequence: its length, its marked steps, the right and the given answer.
-        value_gradient, mark_gradient: (T,), absolute derivative of the prediction by each step's value and mark.
+        t: length of the sequence.
+        marks: its marked steps.
+        target, prediction: the right answer and the model's.
+        value_gradient, mark_gradient: (T,), absolute derivatives of the prediction by the value and
+            by the mark of each step.
+        cells: (C, T), states of the cells of an LSTM that move most; None for other models, and
+            where one is not finite.
         right_gradient: absolute derivative of the right answer by the value at each of `marks`.
-        cells: (C, T), states of the cells that move most, of an LSTM; None of other models, or where one is not finite.
     """
 
     t: int
@@ -65,12 +64,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's scores, or the problem why there are none.
+    """A model's scores, or why there are none.
 
     Attributes:
+        run: whose model it is.
         y, y_hat: targets and predictions (n,) at its own length.
         mse: mean squared error by tested length.
-        weights: of an LSTM that runs in the page, see `pack_lstm`.
+        memory: None for a model without gradients.
+        weights: of an LSTM that can run in the page, see `pack_lstm`.
+        problem: why there are no scores; empty where there are.
     """
 
     run: Run
@@ -88,15 +90,16 @@ class Measured:
 
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
-    """The lengths that were trained, a dozen at most, and those twice, five and ten times the longest, as far as they are at most 20,000."""
-    trained = sorted({run.t for run in runs if run.t <= _LONG}) or [_LONG // 20]
-    if len(trained) > _MOST_LENGTHS:
-        trained = [
-            trained[round(place)] for place in np.linspace(0, len(trained) - 1, _MOST_LENGTHS)
-        ]
-    return trained + [
-        trained[-1] * factor for factor in (2, 5, 10) if trained[-1] * factor <= _LONG
-    ]
+    """The runs' lengths, a dozen at most, and two, five and ten times the longest.
+
+    None is above 20,000.
+    """
+    lengths = sorted({run.t for run in runs if run.t <= _LONG}) or [_LONG // 20]
+    if len(lengths) > _MOST_LENGTHS:
+        places = np.linspace(0, len(lengths) - 1, _MOST_LENGTHS)
+        lengths = [lengths[round(place)] for place in places]
+    longer = [lengths[-1] * factor for factor in (2, 5, 10)]
+    return lengths + [t for t in longer if t <= _LONG]
 
 
 def measure(
@@ -107,12 +110,13 @@ def measure(
     threads: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
-    """Score the models of these runs; a model that cannot be loaded is said so, not raised.
+    """Score the models of these runs. What went wrong with a model is in its `problem`.
 
     Args:
         runs: finished ones.
-        lengths: T to test at; one that a model cannot take is left out.
-        n: sequences at each; of long ones fewer: about 500,000 sequence-steps or 64 sequences, and 16 above T = 20,000.
+        lengths: T to test at; one that a model does not accept is left out.
+        n: sequences at each. Long lengths have fewer: about 500,000 sequence-steps, but at least 64
+            sequences, or 16 above T = 20,000.
         threads: on the CPU; None is one per core.
         on_progress: is told the number of scores so far, and of all.
     """
@@ -129,29 +133,27 @@ def measure(
 
 
 def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None]) -> Measured:
-    nothing = np.empty(0, np.float32)
+    nothing, path = np.empty(0, np.float32), run.record.path
     try:
-        # Scored by the fast kernels where there are any; torch's own layer gives gradients and single steps.
-        fast = load_model(run.path, backend=resolve_backend("auto", torch.device("cpu")))
-        plain = load_model(run.path)
+        # The fastest backend scores; PyTorch's own layer gives gradients and single steps.
+        fast = load_model(path, backend=resolve_backend("auto", torch.device("cpu")))
+        plain = load_model(path)
         y, y_hat = _predict(fast, run, run.t, n)
         step()
         mse = {}
         for t in lengths:
-            with suppress(
-                RuntimeError, ValueError
-            ):  # too long or too short for this model or this variant
+            # Some lengths are too long or too short for a model or a variant.
+            with suppress(RuntimeError, ValueError):
                 mse[t] = _mse(*_predict(fast, run, t, n))
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:
-        return Measured(
-            run, nothing, nothing, {}, None, None, printable(str(error).partition("\n")[0])
-        )
+        problem = printable(str(error).partition("\n")[0])
+        return Measured(run, nothing, nothing, {}, None, None, problem)
 
 
 def _sequences(run: Run, t: int, n: int) -> Sequences:
-    """The first n of the new sequences that `validate` takes."""
+    """The first n of the new sequences on which `validate` scores."""
     return Sequences(run.config.task, t, run.config.validate.seed, n)
 
 
@@ -169,13 +171,14 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
 
 
 def _memory(model: nn.Module, run: Run) -> Memory | None:
-    """The gradient of one prediction: of the first 64 validation sequences, of the length of the run or of 2,000 steps, that whose marks are
-    farthest apart. None where the model has no gradient.
+    """The gradient of one prediction; None where the model has none.
+
+    The sequence is that of the first 64 new ones whose marks are farthest apart. It has the run's
+    length, but at most 2,000 steps.
     """
-    x, y = sample_batch(
-        64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=run.config.task
-    )
-    plain = unmix(x.numpy(), run.config.task)
+    task = run.config.task
+    x, y = sample_batch(64, min(run.t, _MEMORY_STEPS), seed=run.config.validate.seed, task=task)
+    plain = unmix(x.numpy(), task)
     places = [np.flatnonzero(marks == 1) for marks in plain[..., 1].round(3)]
     farthest = max(range(64), key=lambda item: int(places[item][-1] - places[item][0]))
     x, y = x[farthest : farthest + 1].requires_grad_(), y[farthest]
@@ -184,7 +187,8 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
         (gradient,) = torch.autograd.grad(prediction.sum(), x)
     except RuntimeError:
         return None
-    values, marks = np.abs(unmix(gradient[0].numpy(), run.config.task)).T[:2]
+    values, marks = np.abs(unmix(gradient[0].numpy(), task)).T[:2]
+    marked = plain[farthest, places[farthest], 0].tolist()
     return Memory(
         x.shape[1],
         places[farthest].tolist(),
@@ -193,7 +197,7 @@ def _memory(model: nn.Module, run: Run) -> Memory | None:
         values,
         marks,
         _moving(_cell_states(model, x.detach())) if isinstance(model, AddingLSTM) else None,
-        np.abs(slopes(run.config.task, plain[farthest, places[farthest], 0].tolist())).tolist(),
+        np.abs(slopes(task, marked)).tolist(),
     )
 
 
@@ -202,7 +206,8 @@ def slopes(task: Task, marked: Sequence[float]) -> list[float]:
 
     Args:
         task: of the sequence.
-        marked: in the order of their steps. Of hs1997 there may be one alone: the other, at the first pair, counts as zero.
+        marked: in the order of their steps. In hs1997 there may be one only: the other, at the
+            first pair, counts as zero.
     """
     first, second = ([0.0, *marked])[-2:]
     by_both = {
@@ -236,9 +241,15 @@ def _moving(cells: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
-    """Weights of an LSTM for the page, base64 of little-endian float32; None of other models, larger ones, `hs1997` and noise columns.
+    """Weights of an LSTM for the page, base64 of little-endian float32.
 
-    Where inputs are mixed the weights are those for plain ones: value and mark. In this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout (H,), its bias (1,); gates i, f, g, o.
+    They are, in this order: input kernel (4H, 2), recurrent kernel (4H, H), bias (4H,), readout
+    (H,), its bias (1,); gates i, f, g, o. Where inputs are mixed the weights are those for plain
+    ones: value and mark.
+
+    Returns:
+        The weights and the number of cells. None for other models, for more than 128 cells, for
+        `hs1997`, and for noise columns.
     """
     task = run.config.task
     if (
@@ -248,9 +259,7 @@ def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
         or task.noise_columns
     ):
         return None
-    kernel, recurrent, bias, second_bias = (
-        parameter.detach() for parameter in model.lstm.parameters()
-    )
+    kernel, recurrent, bias, second_bias = (each.detach() for each in model.lstm.parameters())
     kernel = torch.from_numpy(unmix(kernel.numpy(), task).copy())
     parts = [
         kernel,
@@ -264,13 +273,11 @@ def pack_lstm(model: nn.Module, run: Run) -> dict[str, Any] | None:
 
 
 def thinned(values: NDArray[np.float32], columns: int = _COLUMNS) -> NDArray[np.float32]:
-    """(..., T) cut into at most so many stretches, each as its value of largest size."""
+    """(..., T) as (..., columns) at most: of each stretch the value of largest size."""
     edges = np.linspace(0, values.shape[-1], min(columns, values.shape[-1]) + 1).astype(int)
-    parts = [values[..., a:b] for a, b in pairwise(edges)]
-    return np.stack(
-        [
-            np.take_along_axis(part, np.abs(part).argmax(-1, keepdims=True), -1)[..., 0]
-            for part in parts
-        ],
-        -1,
-    )
+    largest = []
+    for a, b in pairwise(edges):
+        part = values[..., a:b]
+        place = np.abs(part).argmax(-1, keepdims=True)
+        largest.append(np.take_along_axis(part, place, -1)[..., 0])
+    return np.stack(largest, -1)

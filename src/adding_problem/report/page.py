@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -19,14 +19,14 @@ from markupsafe import Markup
 
 from adding_problem import __version__
 from adding_problem import config as configuration
-from adding_problem.analysis.aggregate import lengths_in_words
+from adding_problem.analysis.aggregate import Group, lengths_in_words
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import RunGroup, distinct, representatives, together
+from adding_problem.report.summary import distinct, representatives, together
 from adding_problem.runs import atomic_io
-from adding_problem.runs.records import THRESHOLDS
+from adding_problem.runs.records import THRESHOLDS, Cost, EpochRow
 
 __all__ = ["Table", "environment", "resource", "script_hash", "write"]
 
@@ -46,7 +46,7 @@ _MOST_ROWS = 10_000  # of metrics in the CSV: about a megabyte of the page
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be read in the page and downloaded: cells are numbers, text, or None for nothing."""
+    """A table of the page, which can be downloaded: cells are numbers, text, or None."""
 
     name: str
     columns: Sequence[str]
@@ -64,10 +64,8 @@ class Table:
     @property
     def href(self) -> str:
         """The CSV as a link that needs no network."""
-        return (
-            "data:text/csv;charset=utf-8;base64,"
-            + base64.b64encode(self.csv.encode(errors="replace")).decode()
-        )
+        encoded = base64.b64encode(self.csv.encode(errors="replace")).decode()
+        return f"data:text/csv;charset=utf-8;base64,{encoded}"
 
 
 def write(
@@ -89,8 +87,9 @@ def write(
         folders: run folders, or folders of them such as a sweep's.
         out: the HTML file.
         title: of the page.
-        lengths: T at which the models are tested; None takes the trained ones, and up to ten times the longest.
-        sequences: new ones at each model's own length; other lengths have fewer where they are long.
+        lengths: T at which the models are tested; None takes the trained ones, and up to ten times
+            the longest.
+        sequences: new ones at each length; long lengths have fewer.
         models: how many are scored, at most.
         threads: on the CPU; None is one per core.
         pictures: folder for the same figures as pictures for papers; None draws none.
@@ -104,7 +103,7 @@ def write(
         RunFolderError: when there is no run.
     """
     found = collect(folders)
-    shown = representatives(together(found.runs), models)
+    shown = representatives(found.runs, models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
     atomic_io.make_folder(out.parent)
@@ -151,11 +150,11 @@ def render(
             tasks=list(dict.fromkeys(replace(run.config.task, mix_seed=0) for run in found.runs)),
             tested=tested,
             sequences=sequences,
-            epochs=sum(len(run.rows) for run in found.runs),
+            epochs=sum(len(run.record.rows) for run in found.runs),
             tables=_tables(found, groups, measured, tested),
-            several=any(len(group.runs) > 1 for group in groups),
+            several=any(len(group.seeds) > 1 for group in groups),
             configurations=[
-                (group, configuration.to_yaml(group.runs[0].config)) for group in groups
+                (group, configuration.to_yaml(group.seeds[0].config)) for group in groups
             ],
         )
     )
@@ -166,63 +165,24 @@ def _apart(oracles: Sequence[bool], index: int) -> bool:
     return index > 0 and oracles[index] and not oracles[index - 1]
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def _tables(
-    found: Collection,
-    groups: Sequence[RunGroup],
-    measured: Sequence[Measured],
-    tested: Sequence[int],
+    found: Collection, groups: Sequence[Group], measured: Sequence[Measured], tested: Sequence[int]
 ) -> dict[str, Table]:
+    scored = [one for one in measured if not one.problem]
+    by_length = [f"T={t}" for t in tested]
     tables = [
-        Table(
-            "runs",
-            [
-                "run",
-                "method",
-                "T",
-                "longest_trained",
-                "seed",
-                "state",
-                "best_val_loss",
-                "epochs",
-                "sequences",
-                "sequence_steps",
-                "seconds",
-                "sequence_steps_to_1e-2",
-                "sequence_steps_to_1e-3",
-                "seconds_to_1e-3",
-                "same_weights_as",
-            ],
-            [_run_row(run) for run in found.runs],
-        ),
-        Table(
-            "groups",
-            [
-                "method",
-                "T",
-                "longest_trained",
-                "runs",
-                "solved",
-                "solved_low",
-                "solved_high",
-                "median_best_val_loss",
-                "loss_low",
-                "loss_high",
-                "median_sequence_steps_to_1e-3",
-                "median_seconds_to_1e-3",
-            ],
-            [_group_row(group) for group in groups],
-        ),
-        _curves_table(found.runs),
+        Table("runs", _RUNS, [_run_row(run) for run in found.runs]),
+        Table("groups", _GROUPS, [_group_row(group) for group in groups]),
+        Table("curves", _CURVES, _curve_rows(found.runs)),
         Table(
             "lengths",
-            ["run", "method", "longest_trained", *(f"T={t}" for t in tested)],
+            ["run", "method", "longest_trained", *by_length],
             [
-                [one.run.name, one.run.method, one.run.longest, *(one.mse.get(t) for t in tested)]
-                for one in measured
-                if not one.problem
+                [one.run.name, one.run.method, one.run.record.longest, *map(one.mse.get, tested)]
+                for one in scored
             ],
         ),
         Table(
@@ -237,103 +197,128 @@ def _tables(
         Table(
             "memory",
             ["run", "step", "marked", "gradient_value", "gradient_mark"],
-            _memory_rows(measured),
+            [row for one in measured for row in _memory_rows(one)],
         ),
-        Table(
-            "horizon",
-            ["folder", "T", "longest_trained", "solved", "mse", "sequence_steps", "seconds"],
-            [
-                [
-                    name,
-                    rung.t,
-                    rung.longest_length,
-                    rung.solved,
-                    rung.mse,
-                    rung.sequence_steps,
-                    rung.seconds,
-                ]
-                for name, horizon in found.horizons.items()
-                for rung in horizon.result.rungs
-            ],
-        ),
+        Table("horizon", _HORIZON, _horizon_rows(found)),
         _configuration_table(found.runs),
     ]
     return {table.name: table for table in tables}
 
 
+_RUNS = (
+    "run",
+    "method",
+    "T",
+    "longest_trained",
+    "seed",
+    "state",
+    "best_val_loss",
+    "epochs",
+    "sequences",
+    "sequence_steps",
+    "seconds",
+    "sequence_steps_to_1e-2",
+    "sequence_steps_to_1e-3",
+    "seconds_to_1e-3",
+    "same_weights_as",
+)
+
+
 def _run_row(run: Run) -> list[Any]:
-    cost = [run.reached(threshold) for threshold in THRESHOLDS]
+    record = run.record
+    last = record.rows[-1] if record.rows else EpochRow(0, 0, 0, 0, 0, 0.0)
+    to_1e2, to_1e3 = (_cost(run, threshold) for threshold in THRESHOLDS)
     return [
         run.name,
         run.method,
         run.t,
-        run.longest,
-        run.config.seed,
+        record.longest,
+        record.seed,
         figures.state(run),
         run.best,
-        len(run.rows),
-        *(int(run.spent(unit)) for unit in ("sequences", "sequence_steps")),
-        run.spent("seconds"),
-        *(c and int(c["sequence_steps"]) for c in cost),
-        cost[1] and cost[1]["seconds"],
+        len(record.rows),
+        last.sequences,
+        last.sequence_steps,
+        last.seconds,
+        to_1e2 and to_1e2.sequence_steps,
+        to_1e3 and to_1e3.sequence_steps,
+        to_1e3 and to_1e3.seconds,
         run.same_as or None,
     ]
 
 
-def _group_row(group: RunGroup) -> list[Any]:
+def _cost(run: Run, threshold: str) -> Cost | None:
+    """What it took until the validation loss first was below; None where it never was."""
+    if run.record.result:
+        return run.record.result.reached[threshold]
+    row = run.record.first_below(THRESHOLDS[threshold])
+    return row.cost if row else None
+
+
+_GROUPS = (
+    "method",
+    "T",
+    "longest_trained",
+    "runs",
+    "solved",
+    "solved_low",
+    "solved_high",
+    "median_best_val_loss",
+    "loss_low",
+    "loss_high",
+    "median_sequence_steps_to_1e-3",
+    "median_seconds_to_1e-3",
+)
+
+
+def _group_row(group: Group) -> list[Any]:
     solved = group.solved
     return [
         group.method,
         group.t,
         group.longest,
-        len(group.runs),
+        len(group.seeds),
         solved.successes,
         solved.low,
         solved.high,
         group.losses.median,
-        *(group.interval or (None, None)),
+        *(figures.interval(group) or (None, None)),
         group.cost("1e-3", "sequence_steps").median,
         group.cost("1e-3", "seconds").median,
     ]
 
 
-def _curves_table(runs: Sequence[Run]) -> Table:
-    """Every epoch of every run, or every second, third, ... and the last where there are too many."""
-    stride = math.ceil(sum(len(run.rows) for run in runs) / _MOST_ROWS) or 1
-    rows = [
-        [run.name, *row.values] for run in runs for row in [*run.rows[:-1:stride], *run.rows[-1:]]
-    ]
-    return Table(
-        "curves",
-        [
-            "run",
-            "epoch",
-            "loss",
-            "val_loss",
-            "sequences",
-            "sequence_steps",
-            "seconds",
-            "val_sequences",
-            "longest_length",
-        ],
-        rows,
-    )
+_CURVES = ("run", *(field.name for field in fields(EpochRow)))
 
 
-def _memory_rows(measured: Sequence[Measured]) -> list[list[Any]]:
+def _curve_rows(runs: Sequence[Run]) -> list[list[Any]]:
+    """Every epoch of every run, or every second, third, ... and the last where there are many."""
+    stride = math.ceil(sum(len(run.record.rows) for run in runs) / _MOST_ROWS) or 1
     return [
-        [
-            one.run.name,
-            step + 1,
-            int(step in one.memory.marks),
-            float(f"{value:.4g}"),
-            float(f"{mark:.4g}"),
-        ]
-        for one in measured
-        if one.memory
-        for step, (value, mark) in enumerate(
-            zip(one.memory.value_gradient, one.memory.mark_gradient, strict=True)
-        )
+        [run.name, *row.values]
+        for run in runs
+        for row in [*run.record.rows[:-1:stride], *run.record.rows[-1:]]
+    ]
+
+
+def _memory_rows(one: Measured) -> list[list[Any]]:
+    if one.memory is None:
+        return []
+    gradients = zip(one.memory.value_gradient, one.memory.mark_gradient, strict=True)
+    return [
+        [one.run.name, step + 1, int(step in one.memory.marks), *(float(f"{g:.4g}") for g in pair)]
+        for step, pair in enumerate(gradients)
+    ]
+
+
+_HORIZON = ("folder", "T", "longest_trained", "solved", "mse", "sequence_steps", "seconds")
+
+
+def _horizon_rows(found: Collection) -> list[list[Any]]:
+    return [
+        [name, r.t, r.longest_length, r.solved, r.mse, r.sequence_steps, r.seconds]
+        for name, horizon in found.horizons.items()
+        for r in horizon.result.rungs
     ]
 
 
@@ -342,25 +327,23 @@ def _configuration_table(runs: Sequence[Run]) -> Table:
     flats = [run.config.flat() for run in runs]
     keys = list(dict.fromkeys(key for values in flats for key in values))
     rows = [
-        [run.name, run.config.digest, *(values.get(key) for key in keys)]
+        [run.name, run.config.digest, *map(values.get, keys)]
         for run, values in zip(runs, flats, strict=True)
     ]
     return Table("configurations", ["run", "digest", *keys], rows)
 
 
 def _harmless(cell: Any) -> Any:
-    return (
-        f"'{cell}"
-        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else cell
-    )
+    """Text that a spreadsheet would take for a formula, marked as text."""
+    formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if formula else cell
 
 
-# --- templates -------------------------------------------------------------------------------------------------------
+# --- templates ------------------------------------------------------------------------------------
 
 
 def environment() -> jinja2.Environment:
-    """What fills the templates of the report and of the page that trains."""
+    """The template engine of this package's pages."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("adding_problem.report"),
         autoescape=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from adding_problem.analysis import plots
-from adding_problem.analysis.aggregate import lengths_in_words
+from adding_problem.analysis.aggregate import group_runs, lengths_in_words
 from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection
 from adding_problem.runs import atomic_io
@@ -39,12 +39,12 @@ def draw(
     def file(name: str) -> Path:
         return folder / f"{name}.{suffix}"
 
-    if drawn := [run.path for run in found.runs if run.rows]:
-        plots.draw_comparison(file("comparison"), drawn)
+    if drawn := [run.record for run in found.runs if run.record.rows]:
+        plots.draw_comparison(file("comparison"), group_runs(drawn))
     if scored:
         plots.draw_lengths(
             file("lengths"),
-            [f"{one.run.name} ({lengths_in_words([one.run.longest])})" for one in scored],
+            [f"{one.run.name} ({lengths_in_words([one.run.record.longest])})" for one in scored],
             tested,
             [[one.mse.get(t, np.nan) for t in tested] for one in scored],
             [one.run.config.task for one in scored],

@@ -1,4 +1,4 @@
-"""Run folders, read for the report. They may come from anyone: whatever is damaged is named and left out."""
+"""Run folders, read for the report; untrusted ones too. A damaged one is named, not shown."""
 
 from __future__ import annotations
 
@@ -15,22 +15,14 @@ from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.runs.records import (
-    SOLVED,
-    THRESHOLDS,
-    UNITS,
-    EpochRow,
-    HorizonResult,
-    RunRecord,
-    read_json,
-)
+from adding_problem.runs.records import SOLVED, HorizonResult, RunRecord, read_json
 
 __all__ = ["Collection", "Horizon", "Run", "collect"]
 
 _MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
 
-# What a method's name need not tell: the recipe is told otherwise, and T beside it.
+# What a method's name need not say: the recipe is named first, and T stands beside it.
 _NOT_TOLD = (*aggregate.NOT_THE_METHOD, "recipe", "dataset.t")
 
 
@@ -41,7 +33,7 @@ class Run:
     Attributes:
         name: its path below the folder that all runs share.
         record: what its folder holds.
-        method: what tells this run from the others, beside its T and its seed.
+        method: what distinguishes this run from the others, beside its T and its seed.
         same_as: name of the first run with the same weights, if that is another.
     """
 
@@ -51,39 +43,14 @@ class Run:
     same_as: str = ""
 
     @property
-    def path(self) -> Path:
-        """Its folder."""
-        return self.record.path
-
-    @property
     def config(self) -> RunConfig:
         """Its configuration."""
         return self.record.config
 
     @property
-    def rows(self) -> Sequence[EpochRow]:
-        """Its finished epochs."""
-        return self.record.rows
-
-    @property
     def t(self) -> int:
         """T of its validation set, which it need not have trained on."""
         return self.record.t
-
-    @property
-    def seed(self) -> int:
-        """Root seed."""
-        return self.record.seed
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has a result."""
-        return self.record.result is not None
-
-    @property
-    def stop_reason(self) -> str:
-        """Why it ended; empty where it has not."""
-        return self.record.result.stop_reason if self.record.result else ""
 
     @property
     def best(self) -> float:
@@ -97,41 +64,13 @@ class Run:
 
     @property
     def oracle(self) -> bool:
-        """Whether the model starts with the answer: it stands behind the learners."""
+        """Whether the model is an oracle: it stands below the learners."""
         return self.record.oracle
-
-    @property
-    def machine(self) -> str:
-        """Processor, device and backend."""
-        return self.record.result.machine if self.record.result else ""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Of the software."""
-        return self.record.result.versions if self.record.result else {}
-
-    def reached(self, threshold: str) -> dict[str, float] | None:
-        """Cost by unit until the validation loss first was below; None where it never was."""
-        if self.record.result:
-            cost = self.record.result.reached[threshold]
-        else:
-            row = self.record.first_below(THRESHOLDS[threshold])
-            cost = row.cost if row else None
-        return {unit: float(getattr(cost, unit)) for unit in UNITS} if cost else None
-
-    @property
-    def longest(self) -> int | None:
-        """Longest T that its weights were trained on; None where unknown."""
-        return self.record.longest
-
-    def spent(self, unit: str) -> float:
-        """Training that the whole run took, in a unit of `UNITS`."""
-        return float(getattr(self.rows[-1], unit)) if self.rows else 0.0
 
 
 @dataclass(frozen=True)
 class Horizon:
-    """A horizon run, and whether its model starts with the answer."""
+    """A horizon run, and whether its model is an oracle."""
 
     result: HorizonResult
     oracle: bool
@@ -139,7 +78,13 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that the given folders hold: runs in the order of method, T and seed, oracles last; horizons by name; what could not be read."""
+    """All that the given folders hold.
+
+    Attributes:
+        runs: by method, T and seed, oracles last.
+        horizons: horizon runs by name, oracles last.
+        left_out: what could not be read, and why.
+    """
 
     runs: list[Run]
     horizons: dict[str, Horizon]
@@ -166,23 +111,23 @@ def collect(folders: Sequence[str | Path]) -> Collection:
                 "is no folder",
                 "give run folders, or folders of run folders such as a sweep's",
             )
-    found = list(
-        {path.resolve(): path for folder in folders for path in _walk(Path(folder))}.values()
-    )
+    found = {path.resolve(): path for folder in folders for path in _walk(Path(folder))}
+    names = dict(zip(found, atomic_io.unique_names(list(found.values())), strict=True))
     runs: list[Run] = []
-    read: dict[str, HorizonResult] = {}
+    horizons: dict[Path, HorizonResult] = {}
+    horizon_folders: dict[Path, str] = {}
     left_out: list[str] = []
-    paths = [path for path in found if atomic_io.is_regular(RunFolder(path).config_copy)]
-    names = dict(zip(found, atomic_io.unique_names(found), strict=True))
-    for path in paths:
-        try:
-            runs.append(Run(names[path], RunFolder(path).read()))
-        except AddingProblemError as error:
-            left_out.append(printable(str(error).partition("\n")[0]))
-    for path in found:
-        if atomic_io.is_regular(path / HORIZON):
+    for resolved, path in found.items():
+        if atomic_io.is_regular(RunFolder(path).config_copy):
             try:
-                read[names[path]] = _read_horizon(path / HORIZON)
+                runs.append(Run(names[resolved], RunFolder(path).read()))
+            except AddingProblemError as error:
+                left_out.append(printable(str(error).partition("\n")[0]))
+    for resolved, path in found.items():
+        if atomic_io.is_regular(path / HORIZON):
+            horizon_folders[resolved] = names[resolved]
+            try:
+                horizons[resolved] = _read_horizon(path / HORIZON)
             except (OSError, ValueError) as error:
                 left_out.append(printable(f"{path / HORIZON}: is damaged ({error})"))
     if not runs:
@@ -191,25 +136,14 @@ def collect(folders: Sequence[str | Path]) -> Collection:
             "no run can be read" if left_out else "no run in any of them",
             "; ".join(left_out) or "train first: adding-problem train --config FILE",
         )
-    runs = _with_methods(
-        runs,
-        {path.resolve(): names[path] for path in found if atomic_io.is_regular(path / HORIZON)},
-    )
-    oracles = {run.path.resolve().parent for run in runs if run.oracle}
-    given = {names[path] for path in found if path.resolve() in oracles}
-    horizons = {
-        f"{name}, {families.described_init('oracle')}" if name in given else name: Horizon(
-            document, oracle=name in given
-        )
-        for name, document in sorted(read.items(), key=lambda item: item[0] in given)
-    }
-    runs = sorted(runs, key=lambda run: (run.oracle, run.method, run.t, run.seed, run.name))
+    runs = _with_methods(runs, horizon_folders)
+    runs.sort(key=lambda run: (run.oracle, run.method, run.t, run.record.seed, run.name))
     first = aggregate.equals([run.record.weights for run in runs])
     runs = [
         run if same is None else replace(run, same_as=runs[same].name)
         for run, same in zip(runs, first, strict=True)
     ]
-    return Collection(runs, horizons, left_out)
+    return Collection(runs, _with_names(horizons, names, runs), left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -229,52 +163,66 @@ def _read_horizon(path: Path) -> HorizonResult:
     return read_json(HorizonResult, atomic_io.read_bounded(path, _MOST_BYTES))
 
 
-# --- what tells methods apart ----------------------------------------------------------------------------------------
+def _with_names(
+    horizons: Mapping[Path, HorizonResult], names: Mapping[Path, str], runs: Sequence[Run]
+) -> dict[str, Horizon]:
+    """The horizon runs by name, oracles last: those that hold a run of an oracle."""
+    oracles = {run.record.path.resolve().parent for run in runs if run.oracle}
+    told = f", {families.described_init('oracle')}"
+    return {
+        names[path] + told * (path in oracles): Horizon(result, path in oracles)
+        for path, result in sorted(horizons.items(), key=lambda item: item[0] in oracles)
+    }
+
+
+# --- methods --------------------------------------------------------------------------------------
 
 
 def _with_methods(runs: Sequence[Run], horizon_runs: Mapping[Path, str]) -> list[Run]:
-    """The runs with their `method`: the recipe and the deviations from it, as far as they are not the same in all.
+    """The runs with their `method`: the recipe and the deviations from it, where runs differ.
 
-    What an initialisation tells the model is always said.
+    What an initialisation tells the model is always said. The runs of a horizon run, whose
+    deviations come from its steps, are one method.
 
-    The runs of a horizon run, whose deviations come from its steps, are one method.
+    Args:
+        runs: the runs.
+        horizon_runs: names of the horizon runs by their resolved folders.
     """
-    stepping = {
-        id(run): horizon_runs.get(run.path.resolve().parent)
-        if run.path.name.partition("-")[0] == f"t{run.t}"
-        else None
-        for run in runs
-    }
-    deviations = {id(run): {} if stepping[id(run)] else _deviations(run.config) for run in runs}
-    common = set.intersection(
-        *({(k, repr(v)) for k, v in deviation.items()} for deviation in deviations.values())
-    )
-    recipes = {run.config.recipe for run in runs}
+    owners = [_horizon_run_of(run, horizon_runs) for run in runs]
+    deviations = [
+        {} if owner else _deviations(run.config) for run, owner in zip(runs, owners, strict=True)
+    ]
+    common = set.intersection(*({(k, repr(v)) for k, v in each.items()} for each in deviations))
+    several_recipes = len({run.config.recipe for run in runs}) > 1
     named = []
-    for run in runs:
-        parts = [f"{_model_name(run.config)}"] + (
-            [f"recipe {run.config.recipe}"] if len(recipes) > 1 else []
-        )
-        untold = {"model.name", "model.hidden"}
-        if (
-            run.config.model.name in families.FAMILIES
-            and (init := run.config.model.init) in families.TOLD
-        ):
+    for run, owner, deviation in zip(runs, owners, deviations, strict=True):
+        model, init = run.config.model, run.config.model.init
+        parts = [_model_name(run.config)]
+        parts += [f"recipe {run.config.recipe}"] if several_recipes else []
+        said = {"model.name", "model.hidden"}
+        if model.name in families.FAMILIES and init in families.TOLD:
             parts.append(f"init {families.described_init(str(init))}")
-            untold.add("model.init")
+            said.add("model.init")
         parts += [
             f"{key.rpartition('.')[2]} {value}"
-            for key, value in deviations[id(run)].items()
-            if (key, repr(value)) not in common and key not in untold
+            for key, value in deviation.items()
+            if (key, repr(value)) not in common and key not in said
         ]
-        if name := stepping[id(run)]:
-            parts.append(f"horizon run ({name})")
+        parts += [f"horizon run ({owner})"] if owner else []
         named.append(", ".join(parts))
     sources = aggregate.code_labels(named, [run.record.model_source for run in runs])
     return [
         replace(run, method=f"{name}, code {source}" if source else name)
         for run, name, source in zip(runs, named, sources, strict=True)
     ]
+
+
+def _horizon_run_of(run: Run, horizon_runs: Mapping[Path, str]) -> str | None:
+    """The name of the horizon run that the run belongs to; None where it belongs to none."""
+    path = run.record.path
+    if path.name.partition("-")[0] != f"t{run.t}":
+        return None
+    return horizon_runs.get(path.resolve().parent)
 
 
 def _deviations(config: RunConfig) -> dict[str, Any]:

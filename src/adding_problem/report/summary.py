@@ -1,67 +1,44 @@
-"""The report's runs that differ in their seeds alone, put together."""
+"""The report's runs put together: by method and length, and by model."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from adding_problem.analysis import aggregate
+from adding_problem.analysis.aggregate import Group
 from adding_problem.report.runs import Run
 from adding_problem.task.variants import Task
 
-__all__ = ["RunGroup", "all_solved", "distinct", "representatives", "together"]
+__all__ = ["all_solved", "distinct", "representatives", "together"]
 
 
-@dataclass(frozen=True)
-class RunGroup(aggregate.Group):
-    """The runs of one method at one length.
+def together(runs: Sequence[Run]) -> list[Group]:
+    """The runs by method and length, in their order.
 
-    Attributes:
-        runs: by seed, each seed once, as `seeds`.
+    Not all models of a report are scored: the loss that counts is that of the kept weights.
     """
-
-    runs: tuple[Run, ...] = ()
-
-    @property
-    def measure(self) -> str:
-        """What `values` are."""
-        return "validation MSE of the weights that were kept"
-
-    @property
-    def values(self) -> list[float]:
-        """Validation losses of the weights that were kept, for not all of a report's models are scored; infinite without any."""
-        return [run.best if math.isfinite(run.best) else math.inf for run in self.runs]
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95% interval of the median loss; None where there are too few seeds, or where an end of it is infinite."""
-        found = self.losses.interval
-        return found if found and math.isfinite(found[1]) else None
-
-
-def together(runs: Sequence[Run]) -> list[RunGroup]:
-    """The runs by method and length, in their order."""
     members: dict[tuple[str, Task, int], list[Run]] = {}
     for run in runs:
-        members.setdefault((run.method, replace(run.config.task, mix_seed=0), run.t), []).append(
-            run
+        key = (run.method, replace(run.config.task, mix_seed=0), run.t)
+        members.setdefault(key, []).append(run)
+    groups = []
+    for (method, task, t), found in members.items():
+        seeds = aggregate.one_per_seed([run.record for run in found])
+        groups.append(
+            Group(
+                method,
+                task,
+                t,
+                tuple(seeds),
+                len(found) - len(seeds),
+                oracle=found[0].oracle,
+                measure="validation MSE of the kept weights",
+            )
         )
-    return [
-        RunGroup(
-            method,
-            task,
-            t,
-            tuple(run.record for run in each),
-            len(found) - len(each),
-            tuple(each),
-            oracle=each[0].oracle,
-        )
-        for (method, task, t), found in members.items()
-        for each in [aggregate.one_per_seed(found)]
-    ]
+    return groups
 
 
 def distinct(runs: Sequence[Run]) -> list[list[Run]]:
@@ -78,15 +55,17 @@ def all_solved(model: Sequence[Run]) -> bool:
     return all(run.solved for run in model)
 
 
-def representatives(found: Sequence[RunGroup], most: int) -> list[Run]:
-    """The best finished run of each group, at most so many, oracles last: spread evenly over the lengths.
+def representatives(runs: Sequence[Run], most: int) -> list[Run]:
+    """The best finished run of each method and length, oracles last.
 
-    One model on one task is shown once, whatever the lengths are at which it was validated.
+    Of more than `most` they are spread evenly over the lengths. One model on one task is shown
+    once, whatever the lengths are at which it was validated.
     """
+    by_path = {run.record.path: run for run in runs}
     best = [
-        min(finished, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
-        for group in found
-        if (finished := [run for run in group.runs if run.finished])
+        by_path[min(finished, key=group.value).path]
+        for group in together(runs)
+        if (finished := [seed for seed in group.seeds if seed.result])
     ]
     best.sort(key=lambda run: (run.oracle, run.t, run.method))
     again = aggregate.equals(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adding_problem.config import TrainConfig
-from adding_problem.system import memory
+from adding_problem.system.memory import require_memory
 
 __all__ = ["optimizer_for", "require_training_memory", "step"]
 
@@ -38,7 +38,7 @@ def require_training_memory(config: TrainConfig, model: nn.Module) -> None:
     """Raise BackendError unless weights, gradients and moments fit into the CPU's memory."""
     parameters = [p for p in model.parameters() if p.requires_grad and p.device.type == "cpu"]
     needed = _COPIES[config.optimizer] * sum(p.nbytes for p in parameters)
-    memory.require_memory(needed, "to train the model takes")
+    require_memory(needed, "to train the model takes")
 
 
 def step(

@@ -24,8 +24,8 @@ function series(data) {
   return { of, keys, several, label: (key) => (several ? key : `T = ${integer(key)}`), ink, color: (item) => ink(of(item)) };
 }
 
-/** The climbs: where there is one, colours tell the thresholds apart; where there are several, the climbs, and one threshold is dashed. */
-function climbs(data) {
+/** The horizon runs. Of one, the two thresholds have colours. Of several, each has a colour, and one threshold is dashed. */
+function horizonRuns(data) {
   const keys = data.horizons.map((horizon) => horizon.name), several = keys.length > 1;
   const ink = (key) => colorOf(keys.indexOf(key), keys.length);
   return {
@@ -155,10 +155,10 @@ const CHARTS = {
   horizon: {
     controls: () => [{ name: "unit", label: "In", kind: "segments", options: { sequence_steps: "sequence-steps", seconds: "seconds" } }],
     keyed: true,
-    series: climbs,
+    series: horizonRuns,
     items: (data) => data.horizons,
     draw(data, { width, unit, shown }) {
-      const kind = climbs(data), horizons = data.horizons.filter((horizon) => shown(horizon.name));
+      const kind = horizonRuns(data), horizons = data.horizons.filter((horizon) => shown(horizon.name));
       const points = horizons.flatMap((horizon) => horizon.rungs.flatMap((rung) =>
         Object.entries(rung.reached).filter(([, cost]) => cost).map(([threshold, cost]) => ({ t: rung.t, y: cost[unit], threshold, horizon }))));
       const given = horizons.flatMap((horizon) => horizon.rungs.filter((rung) => !rung.solved).map((rung) => ({ t: rung.t, y: rung[unit], horizon })));
