@@ -3,7 +3,7 @@
 # make test-browser  install, then look at the report and the demo in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
-# make lint     ruff and mypy
+# make lint     ruff, mypy and the layers
 # make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
@@ -30,23 +30,25 @@ test: install
 	$(PYTEST) tests native/tests --ignore tests/browser --ignore tests/cluster
 
 test-browser: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group browser
 	$(BIN)/python -m pytest tests/browser
 
 test-cluster: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray,tensorboard]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,tensorboard]' --group dev
 	$(BIN)/python -m pytest tests/cluster tests/training/test_loggers.py
 
 test-interop: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,keras,tensorflow,onnx,parquet,jax]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,tensorflow,onnx,parquet,jax]' --group dev --group docs
 	$(PYTEST) tests/interop tests/docs tests/models/test_custom.py::test_a_keras_model
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
 	$(BIN)/python docs/make_api.py >docs/api.md
 	$(BIN)/python docs/make_configuration.py >docs/configuration.md
 	$(BIN)/python docs/make_original.py --pictures >docs/original.md
@@ -59,7 +61,7 @@ FAST_TESTS := tests/config tests/task tests/models/test_lstm.py tests/runs/test_
 test-packages:
 	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source
 	$(PYTHON) -m venv $(PACKAGES)/venv
-	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pip
+	$(PACKAGES)/venv/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --config-settings wheel.cmake=true --wheel-dir $(PACKAGES) . ./native
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis $(PACKAGES)/*.whl
@@ -75,10 +77,10 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock native/pyproject.toml native/CMakeLists.txt $(wildcard native/src/* native/adding_problem_native/*.py)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps \
 	  --config-settings wheel.cmake=true ./native \
 	  >$(VENV)/native-build.log 2>&1 || echo "the native kernels were not built: everything runs on torch, slower;" \
