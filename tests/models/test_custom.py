@@ -1,4 +1,4 @@
-"""A user's own model: every way to name one, what it may give, and the runs that it leaves."""
+"""Custom models: every way to name one, what it may return, and its runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SHAPES = [
 def test_what_a_model_may_be_and_give(
     name: str, layout: str, width: int | None, file: Path
 ) -> None:
-    """Against the same module called by hand in its own layout, and a readout of its last step by hand."""
+    """Against the same module and a readout of its last step, called by hand in its layout."""
     model = build(f"{file}:{name}", layout=layout)
     assert isinstance(model, models.CustomModel)
     x = sample_batch(4, 30, seed=1)[0]
@@ -127,7 +127,7 @@ def test_an_instance_of_another_module_would_not_come_from_the_seed(
     for name in ("package_of_mine.instance", f"{tmp_path / 'beside_of_mine.py'}:instance"):
         with pytest.raises(
             ConfigError,
-            match=r"(?s)an instance that .* makes, found instance, which it takes from another.*the seed",
+            match=r"(?s)an instance that .* makes, found instance, which it takes from .*the seed",
         ):
             build(name)
     assert build("package_of_mine.net.instance").inner.hidden_size == 3
@@ -186,14 +186,15 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
 def lstm(units=8):
-    return keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(units), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+    lstm, dropout = keras.layers.LSTM(units), keras.layers.Dropout(0.1)
+    return keras.Sequential([keras.Input((None, 2)), lstm, dropout, keras.layers.Dense(1)])
 
 instance = lstm()
 """
 
 
 def test_a_keras_model(tmp_path: Path, command: Command) -> None:
-    """In processes of its own, for Keras chooses its backend when it is imported; twice the same numbers."""
+    """Two runs give the same numbers. In new processes: Keras chooses its backend on import."""
     if (
         importlib.util.find_spec("keras") is None
     ):  # importing it here would choose the backend for all tests
@@ -371,7 +372,7 @@ def test_a_cut_run_with_dropout_continues_with_the_same_numbers(file: Path) -> N
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_a_strangers_folder_imports_nothing(file: Path, tmp_path: Path) -> None:
+def test_an_untrusted_folder_imports_nothing(file: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path, f"{file}:Last")
     train(run)
     file.write_text(
@@ -492,7 +493,7 @@ def test_the_command_line(
     ("name", "problem"),
     [("Limited", "model mine.py:Limited"), ("Hungry", "memory: there is not enough")],
 )
-def test_a_limit_on_t_ends_a_climb_and_not_a_table(
+def test_a_limit_on_t_ends_a_horizon_run_and_not_a_table(
     name: str,
     problem: str,
     file: Path,
@@ -518,7 +519,10 @@ def test_a_limit_on_t_ends_a_climb_and_not_a_table(
     assert "horizon: T = 25 after" in shown
 
 
-CALLED = "dataset: {t: 12, dt_length: 200}\ntrain: {epochs: 1}\nmodel: {name: subprocess.getoutput, cmd: touch called}\n"
+CALLED = (
+    "dataset: {t: 12, dt_length: 200}\ntrain: {epochs: 1}\n"
+    "model: {name: subprocess.getoutput, cmd: touch called}\n"
+)
 
 
 @pytest.mark.parametrize("what", ["train", "validate", "horizon", "sweep"])
@@ -529,9 +533,9 @@ def test_a_file_cannot_have_a_function_called(what: str, tmp_path: Path, command
     done = command(what, "--config", "hostile.yaml")
     assert done.returncode == 2
     assert (
-        "hostile.yaml: model.name: expected a model of the zoo, unless the command line names it too"
-        in done.stderr
-    )
+        "hostile.yaml: model.name: expected a model of the zoo, "
+        "unless the command line names it too"
+    ) in done.stderr
     assert (
         "add --trust, or name the model yourself: add --model subprocess.getoutput\n" in done.stderr
     )

@@ -1,4 +1,4 @@
-"""The zoo: every family against the obvious loop over its equations, its paper's count of parameters, and as a whole run."""
+"""The zoo: every family against a loop over its equations, its paper's count of parameters."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_the_catalogue_lists_what_the_class_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_run_of_every_family(name: str, tmp_path: Path) -> None:
-    """Trained, written, read, scored, and the same numbers again from the same seed; the global random state is left alone."""
+    """Trained, written, read, scored; the seed gives the same numbers, the global state is kept."""
     values = {
         "dataset.dt_length": 80,
         "dataset.t": 24,
@@ -298,7 +298,7 @@ def test_native_and_torch_backends_agree(name: str) -> None:
 
 
 def require_half_precision_lstm() -> None:
-    """Skip where PyTorch's own layer fails: oneDNN has a bfloat16 LSTM for some processors alone."""
+    """Skip where PyTorch's layer fails: oneDNN has a bfloat16 LSTM only for some processors."""
     with torch.autocast("cpu", torch.bfloat16):
         try:
             torch.nn.LSTM(2, 3)(torch.zeros(4, 1, 2))
@@ -418,7 +418,7 @@ def test_exprnn_stays_orthogonal() -> None:
 
 
 def test_exprnn_has_the_exponential_of_any_rotation() -> None:
-    """In float32, against the library's in float64: angles far beyond a whole turn, and what is no number."""
+    """Float32 against the library's in float64, at angles far above a full turn, and for NaN."""
     model = build("exprnn", hidden=64)
     row, column = torch.tril_indices(64, 64, -1)
     for scale in (1e-3, 0.3, 3.0):

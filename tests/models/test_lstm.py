@@ -1,4 +1,4 @@
-"""The LSTM against float64 equations and against the original's own weights; initialisations against their definitions."""
+"""The LSTM against float64 equations and the original's weights; its initialisations."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_oracle_initialisation() -> None:
 
 
 def test_the_oracle_keeps_what_was_marked_whatever_follows() -> None:
-    """The cells after a mark hold it over 10,000 steps without one; the same cells of `long` do not."""
+    """Cells hold a mark over 10,000 steps without one; the same cells of `long` do not."""
     x = torch.zeros(2, 10_000, 2)
     x[:, 1:, 0] = torch.rand(2, 9_999, generator=torch.Generator().manual_seed(0))
     x[:, 0] = torch.tensor([[0.2, 1.0], [0.9, 1.0]])
@@ -184,7 +184,7 @@ def test_keyed_initialisation_knows_no_column_from_another() -> None:
 
 
 def test_keys_by_direction_are_the_same_under_every_rotation() -> None:
-    """Unit vectors whose projection on any direction, one of 8 dimensions, squared is Beta(1/2, 7/2)."""
+    """Unit vectors in 8 dimensions: the square of a projection is Beta(1/2, 7/2)."""
     model = build_model(
         ModelConfig(hidden=2000, init="keyed-directions", memory=10**9), seed=0, input_size=8
     )
@@ -203,7 +203,7 @@ def test_keys_by_direction_are_the_same_under_every_rotation() -> None:
 
 @pytest.mark.parametrize("init", ["keyed", "keyed-directions", "long", "chrono", "keras"])
 def test_a_start_does_not_depend_on_what_a_column_means(init: str) -> None:
-    """Over many seeds every column's input weights have one distribution: Kolmogorov and Smirnov, value's against mark's."""
+    """Over many seeds value and mark have input weights of one distribution (a KS test)."""
     kernels = torch.stack(
         [
             build_model(
@@ -228,7 +228,10 @@ WRITES_AND_FORGETS: list[tuple[str, dict[str, int]]] = [("gru", {}), ("s6", {"la
 
 
 def shares_written(model: nn.Module, x: Tensor) -> Tensor:
-    """What share of its state each cell overwrites in the first step: float64, inputs (B, I) -> (B, cells of all layers)."""
+    """Share of its state that each cell overwrites in the first step.
+
+    Float64, inputs (B, I) -> (B, cells of all layers).
+    """
     if isinstance(model, AddingGRU):
         kernel, _, bias, second_bias = (p.detach().double() for p in model.gru.parameters())
         keep = (x.double() @ kernel.T + bias + second_bias).chunk(3, dim=1)[1]
@@ -251,7 +254,7 @@ def shares_written(model: nn.Module, x: Tensor) -> Tensor:
 def test_keyed_cells_write_at_their_key_alone(
     name: str, arguments: dict[str, int], memory: int
 ) -> None:
-    """1 / memory at rest, U(0, 1) at the key by Kolmogorov and Smirnov, and keys evenly among 2 x 8 kinds by chi-squared."""
+    """1 / memory at rest, U(0, 1) at the key (a KS test), keys uniform on 2 x 8 (chi-squared)."""
     model = build_model(
         ModelConfig(name, hidden=500, init="keyed", memory=memory, arguments=arguments),
         seed=1,
@@ -291,7 +294,7 @@ def test_keyed_cells_know_no_column_from_another(name: str, arguments: dict[str,
 def test_exchanged_columns_exchange_the_keys(
     name: str, arguments: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same draws with two columns of the keys exchanged: the cells write the same shares at exchanged inputs."""
+    """With two columns of the keys exchanged, cells write the same shares at exchanged inputs."""
     config, x = (
         ModelConfig(name, hidden=40, init="keyed", memory=1000, arguments=arguments),
         torch.eye(3),
@@ -316,7 +319,7 @@ def test_the_seed_decides_the_weights() -> None:
 @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("name", models.FAMILIES)
 def test_description_round_trip(name: str, backend: str) -> None:
-    """Built without initial values, and given weights, a model is the one that it was: in what it holds, trains and computes."""
+    """A model rebuilt from its description and weights holds, trains and computes the same."""
     _round_trip(ModelConfig(name, hidden=8), backend)
 
 

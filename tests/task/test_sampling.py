@@ -1,4 +1,4 @@
-"""The data against mathematics: marks, values, targets, streams."""
+"""Sampling against mathematics: marks, values, targets, streams, noise and mix."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch.utils.data import DataLoader
 
-from adding_problem.task.baselines import (
-    constant_predictor_mse,
-    constant_predictor_standard_error,
-    target_moments,
-)
-from adding_problem.task.data_sets import AddingDataset, AddingStream, LongSequences, batches
+from adding_problem.task.data_sets import AddingDataset, AddingStream, batches
 from adding_problem.task.sampling import sample_batch, sample_batch_numpy, sequence_width, unmix
 from adding_problem.task.variants import Task
+from tests.helpers.tasks import NOISY, TARGETS, VARIANTS
 
-VARIANTS = ["any", "halves", "hs1997"]
-TARGETS = ["sum", "difference", "product", "first"]
 MANY = 40_000
 
 
@@ -153,7 +146,7 @@ def test_seed_length_and_variant_change_everything() -> None:
 
 
 def test_known_items_on_every_machine() -> None:
-    """Philox 4x64 with ten rounds from its definition (Salmon et al. 2011), in Python's whole numbers."""
+    """Philox 4x64 with ten rounds from its definition (Salmon et al. 2011), in Python integers."""
     mask = 2**64 - 1
 
     def philox(counter: list[int], key: list[int]) -> list[int]:
@@ -181,33 +174,6 @@ def test_known_items_on_every_machine() -> None:
     assert x[0, first, 1] == 1
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_workers_share_a_stream_without_loss_or_repeat(workers: int) -> None:
-    stream = AddingStream(4, 10, seed=8, n_batches=7)
-    loaded = torch.cat([x for x, _ in DataLoader(stream, batch_size=None, num_workers=workers)])
-    assert torch.equal(loaded, sample_batch(28, 10, seed=8)[0])
-
-
-def test_a_data_loader_over_the_map_style_set() -> None:
-    data = AddingDataset(10, 6, seed=9)
-    loaded = torch.cat([y for _, y in DataLoader(data, batch_size=4)])
-    assert torch.equal(loaded, sample_batch(10, 6, seed=9)[1])
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("length", [22, 200])
-def test_the_constant_predictors_error(variant: Any, target: Any, length: int) -> None:
-    n, task = 50_000, Task(variant=variant, target=target)
-    _, y = sample_batch_numpy(n, length, seed=10, task=task)
-    moments = target_moments(task, length)
-    squared = (y.astype(np.float64) - moments.mean) ** 2
-    standard_error = constant_predictor_standard_error(n, task, length)
-    assert abs(y.mean(dtype=np.float64) - moments.mean) < 4 * np.sqrt(moments.second / n)
-    assert abs(squared.mean() - constant_predictor_mse(task, length)) < 4 * standard_error
-    assert standard_error == pytest.approx(squared.std() / np.sqrt(n), rel=0.05)
-
-
 @pytest.mark.parametrize("variant", ["any", "halves"])
 def test_targets_of_the_marked_values_in_order(variant: Any) -> None:
     drawn = {
@@ -230,7 +196,7 @@ def test_targets_of_the_marked_values_in_order(variant: Any) -> None:
 
 
 def test_targets_of_1997_count_a_marked_first_pair_as_zero() -> None:
-    """From the inputs alone: what a -1 hides is a mark that counts as zero and stands before the other one."""
+    """From the inputs only: a mark hidden by a -1 counts as zero and is before the other one."""
     for target in TARGETS:
         x, y = sample_batch_numpy(3000, 100, seed=4, task=Task(variant="hs1997", target=target))
         hidden = 0
@@ -246,13 +212,6 @@ def test_targets_of_1997_count_a_marked_first_pair_as_zero() -> None:
             }
             assert answer == pytest.approx(0.5 + result[target] / 4, abs=1e-6)
         assert 200 < hidden < 500
-
-
-NOISY = [
-    Task(variant=variant, target="difference", noise_columns=3, mix=mix, mix_seed=5)
-    for variant in VARIANTS
-    for mix in ("none", "swap", "rotate")
-]
 
 
 @pytest.mark.parametrize("task", NOISY, ids=lambda task: f"{task.variant}-{task.mix}")
@@ -277,18 +236,6 @@ def test_an_item_with_noise_is_the_same_in_any_batching(task: Task) -> None:
         assert np.array_equal(data.batch(range(30))[part], whole[part][10:])
 
 
-@pytest.mark.parametrize(
-    "task", NOISY + [Task(variant=variant) for variant in VARIANTS], ids=lambda task: task.title
-)
-def test_long_sequences_are_the_same_numbers(task: Task) -> None:
-    for length in (22, 45, 101):
-        x, y = sample_batch_numpy(6, length, seed=3, start=4, task=task)
-        long = LongSequences(6, length, seed=3, start=4, task=task)
-        assert np.array_equal(long.targets, y)
-        for steps in (1, 16, 40, 500):
-            assert np.array_equal(np.concatenate(list(long.inputs(steps)), axis=1), x)
-
-
 def test_noise_is_uniform_and_depends_on_nothing() -> None:
     task = Task(noise_columns=6)
     x, y = sample_batch_numpy(200, 100, seed=1, task=task)
@@ -309,7 +256,7 @@ def test_swap_exchanges_value_and_mark() -> None:
 
 @pytest.mark.parametrize("columns", [0, 1, 6])
 def test_a_rotation_is_one_and_every_seed_has_its_own(columns: int) -> None:
-    """The Gram matrix of the inputs is preserved and the determinant is 1; first entries are spread as Haar's measure says."""
+    """Orthogonal with determinant 1; the first entries are distributed as Haar measure says."""
     plain, _ = sample_batch_numpy(30, 40, seed=0, task=Task(noise_columns=columns))
     flat, entries = plain.reshape(-1, 2 + columns), []
     for seed in range(200):
@@ -322,24 +269,8 @@ def test_a_rotation_is_one_and_every_seed_has_its_own(columns: int) -> None:
         assert np.allclose(rotation @ rotation.T, np.eye(2 + columns), atol=1e-5)
         assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-5)
         entries.append(rotation[0, 0])
-    # The square of an entry of a unit vector, evenly distributed in n dimensions, is Beta(1/2, (n - 1)/2).
+    # The square of an entry of a uniform unit vector in n dimensions is Beta(1/2, (n - 1)/2).
     assert stats.kstest(np.square(entries), stats.beta(0.5, (1 + columns) / 2).cdf).pvalue > 1e-3
-
-
-def test_the_constant_predictors_error_is_one_sixth() -> None:
-    assert constant_predictor_mse() == 1 / 6
-    assert constant_predictor_standard_error(1000) == pytest.approx(0.0062, abs=5e-5)
-    assert constant_predictor_standard_error(10_000) == pytest.approx(0.0020, abs=5e-5)
-
-
-def test_a_large_draw_needs_little_more_memory_than_its_result() -> None:
-    import tracemalloc
-
-    tracemalloc.start()
-    data = AddingDataset(20_000, 250, seed=11)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len(data) * 250 * 4 < peak < 3 * len(data) * 250 * 4
 
 
 @pytest.mark.parametrize(

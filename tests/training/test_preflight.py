@@ -317,7 +317,7 @@ MISTAKES = {
     ),
     "Frozen": (ModelError, "parameters to train, found 6 that all have requires_grad=False"),
     "ComplexOutput": (ModelError, "real numbers, found complex64"),
-    "Turned": (ModelError, r"(?s)found shape \(22, 3, 3\).*turn its first two axes round"),
+    "Turned": (ModelError, r"(?s)found shape \(22, 3, 3\).*exchange its first two axes"),
     "Leaky": (ModelError, "do not depend on the others in its batch"),
     "lstm_time_first": (ModelError, r"(?s)do not depend on the others.*model\.layout: tbc"),
     "Stateful": (ModelError, "the same input.*keeps its state between calls, in calls"),

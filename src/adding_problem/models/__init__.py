@@ -1,4 +1,7 @@
-"""Models of the adding problem: float32 (B, T, C) -> (B, 1), C = 2 without noise columns. The zoo, one family a file, and the user's own."""
+"""Models of the adding problem: float32 (B, T, C) -> (B, 1), C = 2 without noise columns.
+
+The zoo has one family a file. `custom` adapts a user's model.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,10 @@ from torch import Tensor, nn
 from adding_problem.config import ModelConfig, families
 from adding_problem.config.families import FAMILIES
 from adding_problem.errors import ConfigError, ModelError
-from adding_problem.models.custom import (
-    CustomModel,
-    accepted,
-    changed_since,
-    class_in,
-    source_digest,
-)
+from adding_problem.models.custom import CustomModel
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
+from adding_problem.models.user_code import changed_since, class_in, pick_accepted, source_digest
 from adding_problem.system.memory import require_memory, within_memory
 from adding_problem.system.seeding import seeded
 
@@ -39,7 +37,9 @@ __all__ = [
     "source_digest",
 ]
 
-_BUILDING = 4  # times its weights is what a model may take while it is built: the LSTM's orthogonal matrix 3.4 (measured)
+# A model may take this many times its weights while it is built; the LSTM's orthogonal matrix makes
+# it 3.4 (measured).
+_BUILDING = 4
 
 
 def build_model(
@@ -52,22 +52,25 @@ def build_model(
     device: torch.device | str = "cpu",
     only_readout: bool = False,
 ) -> nn.Module:
-    """The model of a configuration, freshly initialised: on the CPU, so that every device has the same weights, then moved.
+    """The model of a configuration, initialised.
+
+    It is initialised on the CPU and then moved, so that every device has the same weights.
 
     Args:
         config: name and arguments.
         seed: of the initial weights; the global random state is neither read nor changed.
-        backend: `torch` or `native`; the same parameters and the same numbers up to rounding.
-        length: T, which some initialisations prepare for. It, the backend, the seed and the input size are passed to those
-            constructors that have an argument of that name.
+        backend: `torch` or `native`; both have the same parameters and the same numbers up to
+            rounding.
+        length: T, which some initialisations prepare for. It, the backend, the seed and the input
+            size are passed to those constructors that have an argument of that name.
         input_size: input columns C, see `variants.Task.width`.
         device: where the model will compute.
-        only_readout: leave only the weights of the readout to be trained, see `readout_of`.
+        only_readout: train only the weights of the readout, see `readout_of`.
 
     Raises:
-        ConfigError: when there is no such model or it does not take these arguments.
-        BackendError: when the memory does not suffice; of a model of the zoo none is taken then.
-        ModelError: when the model cannot be built or run, or has no readout that could be trained alone.
+        ConfigError: when there is no such model or it does not accept these arguments.
+        BackendError: when there is not enough memory; for a model of the zoo none is taken.
+        ModelError: when the model cannot be built or run, or has no readout to train.
 
     Examples:
         >>> from adding_problem import RunConfig, build_model, sample_batch
@@ -78,29 +81,20 @@ def build_model(
         >>> model(x).shape
         torch.Size([8, 1])
     """
+    context: dict[str, Any] = {
+        "seed": seed,
+        "backend": backend,
+        "length": length,
+        "input_size": input_size,
+    }
     if config.name not in FAMILIES:
         with seeded(seed), within_memory():
             model: nn.Module = CustomModel(
-                config.name,
-                config.given,
-                layout=config.layout,
-                seed=seed,
-                backend=backend,
-                length=length,
-                input_size=input_size,
-                device=device,
+                config.name, config.given, layout=config.layout, device=device, **context
             )
     else:
-        context: dict[str, Any] = {
-            "seed": seed,
-            "backend": backend,
-            "length": length,
-            "input_size": input_size,
-        }
-        size = sum(
-            tensor.nbytes
-            for tensor in _outline(config.name, config.given, **context).state_dict().values()
-        )
+        outline = _outline(config.name, config.given, **context)
+        size = sum(tensor.nbytes for tensor in outline.state_dict().values())
         require_memory(_BUILDING * size, "to build the model takes")
         with seeded(seed):
             model = _of_family(config.name, config.given, **context).to(device)
@@ -110,10 +104,11 @@ def build_model(
 
 
 def readout_of(model: nn.Module) -> nn.Linear | None:
-    """The linear unit that makes the prediction of a model from `build_model`, from one vector for each sequence.
+    """The linear unit of a model from `build_model` that makes the prediction.
 
-    Of the zoo's models it is `readout`. Of a custom model it is the one that was added, else the last `nn.Linear` of one
-    output that its forward pass calls, else None.
+    It maps one vector for each sequence to one number. For models of the zoo it is `readout`. For a
+    custom model it is the one that was added, else the last `nn.Linear` of one output that the
+    forward pass calls, else None.
     """
     if isinstance(model, CustomModel) and model.readout is None:
         return None if model.last_unit is None else model.inner.get_submodule(model.last_unit)  # type: ignore[return-value]
@@ -121,7 +116,7 @@ def readout_of(model: nn.Module) -> nn.Linear | None:
 
 
 def _freeze_body(model: nn.Module, name: str) -> None:
-    """Train nothing but the readout.
+    """Let only the readout be trained.
 
     Raises:
         ModelError: when there is none.
@@ -130,17 +125,21 @@ def _freeze_body(model: nn.Module, name: str) -> None:
     if readout is None:
         raise ModelError(
             name,
-            "a readout for train.only_readout, an nn.Linear of one output on one vector for each sequence",
+            "a readout for train.only_readout, "
+            "an nn.Linear of one output on one vector for each sequence",
             "none",
-            "end the model with nn.Linear(H, 1) on (B, H), or return the output of every step (B, T, H): then a "
-            "readout is added; or set train.only_readout to false",
+            "end the model with nn.Linear(H, 1) on (B, H), or return the output of every step "
+            "(B, T, H): then a readout is added; or set train.only_readout to false",
         )
     model.requires_grad_(False)
     readout.requires_grad_(True)
 
 
 def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
-    """A model of the zoo without values, on the device `meta`: names, shapes and types of its tensors, which take no memory."""
+    """A model of the zoo on the device `meta`.
+
+    Its tensors have names, shapes and types, but no values, and take no memory.
+    """
     with seeded(0), torch.device("meta"):
         return _of_family(name, arguments, **context)
 
@@ -148,10 +147,9 @@ def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Modu
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:
     families.check(name, arguments)
     constructor = _class_of(name)
+    keywords = families.with_defaults(name, arguments) | pick_accepted(constructor, context)
     try:
-        model: nn.Module = constructor(
-            **families.with_defaults(name, arguments), **accepted(constructor, context)
-        )
+        model: nn.Module = constructor(**keywords)
     except ValueError as error:
         raise ConfigError(
             "model",
@@ -168,7 +166,7 @@ def _class_of(name: str) -> type[nn.Module]:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """What `from_description` needs to build the model again, and what a reader wants to know of it."""
+    """What `from_description` needs to build the model again, and what readers want to know."""
     if isinstance(model, CustomModel):
         kind = model.description()
     else:
@@ -185,7 +183,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
 
 def named_in(description: Mapping[str, Any]) -> str | None:
-    """What would be imported to build a described model; None for those of the zoo."""
+    """What would be imported to build a described model; None for a model of the zoo."""
     return None if description.get("family") in FAMILIES else str(description.get("name"))
 
 
@@ -198,8 +196,8 @@ def from_description(
 ) -> nn.Module:
     """The model that `describe` described, with its weights.
 
-    A model of the zoo takes no more memory than these weights: before anything is made, names, shapes and types are compared. One
-    of the user's own is imported, see `named_in`, and takes what its code takes.
+    A model of the zoo takes no more memory than these weights: names, shapes and types are compared
+    before any is taken. A custom model is imported, see `named_in`, and takes what its code takes.
 
     Args:
         description: of which `family` is text.
@@ -208,48 +206,50 @@ def from_description(
         device: where the model will compute.
 
     Raises:
-        ValueError: when the description is not one of a model known here, or the weights are not its.
-        RuntimeError: when the weights are not those of a custom model.
-        BackendError: when the memory does not suffice.
+        ValueError: when the description is not that of a known model, or the weights do not fit.
+        RuntimeError: when the weights do not fit a custom model.
+        BackendError: when there is not enough memory.
         ModelError, ConfigError: when a custom model cannot be built.
     """
     family = description.get("family")
-    arguments = description.get(
-        "arguments", {"hidden": description.get("hidden")}
-    )  # the latter as the first LSTMs were written
+    # The first LSTMs were described by `hidden`, and older descriptions lack the input size.
+    arguments = description.get("arguments", {"hidden": description.get("hidden")})
+    input_size = description.get("input_size", 2)
     if family not in FAMILIES and family != CustomModel.family:
-        raise ValueError(
-            f"family: expected {', '.join(map(repr, FAMILIES))} or {CustomModel.family!r}, found {family!r}"
-        )
-    input_size = description.get("input_size", 2)  # which older descriptions lack
+        known = ", ".join(map(repr, FAMILIES))
+        raise ValueError(f"family: expected {known} or {CustomModel.family!r}, found {family!r}")
     if not (isinstance(input_size, int) and input_size >= 2):
         raise ValueError(f"input_size: expected a whole number of at least 2, found {input_size!r}")
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments: expected names and values, found {arguments!r}")
     if family == CustomModel.family:
+        complete = {**description, "arguments": arguments, "input_size": input_size}
         with seeded(0):
-            model: nn.Module = CustomModel.described(
-                {**description, "arguments": arguments, "input_size": input_size},
-                backend=backend,
-                device=device,
+            model: nn.Module = CustomModel.from_description(
+                complete, backend=backend, device=device
             )
     else:
-        model = _emptied(family, arguments, input_size, weights, backend).to_empty(device=device)
+        outline = _outline_for(family, arguments, input_size, weights, backend)
+        model = outline.to_empty(device=device)
     model.load_state_dict(weights)
     return model
 
 
-def _emptied(
+def _outline_for(
     family: str,
     arguments: Mapping[str, Any],
     input_size: int,
     weights: Mapping[str, Tensor],
     backend: str,
 ) -> nn.Module:
-    """The outline of a model of the zoo, which these weights fit."""
-    layers = arguments.get(
-        "layers", 0
-    )  # each takes time, and a few KiB of Python's objects, however small its weights are
+    """The outline of a model of the zoo.
+
+    Raises:
+        ValueError: unless the weights fit it.
+        BackendError: when there is not enough memory for them.
+    """
+    # A layer takes time and a few KiB of Python's objects, however small its weights are.
+    layers = arguments.get("layers", 0)
     if isinstance(layers, int) and layers > len(weights):
         raise ValueError(
             f"layers: expected at most {len(weights)}, as many as there are tensors, found {layers}"
@@ -274,9 +274,10 @@ def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _require_same(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Raise ValueError, which names the first tensor that differs, unless all are the same."""
+    """Raise ValueError, naming the first tensor that differs, unless all are the same."""
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
             raise ValueError(
-                f"{name[:60]!r}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
+                f"{name[:60]!r}: expected {expected.get(name, 'no such tensor')}, "
+                f"found {found.get(name, 'none')}"
             )

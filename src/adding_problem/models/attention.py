@@ -1,9 +1,13 @@
-"""Feed-forward attention (Raffel & Ellis 2016, arXiv:1512.08756): no recurrence and no positions.
+"""Feed-forward attention (Raffel & Ellis 2016, arXiv:1512.08756): no recurrence, no positions.
 
-    h_t = f(W x_t + b),  e_t = tanh(w . h_t + c),  alpha = softmax(e),  s = sum_t alpha_t h_t,  y = f(v . f(V s + d) + e)
+    h_t   = f(W x_t + b)
+    e_t   = tanh(w . h_t + c)
+    alpha = softmax(e)
+    s     = sum_t alpha_t h_t
+    y     = f(v . f(V s + d) + e)
 
-f is the leaky ReLU. It is the control: the target does not depend on the order of the steps, so that memory is not needed to
-solve the task, only to solve it step by step.
+f is the leaky ReLU. It is a control: the target does not depend on the order of the steps, so the
+task needs memory only where it is solved step by step.
 
 Parameters, of two columns: 3 H + (H + 1) + (H^2 + H) + (H + 1).
 """
@@ -28,10 +32,9 @@ class AddingAttention(nn.Module):
         self.hidden, self.input_size = hidden, input_size
         self.features, self.score = nn.Linear(input_size, hidden), nn.Linear(hidden, 1)
         self.summary, self.readout = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
+        # As in the authors' code for this problem.
         for layer in (self.features, self.score, self.summary, self.readout):
-            nn.init.normal_(
-                layer.weight, std=layer.in_features**-0.5
-            )  # as the authors' code for this problem
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Coupled oscillatory RNN (Rusch & Mishra 2021, arXiv:2010.00951).
+"""coRNN, coupled oscillatory RNN (Rusch & Mishra 2021, arXiv:2010.00951).
 
     y'' = tanh(W y + V y' + U x + b) - gamma y - epsilon y',  in steps of dt:
     z_t = z_{t-1} + dt (tanh(W y_{t-1} + V z_{t-1} + U x_t + b) - gamma y_{t-1} - epsilon z_{t-1})
@@ -23,7 +23,7 @@ class AddingCoRNN(nn.Module):
 
     Args:
         hidden: number of oscillators H.
-        dt: step of time.
+        dt: time step.
         gamma: strength of the springs.
         epsilon: damping.
         backend: `torch` or `native`, see `layers`.
@@ -41,17 +41,10 @@ class AddingCoRNN(nn.Module):
         input_size: int = 2,
     ) -> None:
         super().__init__()
-        self.hidden, self.dt, self.gamma, self.epsilon, self.backend = (
-            hidden,
-            dt,
-            gamma,
-            epsilon,
-            backend,
-        )
-        self.input_size = input_size
-        self.cell = nn.Linear(
-            input_size + hidden + hidden, hidden
-        )  # one layer over x, z, y, and its initialisation, as the authors have it
+        self.hidden, self.backend, self.input_size = hidden, backend, input_size
+        self.dt, self.gamma, self.epsilon = dt, gamma, epsilon
+        # One layer over x, z and y, with PyTorch's initialisation, as in the authors' code.
+        self.cell = nn.Linear(input_size + hidden + hidden, hidden)
         self.readout = nn.Linear(hidden, 1)
         self._last_output = recurrence_of(backend, "cornn", _last_output)
 
@@ -67,7 +60,7 @@ class AddingCoRNN(nn.Module):
 def _last_output(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float, gamma: float, epsilon: float
 ) -> Tensor:
-    """y_T, (B, H), of weights (H, I) and (H, 2 H), the latter of z beside y."""
+    """y_T, (B, H), of weights (H, I) and (H, 2 H); the latter are those of z and y."""
     z = y = x.new_zeros(len(x), len(w_hh))
     for drive in nn.functional.linear(x, w_ih, bias).unbind(1):
         force = torch.addmm(drive, torch.cat([z, y], dim=1), w_hh.T).tanh()

@@ -1,12 +1,12 @@
-"""Exponential RNN: an orthogonal recurrence (Lezcano-Casado & Martinez-Rubio 2019, arXiv:1901.08428).
+"""expRNN: an orthogonal recurrence (Lezcano-Casado & Martinez-Rubio 2019, arXiv:1901.08428).
 
     h_t = modrelu(W x_t + Q h_{t-1}),  Q = exp(A), A skew-symmetric
-    modrelu(z) = sign(z) relu(|z| + b)                      (Arjovsky, Shah & Bengio 2016, for real z)
+    modrelu(z) = sign(z) relu(|z| + b)           (Arjovsky, Shah & Bengio 2016, for real z)
     y   = v . h_T + d
 
-The entries of A below the diagonal are the parameters. They begin with rotations of the plane by angles U(-pi, pi) (Henaff,
-Szlam & LeCun 2016), as the paper's memory tasks do. Unlike in the authors' code b begins at 0, and A has the learning rate of all
-other weights.
+The entries of A below the diagonal are the parameters. They start as rotations of planes by angles
+U(-pi, pi) (Henaff, Szlam & LeCun 2016), as in the paper's memory tasks. Unlike in the authors'
+code, b starts at 0 and A has the same learning rate as all other weights.
 
 Parameters, of two columns: 2 H + H (H - 1) / 2 + H + H + 1.
 """
@@ -50,32 +50,30 @@ class AddingExpRNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(self._last_output(x, self.input.weight, self.rotation(), self.bias))  # type: ignore[no-any-return]
+        h = self._last_output(x, self.input.weight, self.rotation(), self.bias)
+        return self.readout(h)  # type: ignore[no-any-return]
 
     def rotation(self) -> Tensor:
         """Q, (H, H)."""
-        row, column = torch.tril_indices(
-            self.hidden, self.hidden, offset=-1, device=self.skew.device
-        )
-        lower = self.skew.new_zeros(self.hidden, self.hidden).index_put((row, column), self.skew)
-        with torch.autocast(
-            self.skew.device.type, enabled=False
-        ):  # products in half precision leave nothing orthogonal
+        size, device = self.hidden, self.skew.device
+        row, column = torch.tril_indices(size, size, offset=-1, device=device)
+        lower = self.skew.new_zeros(size, size).index_put((row, column), self.skew)
+        # Products in half precision would not be orthogonal.
+        with torch.autocast(device.type, enabled=False):
             return _exponential(lower - lower.T)
 
 
 def _exponential(a: Tensor) -> Tensor:
-    """exp of a skew-symmetric matrix: Taylor's series of a / 2^s, squared s times.
+    """exp of a skew-symmetric matrix: the Taylor series of a / 2^s, squared s times.
 
-    `torch.matrix_exp` takes three times as long with its gradient, which is the exponential of a matrix of twice the size.
+    `torch.matrix_exp` with its gradient, an exponential of twice the size, takes three times as
+    long.
     """
     entries = a.detach().abs()
-    bound = torch.minimum(
-        entries.sum(0).max(), entries.norm() / math.sqrt(2)
-    )  # of eigenvalues, which come in pairs
-    squarings = int(
-        torch.frexp(bound).exponent.clamp(0, 60)
-    )  # of NaN and infinities, which lead to NaN, some
+    # A bound of the eigenvalues, which come in pairs.
+    bound = torch.minimum(entries.sum(0).max(), entries.norm() / math.sqrt(2))
+    # Clamped for NaN and infinities, whose result is NaN after any number of squarings.
+    squarings = int(torch.frexp(bound).exponent.clamp(0, 60))
     one = torch.eye(len(a), dtype=a.dtype, device=a.device)
     a, q = a / 2**squarings, one
     for k in range(14, 0, -1):  # the norm is at most 1: the next term is below 1e-12
@@ -96,9 +94,8 @@ def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, offset: Tensor) -> Tenso
 
 @torch.no_grad()
 def _rotate_planes(skew: Tensor, hidden: int) -> None:
-    """The planes of units 0 and 1, 2 and 3 and so on turned by angles U(-pi, pi)."""
+    """Rotate the planes of units 0 and 1, 2 and 3 and so on by angles U(-pi, pi)."""
     odd = torch.arange(1, hidden, 2)
-    last_of_row = (
-        odd * (odd + 1) // 2 - 1
-    )  # row r has r entries below the diagonal: the last is that beside it
+    # Row r has r entries below the diagonal; the last is next to it.
+    last_of_row = odd * (odd + 1) // 2 - 1
     skew.zero_()[last_of_row] = torch.empty(hidden // 2).uniform_(-math.pi, math.pi)

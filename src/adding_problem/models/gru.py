@@ -1,9 +1,11 @@
-"""Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078; as in cuDNN and PyTorch, with the reset gate after the product).
+"""GRU, gated recurrent unit (Cho et al. 2014, arXiv:1406.1078).
 
     r, z = sigmoid(W x_t + b + U h_{t-1} + b')
     n    = tanh(W x_t + b + r * (U h_{t-1} + b'))
     h_t  = (1 - z) * n + z * h_{t-1}
     y    = v . h_T + d
+
+As in cuDNN and PyTorch, the reset gate comes after the product.
 
 Parameters, of two columns: 3 H (H + 4) + H + 1.
 """
@@ -15,8 +17,13 @@ import math
 import torch
 from torch import nn
 
-from adding_problem.models.chrono import time_scales_
-from adding_problem.models.keys import column_keys_, levels
+from adding_problem.models.initialisation import (
+    column_keys_,
+    levels,
+    small_weights_,
+    time_scales_,
+    uniform_readout_,
+)
 from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingGRU"]
@@ -27,9 +34,11 @@ class AddingGRU(CarriesState):
 
     Args:
         hidden: number of units H.
-        init: `torch`, PyTorch's default; `chrono`: biases of z are log U(1, memory - 1), as Tallec & Ollivier 2018 set the
-            forget biases of an LSTM, for z is what a GRU keeps; or `keyed`, an experiment, see `_keyed_init`.
-        memory: the longest time scale that these prepare for, in steps; None is `length`.
+        init: `torch`, PyTorch's default; `chrono`, biases log U(1, memory - 1) of z, the gate that
+            keeps, as Tallec & Ollivier 2018 set the LSTM's forget biases; or `keyed`, an
+            experiment, see `_keyed_init`.
+        memory: the longest time scale that `chrono` and `keyed` prepare for, in steps; None is
+            `length`.
         length: T.
         backend: `torch` or `native`, see `layers`.
         input_size: input columns I.
@@ -51,9 +60,8 @@ class AddingGRU(CarriesState):
         self.gru = layer_class(nn.GRU, backend)(input_size, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 1)
         if init == "chrono":
-            time_scales_(
-                self.gru.get_parameter("bias_hh_l0").detach()[hidden : 2 * hidden], memory or length
-            )
+            bias = self.gru.get_parameter("bias_hh_l0").detach()
+            time_scales_(bias[hidden : 2 * hidden], memory or length)
         elif init == "keyed":
             _keyed_init(self, memory or length)
 
@@ -63,26 +71,20 @@ class AddingGRU(CarriesState):
         return self.gru
 
 
-_RECURRENT_SCALE, _INPUT_LIMIT = 0.3, 0.1  # those of the LSTM's `long`
-
-
 @torch.no_grad()
 def _keyed_init(model: AddingGRU, longest: int) -> None:
-    """Write gates 1 - z that let 1/M through, M the longest time scale, and open at each unit's key: one column and a sign.
+    """Write gates 1 - z that let 1/M through, M the longest time scale, and open at a unit's key.
 
-    With its column at the sign and all other inputs at 0, a unit overwrites a share of its state that is drawn from
-    U(0, 1). All other weights are small, so that the units do not disturb each other. Exchanging the input columns
-    exchanges the keys. A unit forgets as it writes: keep M far above T.
+    A key is one input column and a sign. With that column at the sign and all other inputs at 0, a
+    unit overwrites a share of its state that is drawn from U(0, 1). All other weights are small.
+    Exchanging the input columns exchanges the keys. A unit forgets as it writes: choose M far
+    above T.
     """
     hidden = model.hidden
-    kernel, recurrent_kernel, bias, second_bias = model.gru.parameters()
-    kernel.uniform_(-_INPUT_LIMIT, _INPUT_LIMIT)
-    nn.init.orthogonal_(recurrent_kernel, gain=_RECURRENT_SCALE)
-    second_bias.zero_()
+    small_weights_(model.gru)
+    kernel, _, bias, _ = model.gru.parameters()
     shut = math.log(max(1, longest - 1))  # sigmoid(-shut) = 1/M
-    bias.zero_()[hidden : 2 * hidden] = shut
+    bias[hidden : 2 * hidden] = shut
     keys = column_keys_(kernel[hidden : 2 * hidden])
     keys *= -(shut + levels(hidden).logit())[:, None]
-    limit = 1 / math.sqrt(hidden)
-    model.readout.weight.uniform_(-limit, limit)
-    model.readout.bias.zero_()
+    uniform_readout_(model.readout)

@@ -1,11 +1,12 @@
-"""Independently recurrent network (Li et al. 2018, arXiv:1803.04831): every unit sees its own past alone.
+"""IndRNN: every unit sees only its own past (Li et al. 2018, arXiv:1803.04831).
 
-    h_t = relu(W x_t + u * h_{t-1} + b)      layer after layer; |u| <= 2^(1/T), so that T steps at most double a value
+    h_t = relu(W x_t + u * h_{t-1} + b)                 layer after layer
     y   = v . h_T + d
 
-At the start u ~ U(0, 2^(1/T)), in the last layer U(2^(-1/T), 2^(1/T)), where the long memory is wanted (the paper's section 3
-and the settings of its adding problem); W ~ N(0, 0.001^2) and b = 0, as in the authors' code for this problem, without which the
-sums over T steps begin in the hundreds.
+|u| <= 2^(1/T), so that T steps at most double a value. At the start u ~ U(0, 2^(1/T)), and in the
+last layer, which needs the long memory, U(2^(-1/T), 2^(1/T)) (the paper's section 3 and the
+settings of its adding problem). W ~ N(0, 0.001^2) and b = 0, as in the authors' code for this
+problem: otherwise the sums over T steps would start in the hundreds.
 
 Parameters: 2 H + 2 H + (L - 1) (H H + 2 H) + H + 1.
 """
@@ -23,12 +24,12 @@ _INPUT_SCALE = 1e-3  # standard deviation of W
 
 
 class AddingIndRNN(nn.Module):
-    """Layers of independently recurrent units and a linear readout of the last one's last output.
+    """Layers of independently recurrent units and a linear readout of the last output.
 
     Args:
         hidden: number of units H of a layer.
         layers: number of layers L.
-        length: T, for the initialisation; the bound is that of the sequences at hand.
+        length: T, for the initialisation; in use, the bound is that of the sequences given.
         backend: `native` or `torch`, for the scan.
         input_size: input columns I.
     """
@@ -56,7 +57,7 @@ class AddingIndRNN(nn.Module):
         """Predictions (B, 1) of sequences (B, T, I)."""
         bound = 2 ** (1 / x.shape[1])
         for linear, u in zip(self.inputs, self.recurrent, strict=True):
-            # The clamp passes gradients on as if it were not there: u can come back from beyond the bound.
+            # Gradients pass the clamp as if it were not there: u can return from beyond the bound.
             bounded = u + (u.clamp(-bound, bound) - u).detach()
             x = self._scan(bounded, linear(x))
         return self.readout(x[:, -1])  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What families share: recurrent layers, PyTorch's or native, and stacks of blocks of which only the last step is read."""
+"""What families share: recurrent layers of both backends, and blocks read at the last step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 __all__ = ["CarriesState", "Recurrence", "last_step", "layer_class", "recurrence_of"]
 
 State = Tensor | tuple[Tensor, Tensor]
-"""h of every layer (layers, B, H), of an LSTM beside c."""
+"""h of every layer (layers, B, H); of an LSTM h and c."""
 
 Layer = TypeVar("Layer", bound=nn.RNNBase)
 
@@ -21,20 +21,25 @@ Recurrence = Callable[..., Tensor]
 
 
 def layer_class(kind: type[Layer], backend: str) -> type[Layer]:
-    """`nn.LSTM`, `nn.GRU` or `nn.RNN` of a backend: itself for `torch`; for `native`, on a CPU, the class of that name there, which
-    has the same parameters and gives the same numbers up to rounding, faster."""
+    """`nn.LSTM`, `nn.GRU` or `nn.RNN` of a backend.
+
+    Of `native`, which computes on a CPU, it is the class of that name there. It has the same
+    parameters and gives the same numbers up to rounding, faster.
+    """
     if backend == "torch":
         return kind
     return getattr(importlib.import_module("adding_problem_native"), kind.__name__)  # type: ignore[no-any-return]
 
 
 def recurrence_of(backend: str, kernel: str, plain: Recurrence) -> Recurrence:
-    """A layer that PyTorch has not: `plain`, or for `native`, on a CPU, the function `kernel` there, which takes the same arguments."""
+    """A layer that PyTorch lacks: `plain`, or of `native` the function `kernel` there.
+
+    Both take the same arguments.
+    """
     if backend == "torch":
         return plain
-    return functools.partial(
-        _last_output_of, getattr(importlib.import_module("adding_problem_native"), kernel)
-    )
+    layer = getattr(importlib.import_module("adding_problem_native"), kernel)
+    return functools.partial(_last_output_of, layer)
 
 
 def _last_output_of(
@@ -44,9 +49,10 @@ def _last_output_of(
 
 
 class CarriesState(nn.Module):
-    """A model that may be given a sequence in stretches: its memory is the state of one recurrent layer.
+    """A model that can take a sequence in stretches: its memory is the state of a recurrent layer.
 
-    `forward(x)` is `answer(advance(x))`; `advance` may be called again with the steps that follow and the state so far.
+    `forward(x)` is `answer(advance(x))`. `advance` can be called again with the steps that follow
+    and the state so far.
     """
 
     readout: nn.Linear
@@ -61,8 +67,8 @@ class CarriesState(nn.Module):
         return self.answer(self.advance(x))
 
     def advance(self, x: Tensor, state: State | None = None) -> State:
-        """The layer's state after steps (B, T, I), from the beginning where there is none before."""
-        # The native layers can leave out the outputs of all steps but the last.
+        """The layer's state after steps (B, T, I), from a state before them or from zero."""
+        # The native layers can leave out the outputs of the steps.
         final_state = getattr(self.layer, "final_state", None)
         return final_state(x, state) if final_state else self.layer(x, state)[1]  # type: ignore[no-any-return]
 
@@ -73,11 +79,11 @@ class CarriesState(nn.Module):
 
 
 def last_step(blocks: nn.ModuleList, h: Tensor) -> Tensor:
-    """Outputs of the last step, (B, H), of blocks one after the other over (B, T, H).
+    """Outputs (B, H) of the last step of blocks, one after the other.
 
     Args:
         blocks: called with their input and `begin`, the first step whose output is wanted.
-        h: input of the first.
+        h: input of the first block, (B, T, H).
     """
     *before, last = blocks
     for block in before:

@@ -1,11 +1,13 @@
-"""Long expressive memory (Rusch, Mishra, Erichson & Mahoney 2022, arXiv:2110.04744).
+"""LEM, long expressive memory (Rusch, Mishra, Erichson & Mahoney 2022, arXiv:2110.04744).
 
     a, b = dt sigmoid(W x_t + U y_{t-1} + c)            two learned time steps
     z_t  = (1 - a) z_{t-1} + a tanh(W x_t + U y_{t-1} + c)
     y_t  = (1 - b) y_{t-1} + b tanh(W x_t + U z_t + c)
     output = v . y_T + d
 
-Each of the four lines has weights of its own. Parameters: 4 H (H + 4) + H + 1, with two biases a line as the authors'.
+Each of the four lines has its own W, U and c.
+
+Parameters: 4 H (H + 4) + H + 1, with two biases a line, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class AddingLEM(nn.Module):
 
     Args:
         hidden: number of units H.
-        dt: the largest step of time.
+        dt: the largest time step.
         backend: `torch` or `native`, see `layers`.
         input_size: input columns I.
     """
@@ -49,11 +51,12 @@ class AddingLEM(nn.Module):
         """Predictions (B, 1) of sequences (B, T, I)."""
         recurrent = torch.cat([self.recurrent.weight, self.transform.weight])
         bias = self.input.bias + torch.cat([self.recurrent.bias, self.transform.bias])
-        return self.readout(self._last_output(x, self.input.weight, recurrent, bias, dt=self.dt))  # type: ignore[no-any-return]
+        y = self._last_output(x, self.input.weight, recurrent, bias, dt=self.dt)
+        return self.readout(y)  # type: ignore[no-any-return]
 
 
 def _last_output(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *, dt: float) -> Tensor:
-    """y_T, (B, H), of weights (4 H, I) and (4 H, H), a line after the other."""
+    """y_T, (B, H), of weights (4 H, I) and (4 H, H), the rows of a, b, z, y."""
     hidden = w_hh.shape[1]
     y = z = x.new_zeros(len(x), hidden)
     recurrent, transform = w_hh[: 3 * hidden].T, w_hh[3 * hidden :].T

@@ -1,16 +1,22 @@
-"""Linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349): complex diagonal recurrences between pointwise layers.
+"""LRU, linear recurrent unit: complex diagonal recurrences (Orvieto et al. 2023, arXiv:2303.06349).
 
     s_t = lambda * s_{t-1} + gamma * (B x_t)         lambda = exp(-exp(nu) + i exp(theta))
     y_t = Re(C s_t) + D * x_t
 
-A block is x + GLU(GELU(LRU(LayerNorm(x)))); blocks follow an input product, and a linear readout of the last step follows
-them: of the last block only that step is computed. |lambda| is drawn evenly over the ring from r_min to r_max, the phase from
-0 to max_phase, as in the paper's section 3; gamma is a parameter that begins at sqrt(1 - |lambda|^2).
+An input product is followed by blocks x + GLU(GELU(LRU(LayerNorm(x)))) and a linear readout of the
+last step. The last block computes only that step. |lambda| is drawn uniformly over the ring from
+r_min to r_max and the phase from 0 to max_phase, as in the paper's section 3. gamma is a parameter
+that starts at sqrt(1 - |lambda|^2).
 
-With s_t = exp(i t arg lambda) g_t the recurrence is real: g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t, and a scan
-for real numbers serves for both parts of g. The last state alone, s_T = gamma B (lambda^(T-1) x_1 + ... + x_T), needs none.
+With s_t = exp(i t arg lambda) g_t the recurrence is real, so one scan for real numbers computes
+both parts of g:
 
-Parameters of a block with H inputs and N states: 3 N + 4 N H + H + 2 H (H + 1) + 2 H; with the rest 3 H + H + 1.
+    g_t = |lambda| g_{t-1} + exp(-i t arg lambda) gamma B x_t
+
+The last state is s_T = gamma B (lambda^(T-1) x_1 + ... + x_T) and needs no scan.
+
+Parameters of a block with H inputs and N states: 3 N + 4 N H + H + 2 H (H + 1) + 2 H; of the rest
+3 H + H + 1.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from adding_problem.system.device import finest_float
 
 __all__ = ["LRU", "AddingLRU"]
 
-_LEAST_PHASE = 1e-6  # of an eigenvalue at the start, for its logarithm
+_LEAST_PHASE = 1e-6  # of an eigenvalue at the start: its logarithm must exist
 
 
 class LRU(nn.Module):
@@ -52,8 +58,8 @@ class LRU(nn.Module):
         super().__init__()
         if not (r_min <= r_max <= 1 and max_phase > _LEAST_PHASE):
             raise ValueError(
-                f"expected r_min <= r_max <= 1 and a max_phase above {_LEAST_PHASE:g}, found {r_min:g}, {r_max:g} and "
-                f"{max_phase:g}"
+                f"expected r_min <= r_max <= 1 and a max_phase above {_LEAST_PHASE:g}, "
+                f"found {r_min:g}, {r_max:g} and {max_phase:g}"
             )
         squared = torch.empty(states).uniform_(r_min**2, r_max**2)
         self.nu = nn.Parameter((-squared.log() / 2).log())
@@ -67,19 +73,16 @@ class LRU(nn.Module):
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         """Outputs of the steps from `begin` on."""
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # there are no complex numbers of half precision
+        # There are no complex numbers of half precision.
+        with torch.autocast(x.device.type, enabled=False):
             return self._outputs(x.to(self.skip.dtype), begin)
 
     def _outputs(self, x: Tensor, begin: int) -> Tensor:
         matrix = torch.complex(*self.input.chunk(2)) * self.gamma.exp()[:, None]
         state = self._last_state(x, matrix) if begin == -1 else self._states(x, matrix)[:, begin:]
         real, imaginary = self.output.chunk(2, dim=1)
-        return (
-            nn.functional.linear(_as_real(state), _as_real(torch.complex(real, -imaginary)))
-            + self.skip * x[:, begin:]
-        )
+        matrix = _as_real(torch.complex(real, -imaginary))
+        return nn.functional.linear(_as_real(state), matrix) + self.skip * x[:, begin:]
 
     def _states(self, x: Tensor, matrix: Tensor) -> Tensor:
         """s_1, ..., s_T, (B, T, N), complex."""
@@ -96,18 +99,16 @@ class LRU(nn.Module):
         return (weighted * matrix.T).sum(1, keepdim=True)
 
     def _turn(self, steps: Tensor) -> Tensor:
-        """exp(i t arg lambda) for every one of the steps t, (T, N), complex."""
-        fine = finest_float(steps.device)  # at a million steps float32 leaves phases too few digits
-        phase = (
-            torch.outer(steps.to(fine), self.theta.to(fine).exp())
-            .remainder(2 * math.pi)
-            .to(self.theta.dtype)
-        )
+        """exp(i t arg lambda) for each of the steps t, (T, N), complex."""
+        # At a million steps a phase in float32 has too few digits.
+        fine = finest_float(steps.device)
+        turns = torch.outer(steps.to(fine), self.theta.to(fine).exp())
+        phase = turns.remainder(2 * math.pi).to(self.theta.dtype)
         return torch.complex(phase.cos(), phase.sin())
 
 
 def _as_real(z: Tensor) -> Tensor:
-    """(..., N) complex -> (..., 2 N): every number's real part before its imaginary part."""
+    """(..., N) complex -> (..., 2 N): the real part of each number before its imaginary part."""
     return torch.view_as_real(z).flatten(-2)
 
 
@@ -119,11 +120,9 @@ def _as_complex(x: Tensor) -> Tensor:
 class _Block(nn.Module):
     def __init__(self, layer: LRU, hidden: int) -> None:
         super().__init__()
-        self.norm, self.layer, self.gated = (
-            nn.LayerNorm(hidden),
-            layer,
-            nn.Linear(hidden, 2 * hidden),
-        )
+        self.norm = nn.LayerNorm(hidden)
+        self.layer = layer
+        self.gated = nn.Linear(hidden, 2 * hidden)
 
     def forward(self, x: Tensor, begin: int) -> Tensor:
         h = nn.functional.gelu(self.layer(self.norm(x), begin))
@@ -159,12 +158,9 @@ class AddingLRU(nn.Module):
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         self.input_size = input_size
         self.encoder = nn.Linear(input_size, hidden)
+        ring = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase}
         self.blocks = nn.ModuleList(
-            _Block(
-                LRU(hidden, states, r_min=r_min, r_max=r_max, max_phase=max_phase, backend=backend),
-                hidden,
-            )
-            for _ in range(layers)
+            _Block(LRU(hidden, states, **ring, backend=backend), hidden) for _ in range(layers)
         )
         self.readout = nn.Linear(hidden, 1)
 

@@ -1,38 +1,50 @@
-"""LSTM with a linear readout of its last output (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""LSTM (Hochreiter & Schmidhuber 1997), with the forget gate of Gers et al. 2000.
 
-i, f, o = sigmoid(W x_t + U h_{t-1} + b)   one block of rows each; gate order in the weights: i, f, g, o
-g       = tanh(W x_t + U h_{t-1} + b)
-c_t     = f * c_{t-1} + i * g
-h_t     = o * tanh(c_t)
-y       = v . h_T + d
+    i, f, o = sigmoid(W x_t + U h_{t-1} + b)
+    g       = tanh(W x_t + U h_{t-1} + b)
+    c_t     = f * c_{t-1} + i * g
+    h_t     = o * tanh(c_t)
+    y       = v . h_T + d
+
+Each gate has its own block of rows in the weights, in the order i, f, g, o.
+
+Parameters, of two columns: 4 H (H + 4) + H + 1, with Keras's initialisation 4 H (H + 3) + H + 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from adding_problem.models.chrono import time_scales_
-from adding_problem.models.keys import column_keys_, direction_keys_
+from adding_problem.models.initialisation import (
+    column_keys_,
+    direction_keys_,
+    small_weights_,
+    time_scales_,
+    uniform_readout_,
+)
 from adding_problem.models.layers import CarriesState, layer_class
 
 __all__ = ["AddingLSTM"]
 
 
-class AddingLSTM(CarriesState):
-    """An LSTM over (B, T, I) and one linear unit, without activation, on its last output.
+Init = Literal["keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle"]
 
-    With Keras's initialisation the cell has one bias vector, as in Keras: `bias_hh_l0` is zero and is not trained, so
-    that hidden=100 counts 41,301 parameters. With PyTorch's both are trained.
+
+class AddingLSTM(CarriesState):
+    """`torch.nn.LSTM` and a linear readout of its last output.
+
+    Except with PyTorch's initialisation there is one bias vector, as in Keras: `bias_hh_l0` is zero
+    and not trained. So hidden=100 has 41,301 parameters.
 
     Args:
         hidden: number of cells H.
-        init: `keras` or `torch`, the defaults of that framework; else see `_chrono_init`, `_long_init`,
-            `_keyed_init` and `_oracle_init`.
+        init: `keras` or `torch`, the defaults of that framework; for the others see `_chrono_init`,
+            `_long_init`, `_keyed_init` and `_oracle_init`.
         memory: the longest time scale that these prepare for, in steps; None is `length`.
         seed: of the initial weights.
         backend: `torch` or `native`, see `layers`.
@@ -44,9 +56,7 @@ class AddingLSTM(CarriesState):
         self,
         hidden: int,
         *,
-        init: Literal[
-            "keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle"
-        ] = "keras",
+        init: Init = "keras",
         memory: int | None = None,
         seed: int = 0,
         backend: str = "torch",
@@ -57,12 +67,9 @@ class AddingLSTM(CarriesState):
         self.hidden, self.init, self.memory, self.backend = hidden, init, memory, backend
         self.input_size = input_size
         longest = memory or length
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the layers draw initial weights from the global state: shield it
-            self.lstm = layer_class(nn.LSTM, backend)(
-                input_size, hidden_size=hidden, batch_first=True
-            )
+        # The layers draw weights from the global random state, which must stay as it is.
+        with torch.random.fork_rng(devices=[]):
+            self.lstm = layer_class(nn.LSTM, backend)(input_size, hidden, batch_first=True)
             self.readout = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         match init:
@@ -82,7 +89,7 @@ class AddingLSTM(CarriesState):
                 _oracle_init(self, generator, longest)
             case _:
                 raise ValueError(
-                    f"init {init!r} is none of keras, torch, chrono, long, keyed, keyed-directions and oracle"
+                    f"init: expected one of {', '.join(get_args(Init))}, found {init!r}"
                 )
 
     @property
@@ -93,13 +100,14 @@ class AddingLSTM(CarriesState):
 
 @torch.no_grad()
 def _keras_init(model: AddingLSTM, generator: torch.Generator) -> None:
-    """Keras's defaults: Glorot uniform kernels, orthogonal recurrent kernel, biases 0 but 1 at the forget gate.
+    """Keras's defaults: Glorot uniform kernels, an orthogonal recurrent kernel, forget biases 1.
 
-    Keras holds the four gates in one kernel (2, 4H) and takes its fans from that shape: the limit is
-    sqrt(6 / (2 + 4H)), not sqrt(6 / (2 + H)). Likewise one orthogonal matrix (H, 4H) spans all gates.
+    Other biases are 0. Keras has the four gates in one kernel (2, 4H) and takes its fans from that
+    shape: the limit is sqrt(6 / (2 + 4H)), not sqrt(6 / (2 + H)). Likewise one orthogonal matrix
+    (H, 4H) spans all gates.
     """
-    lstm, hidden = model.lstm, model.hidden
-    kernel, recurrent_kernel, bias, second_bias = lstm.parameters()
+    hidden = model.hidden
+    kernel, recurrent_kernel, bias, second_bias = model.lstm.parameters()
     _glorot_uniform(kernel, generator)
     nn.init.orthogonal_(recurrent_kernel, generator=generator)
     bias.zero_()[hidden : 2 * hidden] = 1
@@ -123,9 +131,10 @@ def _torch_init(model: AddingLSTM, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def _chrono_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
-    """Chrono initialisation (Tallec & Ollivier 2018, equation 16): forget biases log U(1, M - 1), input biases -log U.
+    """Chrono initialisation (Tallec & Ollivier 2018, equation 16).
 
-    M is the longest time scale, in steps. Everything else as in Keras.
+    Forget biases are log U(1, M - 1), M the longest time scale in steps, and input biases their
+    negatives. Everything else is as in Keras.
     """
     _keras_init(model, generator)
     hidden, (_, _, bias, _) = model.hidden, model.lstm.parameters()
@@ -133,26 +142,19 @@ def _chrono_init(model: AddingLSTM, generator: torch.Generator, longest: int) ->
     bias[:hidden] = -bias[hidden : 2 * hidden]
 
 
-_LONG_RECURRENT_SCALE, _LONG_INPUT_LIMIT = 0.3, 0.1  # measured: docs/log.md
-
-
 @torch.no_grad()
 def _long_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
-    """A start from which errors reach back M steps, the longest time scale: forget gates log U(1, M - 1), small recurrent weights.
+    """Errors reach back M steps, the longest time scale: long forget gates and small weights.
 
-    The forget biases are those of Tallec & Ollivier 2018 (chrono initialisation), whose gates forget with time scales from
-    1 to M; their input biases of the opposite sign are left out. Recurrent weights: orthogonal, scaled down, so that the
-    cells do not disturb each other before they have learned what to keep.
+    The forget biases are those of chrono initialisation, log U(1, M - 1); its input biases are left
+    out. The weights are small, so that the cells do not disturb each other before they have learned
+    what to keep.
     """
-    kernel, recurrent_kernel, bias, second_bias = model.lstm.parameters()
-    hidden = model.hidden
-    kernel.uniform_(-_LONG_INPUT_LIMIT, _LONG_INPUT_LIMIT, generator=generator)
-    nn.init.orthogonal_(recurrent_kernel, gain=_LONG_RECURRENT_SCALE, generator=generator)
-    time_scales_(bias.zero_()[hidden : 2 * hidden], longest, generator)
-    second_bias.zero_().requires_grad_(False)
-    limit = 1 / math.sqrt(hidden)
-    model.readout.weight.uniform_(-limit, limit, generator=generator)
-    model.readout.bias.zero_()
+    small_weights_(model.lstm, generator)
+    _, _, bias, second_bias = model.lstm.parameters()
+    time_scales_(bias[model.hidden : 2 * model.hidden], longest, generator)
+    second_bias.requires_grad_(False)
+    uniform_readout_(model.readout, generator)
 
 
 _Keys = Callable[[Tensor, torch.Generator], Tensor]
@@ -162,12 +164,12 @@ _Keys = Callable[[Tensor, torch.Generator], Tensor]
 def _keyed_init(
     model: AddingLSTM, generator: torch.Generator, longest: int, draw_keys: _Keys
 ) -> None:
-    """`long`, with input gates that are shut and open for one direction of the inputs, each for a random one.
+    """`long` with shut input gates, each of which opens for a random direction of the inputs.
 
-    With L = log M, M the longest time scale, input gates have biases -L and weights 2L k, k the cell's key, a vector of
-    length 1. A shut gate lets 1/M through, so that M steps of noise add up to the size of one. Which direction matters is
-    for training to find. Told is a time scale and that writing is rare; no column is treated like none other: exchanging
-    the columns exchanges the keys.
+    With L = log M, M the longest time scale, input gates have biases -L and weights 2L k. k is the
+    key of the cell, a vector of length 1. A shut gate lets 1/M through, so that M steps of noise
+    add up to the size of one. Training finds which direction matters. The model is told a time
+    scale and that writing is rare. No column is special: exchanging the columns exchanges the keys.
     """
     _long_init(model, generator, longest)
     kernel, _, bias, _ = model.lstm.parameters()
@@ -182,10 +184,11 @@ _MARK = 1  # the column of the marks where inputs are not mixed
 
 @torch.no_grad()
 def _oracle_init(model: AddingLSTM, generator: torch.Generator, longest: int) -> None:
-    """Oracle: input gates preset from the mark column. `long`, with biases -L and mark weights U(-2L, 2L) of the input gates.
+    """Oracle: `long` with input gates preset from the mark column.
 
-    The memory is given: an untrained cell writes at a mark and at no other step, and a linear readout fitted on it solves
-    the sum at every length. It is an upper bound, not something that learned what to remember.
+    The input gates have biases -L and mark weights U(-2L, 2L), L = log M. So an untrained cell
+    writes at a mark and at no other step, and a linear readout fitted on it solves the sum at every
+    length. It is an upper bound, not a model that learned what to remember.
     """
     _long_init(model, generator, longest)
     kernel, _, bias, _ = model.lstm.parameters()

@@ -1,21 +1,21 @@
-"""minGRU and minLSTM: gates that see the input alone, so that the state is linear in itself (Feng et al. 2024, arXiv:2410.01201).
+"""minGRU and minLSTM (Feng et al. 2024, arXiv:2410.01201).
 
     minGRU   z_t = sigmoid(W x_t + b),  h~_t = V x_t + c,  h_t = (1 - z_t) h_{t-1} + z_t h~_t
     minLSTM  f_t, i_t = sigmoid(W x_t + b),  f'_t = f_t / (f_t + i_t),  i'_t = i_t / (f_t + i_t)
              h_t = f'_t h_{t-1} + i'_t h~_t
     y        = v . h_T + d
 
-The plain version (the paper's appendix A), whose h~ may be negative. Layers follow each other; the input of each is the state
-of the one before.
+Gates see only the input, so the recurrence is linear. This is the plain version (the paper's
+appendix A), whose h~ may be negative. The input of each layer is the state of the one before.
 
-Parameters: minGRU 2 H (2 + 1) + (L - 1) 2 H (H + 1) + H + 1; minLSTM 3 instead of 2 products.
+Parameters: minGRU 2 H (2 + 1) + (L - 1) 2 H (H + 1) + H + 1; minLSTM has 3 products instead of 2.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from adding_problem.models.chrono import time_scales_
+from adding_problem.models.initialisation import time_scales_
 from adding_problem.models.scan import scan_of
 
 __all__ = ["AddingMinGRU", "AddingMinLSTM"]
@@ -38,25 +38,19 @@ class _Minimal(nn.Module):
         input_size: int = 2,
     ) -> None:
         super().__init__()
-        self.hidden, self.layers, self.init, self.memory, self.backend = (
-            hidden,
-            layers,
-            init,
-            memory,
-            backend,
-        )
-        self.input_size = input_size
+        self.hidden, self.layers, self.backend = hidden, layers, backend
+        self.init, self.memory, self.input_size = init, memory, input_size
         self.inputs = nn.ModuleList(
             nn.Linear(hidden if layer else input_size, self.products * hidden)
             for layer in range(layers)
         )
         self.readout = nn.Linear(hidden, 1)
         self._scan = scan_of(backend)
-        if init == "chrono":  # the first gate writes: its bias is the negative of one that keeps
+        if init == "chrono":
             for linear in self.inputs:
-                time_scales_(
-                    linear.get_parameter("bias").detach()[:hidden], memory or length
-                ).neg_()
+                bias = linear.get_parameter("bias").detach()[:hidden]
+                # The first gate writes: its bias is the negative of one that keeps.
+                time_scales_(bias, memory or length).neg_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
@@ -75,8 +69,8 @@ class AddingMinGRU(_Minimal):
     Args:
         hidden: number of units H of a layer.
         layers: number of layers L.
-        init: `torch`, PyTorch's default; or `chrono`, gates for every time scale up to `memory` (of minLSTM, whose other gate
-            begins half open, up to half of it).
+        init: `torch`, PyTorch's default; or `chrono`, gates for every time scale up to `memory` (of
+            minLSTM, whose other gate starts half open, up to half of it).
         memory: in steps; None is `length`.
         length: T.
         backend: `native` or `torch`, for the scan.
@@ -97,6 +91,7 @@ class AddingMinLSTM(_Minimal):
 
     def _coefficients(self, drive: Tensor) -> tuple[Tensor, Tensor]:
         write, keep, candidate = drive.chunk(3, dim=-1)
-        # f' and i' as sigmoids of log f - log i and its negative: both gates may be too near to zero to divide by their sum.
+        # f' and i' are sigmoids of log f - log i and its negative: both gates may be too close to
+        # zero to divide by their sum.
         kept = nn.functional.logsigmoid(keep) - nn.functional.logsigmoid(write)
         return kept.sigmoid(), (-kept).sigmoid() * candidate

@@ -1,9 +1,10 @@
-"""Sum pooling, a Deep Sets model (Zaheer et al. 2017, arXiv:1703.06114): no recurrence, no positions, no order.
+"""Sum pooling, a Deep Sets model (Zaheer et al. 2017, arXiv:1703.06114): no order of the steps.
 
     y = v . sum_t relu(W x_t + b) + d
 
-It is the control of targets that need no memory: a model that cannot tell the order of the steps can learn the sum of the
-marked values, or their product, and of their difference no more than its mean.
+It is a control for targets that need no memory. A model that cannot tell the order of the steps can
+learn the sum of the marked values, or their product. Of their difference it can only learn the
+mean.
 
 Parameters, of two columns: 3 H + H + 1.
 """

@@ -1,9 +1,10 @@
-"""The plain recurrent network (Elman 1990), and the one that starts from the identity (Le, Jaitly & Hinton 2015).
+"""The plain RNN (Elman 1990) and the IRNN, which starts from the identity.
 
     h_t = f(W x_t + U h_{t-1} + b)
     y   = v . h_T + d
 
-rnn: f = tanh. irnn: f = ReLU, U = identity and b = 0 at the start (arXiv:1504.00941, section 3).
+RNN: f = tanh. IRNN: f = ReLU, U = identity and b = 0 at the start (Le, Jaitly & Hinton 2015,
+arXiv:1504.00941, section 3).
 
 Parameters: H (H + 4) + H + 1, with PyTorch's two bias vectors.
 """

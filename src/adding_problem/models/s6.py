@@ -1,16 +1,19 @@
-"""Selective state space (S6): the recurrence of Mamba (Gu & Dao 2023, arXiv:2312.00752, algorithm 2).
+"""S6, selective state space: Mamba's recurrence (Gu & Dao 2023, arXiv:2312.00752, algorithm 2).
 
-    D_t      = softplus(P x_t + p)                       a step of time for each of the H channels
+    D_t      = softplus(P x_t + p)                       a time step for each of the H channels
     B_t, C_t = V x_t, U x_t                              shared by the channels, N numbers each
     s_t      = exp(D_t A) * s_{t-1} + D_t x_t B_t        A < 0, (H, N)
     y_t      = s_t C_t + E * x_t
 
-A block is x + W (S6(z) * silu(g)) with z, g = products of RMSNorm(x); blocks follow an input product, and a linear readout of
-the last step follows them: of the last block only that step is computed, once the states are. A starts at -1, ..., -N and the
-steps of time at log-uniform 0.001 to 0.1, as in Mamba (see `_keyed_init` for another start); its short convolution and its low-rank P are left out, so that the
-recurrence alone carries the memory.
+An input product is followed by blocks x + W (S6(z) * silu(g)), where z and g are products of
+RMSNorm(x), and by a linear readout of the last step. After the scan, the last block computes only
+that step.
 
-Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; with the rest 3 H + H + 1.
+A starts at -1, ..., -N and the time steps at log-uniform 0.001 to 0.1, as in Mamba; `_keyed_init`
+is another start. Mamba's short convolution and its low-rank P are left out, so that only the
+recurrence carries memory.
+
+Parameters of a block: 2 H^2 + (H^2 + H) + 2 N H + N H + H + H^2 + H; of the rest 3 H + H + 1.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from adding_problem.models.keys import column_keys_, levels
+from adding_problem.models.initialisation import column_keys_, levels
 from adding_problem.models.layers import last_step
 from adding_problem.models.scan import scan_of
 
 __all__ = ["S6", "AddingS6"]
 
-_SHORTEST, _LONGEST = 1e-3, 1e-1  # steps of time at the start
+_SHORTEST, _LONGEST = 1e-3, 1e-1  # time steps at the start
 
 
 def _inverse_softplus(y: Tensor) -> Tensor:
@@ -78,7 +81,8 @@ class _Block(nn.Module):
         h = self.norm(x)
         to_layer, to_gate = self.inputs.weight.chunk(2)
         z, gate = nn.functional.linear(h, to_layer), nn.functional.linear(h[:, begin:], to_gate)
-        return x[:, begin:] + self.output(self.layer(z, begin) * nn.functional.silu(gate))  # type: ignore[no-any-return]
+        update = self.output(self.layer(z, begin) * nn.functional.silu(gate))
+        return x[:, begin:] + update  # type: ignore[no-any-return]
 
 
 class AddingS6(nn.Module):
@@ -125,41 +129,44 @@ class AddingS6(nn.Module):
         return self.readout(last_step(self.blocks, self.encoder(x)))  # type: ignore[no-any-return]
 
 
-_INPUT_SIZE = 0.3  # of what an input of 1 adds, beside a constant of size 1: RMSNorm hardly changes with the inputs
+# What an input of 1 adds to a constant of size 1: RMSNorm hardly changes with the inputs.
+_INPUT_SCALE = 0.3
 
 
 @torch.no_grad()
 def _keyed_init(model: AddingS6, longest: int) -> None:
-    """Steps of time of 1/M, M the longest time scale, and for each channel of a block a key that brings a long one.
+    """Time steps of 1/M, M the longest time scale, and a key with a long one for each channel.
 
-    The key is one input column and a sign, drawn evenly. With that column at the sign and all other inputs at 0, the step
-    D overwrites a share 1 - exp(-D) of the slowest state that is drawn from U(0, 1). Exchanging the input columns
-    exchanges the keys. A channel forgets as it writes: keep M far above T.
+    The key is one input column and a sign, drawn uniformly. With that column at the sign and all
+    other inputs at 0, the time step D overwrites a share 1 - exp(-D) of the slowest state. The
+    share is drawn from U(0, 1). Exchanging the input columns exchanges the keys. A channel forgets
+    as it writes: choose M far above T.
 
-    The encoder's bias e and its columns E are orthogonal, of root mean squares 1 and s. Before P, a block has
-    W (e + E x) / r with r^2 = 1 + s^2 |x|^2; its output product is 0 at first, so that the next block has the same. P
-    is the smallest matrix with P W e = a and P W E = b k, of each channel's key k: D is softplus((a + b k x) / r).
+    The encoder's bias e and its columns E are orthogonal, with root mean squares 1 and s. Before P,
+    a block has W (e + E x) / r with r^2 = 1 + s^2 |x|^2. Its output product starts at 0, so that
+    the next block has the same. P is the smallest matrix with P W e = a and P W E = b k, k the key
+    of each channel. So D is softplus((a + b k x) / r).
 
     Raises:
-        ValueError: when there are fewer channels than input columns and one.
+        ValueError: unless there are more channels than input columns.
     """
     hidden, columns = model.hidden, model.input_size
     if hidden <= columns:
         raise ValueError(
-            f"init keyed of s6 needs more hidden channels than the {columns} input columns, found {hidden}"
+            f"init keyed of s6 needs more hidden channels than the {columns} input columns, "
+            f"found {hidden}"
         )
     encoded = nn.init.orthogonal_(torch.empty(hidden, 1 + columns), gain=math.sqrt(hidden))
-    encoded[:, 1:] *= _INPUT_SIZE
+    encoded[:, 1:] *= _INPUT_SCALE
     model.encoder.bias.copy_(encoded[:, 0])
     model.encoder.weight.copy_(encoded[:, 1:])
     shut = math.log(math.expm1(1 / longest))
     for block in cast("Iterable[_Block]", model.blocks):
         keys = column_keys_(torch.empty(hidden, columns, dtype=torch.float64))
         opened = _inverse_softplus(-torch.log1p(-levels(hidden)))
-        by_key = opened * math.sqrt(1 + _INPUT_SIZE**2) - shut
-        wanted = torch.cat(
-            [torch.full((hidden, 1), shut, dtype=torch.float64), by_key[:, None] * keys], dim=1
-        )
+        by_key = opened * math.sqrt(1 + _INPUT_SCALE**2) - shut
+        constant = torch.full((hidden, 1), shut, dtype=torch.float64)
+        wanted = torch.cat([constant, by_key[:, None] * keys], dim=1)
         seen = block.inputs.weight[:hidden] @ encoded
         block.layer.time_step.weight.copy_(wanted @ torch.linalg.pinv(seen.double()))
         block.layer.time_step.bias.zero_()

@@ -1,7 +1,7 @@
-"""The recurrences h_t = a_t * h_{t-1} + b_t and h_t = max(0, a_t * h_{t-1} + b_t), (B, T, H), for families that obey one.
+"""Scans: h_t = a_t * h_{t-1} + b_t and h_t = max(0, a_t * h_{t-1} + b_t), (B, T, H).
 
-On the CPU the native kernels compute them; elsewhere, and for what these do not serve, `chunked_scan`, in some 2 sqrt(T)
-operations instead of T, and `stepwise_relu_scan`.
+On the CPU the native kernels compute them. Elsewhere, and for tensors that the kernels cannot take,
+`chunked_scan` does, in some 2 sqrt(T) operations instead of T, and `stepwise_relu_scan`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 __all__ = ["Scan", "chunked_scan", "relu_scan_of", "scan_of", "stepwise_relu_scan"]
 
 Scan = Callable[[Tensor, Tensor], Tensor]
-"""(a, b) -> h, all (B, T, H), or a of (H,) where it is the same at every step; h_0 is zero."""
+"""(a, b) -> h, all (B, T, H); a is (H,) where it is the same at every step; h_0 is zero."""
 
 
 def scan_of(backend: str) -> Scan:
@@ -34,21 +34,22 @@ def _of(backend: str, kernel: str, plain: Scan) -> Scan:
     if backend == "torch":
         return plain
     native = importlib.import_module("adding_problem_native")
-    return functools.partial(_first_that_serves, native.served, getattr(native, kernel), plain)
+    return functools.partial(_native_or_plain, native.served, getattr(native, kernel), plain)
 
 
-def _first_that_serves(
-    served: Callable[..., bool], native: Scan, plain: Scan, a: Tensor, b: Tensor
+def _native_or_plain(
+    can_use_native: Callable[..., bool], native: Scan, plain: Scan, a: Tensor, b: Tensor
 ) -> Tensor:
-    """The kernel's result for what it computes, else that of plain torch."""
-    return (native if served(a, b) and b.numel() else plain)(a, b)
+    """The scan by the kernel where it takes these tensors, else by plain torch."""
+    return (native if can_use_native(a, b) and b.numel() else plain)(a, b)
 
 
 def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
-    """The linear recurrence in plain torch: in all chunks of about sqrt(T) steps at once, then from chunk to chunk.
+    """The linear scan in plain torch: all chunks of about sqrt(T) steps at once, then over chunks.
 
-    Within a chunk that begins from h the state is local_t + product_t * h, with local_t from zero and product_t the product of
-    the chunk's a up to t. Nothing is divided, so that a of any size, zero too, keeps its accuracy.
+    Within a chunk that starts from h the state is local_t + product_t * h. local_t is the state
+    from a start at zero, and product_t the product of the chunk's a up to t. Nothing is divided, so
+    that a of any size, zero included, keeps its accuracy.
     """
     batch, length, width = b.shape
     size = max(1, math.isqrt(length))
@@ -73,7 +74,7 @@ def chunked_scan(a: Tensor, b: Tensor) -> Tensor:
 
 
 def stepwise_relu_scan(a: Tensor, b: Tensor) -> Tensor:
-    """The recurrence with max(0, .) in plain torch, step by step."""
+    """The scan with max(0, .) in plain torch, step by step."""
     h = torch.zeros_like(b[:, 0])
     steps = []
     for a_t, b_t in zip(a.expand_as(b).unbind(1), b.unbind(1), strict=True):

@@ -1,4 +1,4 @@
-"""sLSTM of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2): exponential gates, a normaliser and a stabiliser.
+"""sLSTM of the xLSTM, with exponential gates (Beck et al. 2024, arXiv:2405.04517, section 2.2).
 
     i~, f~, o~, z~ = W x_t + R h_{t-1} + b                 R has a block for each head
     m_t = max(log sigmoid(f~) + m_{t-1}, i~)
@@ -7,8 +7,9 @@
     h_t = sigmoid(o~) c_t / n_t
     y   = v . h_T + d
 
-The cell alone, without the xLSTM's blocks around it. Forget biases start evenly from 3 to 6, the others at 0. The authors'
-library (xlstm 2.0.6, `vanilla` backend) gives the same numbers on a CPU, three times slower, and installs GPU compilers.
+n is a normaliser and m a stabiliser. Only the cell, without the xLSTM's blocks around it. Forget
+biases start evenly spaced from 3 to 6, the others at 0. The authors' library (xlstm 2.0.6,
+`vanilla` backend) gives the same numbers on a CPU, three times slower, and installs GPU compilers.
 
 Parameters: 4 H (2 + H / heads + 1) + H + 1.
 """
@@ -24,7 +25,9 @@ from adding_problem.models.layers import Recurrence, recurrence_of
 
 __all__ = ["AddingSLSTM"]
 
-_MOST_AMONG_ZEROS = 4  # heads
+# The native kernel has no heads and multiplies zeros around each head's block: h heads cost h times
+# the arithmetic and memory of their own.
+_MOST_NATIVE_HEADS = 4
 
 
 class AddingSLSTM(nn.Module):
@@ -37,28 +40,22 @@ class AddingSLSTM(nn.Module):
         input_size: input columns I.
 
     Raises:
-        ValueError: when the heads do not divide the cells.
+        ValueError: when `hidden` is not a multiple of `heads`.
     """
 
     def __init__(self, hidden: int, *, heads: int, backend: str, input_size: int = 2) -> None:
         super().__init__()
         if hidden % heads:
             raise ValueError(f"{heads} heads do not divide hidden {hidden}")
-        # Among zeros the products of h heads cost h times the arithmetic and memory of their own.
-        self.hidden, self.heads, self.backend = (
-            hidden,
-            heads,
-            backend if heads <= _MOST_AMONG_ZEROS else "torch",
-        )
-        self.input_size = input_size
+        self.hidden, self.heads, self.input_size = hidden, heads, input_size
+        self.backend = backend if heads <= _MOST_NATIVE_HEADS else "torch"
         self.input = nn.Linear(input_size, 4 * hidden)  # rows: i, f, o, z, within each head
         self.recurrent = nn.Parameter(torch.empty(heads, hidden // heads, 4 * hidden // heads))
         self.readout = nn.Linear(hidden, 1)
         self._last_output: Recurrence = _last_output
         if self.backend == "native":
-            self._last_output = functools.partial(
-                _of_all_heads, recurrence_of(backend, "slstm", _last_output)
-            )
+            layer = recurrence_of(backend, "slstm", _last_output)
+            self._last_output = functools.partial(_last_output_without_heads, layer)
         limit = (hidden // heads) ** -0.5
         nn.init.uniform_(self.recurrent, -limit, limit)
         with torch.no_grad():
@@ -72,7 +69,13 @@ class AddingSLSTM(nn.Module):
 
 
 def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Tensor:
-    """h_T, (B, H), of weights (4 H, I), (4 H) and (heads, H / heads, 4 H / heads), each head's four gates together."""
+    """h_T, (B, H).
+
+    Args:
+        x: (B, T, I).
+        w_ih, bias: (4 H, I) and (4 H), the four gates of a head together.
+        recurrent: (heads, H / heads, 4 H / heads).
+    """
     heads, width, _ = recurrent.shape
     h = c = n = x.new_zeros(heads, len(x), width)
     m = torch.full_like(h, -torch.inf)
@@ -88,16 +91,14 @@ def _last_output(x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor) -> Te
     return h.transpose(0, 1).flatten(1)
 
 
-def _of_all_heads(
+def _last_output_without_heads(
     layer: Recurrence, x: Tensor, w_ih: Tensor, bias: Tensor, recurrent: Tensor
 ) -> Tensor:
-    """As `_last_output`, of a layer that knows no heads: its gates one after the other, the heads' blocks among zeros."""
+    """`_last_output` by a layer without heads: one gate after the other, blocks among zeros."""
     heads, width, _ = recurrent.shape
     w_ih, bias = (
         rows.view(heads, 4, width, -1).transpose(0, 1).reshape(rows.shape) for rows in (w_ih, bias)
     )
-    blocks = recurrent.transpose(1, 2).chunk(
-        4, dim=1
-    )  # of each gate: (heads, H / heads, H / heads)
+    blocks = recurrent.transpose(1, 2).chunk(4, dim=1)  # a gate: (heads, H / heads, H / heads)
     w_hh = torch.cat([torch.block_diag(*block) for block in blocks])  # type: ignore[no-untyped-call]
     return layer(x, w_ih, w_hh, bias)

@@ -1,14 +1,17 @@
-"""Temporal convolutional network (Bai, Kolter & Koltun 2018, arXiv:1803.01271).
+"""TCN, temporal convolutional network (Bai, Kolter & Koltun 2018, arXiv:1803.01271).
 
-A level is relu(x + F(x)), F twice a causal dilated convolution with weight normalisation and ReLU; the dilation of level l is
-2^l, so that L levels with kernel K see 1 + 2 (K - 1) (2^L - 1) steps: 3,061 by default. What is longer it cannot solve.
+A level is relu(x + F(x)). F is two causal dilated convolutions, each with weight normalisation and
+ReLU. The dilation of level l is 2^l. So L levels with kernel K see 1 + 2 (K - 1) (2^L - 1) steps,
+3,061 by default. Longer sequences it cannot solve.
 
     y = v . h_T + d
 
-Only the last output is read. It reaches the outputs of level l at distances from the end that are multiples of 2^(l+1), and no
-others are computed: all levels together cost as much as one and a half that compute every step, instead of L.
+Only the last output is read. It depends on the outputs of level l at distances from the end that
+are multiples of 2^(l+1), and no others are computed. All levels together cost as much as one and a
+half levels that compute every step, instead of L.
 
-Parameters: a convolution has C (C' K + 1) + C (the norms), the first level a 1 x 1 product 2 C + C besides; C + 1 at the end.
+Parameters: a convolution has C (C' K + 1) + C (the norms). The first level also has a 1 x 1 product
+with 2 C + C. The readout has C + 1.
 """
 
 from __future__ import annotations
@@ -21,9 +24,7 @@ from torch.nn.utils import parametrizations
 __all__ = ["AddingTCN"]
 
 _MOST_LEVELS = 40
-_WEIGHT_SCALE = (
-    0.01  # standard deviation at the start of the shortcut and the readout, the authors'
-)
+_WEIGHT_SCALE = 0.01  # standard deviation of shortcut and readout, as in the authors' code
 
 
 class AddingTCN(nn.Module):
@@ -40,7 +41,8 @@ class AddingTCN(nn.Module):
         super().__init__()
         if levels > _MOST_LEVELS:
             raise ValueError(
-                f"expected at most {_MOST_LEVELS} levels, whose dilation is 2^{_MOST_LEVELS - 1} steps, found {levels}"
+                f"expected at most {_MOST_LEVELS} levels, whose dilation is "
+                f"2^{_MOST_LEVELS - 1} steps, found {levels}"
             )
         self.hidden, self.levels, self.kernel = hidden, levels, kernel
         self.input_size = input_size
@@ -57,15 +59,16 @@ class AddingTCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
-        back = (
-            x[:, -self.field :].flip(1).transpose(1, 2)
-        )  # from the last step; what stands before its field cannot reach it
+        # Backwards from the last step; steps before its field do not influence it.
+        back = x[:, -self.field :].flip(1).transpose(1, 2)
         return self.readout(self.network(back)[:, :, 0])  # type: ignore[no-any-return]
 
 
 class _Level(nn.Module):
-    """A level at the steps that are reached, 2^l apart and the last step first: there its dilation is one. Of its outputs the next
-    level takes every other one."""
+    """A level at the steps that are needed, 2^l apart and the last first: its dilation there is 1.
+
+    The next level takes every other output.
+    """
 
     def __init__(self, width_in: int, width: int, kernel: int) -> None:
         super().__init__()
@@ -80,14 +83,17 @@ class _Level(nn.Module):
 
 
 def _causal(convolution: nn.Module, x: Tensor, *, stride: int) -> Tensor:
-    """The convolution over a step and the past, which follows it here; the kernel has the oldest tap first."""
+    """The convolution over each step and its past, which comes after it here.
+
+    The weights have the oldest step first.
+    """
     weight, bias = cast(Tensor, convolution.weight), cast(Tensor, convolution.bias)
     padded = nn.functional.pad(x, (0, weight.shape[-1] - 1))
     return nn.functional.conv1d(padded, weight.flip(-1), bias, stride)
 
 
 def _convolution(width_in: int, width: int, kernel: int) -> nn.Module:
-    # At PyTorch's scale: the authors' code asks for standard deviation 0.01 here too, but weight normalisation, applied
-    # before, takes no notice of it.
+    # At PyTorch's scale. The authors' code sets the standard deviation to 0.01 here too, but after
+    # weight normalisation, which ignores it.
     convolution = nn.Conv1d(width_in, width, kernel)
     return parametrizations.weight_norm(convolution)  # type: ignore[no-any-return]

@@ -1,8 +1,10 @@
-"""Causal Transformer (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions (Su et al. 2021, arXiv:2104.09864).
+"""Causal Transformer with rotary positions (Vaswani et al. 2017; Su et al. 2021).
 
-A layer is x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)) with 4 H GELU units. Queries and keys are turned by angles
-that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the width of a head. A linear readout of the last step
-follows: of the last layer that step alone is computed.
+A layer is x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)) with 4 H GELU units. Queries and
+keys are rotated by angles that grow with the step: pair j of D / 2 by t 10000^(-2 j / D), D the
+width of a head. A linear readout of the last step follows. The last layer computes only that step.
+
+Papers: arXiv:1706.03762, arXiv:2104.09864.
 
 Parameters of a layer: 12 H^2 + 13 H; with the rest 3 H + 2 H + H + 1.
 """
@@ -30,13 +32,13 @@ class AddingTransformer(nn.Module):
         input_size: input columns I.
 
     Raises:
-        ValueError: when H is no multiple of twice the heads.
+        ValueError: when H is not a multiple of twice the heads.
     """
 
     def __init__(self, hidden: int, *, layers: int, heads: int, input_size: int = 2) -> None:
         super().__init__()
         if hidden % (2 * heads):
-            raise ValueError(f"hidden {hidden} is no multiple of 2 x {heads} heads")
+            raise ValueError(f"hidden {hidden} is not a multiple of 2 x {heads} heads")
         self.hidden, self.layers, self.heads = hidden, layers, heads
         self.input_size = input_size
         self.encoder = nn.Linear(input_size, hidden)
@@ -46,7 +48,8 @@ class AddingTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, I)."""
-        return self.readout(self.norm(last_step(self.blocks, self.encoder(x))))  # type: ignore[no-any-return]
+        h = last_step(self.blocks, self.encoder(x))
+        return self.readout(self.norm(h))  # type: ignore[no-any-return]
 
 
 class _Layer(nn.Module):
@@ -74,15 +77,17 @@ class _Layer(nn.Module):
             .transpose(1, 2)
             for k, z in enumerate((x[:, begin:], x, x))
         )
-        query, key = _turned(query, x.shape[1] - query.shape[2]), _turned(key, 0)
-        seen = nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=begin == 0
-        )  # the last step sees all
+        query, key = _rotate(query, x.shape[1] - query.shape[2]), _rotate(key, 0)
+        # The last step sees all steps.
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=begin == 0)
         return self.output(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def _turned(z: Tensor, begin: int) -> Tensor:
-    """(B, heads, steps, D): the pairs (z_j, z_{j + D/2}) turned by their angles of step t, from `begin` on."""
+def _rotate(z: Tensor, begin: int) -> Tensor:
+    """Rotate the pairs (z_j, z_{j + D/2}) by their angles of the steps from `begin` on.
+
+    z and the result are (B, heads, steps, D).
+    """
     half = z.shape[-1] // 2
     fine = finest_float(z.device)
     rates = _BASE ** (-torch.arange(half, device=z.device, dtype=fine) / half)
