@@ -1,4 +1,5 @@
-"""The memory certificate: its rule, its readouts, models whose verdict is known by construction, and what it leaves."""
+"""The memory certificate: its rule, its readouts, models whose verdict is known by construction,
+and what it leaves."""
 
 from __future__ import annotations
 
@@ -24,20 +25,20 @@ from adding_problem.experiments import certificate
 from adding_problem.experiments.certificate import (
     Certificate,
     Evidence,
-    Ridge,
     Row,
     Verdict,
     certify,
     judge,
     read,
 )
+from adding_problem.experiments.readout import Ridge
 from adding_problem.experiments.train import train
 from adding_problem.report import card
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
-from adding_problem.training import loop
+from adding_problem.task.variants import Task
 from adding_problem.training.loop import Listener
-from adding_problem.training.state import StepEvent
+from adding_problem.training.state import StepEvent, TrainingState
 from tests.conftest import Command
 
 T = 60
@@ -46,7 +47,7 @@ import torch
 from torch import nn
 
 class Gate(nn.Module):
-    """A sum over the steps of the values times a gate, linear in the mark, and beside it the last value."""
+    """The sum of the values times a gate that is linear in the mark; beside it the last value."""
     def __init__(self, marked=1.0, unmarked=1.0, mean=False):
         super().__init__()
         self.gate, self.mean = nn.Parameter(torch.tensor([marked, unmarked])), mean
@@ -213,7 +214,7 @@ def test_only_the_readout_is_trained(model: str, tmp_path: Path) -> None:
     name = model if model in models.FAMILIES else own(tmp_path, model)
     run = run_of(tmp_path / "run", name, budget=2_000)
     run = replace(run, train=replace(run.train, only_readout=True))
-    begin = loop._fresh(run, torch.device("cpu"), "torch").model
+    begin = TrainingState.fresh(run, torch.device("cpu"), "torch").model
     readout = models.readout_of(begin)
     assert readout is not None
     result = train(run)
@@ -247,7 +248,8 @@ def test_a_model_without_a_readout_cannot_train_it_alone(tmp_path: Path) -> None
         ("Frozen", {"marked": 1.0, "unmarked": 0.0}, 5_000, "oracle"),
         # The mean over T steps: the readout that is right at T = 30 is wrong at any other length.
         ("Frozen", {"marked": 1.0, "unmarked": 0.0, "mean": True}, 5_000, "reservoir"),
-        # Without a difference between marked and unmarked steps, no readout knows which count; the gate can learn it.
+        # Without a difference between marked and unmarked steps, no readout knows which count; the
+        # gate can learn it.
         ("Gate", {}, 90_000, "learned"),
         ("pooling", {"hidden": 64}, 90_000, "pooled"),
         ("rnn", {"hidden": 4}, 5_000, "not solved"),
@@ -273,7 +275,8 @@ def test_verdicts(
 
 
 def check_numbers(row: Row, *, mean: bool) -> None:
-    """The sum of the marked values is a feature: its readout is exact at every length; of the mean it is so at its own."""
+    """The sum of the marked values is a feature: its readout is exact at every length; of the mean
+    it is so at its own."""
     errors = {
         (at, tested): row.fitted(at, tested)
         for at, tested in ((30, 30), (30, T), (30, 10 * T), (T, T))
@@ -284,7 +287,8 @@ def check_numbers(row: Row, *, mean: bool) -> None:
         if error is not None and error.mse is not None
     }
     assert len(found) == 4
-    # At k times the length the prediction of a sum s is s / k: the error is that of (1 - 1 / k) s, and E s^2 = 1/6 + 1.
+    # At k times the length the prediction of a sum s is s / k: the error is that of (1 - 1 / k) s,
+    # and E s^2 = 1/6 + 1.
     for (at, tested), mse in found.items():
         expected = (1 - at / tested) ** 2 * (1 / 6 + 1) if mean else 0.0
         assert mse == pytest.approx(expected, rel=0.1, abs=1e-10)
@@ -361,7 +365,7 @@ def test_what_it_refuses(tmp_path: Path) -> None:
 def record(**changes: Any) -> Certificate:
     row = Row(
         "sum",
-        certificate.Task(),
+        Task(),
         1 / 6,
         None,
         None,
