@@ -25,13 +25,13 @@ from adding_problem.experiments import certificate
 from adding_problem.experiments.certificate import (
     Certificate,
     Evidence,
-    Ridge,
     Row,
     Verdict,
     certify,
     judge,
     read,
 )
+from adding_problem.experiments.readout import Ridge
 from adding_problem.experiments.train import train
 from adding_problem.report import card
 from adding_problem.runs.folder import RunFolder

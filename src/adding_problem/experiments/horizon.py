@@ -1,8 +1,9 @@
 """The horizon of a model: the longest T that it learns to solve within a budget of training time.
 
-It climbs: every length is a run of its own (`loop.train`, a complete run folder) that starts from the weights which solved
-the length before. The configurations of the runs are on the disk, so that a cut one goes on where it stood. `horizon.json`
-records every run before it begins: only these are ever deleted, see `runs_folder`.
+Every length is a run of its own, with a complete run folder. It starts from the weights that solved
+the length before. The configurations of the runs are on disk, so that a cut one can be resumed.
+`horizon.json` records every run before it begins. Only recorded runs are ever deleted, see
+`runs.collection`.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 PICTURE = "horizon.png"
 """What every length cost, drawn into the horizon run's folder."""
 
-_LARGER = 1.01  # times a budget: less than that is no larger one, but the same, some seconds later
+_LARGER = 1.01  # times a budget; the time left varies by some seconds, which make no larger budget
 _NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
-# Steps that a held-out set or a test may have, all sequences together, and the fewest sequences: scoring must not outlast training.
+# Sequence-steps of a validation set and of a test set at most, and their fewest sequences: scoring
+# must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
 _TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 2 * 10**7, 64, 10_000
 
@@ -51,27 +53,30 @@ def find_horizon(
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
     on_refusal: Callable[[AddingProblemError], None] | None = None,
 ) -> Iterator[Rung]:
-    """Train at one length after the other, and give each rung when it is done, until one is not solved.
+    """Train at one length after the other until one is not solved; give each when it is done.
 
-    A length whose held-out error is below the goal but whose error on new sequences is not solved is trained on, to half the goal.
+    Where the validation error of a length is below the goal but its test error is not solved, it
+    is trained further, to half the goal.
 
-    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A horizon run that was cut goes
-    on: solved lengths are read, a length under way is resumed, and one that a smaller budget had left unsolved is tried
-    again.
+    Leaves in `config.artifacts` a run folder for each length, `horizon.json` and `horizon.png`. A
+    horizon run that was cut is resumed: solved lengths are read, a length under way is resumed, and
+    one that a smaller budget left unsolved is tried again.
 
     Args:
-        config: of all runs. Set here are `dataset.t`, `curriculum.start`, `train.budget_minutes`, `train.epochs`, `model.start_from`,
-            `model.memory` of an LSTM that has none, and, less for long sequences, `dataset.held_out` and `validate.dt_length`.
+        config: of all runs. Set here are `dataset.t`, `curriculum.start`, `train.budget_minutes`,
+            `train.epochs`, `model.start_from`, `model.memory` of an LSTM that has none, and, for
+            long sequences, a smaller `dataset.held_out` and `validate.dt_length`.
         minutes: of training, over all lengths together.
-        lengths: to try, rising.
+        lengths: to try, in rising order.
         overwrite: delete the runs that `horizon.json` records, and begin again.
         following: gives the listener of a length's run.
-        on_refusal: is told why the horizon run ends at a length that the model does not take or the memory does not hold.
+        on_refusal: is told why the horizon run ends at a length that the model does not accept or
+            memory does not hold.
 
     Raises:
-        ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would have to be deleted that is
-            not this horizon run's, or a link stands where a run would be.
-        ModelError, BackendError: when that is the first length, or nobody is to be told.
+        ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would
+            have to be deleted that is not this horizon run's, or a link is in the place of a run.
+        ModelError, BackendError: when the first length is refused, or without `on_refusal`.
     """
     rungs: list[Rung] = []
     folder = RunsFolder(config.artifacts, HORIZON)
@@ -111,7 +116,7 @@ def _train_length(
     rungs: Sequence[Rung],
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
 ) -> Rung:
-    """Train and test at one length, and go on to half of the goal where new sequences do not keep what the held-out ones promised."""
+    """Train and test at one length; train to half of the goal while the test is not solved."""
     tried = list(rungs)
     while True:
         run = _run_of(begin, t, tried)
@@ -119,7 +124,7 @@ def _train_length(
         with following(run) as listener:
             result = train(run, resume=True, listener=listener)
         if _outgrown(_run_of(begin, t, tried)):
-            continue  # it was cut under a smaller budget, has used that up by now, and is tried with what there is
+            continue  # it was cut under a smaller budget and has used that up: there is more now
         tried.append(_rung(run, result, tried))
         if (
             tried[-1].solved
@@ -130,7 +135,7 @@ def _train_length(
 
 
 def _make_way(begin: _Begin, run: RunConfig, rungs: Sequence[Rung]) -> None:
-    """Delete an own run that is tried again, and record the run that begins now."""
+    """Delete a run of this horizon run that is tried again, and record the run that begins now."""
     name = Path(run.artifacts).name
     if _outgrown(run) or (begin.folder.owns(name) and _bare(run)):
         begin.folder.require_own(name)
@@ -145,7 +150,7 @@ def _left(minutes: float, rungs: Sequence[Rung]) -> float:
 
 
 def _require_own_picture(folder: RunsFolder) -> None:
-    """Raise RunFolderError when a picture would be replaced that no horizon run has drawn."""
+    """Raise RunFolderError if a picture would be replaced that no horizon run has drawn."""
     if os.path.lexists(folder.path / PICTURE) and not read_summary(folder.summary):
         raise RunFolderError(
             folder.path,
@@ -155,9 +160,9 @@ def _require_own_picture(folder: RunsFolder) -> None:
 
 
 def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
-    """Delete the horizon run that a folder holds: the runs that its summary records, and what it says of them.
+    """Delete the horizon run that a folder holds: its recorded runs, and what it says of them.
 
-    Nothing is deleted where a run that is not the horizon run's own stands in the way of a length.
+    Nothing is deleted if a length's folder holds a run that is not the horizon run's.
     """
     for path in begin.folder.path.iterdir():
         first, _, again = path.name.partition("-")  # t100, or a later try such as t100-2
@@ -165,19 +170,20 @@ def _forget(begin: _Begin, lengths: Sequence[int]) -> None:
             begin.folder.require_own(path.name)
     if not read_summary(begin.folder.summary):
         return
-    # First the summary no longer tells of the runs that are about to go; it still records them.
+    # Before they are deleted, the rungs of these runs leave the summary, which still records them.
     begin.folder.delete(first=lambda: _write_summary(begin, []))
     atomic_io.remove(begin.folder.path / PICTURE)
     _write_summary(begin, [])
 
 
 def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
-    """The configuration of a length's run: that which its folder holds already, or a new one.
+    """The configuration of a length's run: the one in its folder, or a new one.
 
-    Where the last of the rungs are of this length already, it goes on from these, on other sequences and to a lower goal.
+    Where the last of the rungs are of this length already, training goes on from these, on other
+    sequences and to a lower goal.
 
     Raises:
-        RunFolderError: when a link stands in the place of its folder.
+        RunFolderError: when a link is in the place of its folder.
     """
     config = begin.config
     again = sum(rung.t == t for rung in rungs)
@@ -221,7 +227,7 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
         artifacts=str(folder.path),
     )
     if folder.config_copy.exists() and not _outgrown(run):
-        # Of another call, with another budget, perhaps from another place: what it has solved or begun is not lost.
+        # Of another call, with another budget, perhaps from another place: its work is kept.
         there = folder.read_config()
         run = replace(
             run,
@@ -235,20 +241,22 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
 
 
 def _seed(seed: int, again: int) -> int:
-    """That of the first try, or of the one after so many: what comes again is trained, held out and tested on other sequences."""
+    """The seed of a try after `again` others, which trains and tests on other sequences."""
     return functools.reduce(stream_seed, ["horizon"] * again, seed)
 
 
 def _outgrown(run: RunConfig) -> bool:
-    """Whether the folder holds a run of this length that ended unsolved within a smaller budget; one without a score is scored."""
+    """Whether the folder holds a run of this length that a smaller budget left unsolved.
+
+    A run without a score is scored.
+    """
     folder = RunFolder(run.artifacts)
     if not folder.result.is_file():
         return False
     there = folder.read_config()
     had, has = there.train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
-    if _comparable(there) != _comparable(
-        run
-    ):  # another model's run, say: it is refused, not tried again
+    # A run of another model, for example, is refused, not tried again.
+    if _comparable(there) != _comparable(run):
         return False
     if folder.read_result().stop_reason != "budget" or has <= _LARGER * had:
         return False
@@ -257,7 +265,7 @@ def _outgrown(run: RunConfig) -> bool:
 
 
 def _comparable(run: RunConfig) -> str:
-    """The digest of all that the horizon run does not set from what it has spent and reached before."""
+    """The digest of all keys but those that depend on what the horizon run did before."""
     return replace(
         run,
         train=replace(run.train, budget_minutes=None, epochs=1),
@@ -267,7 +275,7 @@ def _comparable(run: RunConfig) -> str:
 
 
 def _bare(run: RunConfig) -> bool:
-    """Whether the folder holds the configuration of a run that was cut before its first checkpoint, perhaps in another place."""
+    """Whether the folder holds a run that was cut before its first checkpoint."""
     folder = RunFolder(run.artifacts)
     return folder.config_copy.exists() and not (
         folder.has_checkpoint or folder.loss_pickle.exists() or folder.result.exists()

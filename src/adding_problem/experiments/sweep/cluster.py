@@ -1,8 +1,9 @@
-"""The engine of a Ray cluster: every run is a task; its files travel to the driver's folder, or through a storage.
+"""The engine of a Ray cluster: every run is a task.
 
-A task works in a temporary folder of its node. Changed files, checkpoints among them, leave it every few seconds; a task
-that begins again, on whatever node, first fetches what there is. So a lost worker or node costs the work since the last
-checkpoint that had left, and the numbers are those of a run that was never disturbed.
+A task works in a temporary folder of its node. Every few seconds its changed files, checkpoints
+among them, are sent to the driver's folder or to a storage. A task that begins again, on whatever
+node, first fetches these. So a lost worker or node costs the work since the last checkpoint that
+was sent. The numbers are those of a run that was never disturbed.
 """
 
 from __future__ import annotations
@@ -31,15 +32,13 @@ from adding_problem.system.threads import usable_cores
 
 __all__ = ["RayEngine"]
 
-_SYNC_SECONDS = (
-    5.0  # between looks at a run's files; after a slow transfer ten times as long as that took
-)
+# Between looks at a run's files; after a slow transfer ten times as long as that took.
+_SYNC_SECONDS = 5.0
 _MOST_SYNC_SECONDS = 60.0
 _ASK_SECONDS = 0.5
 _TRY_SECONDS = 5.0  # between looks at the head, and the most that one takes
-_SILENCE_SECONDS = (
-    30.0  # of the head; after 60 Ray ends the driver's process, without a word of the hint
-)
+# Of the head; after 60 Ray ends the driver's process, and no hint is printed.
+_SILENCE_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 _ENDED_AT_ONCE = 256  # outcomes that one call fetches
 
@@ -51,7 +50,7 @@ class _Place(Protocol):
         """The files of a run so far."""
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
-        """Keep these files of a run, each whole."""
+        """Keep these files of a run, each complete."""
 
 
 class RayEngine:
@@ -59,10 +58,11 @@ class RayEngine:
 
     Args:
         workers: most runs at a time; None is as many as the cluster has room for.
-        address: of a running cluster (`auto` finds it on this machine); None starts one here, for the sweep alone.
+        address: of a running cluster (`auto` finds it on this machine); None starts one here, for
+            the sweep only.
         cpus: of the cluster that is started here; None is as many as this process may use.
         gpus: of each run; None is 1 where the configuration's device is cuda, else 0.
-        storage: path or fsspec URL, reached from all nodes, that the files go through; None sends them through Ray.
+        storage: path or fsspec URL for the files that all nodes reach; None sends them through Ray.
         task: what is done with a job.
 
     Raises:
@@ -122,8 +122,9 @@ class RayEngine:
                 **here,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
+            cluster = self._address or "of this machine"
             raise BackendError(
-                f"engine: the Ray cluster {self._address or 'of this machine'} does not answer ({error})",
+                f"engine: the Ray cluster {cluster} does not answer ({error})",
                 "check --address; ray status shows a running cluster",
             ) from None
         if threading.current_thread() is threading.main_thread():
@@ -138,7 +139,7 @@ class RayEngine:
 
     @property
     def free(self) -> bool:
-        """Whether another job can be taken: always, unless `workers` limits them, since Ray queues."""
+        """Whether another job can be taken. Ray queues them: only `workers` limits their number."""
         return self._workers is None or len(self._pending) < self._workers
 
     def submit(self, job: Job) -> None:
@@ -177,7 +178,7 @@ class RayEngine:
         return self._begun
 
     def _listen(self) -> None:
-        """Take the desk's answer if there is one by now: to wait for it would be for ever where the cluster is gone."""
+        """Take the desk's answer if it is there. From a cluster that is gone none would come."""
         answered, _ = self._ray.wait([self._begun_reply], timeout=0)
         if answered:
             try:
@@ -238,8 +239,8 @@ class RayEngine:
             if not folder.holds_finished(job.config):
                 return job.name, Outcome(
                     "failed",
-                    f"its files are not in {self._storage}, where its worker wrote them: give --storage a "
-                    "place that all nodes reach",
+                    f"its files are not in {self._storage}, where its worker wrote them: "
+                    "give --storage a place that all nodes reach",
                 )
         return job.name, outcome
 
@@ -247,7 +248,10 @@ class RayEngine:
         return self._gpus if self._gpus is not None else float(job.config.device == "cuda")
 
     def _warn_of_waiting(self, job: Job) -> None:
-        """An autoscaler may bring a node with what a run asks for; without one, the run would wait for ever in silence."""
+        """Log a warning where no node has what a run asks for.
+
+        An autoscaler may add one. Without one, the run would wait forever and nothing would say so.
+        """
         cpus, gpus = job.config.threads or 1, self._gpus_of(job)
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
@@ -258,7 +262,7 @@ class RayEngine:
             )
 
     def _open_desk(self, job: Job) -> Any:
-        """The actor on the driver's node that receives files; Ray starts it again when its process is killed."""
+        """The actor on the driver's node that receives files; Ray restarts a killed one."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(
@@ -279,7 +283,7 @@ def _lost(why: str) -> BackendError:
 
 
 class _Desk:
-    """An actor on the driver's node: what has begun, and the files of the runs in the driver's folder."""
+    """An actor on the driver's node: it knows what has begun, and writes the runs' files."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -358,9 +362,8 @@ def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
     """What a Ray worker does with a job."""
     import ray
 
-    if (
-        not ray.get_gpu_ids()
-    ):  # none was asked for: `device: auto` must not take one that Ray has promised to others
+    if not ray.get_gpu_ids():
+        # None was asked for: `device: auto` must not take one that Ray has given to other tasks.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     desk.begin.remote(job.name)
     place: _Place = _Files(storage) if storage else _AtDesk(desk)
@@ -394,13 +397,10 @@ class _Sender:
         pause = 0.0
         while not self._end.wait(pause):
             begin = time.monotonic()
-            with suppress(
-                Exception
-            ):  # what a storage or the desk does not take now is sent next time, and at the end
+            # What a storage or the desk does not take now is sent next time, and at the end.
+            with suppress(Exception):
                 self._send()
-            usual = min(
-                _SYNC_SECONDS, 2 * pause + 1
-            )  # sooner at the begin, for the sake of short runs
+            usual = min(_SYNC_SECONDS, 2 * pause + 1)  # sooner at first, for short runs
             pause = min(_MOST_SYNC_SECONDS, max(usual, 10 * (time.monotonic() - begin)))
 
     def _send(self) -> None:
@@ -410,9 +410,8 @@ class _Sender:
         if not changed:
             return
         files = transport.snapshot(self._folder.path, changed)
-        if (
-            self._folder.config_copy.name in files
-        ):  # which names the folder: not this one, but the driver's
-            files[self._folder.config_copy.name] = configuration.to_yaml(self._job.config).encode()
+        config_copy = self._folder.config_copy.name
+        if config_copy in files:  # it names the folder: the driver's, not this one
+            files[config_copy] = configuration.to_yaml(self._job.config).encode()
         self._place.save(self._job.name, files)
         self._sent = stamps

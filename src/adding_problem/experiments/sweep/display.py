@@ -58,7 +58,10 @@ class Line:
 
 
 def render(board: Board, limit: int | None = None) -> Group:
-    """Counts, the best run and a table; of more than `limit` runs those under way, failed and done last."""
+    """Counts, the best run and a table of at most `limit` runs.
+
+    Runs under way stand first, then those that failed or are held, then the others.
+    """
     lines, counts = _lines(board), board.counts
     states = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
     head = Text(printable(f"{board.folder}{_time_left(board)}: {states}"))
@@ -89,9 +92,7 @@ class _RunTable:
             for name in _COLUMNS
             if any(row.get(name) for row in rows)
         }
-        if (
-            not console.is_terminal
-        ):  # a file has no width of its own: the console is made as wide as all of it
+        if not console.is_terminal:  # a file has no width: the console becomes as wide as the table
             console.width = max(console.width, _width(widths))
             options = options.update(width=console.width)
         columns = _fitting(widths, options.max_width)
@@ -119,7 +120,7 @@ def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
 
 
 def _width(columns: Mapping[str, int]) -> int:
-    """Of a table with these columns, each as wide as its cells or its heading, and their borders."""
+    """Of a table with these columns, each as wide as its cells or its heading, with borders."""
     return 1 + sum(max(width, cell_len(name)) + 3 for name, width in columns.items())
 
 
@@ -135,8 +136,9 @@ def dry_run(runs: Sequence[PlannedRun], where: str) -> Group:
     return Group(
         table,
         Text(
-            f"{len(runs)} runs, {where}: at most {short_count(total)} sequence-steps, {short_count(left)} of them to do; "
-            "a run ends earlier where it is solved or stops early." + _measured(runs, left)
+            f"{len(runs)} runs, {where}: at most {short_count(total)} sequence-steps, "
+            f"{short_count(left)} of them to do; a run ends earlier where it is solved or stops "
+            f"early.{_measured(runs, left)}"
         ),
     )
 
@@ -152,8 +154,9 @@ def _measured(runs: Sequence[PlannedRun], left: int) -> str:
         return ""
     done = sum(most for most, _ in results)
     seconds = sum(found.seconds for _, found in results) * left / done
+    share = sum(found.sequence_steps for _, found in results) / done
     return (
-        f" The {len(results)} done took {sum(found.sequence_steps for _, found in results) / done:.1%} of their most; at that, "
+        f" The {len(results)} done took {share:.1%} of their most; at that, "
         f"{seconds / 60:,.1f} minutes of training are left, on one worker."
     )
 
@@ -192,7 +195,8 @@ def _sentence(board: Board, entry: Entry) -> str:
     counts = board.counts
     if entry.state == "done":
         scored = "" if entry.mse is None else f", test MSE {entry.mse:.2e}"
-        what = f"lowest validation loss {_number(entry.lowest_val_loss)}{scored}, {entry.seconds:.1f} s"
+        lowest = f"lowest validation loss {_number(entry.lowest_val_loss)}"
+        what = f"{lowest}{scored}, {entry.seconds:.1f} s"
     else:
         what = entry.message.strip().splitlines()[0] if entry.message.strip() else ""
         what += "; it is begun again from its checkpoint" if entry.state == "queued" else ""

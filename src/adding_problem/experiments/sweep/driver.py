@@ -1,7 +1,8 @@
-"""The driver of a sweep: hands runs to an engine until all are done, and keeps `sweep.json`.
+"""The driver of a sweep: gives runs to an engine until all are done, and keeps `sweep.json`.
 
-What is done is told by the run folders alone, so that a driver that was killed loses nothing: the next one skips finished
-runs, resumes cut ones and tries failed ones again. One driver at a time has a sweep's folder.
+Only the run folders say what is done. So a driver that was killed loses nothing: the next one skips
+finished runs, resumes cut ones and tries failed ones again. A sweep's folder has one driver at a
+time.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Board:
     _next_write: float = 0.0
 
     def __post_init__(self) -> None:
-        # Kept up to date by `move`: of thousands of runs they are not counted anew at every change.
+        # `move` updates them: thousands of runs are not counted again at every change.
         self.counts = Counter(entry.state for entry in self.entries.values())
         self._weights = Counter()
         for entry in self.entries.values():
@@ -123,9 +124,10 @@ class Board:
         entry.seconds, entry.sequence_steps = outcome.seconds, outcome.sequence_steps
 
     def seconds_left(self) -> float | None:
-        """Estimate from the runs done since the start, weighted by the most sequence-steps that each could take.
+        """Estimate from the runs done since the start.
 
-        Runs that other processes hold are not this sweep's work.
+        They are weighted by the most sequence-steps that each could take. Runs that other processes
+        hold are not counted.
         """
         done = self._weights["done"] + self._weights["failed"] - self._weight_before
         left = self._weights["queued"] + self._weights["running"]
@@ -163,9 +165,9 @@ def run(
     Args:
         runs: of one sweep, see `plan.read`.
         engine: where; it is entered when there is something to do.
-        score: whether trained models are scored on new data, into `validation.json`.
-        retries: how often a run is begun again, from its checkpoint, after the process or node that had it was lost.
-        follow: is told of every change, and of time passing.
+        score: whether trained models are scored on a test set, into `validation.json`.
+        retries: how often a run is resumed after the process or node that had it was lost.
+        follow: is called at every change, and every half second.
 
     Returns:
         The final state; failed runs are in it, and those that other processes hold.
@@ -173,7 +175,7 @@ def run(
     Raises:
         ConfigError: when the sweep's folder cannot be one or cannot be written.
         LockError: when another sweep works in it; nothing there is changed.
-        RunFolderError: when a link stands in the place of a run, or `sweep.json` is another program's.
+        RunFolderError: when a link is in the place of a run, or `sweep.json` is another program's.
         Interrupted: when a signal ended it.
     """
     place = RunsFolder(Path(runs[0].config.artifacts).parent, SWEEP_FILE)
@@ -218,7 +220,8 @@ def _run(
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         raise Interrupted(
             number,
-            f"{board.counts['done']} of {len(runs)} runs are done, the others go on where each stood",
+            f"{board.counts['done']} of {len(runs)} runs are done, "
+            "the others go on where each stood",
         ) from None
     finally:
         for entry in board.entries.values():
@@ -229,7 +232,7 @@ def _run(
 
 
 def _note_changed_code(done: Sequence[RunConfig]) -> None:
-    """Say which models of the user's own have other code by now than that which finished runs trained."""
+    """Log which custom models have changed since finished runs trained them."""
     for name in sorted({config.model.name for config in done} - FAMILIES.keys()):
         digests = {
             RunFolder(config.artifacts).read_result().model_source
@@ -238,20 +241,21 @@ def _note_changed_code(done: Sequence[RunConfig]) -> None:
         }
         if any(models.changed_since(name, digest) for digest in digests):
             _log.warning(
-                "the code of %s has changed since finished runs of this sweep: those that begin now train the new one; give the "
-                "sweep another --out, or the new code another name",
+                "the code of %s has changed since finished runs of this sweep: those that begin "
+                "now train the new one; give the sweep another --out, or the new code another name",
                 name,
             )
 
 
 def raise_failures(board: Board) -> None:
-    """Raise a `SweepError` that lists the failed runs and those that other processes hold, if there are any."""
+    """Raise SweepError, which lists them, if runs failed or other processes hold some."""
     problems, hints = [], []
     for state, what, hint in (
         (
             "failed",
             "failed",
-            f"mend what they say; the same command tries them again (tracebacks: {board.folder / SWEEP_FILE})",
+            "mend what they say; the same command tries them again "
+            f"(tracebacks: {board.folder / SWEEP_FILE})",
         ),
         (
             "held",

@@ -69,7 +69,8 @@ class Choice:
     def describe(self, runs: Sequence[PlannedRun]) -> str:
         """How many runs at a time, and where."""
         if self.engine == "ray":
-            return f"{self.workers or 'as many as fit'} at a time on {self.address or 'a Ray cluster that is started here'}"
+            cluster = self.address or "a Ray cluster that is started here"
+            return f"{self.workers or 'as many as fit'} at a time on {cluster}"
         return f"{_local_workers(self, runs)} at a time on this machine"
 
 
@@ -90,10 +91,12 @@ def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[
 
 
 def _local_workers(choice: Choice, runs: Sequence[PlannedRun]) -> int:
-    """As many as the cores can serve; one where runs share a device that is no CPU, unless the user says how many it holds."""
-    if choice.workers is None and any(
-        resolve_device(device).type != "cpu" for device in {run.config.device for run in runs}
-    ):
+    """As many as the cores can serve; one where runs share another device.
+
+    Only the user knows how many runs that device can hold.
+    """
+    devices = {run.config.device for run in runs} if choice.workers is None else set()
+    if any(resolve_device(device).type != "cpu" for device in devices):
         return 1
     return _workers(choice.workers, _threads(runs))
 

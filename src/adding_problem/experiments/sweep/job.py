@@ -1,4 +1,4 @@
-"""The work of one run of a sweep: train, score, say what became of it."""
+"""The work of one run of a sweep: train, score, return the outcome."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Job:
 
     Attributes:
         name: of its folder.
-        config: whole; `artifacts` is where the driver wants the folder.
-        score: whether the trained model is scored on new data.
+        config: its `artifacts` is where the driver wants the folder.
+        score: whether the trained model is scored on a test set.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        state: `died` when the process that had it is gone: whoever does it next goes on from its checkpoint. `held` when
-            another process works in its folder, which is no failure of the run.
+        state: `died` when its process is gone: the next attempt resumes from its checkpoint. `held`
+            when another process works in its folder, which is no failure of the run.
         message, traceback: of a failure, or who holds the folder.
-        lowest_val_loss: lowest mean squared error on the held-out sequences.
-        mse: on new sequences; None when they were not to be scored.
+        lowest_val_loss: on the validation set.
+        mse: on the test set; None without a score.
         seconds, sequence_steps: of training.
     """
 
@@ -59,7 +59,7 @@ Task = Callable[[Job], Outcome]
 
 
 def perform(job: Job) -> Outcome:
-    """Train, or go on from the checkpoint, or find it finished; then score. Errors become outcomes."""
+    """Train or resume, unless it is finished; then score. Errors become outcomes."""
     try:
         with loggers.attach(job.config) as listener:
             train(job.config, resume=True, listener=listener)

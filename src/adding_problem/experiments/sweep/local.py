@@ -1,4 +1,8 @@
-"""The engine of this machine: one process per worker, each doing one run after another."""
+"""The engine of this machine: one process per worker, each doing one run after another.
+
+A pool of `concurrent.futures` would lose all runs under way when one process dies, and would not
+say how it died.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _GRACE_SECONDS = 5.0
 
 
 class LocalEngine:
-    """Worker processes that outlive their runs; one that dies takes its run with it and is replaced.
+    """Worker processes that outlive their runs. One that dies loses its run, and is replaced.
 
     Args:
         workers: how many.
@@ -75,7 +79,10 @@ class LocalEngine:
         return ended
 
     def _taken_by_an_idle_one(self, job: Job) -> _Worker | None:
-        """The worker that has the job now. Those that were killed while they had none go, which counts against no run."""
+        """Give the job to an idle worker, if there is one.
+
+        Workers that were killed while idle are dropped. That counts against no run.
+        """
         while self._idle:
             worker = self._idle.pop()
             try:
@@ -122,11 +129,12 @@ class _Worker:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """A process that is started inside never gets a Ctrl-C, which would print a traceback while it is still importing."""
+    """Start processes that never get a Ctrl-C: one that is importing would print a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # or else the first start does it, and older Pythons let the signal in again there
+    # Or else the first start does this, and older Pythons let the signal in again there.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -145,14 +153,16 @@ def _serve(pipe: Any, task: Task) -> None:
                 pipe.send(task(pipe.recv()))
     except (EOFError, ConnectionError):  # the driver has closed the pipe
         return
-    except (
-        KeyboardInterrupt
-    ) as stop:  # the checkpoint is written; a traceback would only bury what the driver says
+    except KeyboardInterrupt as stop:
+        # The checkpoint is written. A traceback would only hide what the driver says.
         sys.exit(stop.exit_code if isinstance(stop, Interrupted) else 128 + signal.SIGINT)
 
 
 def end_with_parent() -> None:
-    """End this process when its parent is gone: a worker whose driver was killed must not go on writing where the next one's write."""
+    """End this process when its parent is gone.
+
+    The worker of a killed driver must not write where those of the next one write.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -29,9 +29,9 @@ class PlannedRun:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder: what varies, and the first digits of the digest of its whole configuration.
+        name: of its folder: what varies, and the first digits of its configuration's digest.
         varies: the keys that the sweep varies, with this run's values.
-        config: the whole configuration; `artifacts` is the folder of that name in the sweep's folder.
+        config: its `artifacts` is the folder of that name in the sweep's folder.
     """
 
     name: str
@@ -53,8 +53,9 @@ def read(
           - {model.hidden: 100}
         artifacts: artifacts/wide  # the sweep's folder
 
-    A run takes one thread unless `threads` names a number. Where a seed in the grid meets `validate.seed`'s default, that
-    run's validation takes the next seed; where the file has set `validate.seed`, it is an error.
+    A run takes one thread unless `threads` names a number. Where a seed in the grid equals the
+    default of `validate.seed`, that run is tested with the next seed. Where it equals a
+    `validate.seed` that the file sets, it is an error.
 
     Args:
         path: the YAML file.
@@ -79,7 +80,7 @@ def read(
 
 
 def most_sequence_steps(config: RunConfig) -> int:
-    """Upper bound of a run's training: it ends earlier where it is solved or stops early. A budget ends with an epoch."""
+    """Upper bound of a run's training. A budget ends with an epoch."""
     data, train = config.dataset, config.train
     sequences = train.epoch_steps * train.batch if data.stream else data.n_train
     epoch = sequences * sequence_width(data.t, data.variant)
@@ -88,7 +89,7 @@ def most_sequence_steps(config: RunConfig) -> int:
     )
 
 
-# --- sections --------------------------------------------------------------------------------------------------------
+# --- sections -------------------------------------------------------------------------------------
 
 
 def _check_sections(document: Mapping[Any, Any], source: str) -> None:
@@ -199,7 +200,7 @@ def _points(
             yield {**entry, **dict(zip(grid, values, strict=True))}
 
 
-# --- one run ---------------------------------------------------------------------------------------------------------
+# --- one run --------------------------------------------------------------------------------------
 
 
 def _planned(
@@ -221,7 +222,7 @@ def _planned(
 
 
 def _name(varies: Mapping[str, Any], config: RunConfig) -> str:
-    """Such as ``t=150_seed=0_1a2b3c4d``: only letters, digits and ``=_.+-``, whatever the values are."""
+    """Such as ``t=150_seed=0_1a2b3c4d``: only letters, digits and ``=_.+-``."""
     parts = [
         f"{_short(key, varies)}={re.sub(r'[^A-Za-z0-9.+-]+', '-', _text(value))[:_VALUE_LENGTH]}"
         for key, value in varies.items()
