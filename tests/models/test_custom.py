@@ -354,7 +354,7 @@ def test_run_folder_round_trip(name: str, file: Path) -> None:
     x, y = sample_batch(100, 30, seed=43)
     with torch.no_grad():
         expected = float((model(x) - y).double().square().mean())
-    assert validate.score_at_lengths(run, [30], 100, trust=True)[0]["mse"] == pytest.approx(
+    assert validate.score_at_lengths(run, [30], 100, trust=True)[0].mse == pytest.approx(
         expected, rel=1e-5
     )
     again = train(run, overwrite=True)
@@ -514,9 +514,9 @@ def test_a_limit_on_t_ends_a_horizon_run_and_not_a_table(
         )
         == 0
     )
-    shown = capsys.readouterr().out.replace("\n", " ")
-    assert f"the climb ends here: {problem}" in shown
-    assert "horizon: T = 25 after" in shown
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert f"the horizon run ends here: {problem}" in shown
+    assert "horizon: T = 25 after" in printed
 
 
 CALLED = (
