@@ -512,7 +512,7 @@ def test_a_limit_on_t_ends_a_climb_and_not_a_table(
         == 0
     )
     shown = capsys.readouterr().out.replace("\n", " ")
-    assert f"the climb ends here: {problem}" in shown
+    assert f"the horizon run ends here: {problem}" in shown
     assert "horizon: T = 25 after" in shown
 
 
