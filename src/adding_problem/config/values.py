@@ -22,7 +22,10 @@ from adding_problem.errors import ConfigError, nearest, shown
 
 __all__ = [
     "QUOTE",
+    "Count",
+    "Index",
     "Key",
+    "Length",
     "Real",
     "Text",
     "Truth",
@@ -61,6 +64,10 @@ Whole = Annotated[int, Strict(), BeforeValidator(_whole), Field(lt=_END_OF_WHOLE
 Real = Annotated[float, Strict()]
 Truth = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), BeforeValidator(_unambiguous)]
+
+Index = Annotated[Whole, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=1)]
+Length = Annotated[Whole, Field(ge=2)]  # of a sequence, which has two marks
 
 
 # --- a type in words -----------------------------------------------------------------------------
