@@ -298,7 +298,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     assert len(re.findall(r"^│ *\d", done.stdout, re.MULTILINE)) == 2
     wrong = command("horizon", "--dataset.t", 300)
     assert wrong.returncode == 2
-    assert "--dataset.t: expected no value, for a climb sets it" in wrong.stderr
+    assert "--dataset.t: expected no value, for a horizon run sets it" in wrong.stderr
     assert "give --lengths" in wrong.stderr
     wrong = command("horizon", "--model", "lstn")
     assert wrong.returncode == 2

@@ -515,7 +515,7 @@ def test_a_limit_on_t_ends_a_horizon_run_and_not_a_table(
         == 0
     )
     printed = capsys.readouterr().out.replace("\n", " ")
-    assert f"the horizon run ends here: {problem}" in shown
+    assert f"the horizon run ends here: {problem}" in printed
     assert "horizon: T = 25 after" in printed
 
 

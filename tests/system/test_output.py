@@ -318,7 +318,4 @@ def test_every_seed_below_2_64_trains(seed: int, tmp_path: Path, command: Comman
     assert done.returncode == 2
     assert "seed: expected a whole number below 2^64" in done.stderr
     done = command("data", "--n", 2, "--length", 5, "--out", "x.npz", "--start", 2**64)
-    assert (
-        "--start: expected a whole number of at least 0, found 18446744073709551616, "
-        "which is not below 2^64"
-    ) in done.stderr
+    assert "--start: expected a whole number below 2^64, found 18446744073709551616" in done.stderr

@@ -6,19 +6,17 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from adding_problem.cli import common
-from adding_problem.config.values import Whole
+from adding_problem.cli.parsing import CommandParser
+from adding_problem.config.values import Count, Length
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adding_problem.cli.parsing import CommandParser
     from adding_problem.config import RunConfig
     from adding_problem.experiments.certificate import Certificate, Measured
     from adding_problem.training.loop import Listener
@@ -42,11 +40,9 @@ _STYLES = {"learned": "bold green", "not solved": "bold red"}
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length = Annotated[Whole, Field(ge=2)]
-    steps = Annotated[Whole, Field(ge=1)]
-    parser.option("--t", f"tested length T (default: that of --config, else {_T})", length)
+    parser.option("--t", f"tested length T (default: that of --config, else {_T})", Length)
     parser.option(
-        "--budget", "sequence-steps that each training may take", steps, default=10_000_000
+        "--budget", "sequence-steps that each training may take", Count, default=10_000_000
     )
     parser.option("--out", "folder for the certificate and its runs", default="certificate")
     common.add_safety(parser, overwrite="certificate")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.system import output
 from adding_problem.system.output import say
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adding_problem.analysis.aggregate import Group, TableRow
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
-
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Whole
+from adding_problem.config.values import Count, Index, Length
 from adding_problem.errors import ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
 from adding_problem.task.variants import Mix, Target, Task, Variant
-
-if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
@@ -32,20 +27,17 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    positive = Annotated[Whole, Field(ge=1)]
-    index = Annotated[Whole, Field(ge=0)]
-    length = Annotated[Whole, Field(ge=2)]
-    parser.option("--n", "number of sequences", positive, required=True)
-    parser.option("--length", "length T of a sequence, in steps", length, required=True)
+    parser.option("--n", "number of sequences", Count, required=True)
+    parser.option("--length", "length T of a sequence, in steps", Length, required=True)
     parser.option("--out", "file to write: .npz, or .parquet (extra parquet)", required=True)
-    parser.option("--seed", "root seed; a run trains on that of its own seed", index, default=0)
-    parser.option("--start", "index of the first sequence", index, default=0)
+    parser.option("--seed", "root seed; a run trains on that of its own seed", Index, default=0)
+    parser.option("--start", "index of the first sequence", Index, default=0)
     parser.option("--variant", "where the two marks may stand", Variant, default="any")
     parser.option("--target", "what is asked of the two marked values", Target, default="sum")
     about_noise = "columns of U[0, 1) noise beside value and mark"
-    parser.option("--noise_columns", about_noise, index, default=0)
+    parser.option("--noise_columns", about_noise, Index, default=0)
     parser.option("--mix", "what is done to the input columns", Mix, default="none")
-    parser.option("--mix_seed", "seed of the rotation, with --mix rotate", index, default=0)
+    parser.option("--mix_seed", "seed of the rotation, with --mix rotate", Index, default=0)
 
 
 def run(arguments: Namespace) -> None:

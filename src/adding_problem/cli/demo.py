@@ -5,12 +5,9 @@ from __future__ import annotations
 import webbrowser
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.system.output import say
-
-if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 

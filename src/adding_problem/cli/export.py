@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.system.output import say
-
-if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 

@@ -12,13 +12,13 @@ from pydantic import Field
 
 from adding_problem import config
 from adding_problem.cli import common
-from adding_problem.config.values import Real, Whole
+from adding_problem.cli.parsing import CommandParser
+from adding_problem.config.values import Length, Real
 from adding_problem.errors import AddingProblemError
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
     from adding_problem.config import RunConfig
     from adding_problem.experiments.horizon import Rung
     from adding_problem.training.loop import Listener
@@ -46,9 +46,8 @@ _SET_HERE = {
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
-    length = Annotated[Whole, Field(ge=2)]
     parser.option("--minutes", "training time for all lengths together", minutes, default=5.0)
-    parser.option("--lengths", "lengths to try (100, 300, 1000, ... 1000000)", length, many=True)
+    parser.option("--lengths", "lengths to try (100, 300, 1000, ... 1000000)", Length, many=True)
     common.add_safety(parser, overwrite="horizon run")
     parser.keys(_SHOWN, recipe="fast")
 

@@ -6,10 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
     from adding_problem.interop.importing import Imported
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]

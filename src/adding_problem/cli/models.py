@@ -8,13 +8,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from adding_problem import config
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.config import COMMAND_LINE, families
 from adding_problem.errors import ConfigError, nearest
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
     from adding_problem.config.families import Family
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]

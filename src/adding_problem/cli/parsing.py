@@ -290,8 +290,8 @@ class _Read(argparse.Action):
         kind = parser.kinds[name]
         try:
             return values.read_word(kind, word)
-        except ValueError:
-            expected, found = values.described(kind), values.word_shown(word)
+        except ValueError as error:
+            expected, found = values.expected(kind, error), values.word_shown(word)
             hint = f"change {name}: {parser.about[name]}"
             raise ConfigError(name, expected, found, hint, COMMAND_LINE) from None
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from adding_problem.cli import common
-from adding_problem.config.values import Whole
+from adding_problem.cli.parsing import CommandParser
+from adding_problem.config.values import Count, Length
 from adding_problem.errors import on_one_line
 from adding_problem.system import output
 from adding_problem.system.output import say
-
-if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
@@ -31,26 +27,25 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length, positive = Annotated[Whole, Field(ge=2)], Annotated[Whole, Field(ge=1)]
     parser.positional("folders", "run folders, or folders of them such as a sweep's", many=True)
     parser.option("--out", "page to write", default="report.html")
     parser.option("--title", "title of the page", default="The adding problem")
     parser.option(
         "--lengths",
         "lengths to test at (default: those trained, and up to ten times the longest)",
-        length,
+        Length,
         many=True,
     )
-    parser.option("--sequences", "new sequences for each model", positive, default=500)
+    parser.option("--sequences", "new sequences for each model", Count, default=500)
     parser.option(
         "--models",
         "most models to score: the best run of each method and length",
-        positive,
+        Count,
         default=8,
     )
     parser.option("--pictures", "folder for the same figures as pictures for papers")
     parser.option("--format", "of these pictures", Literal["png", "pdf", "svg"], default="png")
-    parser.option("--threads", "CPU threads (default: one per core)", positive)
+    parser.option("--threads", "CPU threads (default: one per core)", Count)
 
 
 def run(arguments: Namespace) -> None:

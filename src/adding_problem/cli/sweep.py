@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from adding_problem import config
 from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Real, Whole
+from adding_problem.config.values import Count, Real, Whole
 from adding_problem.errors import ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
-
-if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
@@ -33,7 +29,6 @@ EXAMPLES = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    workers = Annotated[Whole, Field(ge=1)]
     parser.option("--out", "the sweep's folder (default: the file's artifacts)")
     parser.option(
         "--engine",
@@ -41,7 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
         Literal["local", "ray"],
         default="local",
     )
-    parser.option("--workers", "runs at a time (default: as many as fit)", workers)
+    parser.option("--workers", "runs at a time (default: as many as fit)", Count)
     parser.option("--address", "with ray: a running cluster (default: a new one)")
     parser.option("--gpus", "with ray: GPUs of each run (default: by device)", Real)
     parser.option("--storage", "with ray: path or URL that all nodes reach")

@@ -7,12 +7,12 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.errors import DivergedError
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
-    from adding_problem.cli.parsing import CommandParser
     from adding_problem.config import RunConfig
     from adding_problem.runs.folder import RunFolder
     from adding_problem.runs.records import Cost, RunResult

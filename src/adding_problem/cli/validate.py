@@ -8,14 +8,13 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
 from adding_problem.cli.train import EXIT_CODE
 from adding_problem.config import COMMAND_LINE, RunConfig, families, load
-from adding_problem.config.values import Whole
+from adding_problem.config.values import Count, Length
 from adding_problem.errors import AddingProblemError, ConfigError, DivergedError, on_one_line
 from adding_problem.runs import atomic_io
 from adding_problem.system import output
@@ -25,7 +24,6 @@ from adding_problem.task.variants import MIN_LENGTH
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adding_problem.cli.parsing import CommandParser
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "score"]
 
@@ -43,11 +41,9 @@ _SEQUENCES, _OUT = 1000, "lengths.png"
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    length = Annotated[Whole, Field(ge=2)]
-    positive = Annotated[Whole, Field(ge=1)]
     parser.positional("runs", "run folders; one without --lengths", many=True, required=False)
-    parser.option("--lengths", "lengths to test at", length, many=True)
-    parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", positive)
+    parser.option("--lengths", "lengths to test at", Length, many=True)
+    parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", Count)
     parser.option("--out", f"with --lengths: picture to write ({_OUT})")
     common.add_safety(parser)
     parser.keys(_SHOWN)

@@ -22,13 +22,17 @@ from adding_problem.errors import ConfigError, nearest, shown
 
 __all__ = [
     "QUOTE",
+    "Count",
+    "Index",
     "Key",
+    "Length",
     "Real",
     "Text",
     "Truth",
     "Whole",
     "choices",
     "described",
+    "expected",
     "explain",
     "key",
     "keys_of",
@@ -60,6 +64,10 @@ Whole = Annotated[int, Strict(), BeforeValidator(_whole), Field(lt=_END_OF_WHOLE
 Real = Annotated[float, Strict()]
 Truth = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), BeforeValidator(_unambiguous)]
+
+Index = Annotated[Whole, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=1)]
+Length = Annotated[Whole, Field(ge=2)]  # of a sequence, which has two marks
 
 
 # --- a type in words -----------------------------------------------------------------------------
@@ -121,6 +129,13 @@ def described(kind: Any) -> str:
     else:
         text = _NOUNS[plain] + _bounds_in_words(_bounds(kind))
     return text + (" or null" if NoneType in others else "")
+
+
+def expected(kind: Any, error: Exception) -> str:
+    """What a value of a type is, in words; of a number that is too large for all, the bound."""
+    context = error.errors()[0].get("ctx", {}) if isinstance(error, ValidationError) else {}
+    too_large = context.get("lt") == _END_OF_WHOLE
+    return "a whole number below 2^64" if too_large else described(kind)
 
 
 def _bounds_in_words(bounds: Mapping[str, Any]) -> str:
@@ -210,11 +225,10 @@ def word_shown(word: str) -> str:
 # --- errors --------------------------------------------------------------------------------------
 
 
-def wrong_value(key: Key, found: str, source: str = "", hint: str = "") -> ConfigError:
-    """The error of a value that is not of its key's type or not within its bounds."""
-    return ConfigError(
-        key.name, described(key.kind), found, hint or f"change {key.name}: {key.help}", source
-    )
+def wrong_value(key: Key, found: str, source: str) -> ConfigError:
+    """The error of a word that is no value of its key."""
+    hint = f"change {key.name}: {key.help}"
+    return ConfigError(key.name, described(key.kind), found, hint, source)
 
 
 def explain(error: ValidationError, section: str, keys: Mapping[str, Key]) -> ConfigError:
@@ -236,10 +250,8 @@ def explain(error: ValidationError, section: str, keys: Mapping[str, Key]) -> Co
         hint = f"write '{name}:' and its keys indented below it"
         return ConfigError(name, "a group of keys", shown(value), hint)
     key = keys[name]
-    if first.get("ctx", {}).get("lt") == _END_OF_WHOLE:
-        hint = f"change {name}: {key.help}"
-        return ConfigError(name, "a whole number below 2^64", shown(value), hint)
     unquoted = takes_text(key.kind, any_text=True) and isinstance(
         value, yaml_file.AmbiguousWord | bool | int | float
     )
-    return wrong_value(key, shown(value), hint=QUOTE if unquoted else "")
+    hint = QUOTE if unquoted else f"change {name}: {key.help}"
+    return ConfigError(name, expected(key.kind, error), shown(value), hint)
