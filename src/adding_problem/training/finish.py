@@ -69,10 +69,11 @@ def finish(
 
 def software(config: RunConfig) -> dict[str, str | None]:
     """What a run's numbers depend on beside its configuration."""
-    versions = {name: versions().get(name) for name in ("torch", "adding-problem-native")}
+    found = versions()
+    kernels = {name: found.get(name) for name in ("torch", "adding-problem-native")}
     if config.model.name in models.FAMILIES:
-        return versions
-    return versions | {"model_source": models.source_digest(config.model.name)}
+        return kernels
+    return kernels | {"model_source": models.source_digest(config.model.name)}
 
 
 def _longest_length(config: RunConfig, rows: list[EpochRow]) -> int | None:
