@@ -23,7 +23,7 @@ from adding_problem import config
 from adding_problem.cli import COMMANDS
 from adding_problem.cli.common import plateau_hints
 from adding_problem.config.values import described
-from adding_problem.runs.records import PLATEAU, on_plateau
+from adding_problem.runs.records import PLATEAU, EpochRow, RunResult, on_plateau
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import PNG
 
@@ -183,10 +183,14 @@ def test_a_run_that_has_learned_does_not_speak_of_the_plateau(
 )
 def test_the_hints_are_the_runs_own(
     values: dict[str, object],
-    result: dict[str, object],
+    result: dict[str, Any],
     expected: tuple[str, str],
 ) -> None:
-    for hint, words in zip(plateau_hints(config.load(None, values), result), expected, strict=True):
+    run = config.load(None, values)
+    rows = [EpochRow(1, 0.2, 0.2, 16, result.pop("sequence_steps", 160), 1.0)]
+    reason, rest = result.pop("stop_reason"), {"device": "cpu", "backend": "torch", "threads": 1}
+    ended = RunResult.of(run, rows, 1, reason, **rest, **result)
+    for hint, words in zip(plateau_hints(run, ended), expected, strict=True):
         assert words in hint
 
 
