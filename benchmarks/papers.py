@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import results
-from adding_problem.experiments.sweep.watch import SweepDisplay
 from rich.console import Console
 
 from adding_problem import config
 from adding_problem.analysis.aggregate import Group, collect
 from adding_problem.experiments.sweep import driver, plan
+from adding_problem.experiments.sweep.display import SweepDisplay
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.runs.records import THRESHOLDS, EpochRow, RunRecord, RunResult, Score
 from adding_problem.system.device import processor, versions

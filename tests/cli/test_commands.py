@@ -57,6 +57,7 @@ def test_train_and_validate(small_config: Path, command: Command) -> None:
         "loss.pkl",
         "loss.png",
         "model",
+        ".lockfile",
         "checkpoint.safetensors",
         "result.json",
     }

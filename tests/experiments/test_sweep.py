@@ -26,6 +26,7 @@ from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.runs.collection import RunsFolder
 from adding_problem.runs.folder import RunFolder
 from tests.conftest import REPOSITORY, Command
+from tests.helpers.files import contents
 from tests.helpers.sweeps import numbers, wait_for
 
 TINY = """
@@ -203,16 +204,15 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
     before = {
         file: file.stat().st_mtime_ns
         for file in out.rglob("*")
-        if file.is_file() and file.name != driver.SWEEP_FILE
+        if file.is_file()
+        and file.name != driver.SWEEP_FILE
+        and not file.name.startswith(".lock")
     }
     again = driver.run(plan.read(path, out=str(out)), LocalEngine(1))
     assert again.counts["done"] == 4
     assert before == {
         file: file.stat().st_mtime_ns for file in before
     }  # nothing was trained or scored again
-    shown = command("watch", out, "--once")
-    assert shown.returncode == 0
-    assert shown.stdout.count(" done ") >= 4
 
 
 def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -> None:
@@ -231,7 +231,7 @@ def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -
     assert "holds a run of another configuration" in done.stderr
     state = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert state["counts"] == {"failed": 1, "done": 1}
-    assert "failed" in command("watch", "out", "--once").stdout
+    assert " failed " in done.stdout
     (broken / "config_copy.yaml").unlink()
     mended = command("sweep", "--config", path, "--out", "out")
     assert mended.returncode == 0, mended.stderr
@@ -360,9 +360,7 @@ def test_a_sweep_file_of_another_program_is_not_replaced(
     done = command("sweep", "--config", write(tmp_path, QUICK), "--out", "out")
     assert done.returncode == 2
     assert "sweep.json is damaged, or another program's" in done.stderr
-    assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [
-        ("sweep.json", text)
-    ]
+    assert contents(tmp_path / "out") == {"sweep.json": text.encode()}
 
 
 def test_dry_run_trains_nothing(tmp_path: Path, command: Command) -> None:

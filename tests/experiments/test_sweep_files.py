@@ -160,7 +160,7 @@ def test_links_in_a_run_folder_are_neither_followed_by_what_is_sent_nor_by_what_
 
 def test_a_run_that_another_process_holds_is_not_written_by_the_desk(tmp_path: Path) -> None:
     desk = cluster._Desk(str(tmp_path))
-    with RunFolder(tmp_path / "run").locked(), pytest.raises(LockError, match="works in it"):
+    with RunFolder(tmp_path / "run").locked(), pytest.raises(LockError, match="is at work in it"):
         desk.save("run", {"result.json": b"{}"})
     desk.save("run", {"result.json": b"{}"})
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]

@@ -8,8 +8,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Content by relative name; the lock, which stays, is left out."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != ".lockfile"
     }

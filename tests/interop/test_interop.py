@@ -498,7 +498,7 @@ def test_a_model_without_an_architecture_is_accepted_by_its_predictions(
     assert "expected a .npz file" in commands(*order, "--predictions", "noise.npz")
     assert not (tmp_path / "run").exists()
     np.savez(tmp_path / "answers.npz", x=x, y=y)
-    assert "it predicts the same here and there" in commands(*order, "--predictions", "answers.npz")
+    assert "it predicts the same where it comes from" in commands(*order, "--predictions", "answers.npz")
     assert RunFolder(tmp_path / "run").read_result().imported["largest_difference"] < 1e-5
 
 

@@ -496,14 +496,14 @@ def test_models_that_see_no_order(name: str) -> None:
         ),
         (
             {"model.name": "tcn", "model.levels": "many"},
-            r"model\.levels: expected a whole number from 1 to 1,048,576, found 'many'",
+            r"model\.levels: expected a whole number from 1 to 1,048,576, found many",
         ),
         ({"model.name": "tcn", "model.levels": 0}, "from 1 to 1,048,576, found 0"),
         ({"model.name": "tcn", "model.levels": True}, "from 1 to 1,048,576, found True"),
         ({"model.name": "lem", "model.dt": -1}, "a number above 0, found -1"),
         (
             {"model.name": "gru", "model.init": "oracle"},
-            "one of torch, chrono, keyed, found 'oracle'",
+            "one of torch, chrono, keyed, found oracle",
         ),
         ({"model.name": "rnn", "model.init": "torch"}, r"model\.init: expected an argument of rnn"),
         (
@@ -531,7 +531,7 @@ def test_arguments_that_do_not_fit_each_other() -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             models.build_model(config.load(None, values).model)
-    with pytest.raises(ConfigError, match="no multiple of 2 x 3 heads"):
+    with pytest.raises(ConfigError, match="not a multiple of 2 x 3 heads"):
         models.build_model(ModelConfig("transformer", arguments={"heads": 3}))
 
 

@@ -168,7 +168,7 @@ def test_what_killed_processes_left_is_not_looked_for_through_links(
 
 def test_nothing_is_deleted_while_another_process_holds_a_run(climbed: Path) -> None:
     before = contents(climbed)
-    with RunFolder(climbed / "t10").locked(), pytest.raises(LockError, match="works in it"):
+    with RunFolder(climbed / "t10").locked(), pytest.raises(LockError, match="is at work in it"):
         find_horizon(climbed, [10], overwrite=True)
     assert {name: data for name, data in contents(climbed).items() if ".lock" not in name} == before
 
@@ -308,7 +308,7 @@ def test_a_file_that_no_climb_has_made_is_not_replaced(name: str, tmp_path: Path
     for overwrite in (False, True):
         with pytest.raises(RunFolderError, match=name):
             find_horizon(tmp_path, [10], overwrite=overwrite)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    assert contents(tmp_path) == {name: b"mine"}
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_summary_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / HORIZON).write_text(text)
     with pytest.raises(RunFolderError, match=r"horizon\.json is damaged, or another program's"):
         find_horizon(tmp_path, [10])
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(HORIZON, text)]
+    assert contents(tmp_path) == {HORIZON: text.encode()}
 
 
 def test_a_picture_that_is_a_link_is_replaced_and_not_written_through(

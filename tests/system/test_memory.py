@@ -232,7 +232,7 @@ def test_resource_limits_are_limits(limit: str, option: str) -> None:
         "import mmap, resource\n"
         "from adding_problem.system import memory\n"
         f"resource.setrlimit(resource.{limit}, (4 << 30, 4 << 30))\n"
-        "left, name = memory_left()\n"
+        "left, name = memory.memory_left()\n"
         "assert left < 4 << 30\n"
         "mmap.mmap(-1, left * 9 // 10, mmap.MAP_PRIVATE).close()\n"
         "try: mmap.mmap(-1, left * 11 // 10, mmap.MAP_PRIVATE)\n"

@@ -301,7 +301,7 @@ def test_memory_of_a_long_data_set_stays_bounded() -> None:
     of its own."""
     program = (
         "from pathlib import Path\n"
-        "from adding_problem.task.sampling import AddingDataset, batches\n"
+        "from adding_problem.task.data_sets import AddingDataset, batches\n"
         "data = AddingDataset(70_000, 1000, seed=0)\n"
         "data.batch(range(64))\n"
         "for x, y in batches(3_000, 1000, seed=0, start=70_000, batch=262):\n    pass\n"

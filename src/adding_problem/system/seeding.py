@@ -18,7 +18,7 @@ _STREAMS = {
     "held_out": 3,
     "lengths": 4,
     "model": 5,
-    "climb": 6,
+    "horizon": 6,
     "certificate": 7,
 }
 
