@@ -40,7 +40,7 @@ from adding_problem import cli
 from adding_problem.analysis import plots
 from adding_problem.cli import sweep, validate  # noqa: F401  (loaded here, so that no trial has to)
 from adding_problem.experiments import horizon
-from adding_problem.experiments.sweep import driver, engines, plan, watch  # noqa: F401
+from adding_problem.experiments.sweep import display, driver, engines, plan  # noqa: F401
 from adding_problem.interop import exporting, importing  # noqa: F401
 from adding_problem.report import page  # noqa: F401
 from adding_problem.runs import atomic_io

@@ -153,7 +153,7 @@ def test_seed_length_and_variant_change_everything() -> None:
 
 
 def test_known_items_on_every_machine() -> None:
-    """Philox 4x64 with ten rounds from its definition (Salmon et al. 2011), in Python's whole numbers."""
+    """Philox 4x64 with ten rounds from its definition (Salmon et al. 2011), in Python integers."""
     mask = 2**64 - 1
 
     def philox(counter: list[int], key: list[int]) -> list[int]:
@@ -230,7 +230,7 @@ def test_targets_of_the_marked_values_in_order(variant: Any) -> None:
 
 
 def test_targets_of_1997_count_a_marked_first_pair_as_zero() -> None:
-    """From the inputs alone: what a -1 hides is a mark that counts as zero and stands before the other one."""
+    """From the inputs alone: -1 hides a mark, which counts as zero and stands before the other."""
     for target in TARGETS:
         x, y = sample_batch_numpy(3000, 100, seed=4, task=Task(variant="hs1997", target=target))
         hidden = 0
@@ -309,7 +309,10 @@ def test_swap_exchanges_value_and_mark() -> None:
 
 @pytest.mark.parametrize("columns", [0, 1, 6])
 def test_a_rotation_is_one_and_every_seed_has_its_own(columns: int) -> None:
-    """The Gram matrix of the inputs is preserved and the determinant is 1; first entries are spread as Haar's measure says."""
+    """The Gram matrix of the inputs is preserved and the determinant is 1.
+
+    First entries are spread as Haar's measure says.
+    """
     plain, _ = sample_batch_numpy(30, 40, seed=0, task=Task(noise_columns=columns))
     flat, entries = plain.reshape(-1, 2 + columns), []
     for seed in range(200):
@@ -322,7 +325,7 @@ def test_a_rotation_is_one_and_every_seed_has_its_own(columns: int) -> None:
         assert np.allclose(rotation @ rotation.T, np.eye(2 + columns), atol=1e-5)
         assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-5)
         entries.append(rotation[0, 0])
-    # The square of an entry of a unit vector, evenly distributed in n dimensions, is Beta(1/2, (n - 1)/2).
+    # The square of an entry of a random unit vector in n dimensions is Beta(1/2, (n - 1)/2).
     assert stats.kstest(np.square(entries), stats.beta(0.5, (1 + columns) / 2).cdf).pvalue > 1e-3
 
 
