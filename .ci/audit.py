@@ -2,8 +2,8 @@
 
 1. What is installed is what constraints.txt pins.
 2. No release is installed that is known to be malicious.
-3. requirements.lock has hashes for exactly the pins of constraints.txt above its line `# extras`, where it has one;
-   PyTorch is left out (docs/security.md says why).
+3. requirements.lock has hashes for exactly the pins of constraints.txt above its line `# extras`,
+   where it has one; PyTorch is left out (docs/security.md says why).
 4. Nothing in src, native, benchmarks or .ci calls what can execute the content of a file.
 """
 

@@ -1,6 +1,6 @@
 """What of the recipe `fast` matters, and what else might help? One change at a time.
 
-    python benchmarks/ablations.py                                    # what docs/ablations.json lacks
+    python benchmarks/ablations.py                          # what docs/ablations.json lacks
     python benchmarks/ablations.py --variations base no-recurrence --seeds 8
     python benchmarks/ablations.py --table docs/ablations.json
 

@@ -112,7 +112,8 @@ def main() -> None:
                     statistics.median(times["kept"]),
                 )
                 parts.append(
-                    f"{part} {given_back * 1e3:8.0f} ms, kept {kept * 1e3:8.0f} ms, x{given_back / kept:.2f}"
+                    f"{part} {given_back * 1e3:8.0f} ms, kept {kept * 1e3:8.0f} ms, "
+                    f"x{given_back / kept:.2f}"
                 )
             print(f"{name:<9} T={length:<6} {'   '.join(parts)}", flush=True)
 

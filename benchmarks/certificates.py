@@ -1,11 +1,12 @@
 """Memory certificates of the LSTM's initialisations and of the zoo's families.
 
-    python benchmarks/certificates.py --models lstm --t 1000 --budget 2000000    # all initialisations
+    python benchmarks/certificates.py --models lstm --t 1000 --budget 2000000  # all initialisations
     python benchmarks/certificates.py --models gru s6 pooling --t 100 --budget 300000
     python benchmarks/certificates.py --table docs/certificates.json
 
-Each is one `adding-problem certify`, seed 0, on one thread, two at a time. The record keeps verdicts and
-the numbers behind them. Certificates that it holds, of the same T and budget, are not made again.
+Each is one `adding-problem certify`, seed 0, on one thread, two at a time. The record keeps the
+verdicts and the numbers behind them. Certificates that it holds, of the same T and budget, are not
+made again.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def main() -> None:
             )
             said = "; ".join(f"{row['question']}: {row['verdict']}" for row in entry["rows"])
             print(
-                f"{entry['model']} {entry['init'] or ''}, T = {entry['t']:,}, {entry['seconds']:.0f} s: {said}",
+                f"{entry['model']} {entry['init'] or ''}, T = {entry['t']:,}, "
+                f"{entry['seconds']:.0f} s: {said}",
                 flush=True,
             )
     print(table(entries))

@@ -79,7 +79,8 @@ def main() -> None:
         print(
             f"B={BATCH} T={length}: step {1e3 * median['step']:.1f} ms; "
             + "; ".join(
-                f"{name} {1e6 * median[name]:.0f} us = {median[name] / median['step']:.2%} of a step"
+                f"{name} {1e6 * median[name]:.0f} us = "
+                f"{median[name] / median['step']:.2%} of a step"
                 for name in ("draw", "gather")
             )
         )

@@ -1,10 +1,11 @@
-"""What denormal numbers cost: training steps with and without them, for the recurrent networks of PyTorch and the zoo.
+"""What do denormal numbers cost the recurrent networks of PyTorch and of the zoo?
 
     python benchmarks/denormals.py
 
-A gradient that vanishes over T steps passes through numbers below 1e-38, with which some processors compute in microcode.
-`threads.cpu_settings` flushes them to zero. Forward and backward at fresh weights, B=64, one thread (the setting is a
-thread's), native kernels off, both settings in turns in one process, medians.
+A gradient that vanishes over T steps passes through numbers below 1e-38, with which some processors
+compute in microcode. `threads.cpu_settings` flushes them to zero. Timed are the forward and
+backward pass at fresh weights, with and without them, at B=64, with native kernels off. One thread,
+because the setting is a thread's. Both settings take turns in one process; the times are medians.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def main() -> None:
             ][1:]
             kept, flushed = (statistics.median(column) for column in zip(*rounds, strict=True))
             print(
-                f"{name:<6} T={length:<6} denormals kept {kept * 1e3:8.1f} ms   flushed {flushed * 1e3:8.1f} ms   "
-                f"x{kept / flushed:.2f}",
+                f"{name:<6} T={length:<6} denormals kept {kept * 1e3:8.1f} ms   "
+                f"flushed {flushed * 1e3:8.1f} ms   x{kept / flushed:.2f}",
                 flush=True,
             )
 

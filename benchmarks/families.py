@@ -52,7 +52,8 @@ def main() -> None:
         )
     x, y = sample_batch(arguments.batch, arguments.length, seed=0)
     print(
-        f"{processor()}, torch {torch.__version__}, {arguments.threads} threads, B={arguments.batch}, T={arguments.length}"
+        f"{processor()}, torch {torch.__version__}, {arguments.threads} threads, "
+        f"B={arguments.batch}, T={arguments.length}"
     )
     with cpu_settings(arguments.threads):
         for family in arguments.families or FAMILIES:
@@ -68,7 +69,8 @@ def main() -> None:
             ][1:]
             native, torchs = (statistics.median(column) for column in zip(*rounds, strict=True))
             print(
-                f"{family:<12} native {native * 1e3:8.1f} ms ({x.shape[0] * x.shape[1] / native / 1e3:6.0f} thousand steps/s)   "
+                f"{family:<12} native {native * 1e3:8.1f} ms "
+                f"({x.shape[0] * x.shape[1] / native / 1e3:6.0f} thousand steps/s)   "
                 f"torch {torchs * 1e3:8.1f} ms   x{torchs / native:.1f}",
                 flush=True,
             )

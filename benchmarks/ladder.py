@@ -1,9 +1,14 @@
-"""The ladder of knowledge: what is an LSTM told, does it solve T = 1000, and how far does it hold?
+r"""The ladder of knowledge: what is an LSTM told, does it solve T = 1000, and how far does it hold?
 
-    python benchmarks/ladder.py --out docs/ladder.json             # train all rows on three questions, then score
-    python benchmarks/ladder.py --rows keyed --questions sum --seeds 20 --threads 2 --workers 1 --phases train
-    python benchmarks/ladder.py --phases score --sequences 256     # of what was trained, as far as is missing
-    python benchmarks/ladder.py --page docs/results.md             # its tables, from the two records in docs
+    # Train all rows on three questions, then score.
+    python benchmarks/ladder.py --out docs/ladder.json
+    # Train one row on one question.
+    python benchmarks/ladder.py --rows keyed --questions sum --seeds 20 --threads 2 --workers 1 \
+        --phases train
+    # Score what was trained, where scores are missing.
+    python benchmarks/ladder.py --phases score --sequences 256
+    # Write the tables of docs/results.md, from the two records in docs.
+    python benchmarks/ladder.py --page docs/results.md
 
 LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in
 the task. Odd seeds have value and mark exchanged, but for the oracle, which names the mark's
@@ -226,7 +231,8 @@ def _cells(group: list[Run]) -> Iterator[str]:
         holds = sum(results.upper_bound(error) < SOLVED for error in errors)
         spread = _spread([error["mse"] for error in errors], "{:.1e}".format)
         tried = sum(str(length) in run["errors"] or _lost(run) for run in group)
-        yield f"{spread}; {holds} of {tried} hold ({min(error['sequences'] for error in errors)} sequences)"
+        fewest = min(error["sequences"] for error in errors)
+        yield f"{spread}; {holds} of {tried} hold ({fewest} sequences)"
 
 
 def _lost(run: Run) -> bool:

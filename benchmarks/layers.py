@@ -76,7 +76,8 @@ def main() -> None:
             native, torchs = (statistics.median(column) for column in zip(*rounds, strict=True))
             operations = 6 * gates * hidden * (hidden + 2) * x.shape[0] * x.shape[1]
             print(
-                f"{layer:<4} H={hidden:<5} native {native * 1e3:7.1f} ms ({operations / native / 1e9:.0f} GFLOP/s)   "
+                f"{layer:<4} H={hidden:<5} native {native * 1e3:7.1f} ms "
+                f"({operations / native / 1e9:.0f} GFLOP/s)   "
                 f"torch {torchs * 1e3:7.1f} ms   x{torchs / native:.2f}",
                 flush=True,
             )

@@ -1,20 +1,30 @@
-"""The league: how far does every model of the zoo remember, under the same budgets for all?
+r"""The league: how far does every model of the zoo remember, under the same budgets for all?
 
-    python benchmarks/league.py                                                         all of it: five hours on two cores, resumable
-    python benchmarks/league.py --models mine.py:Mine                                   your model: less than half an hour
-    python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 --out artifacts/short --keep artifacts/short
-    python benchmarks/league.py --table docs/league.json                                only print and draw these results
+    # All of it: five hours on two cores, resumable.
+    python benchmarks/league.py
+    # Your model: less than half an hour.
+    python benchmarks/league.py --models mine.py:Mine
+    # Two models for a minute each.
+    python benchmarks/league.py --models gru lstm:init=long --minutes 1 --seeds 1 \
+        --out artifacts/short --keep artifacts/short
+    # Only print and draw the results in the file.
+    python benchmarks/league.py --table docs/league.json
 
 A model may carry arguments, as `lstm:init=long,memory=null` or `mine.py:Mine:units=32`. For every
 one:
 
-1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe `fast`, seed 1000). The one that
-   solves it soonest is taken; where none does, the one with the lowest validation loss. All that was tried is in the JSON.
-2. For every seed one climb (`adding_problem.experiments.horizon`) of `--minutes` of training over LENGTHS. It gives the horizon (the longest T
-   with a mean squared error below 1e-3 on new sequences; a look at held-out sequences that is under way when the time is up is
-   finished, but what took more than GRACE times as long does not count), the sequence-steps from its start to 1e-3 at T = 200, 1000 and 5000, and
-   the model of T = 500, which is tested at T = 5000.
-3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000, when nothing else runs.
+1. Tuning: each of the learning rates RATES for at most `--tuning` minutes at T = 100 (recipe
+   `fast`, seed 1000). The one that solves it soonest is taken. Where none does, the one with the
+   lowest validation loss is taken. The JSON has all that were tried.
+2. For every seed one horizon run (`adding_problem.experiments.horizon`) of `--minutes` of training
+   over LENGTHS. It gives:
+   - the horizon, which is the longest T with a mean squared error below 1e-3 on new sequences. A
+     validation that has begun when the time is up is finished. It does not count if it ends after
+     more than GRACE times `--minutes`;
+   - the sequence-steps from the start of the run to 1e-3 at T = 200, 1000 and 5000;
+   - the model of T = 500, which is tested at T = 5000.
+3. Speed: sequence-steps per second in training and inference at batch 16, T = 1000, when nothing
+   else runs.
 
 `--workers` of these run at the same time, each on `--threads` cores of its own. A second call
 leaves out what the file holds, and must be given the same budgets and threads.
@@ -59,7 +69,7 @@ ENTRANTS = [
     "lstm:init=long,memory=null",
     *(name for name in families.FAMILIES if name != "lstm"),
 ]
-"""The zoo, and the LSTM whose input gates are preset from the mark column: an oracle, which stands below the others."""
+"""The zoo, and below it the oracle: the LSTM with its input gates preset from the mark column."""
 RATES = (1e-3, 5e-3, 2e-2)
 TUNING_LENGTH, TUNING_SEED = 100, 1000
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -235,7 +245,8 @@ def table(league: dict[str, Any]) -> str:
 
 def _rows(ranking: list[tuple[str, dict[str, Any]]], minutes: float) -> str:
     rows = [
-        "| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 | model of T = 500, tested at 5000 "
+        "| model | horizon: median (all seeds) | sequence-steps to 1e-3 at T = 200 / 1000 / 5000 "
+        "| model of T = 500, tested at 5000 "
         "| parameters | training, inference: thousand steps/s | learning rate |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -246,12 +257,14 @@ def _rows(ranking: list[tuple[str, dict[str, Any]]], minutes: float) -> str:
         beyond = [c["extrapolation"] for c in climbs if "extrapolation" in c]
         pace = entry.get("speed")
         speeds = (
-            f"{pace['parameters']:,} | {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f}"
+            f"{pace['parameters']:,} "
+            f"| {pace['training'] / 1e3:,.0f}, {pace['inference'] / 1e3:,.0f}"
             if pace
             else "- | -"
         )
         rows.append(
-            f"| {_shown(name)} | {_median(horizons):,} ({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
+            f"| {_shown(name)} | {_median(horizons):,} "
+            f"({', '.join(f'{horizon:,}' for horizon in horizons)}) | {costs} "
             f"| {f'{statistics.median(beyond):.1e}' if beyond else '-'} "
             f"| {speeds} | {entry['learning_rate']:g} |"
         )
@@ -344,7 +357,9 @@ def draw(league: dict[str, Any], path: Path) -> None:
         xscale="log",
         xlim=(none / 1.3, 1.3 * max(LENGTHS)),
         xlabel=(
-            f"longest T solved within {league['minutes']:g} minutes of training (threads: {league['threads']})\ndots: seeds, the first on top; bar: their median"
+            f"longest T solved within {league['minutes']:g} minutes of training "
+            f"(threads: {league['threads']})\n"
+            "dots: seeds, the first on top; bar: their median"
         ),
     )
     axes.set_xticks(
@@ -404,7 +419,8 @@ def hold(arguments: argparse.Namespace, league: dict[str, Any], save: Callable[[
             print(
                 f"{entrant} seed {seed}: "
                 + ", ".join(
-                    f"T = {r['t']:,} {'solved' if r['solved'] else 'not solved'} after {r['seconds']:,.0f} s"
+                    f"T = {r['t']:,} {'solved' if r['solved'] else 'not solved'} "
+                    f"after {r['seconds']:,.0f} s"
                     for r in found["rungs"][-2:]
                 ),
                 flush=True,

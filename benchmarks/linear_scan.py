@@ -2,9 +2,10 @@
 
     python benchmarks/linear_scan.py [--rounds 7] [--threads 2]
 
-Contenders, in turns in one process: the native kernel; a Python loop; a two-level scan (chunks of sqrt(T) steps side by
-side, then their ends); a scan by doubling (Hillis & Steele 1986). Beside them a copy of one of the arrays, for what the
-memory delivers. Medians; ratios against the best PyTorch.
+Contenders, in turns in one process: the native kernel; a Python loop; a two-level scan (chunks of
+sqrt(T) steps side by side, then their ends); a scan by doubling (Hillis & Steele 1986). A copy of
+one of the arrays is timed with them, and shows what the memory delivers. Times are medians, ratios
+are against the best PyTorch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How fast is a whole training step of LSTM(100), from fresh data to updated weights, and beside
 what?
 
-    make peers                                # once: Keras on TensorFlow and on JAX, in an environment of their own
+    make peers    # once: Keras on TensorFlow and on JAX, in an environment of their own
     python benchmarks/lstm_step.py [--quick] [--out artifacts/performance]
 
 Every contender runs in a process of its own, because allocator settings and thread pools are per
@@ -35,7 +35,10 @@ ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".peers" / "bin" / "python"
 CONTENDERS = ["native", "torch", "torch-tuned", "keras-tf", "keras-jax"]
 MOST_STEPS = {name: 400_000 for name in CONTENDERS if name != "native"}
-"""Sequence-steps in a batch beyond which a contender is left out: all stand in memory at once, at up to 10 KB a step."""
+"""Sequence-steps in a batch beyond which a contender is left out.
+
+All steps are in memory at once, at up to 10 KB each.
+"""
 
 
 # --- workers: one process a contender -------------------------------------------------------------
@@ -318,9 +321,11 @@ def case(threads: int, batch: int, length: int, rounds: int) -> list[dict[str, A
         )
     for row in rows:
         print(
-            f"{threads} threads  B={batch:<4} T={length:<6} {row['contender']:<12} {1e3 * row['seconds']:9.2f} ms  "
+            f"{threads} threads  B={batch:<4} T={length:<6} {row['contender']:<12} "
+            f"{1e3 * row['seconds']:9.2f} ms  "
             f"{row['steps_per_second'] / 1e6:5.2f} M steps/s  {row['gflops']:5.0f} GFLOP/s  "
-            f"{row['share_of_roof']:4.0%} of sgemm  {row['peak_mb']:6} MB  x{row['times_native']:.2f}",
+            f"{row['share_of_roof']:4.0%} of sgemm  {row['peak_mb']:6} MB  "
+            f"x{row['times_native']:.2f}",
             flush=True,
         )
     return rows
@@ -363,8 +368,8 @@ def extras(threads: int, rounds: int, quick: bool) -> dict[str, Any]:
     for title, results in found.items():
         for name, result in results.items():
             print(
-                f"{title:<12} {name:<20} {1e3 * result['seconds']:10.1f} ms  peak {result['peak_mb']} MB  "
-                f"above the start {result['above_mb']} MB",
+                f"{title:<12} {name:<20} {1e3 * result['seconds']:10.1f} ms  "
+                f"peak {result['peak_mb']} MB  above the start {result['above_mb']} MB",
                 flush=True,
             )
     return found

@@ -110,7 +110,8 @@ def table(records: Records) -> str:
         key = run["variant"], run["t"], run["method"]
         members.setdefault(key, []).append(_run_of(run))
     rows = [
-        "| T | method | solved, 95% interval | MSE on new data: median, least to most | sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
+        "| T | method | solved, 95% interval | MSE on new data: median, least to most "
+        "| sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
         "|---|---|---|---|---|---|---|",
     ]
     return "\n".join(
@@ -156,7 +157,8 @@ def _row(group: Group) -> str:
     losses = group.losses
     most = max(seed.rows[-1].sequences for seed in group.seeds)
     return (
-        f"| {group.t:,} | {group.method} | {group.solved} | {losses.median:.1e}, {losses.least:.1e} to {losses.most:.1e} "
+        f"| {group.t:,} | {group.method} | {group.solved} "
+        f"| {losses.median:.1e}, {losses.least:.1e} to {losses.most:.1e} "
         f"| {group.cost('1e-2', 'sequences')} | {group.cost('1e-3', 'sequences')} | {most:,} |"
     )
 

@@ -1,10 +1,11 @@
-"""What does a sweep cost beside its runs, with thousands of them queued?
+r"""What does a sweep cost beside its runs, with thousands of them queued?
 
-    python benchmarks/sweep_overhead.py --runs 10000 --engines local ray --workers 2 --out artifacts/sweep_overhead.json
+    python benchmarks/sweep_overhead.py --runs 10000 --engines local ray --workers 2 \
+        --out artifacts/sweep_overhead.json
 
-The runs are dummies: a task that does nothing, in the same driver, with the same engines and the same sweep.json. Reported
-are the time to read the plan, the time to do all runs divided by their number, and the largest memory of the driver above
-that of a sweep of one run.
+The runs are dummies: a task that does nothing, in the same driver, with the same engines and the
+same sweep.json. Reported are the time to read the plan, the time to do all runs divided by their
+number, and the largest memory of the driver above that of a sweep of one run.
 """
 
 from __future__ import annotations

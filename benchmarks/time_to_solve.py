@@ -1,9 +1,13 @@
-"""How much does it take to solve the adding problem, over many seeds?
+r"""How much does it take to solve the adding problem, over many seeds?
 
-    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 --out artifacts/time_to_solve/any
-    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 5 --out artifacts/time_to_solve/precise
-    python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 --contenders fast-native fast-torch original-native \
-        original-keras --out artifacts/time_to_solve/original                                         (make peers)
+    python benchmarks/time_to_solve.py --lengths 150 1000 1500 --seeds 10 \
+        --out artifacts/time_to_solve/any
+    python benchmarks/time_to_solve.py --config configs/precise/*.yaml --seeds 3 --minutes 5 \
+        --out artifacts/time_to_solve/precise
+    # Needs `make peers`.
+    python benchmarks/time_to_solve.py --lengths 150 300 --seeds 1 \
+        --contenders fast-native fast-torch original-native original-keras \
+        --out artifacts/time_to_solve/original
     python benchmarks/time_to_solve.py --table docs/time_to_solve/precise.json
 
 Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe
@@ -208,12 +212,16 @@ def summary(runs: list[dict[str, Any]]) -> str:
     """One line about all seeds of a length."""
     solved = [run for run in runs if run["solved"]]
     interval = proportion(len(solved), len(runs))
-    text = f"solved {len(solved)} of {len(runs)} (95% Wilson {interval.low:.2f} to {interval.high:.2f})"
+    text = (
+        f"solved {len(solved)} of {len(runs)} "
+        f"(95% Wilson {interval.low:.2f} to {interval.high:.2f})"
+    )
     if solved:
         steps = [run["sequence_steps"] / 1e6 for run in solved]
         seconds = [run["seconds"] for run in solved]
         text += (
-            f"; median {statistics.median(steps):.3g} million sequence-steps ({min(steps):.3g} to {max(steps):.3g}), "
+            f"; median {statistics.median(steps):.3g} million sequence-steps "
+            f"({min(steps):.3g} to {max(steps):.3g}), "
             f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
         )
     return text
@@ -222,8 +230,8 @@ def summary(runs: list[dict[str, Any]]) -> str:
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: a row for each contender, variant, length and choice of settings."""
     rows = [
-        "| T | variant | contender | solved | sequence-steps, median (range) | training time, median (range) "
-        "| MSE on new data, median (worst) |",
+        "| T | variant | contender | solved | sequence-steps, median (range) "
+        "| training time, median (range) | MSE on new data, median (worst) |",
         "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -279,13 +287,15 @@ def line(run: dict[str, Any]) -> str:
         else ""
     )
     costs = "; ".join(
-        f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.3g} M steps, {cost['seconds']:.1f} s"
+        f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.3g} M steps, "
+        f"{cost['seconds']:.1f} s"
         if cost
         else f"{name}: never"
         for name, cost in run["reached"].items()
     )
     return (
-        f"{run['contender']:<15} T={run['length']:<7} seed {run['seed']}: {error}{run['sequence_steps'] / 1e6:.3g} million "
+        f"{run['contender']:<15} T={run['length']:<7} seed {run['seed']}: "
+        f"{error}{run['sequence_steps'] / 1e6:.3g} million "
         f"sequence-steps, {run['seconds']:.1f} s, {run['stop_reason']} ({costs})"
     )
 

@@ -1,21 +1,31 @@
-"""What survives? Kills, damage, full disks, files from strangers and known faults; each counted, with what was lost.
+"""What survives kills, damage, full disks, untrusted files and known faults? Each loss is counted.
 
-    python benchmarks/torture.py                            # everything, about an hour on two cores
-    python benchmarks/torture.py --part kills --n 20 --seed 3   # a part of it; results are added up in the JSON
-    python benchmarks/torture.py --table --out docs/torture.json    # the table of docs/reliability.md, from the record
+    # Everything, about an hour on two cores.
+    python benchmarks/torture.py
+    # A part of it; results are added up in the JSON.
+    python benchmarks/torture.py --part kills --n 20 --seed 3
+    # The table of docs/reliability.md, from the record.
+    python benchmarks/torture.py --table --out docs/torture.json
 
-    kills     SIGKILL at random moments and at random operations on files, over both recipes and both backends; the run is
-              resumed until it ends, and its weights, losses and result compared bit by bit with the run that was never cut
-    damage    checkpoints truncated and with bits flipped, then resumed and compared likewise; weights likewise, then read
-    disk      the n-th operation on files fails because the disk is full, for every n; and a real file system of 2 MB
+    kills     SIGKILL at random moments and at random operations on files, over both recipes and
+              both backends; the run is resumed until it ends, and its weights, losses and result
+              compared bit by bit with the run that was never cut
+    damage    checkpoints truncated and with bits flipped, then resumed and compared likewise;
+              weights likewise, then read
+    disk      the n-th operation on files fails because the disk is full, for every n; and a real
+              file system of 2 MB
     configs   mutated and generated YAML, loaded
-    folders   mutated run folders, read by every reader: model, result, history, checkpoint, comparison, resumption
+    folders   mutated run folders, read by every reader: model, result, history, checkpoint,
+              comparison, resumption
     cost      share of the time that checkpoints take, at the settings of `make run`
-    commands  SIGKILL at every operation on files of a command, which is repeated to its end; see `torture_commands`
-    faults    a fixture for each kind of fault that was ever found, through the command line; see `torture_faults`
+    commands  SIGKILL at every operation on files of a command, which is repeated to its end; see
+              `torture_commands`
+    faults    a fixture for each kind of fault that was ever found, through the command line; see
+              `torture_faults`
 
-A trial is lost when the numbers differ or the last good state is gone; a traceback is any exception that is not one of
-`adding_problem.errors`. Peak memory and time are those of the worst trial (of kills: of the worst process).
+A trial is lost when the numbers differ or the last good state is gone. A traceback is any exception
+that is not one of `adding_problem.errors`. Peak memory and time are those of the worst trial (of
+kills: of the worst process).
 """
 
 from __future__ import annotations
@@ -62,13 +72,14 @@ PARTS = {
 
 
 def main() -> int:
-    """Run parts, add their outcomes to the JSON, print them; the exit code tells whether anything was lost."""
+    """Run parts, add their outcomes to the JSON, print them; exit with 1 if anything was lost."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--part",
-        help=f"one part, or a group by the name before its colon (default: all): {', '.join(PARTS)}",
+        help="one part, or a group by the name before its colon "
+        f"(default: all): {', '.join(PARTS)}",
     )
     parser.add_argument(
         "--n",

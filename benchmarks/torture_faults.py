@@ -5,7 +5,8 @@ Each fixture is an empty folder, filled by code; the commands that are given in 
 process, or in one of its own where streams or limits matter; and what they must answer and leave.
 What it finds is of four kinds:
 
-    lost         something that was there before is gone or changed, or a result that must come does not come
+    lost         something that was there before is gone or changed, or a result that must come
+                 does not come
     tracebacks   a command ends in a traceback
     wrong        a command that must refuse ends with 0, or what it leaves is wrong
     unexpected   another exit code, or a message that does not say what it must
@@ -492,7 +493,8 @@ Path("imported").touch()
 class M(nn.Module):
     def __init__(self):
         super().__init__()
-        self.rnn, self.out, self.h, self.past = nn.GRU(2, 3, batch_first=True), nn.Linear(3, 1), None, [0.0]
+        self.rnn, self.out = nn.GRU(2, 3, batch_first=True), nn.Linear(3, 1)
+        self.h, self.past = None, [0.0]
         self.register_buffer("mean", torch.zeros(1))
     def forward(self, x): return self.out(self.rnn(x)[0][:, -1])
 class Carrying(M):
@@ -518,7 +520,13 @@ class Outside(M):
         return y
 PAST = [0.0]
 """
-OF_A_FILE = "model: {name: 'mine.py:M'}\ndataset: {t: 10, dt_length: 60}\ntrain: {epochs: 1, batch: 32}\nthreads: 1\nartifacts: run\n"
+OF_A_FILE = """\
+model: {name: 'mine.py:M'}
+dataset: {t: 10, dt_length: 60}
+train: {epochs: 1, batch: 32}
+threads: 1
+artifacts: run
+"""
 OWN = [
     *SMALL[:4],
     "--train.batch",
@@ -808,7 +816,8 @@ def _(trial: Trial, case: tuple[list[str], str]) -> None:
 @fixture("a limit on the address space")
 def _(trial: Trial) -> None:
     trial.process(
-        "ulimit -v 4000000; $AP train --dataset.t 1000000 --dataset.dt_length 5000 --artifacts run --threads 1",
+        "ulimit -v 4000000; $AP train --dataset.t 1000000 --dataset.dt_length 5000 "
+        "--artifacts run --threads 1",
         2,
         says="(ulimit -v)",
     )

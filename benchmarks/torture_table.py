@@ -18,16 +18,18 @@ _COLUMNS = [
 ]
 # Of each part, what came of its trials; the names are those of its outcome.
 _FOUND = {
-    "kills": "SIGKILL: {at_random_moments} at random moments, {at_file_operations} at an operation on files; {chains} runs, each "
-    "killed again until it ended, both recipes, both backends",
-    "damage": "{fell_back} fell back to the checkpoint before and ended bit for bit alike; {refused} had nothing intact left, or were "
-    "weights, and were refused",
-    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a hint, {unharmed} did no harm), "
-    "{real_disk_trials} of them on a real disk of 2 MB",
+    "kills": "SIGKILL: {at_random_moments} at random moments, {at_file_operations} at an operation "
+    "on files; {chains} runs, each killed again until it ended, both recipes, both backends",
+    "damage": "{fell_back} fell back to the checkpoint before and ended bit for bit alike; "
+    "{refused} had nothing intact left, or were weights, and were refused",
+    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a "
+    "hint, {unharmed} did no harm), {real_disk_trials} of them on a real disk of 2 MB",
     "configs": "{accepted} accepted, {refused} refused with a message",
-    "folders": "{read} readings succeeded, {refused} were refused; files outside that were changed: {escaped}",
-    "faults": "fixtures, one for each kind of fault and its neighbours: {as_expected} ended as expected, {unexpected} with another "
-    "exit code or message; {left_out} left out, for want of an extra",
+    "folders": "{read} readings succeeded, {refused} were refused; files outside that were "
+    "changed: {escaped}",
+    "faults": "fixtures, one for each kind of fault and its neighbours: {as_expected} ended as "
+    "expected, {unexpected} with another exit code or message; {left_out} left out, for want of an "
+    "extra",
 }
 
 
@@ -51,7 +53,8 @@ def table(record: dict[str, Any]) -> str:
     tried = [part for name, part in parts.items() if name != "cost"]
     commits = sorted({part["commit"] for part in tried})
     text = (
-        f"{machine['cores']} cores of an {machine['processor']}, {versions['platform']}, Python {versions['python']}, PyTorch "
+        f"{machine['cores']} cores of an {machine['processor']}, {versions['platform']}, "
+        f"Python {versions['python']}, PyTorch "
         f"{versions['torch']}, one thread, at {'commits' if len(commits) > 1 else 'commit'} "
         + ", ".join(f"`{commit}`" for commit in commits)
         + "."
@@ -66,7 +69,10 @@ def _of_command(outcome: dict[str, Any]) -> str:
         if every
         else f"{outcome['trials']:,} of {outcome['operations']:,} operations on files, drawn"
     )
-    return f"SIGKILL at {at}; then the same command again, {outcome['repetitions']:,} times in all, and its result compared"
+    return (
+        f"SIGKILL at {at}; then the same command again, {outcome['repetitions']:,} times in all, "
+        "and its result compared"
+    )
 
 
 def _line(name: str, outcome: dict[str, Any], found: str) -> str:

@@ -1,9 +1,10 @@
-"""Train a small recurrent network in JAX on fresh sequences, drawn as NumPy arrays: no file, no end.
+"""Train a small recurrent network in JAX on fresh sequences, drawn as NumPy arrays.
 
     pip install '.[jax]'
     python examples/jax_data.py --steps 2000
 
-Item i of the stream depends on the seed and i alone, so that the run is the same on every machine and with every batch size.
+The stream needs no file and has no end. Item i of it depends on the seed and i alone. The run is
+therefore the same on every machine and with every batch size.
 """
 
 import argparse
@@ -17,7 +18,10 @@ HIDDEN, BATCH, LENGTH, RATE = 32, 64, 20, 0.05
 
 
 def init(key):
-    """An identity matrix to remember with (Le, Jaitly & Hinton 2015), small random weights to read and answer with."""
+    """An identity matrix to remember with (Le, Jaitly & Hinton 2015).
+
+    The weights that read and answer are small and random.
+    """
     read, answer = jax.random.split(key)
     return {
         "w": 0.1 * jax.random.normal(read, (2, HIDDEN)),

@@ -4,7 +4,8 @@
     adding-problem data --n 3000 --length 20 --out data.npz
     KERAS_BACKEND=torch python examples/keras_data.py data.npz --epochs 20
 
-Or any other backend that is installed (KERAS_BACKEND=tensorflow|jax). x is float32 (n, T, 2), y float32 (n, 1).
+Or any other backend that is installed (KERAS_BACKEND=tensorflow|jax). x is float32 (n, T, 2), y is
+float32 (n, 1).
 """
 
 import argparse

@@ -1,7 +1,9 @@
-"""A model of one's own on the adding problem: a gated running sum, in fifteen lines that know nothing of this package.
+r"""A custom model on the adding problem: a gated running sum, which knows nothing of this package.
 
-adding-problem train    --model examples/own_model.py:GatedSum --recipe fast --dataset.t 200 --artifacts artifacts/sum
-adding-problem validate --model examples/own_model.py:GatedSum --recipe fast --dataset.t 1000 --artifacts artifacts/sum
+adding-problem train --model examples/own_model.py:GatedSum --recipe fast \
+    --dataset.t 200 --artifacts artifacts/sum
+adding-problem validate --model examples/own_model.py:GatedSum --recipe fast \
+    --dataset.t 1000 --artifacts artifacts/sum
 
 h_t = h_{t-1} + sigmoid(W x_t + b) * (V x_t + c)
 """
@@ -13,7 +15,10 @@ from torch import Tensor, nn
 
 
 class GatedSum(nn.Module):
-    """(B, T, 2) -> (B, T, units): every step's state; the readout of the last one is added by adding_problem."""
+    """(B, T, 2) -> (B, T, units), the state of every step.
+
+    adding_problem adds the readout of the last one.
+    """
 
     def __init__(self, units: int = 64) -> None:
         super().__init__()

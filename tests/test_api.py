@@ -32,11 +32,10 @@ def test_the_examples_in_the_docstrings_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # `train` leaves the folder that the examples after it read.
-    homes = [adding_problem.HOMES[name] for name in adding_problem.__all__]
-    last = [adding_problem.HOMES[name] for name in ("train", "load_model", "validate")]
-    first = sorted(set(homes) - {*last, "errors"})
-    for home in [*first, *last]:
-        module = importlib.import_module(f"adding_problem.{home}")
+    homes = {name: getattr(adding_problem, name).__module__ for name in adding_problem.__all__}
+    last = [homes[name] for name in ("train", "load_model", "validate")]
+    for home in [*sorted({*homes.values()} - {*last, "adding_problem.errors"}), *last]:
+        module = importlib.import_module(home)
         results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
         assert results.attempted > 0, module
         assert results.failed == 0, module

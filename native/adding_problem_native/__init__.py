@@ -1,5 +1,8 @@
-"""Fast recurrences for PyTorch on a CPU: drop-ins for `torch.nn.LSTM`, `GRU` and `RNN`, layers that PyTorch has not,
-and two elementwise scans."""
+"""Fast recurrences for PyTorch on a CPU.
+
+They are drop-ins for `torch.nn.LSTM`, `GRU` and `RNN`, layers that PyTorch has not, and two
+elementwise scans.
+"""
 
 from adding_problem_native._cells import cornn, lem, modrelu_rnn, slstm
 from adding_problem_native._library import available_isas, library, selected_isa

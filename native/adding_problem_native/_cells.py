@@ -1,7 +1,8 @@
-"""Recurrent layers that PyTorch has not: LEM, coRNN, sLSTM and the RNN with modReLU, on the kernels.
+"""Recurrent layers that PyTorch has not, on the kernels: LEM, coRNN, sLSTM, the RNN with modReLU.
 
-Letters: B batch, T steps, I inputs, H hidden. Float32 on the CPU runs on the kernels; other types and devices, autocast, `torch.func`
-transforms and second derivatives run on a plain loop of PyTorch's operations.
+Letters: B batch, T steps, I inputs, H hidden. Float32 on the CPU runs on the kernels. Other types
+and devices, autocast, `torch.func` transforms and second derivatives run on a plain loop of
+PyTorch's operations.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def cornn(
 ) -> tuple[Tensor | None, tuple[Tensor, Tensor]]:
     """Coupled oscillatory RNN (Rusch & Mishra 2021, arXiv:2010.00951).
 
-        z_t = z_{t-1} + dt (tanh(W x_t + U (z_{t-1}, y_{t-1}) + b) - gamma y_{t-1} - epsilon z_{t-1})
+        a_t = tanh(W x_t + U (z_{t-1}, y_{t-1}) + b)
+        z_t = z_{t-1} + dt (a_t - gamma y_{t-1} - epsilon z_{t-1})
         y_t = y_{t-1} + dt z_t
 
     Args:
@@ -158,13 +160,20 @@ def slstm(
     checkpoint_every: int | None = None,
     outputs: bool = True,
 ) -> tuple[Tensor | None, tuple[Tensor]]:
-    """The sLSTM cell of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2), with i = exp(.) and f = sigmoid(.).
+    """The sLSTM cell of the xLSTM (Beck et al. 2024, arXiv:2405.04517, section 2.2).
 
-        m_t = max(log sigmoid(f~) + m_{t-1}, i~),  i = exp(i~ - m_t),  f = exp(log sigmoid(f~) + m_{t-1} - m_t)
-        c_t = f c_{t-1} + i tanh(z~),  n_t = f n_{t-1} + i,  h_t = sigmoid(o~) c_t / n_t
+    The input gate is exp(.), the forget gate sigmoid(.); both are stabilised by m.
+
+        m_t = max(log sigmoid(f~) + m_{t-1}, i~)
+        i = exp(i~ - m_t)
+        f = exp(log sigmoid(f~) + m_{t-1} - m_t)
+        c_t = f c_{t-1} + i tanh(z~)
+        n_t = f n_{t-1} + i
+        h_t = sigmoid(o~) c_t / n_t
 
     Args:
-        w_ih, w_hh: (4H, I) and (4H, H) for i, f, o and z, in this order; for heads, blocks among zeros.
+        w_ih, w_hh: (4H, I) and (4H, H) for i, f, o and z, in this order. For heads, blocks among
+            zeros.
         bias: (4H); None is zero.
         state: h before the first step, (B, H); None is zero, as c and n are, and exp(m).
 
@@ -225,7 +234,8 @@ def _unrolled(
     """Outputs and last state of a cell, step by step in plain PyTorch.
 
     Args:
-        step: the products of x with their bias, w_hh, the bias of what x has no part in, and the state -> the next state.
+        step: the products of x with their bias, w_hh, the bias of what x has no part in, and the
+            state -> the next state.
         starts: what the parts of the state after the output begin with.
     """
     bias = w_ih.new_zeros(len(w_ih)) if bias is None else bias

@@ -1,4 +1,4 @@
-"""One layer of any cell that the kernels have, forward and backward, as a function that autograd knows.
+"""One layer of any cell that the kernels have, as a function that autograd knows.
 
 Letters: B batch, T steps, I inputs, H hidden.
 """
@@ -36,8 +36,9 @@ class Cell:
 
     Args:
         kind: the kernels' number for it.
-        plain: the layer on PyTorch's own operations: x, w_ih, w_hh, bias, h0 and c0, the last three perhaps None -> y and the parts of the
-            last state, hn first and then, with two states, cn.
+        plain: the layer on PyTorch's own operations: x, w_ih, w_hh, bias, h0 and c0, the last three
+            perhaps None -> y and the parts of the last state, hn first and then, with two states,
+            cn.
         two_states: whether a second state, c, goes in and out beside the output h.
         dt, gamma, epsilon: constants of some cells.
     """
@@ -61,19 +62,24 @@ def layer(
     *,
     outputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    """One layer: outputs (B, T, H) or None, the last output (B, H) and, of a cell with two states, the last of the second.
+    """Compute one layer.
 
     Args:
         cell: which.
-        x, w_ih, w_hh, bias: `layer_served`, their shapes checked, with the rows that src/kernels.h names; no bias is zero.
+        x, w_ih, w_hh, bias: `layer_served`, their shapes checked, with the rows that src/kernels.h
+            names; no bias is zero.
         state: the first output and second state, (B, H) each; what is left out is zero.
         checkpoint_every: keep the state every so many steps; None chooses.
         outputs: whether those of all steps are wanted.
+
+    Returns:
+        The outputs (B, T, H) or None; the last output (B, H); and, of a cell with two states, the
+        last of the second, (B, H), else None.
     """
     h0, c0 = (*state, None, None)[:2]
     x, w_ih, w_hh = readable_rows(x), readable(w_ih), readable(w_hh)
     bias, h0, c0 = (None if t is None else readable(t) for t in (bias, h0, c0))
-    # Inside the function grad mode is always off, and `needs_input_grad` does not know of `no_grad`.
+    # Inside the function grad mode is always off; `needs_input_grad` does not know of `no_grad`.
     trained = torch.is_grad_enabled()
     return _Layer.apply(  # type: ignore[no-any-return, no-untyped-call]
         cell, x, w_ih, w_hh, bias, h0, c0, checkpoint_every, outputs, trained
@@ -81,12 +87,18 @@ def layer(
 
 
 def layer_served(*tensors: Tensor | None) -> bool:
-    """Whether the kernels compute a layer of all of these, here and now: under autocast its products are PyTorch's."""
+    """Whether the kernels compute a layer of all of these, here and now.
+
+    Under autocast they do not, because its products are PyTorch's.
+    """
     return served(*tensors) and not torch.is_autocast_enabled("cpu")
 
 
 class _Layer(torch.autograd.Function):
-    """Forward and backward of one layer; all tensors `layer_served` and `readable`, but for x's strides of B and T."""
+    """Forward and backward of one layer.
+
+    All tensors are `layer_served` and `readable`, but for x's strides of B and T.
+    """
 
     @staticmethod
     def forward(
@@ -129,7 +141,8 @@ class _Layer(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         *inputs, saved = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:7]
-        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
+        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may
+        # give back others than it was given.
         if torch.is_grad_enabled() or not served(*inputs, saved, dy, dhn, dcn):
             return (
                 None,
@@ -140,7 +153,8 @@ class _Layer(torch.autograd.Function):
             )
         if _shapes(*inputs, saved) != ctx.shapes:
             raise RuntimeError(
-                f"saved tensors came back with shapes {_shapes(*inputs, saved)}, expected {ctx.shapes}"
+                f"saved tensors came back with shapes {_shapes(*inputs, saved)}, "
+                f"expected {ctx.shapes}"
             )
         x, w_ih, w_hh, saved = (
             readable_rows(inputs[0]),
@@ -227,7 +241,10 @@ def _describe(
 
 
 def _automatic_segment(kernels: ctypes.CDLL, call: LayerCall) -> int:
-    """All steps while their states fit the budget; else about the square root of T, which keeps both parts small."""
+    """All steps while their states fit the budget, else about sqrt(T).
+
+    The square root keeps both parts small.
+    """
     if 4 * saved_floats(kernels, call) <= MEMORY_BUDGET:
         return call.steps  # type: ignore[no-any-return]
     return min(512, max(16, math.isqrt(call.steps)))
@@ -259,7 +276,8 @@ def check_shapes(
     """
     if x.dim() != 3 or 0 in x.shape[1:] or not hidden:
         raise ValueError(
-            f"x: expected (B, T, I) with T, I and H at least 1, found {tuple(x.shape)} and H = {hidden}"
+            "x: expected (B, T, I) with T, I and H at least 1, "
+            f"found {tuple(x.shape)} and H = {hidden}"
         )
     if state is not None:
         weights = {

@@ -1,4 +1,7 @@
-"""The compiled kernels: one shared library per instruction set, the best one that this processor has, through ctypes."""
+"""The compiled kernels, opened through ctypes.
+
+There is one shared library per instruction set; the best one that this processor has is used.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,8 @@ def selected_isa() -> str:
     """The instruction set in use: the fastest, or the one that `ADDING_PROBLEM_NATIVE_ISA` names.
 
     Raises:
-        ValueError: when the variable names one that is unknown, not built, or not had by this processor.
+        ValueError: when the variable names one that is unknown, not built, or missing from this
+            processor.
     """
     available = available_isas()
     wanted = os.environ.get(ISA_VARIABLE)
@@ -117,7 +121,8 @@ def selected_isa() -> str:
         return available[0]
     if wanted not in available:
         raise ValueError(
-            f"{ISA_VARIABLE}: expected one of {', '.join(available)} on this machine, found {wanted!r}"
+            f"{ISA_VARIABLE}: expected one of {', '.join(available)} on this machine, "
+            f"found {wanted!r}"
         )
     return wanted
 
@@ -159,7 +164,10 @@ def _open(isa: str) -> ctypes.CDLL:
 
 
 def _check_interface(opened: ctypes.CDLL, path: Path) -> None:
-    """Raise ImportError for kernels that were built from other sources than this file: they would write where they must not."""
+    """Raise ImportError for kernels that were built from other sources than this file.
+
+    Such kernels would write where they must not.
+    """
     found = []
     if hasattr(opened, "interface_text"):  # the first versions had none
         opened.interface_text.restype = ctypes.c_char_p
@@ -167,13 +175,13 @@ def _check_interface(opened: ctypes.CDLL, path: Path) -> None:
     for ours, theirs in itertools.zip_longest(_interface(), found, fillvalue="nothing"):
         if ours != theirs:
             raise ImportError(
-                f"{path} was built for another version of adding_problem_native (expected {ours}, found {theirs}): "
-                "install the package anew with pip"
+                f"{path} was built for another version of adding_problem_native "
+                f"(expected {ours}, found {theirs}): install the package anew with pip"
             )
 
 
 def _torchs_parallel_region() -> ctypes.c_void_p | None:
-    """GOMP_parallel of the OpenMP runtime that PyTorch computes with; None where it has another kind or none."""
+    """GOMP_parallel of the OpenMP runtime of PyTorch; None where it has another kind or none."""
     try:
         torchs = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return ctypes.cast(torchs.GOMP_parallel, ctypes.c_void_p)
@@ -182,15 +190,17 @@ def _torchs_parallel_region() -> ctypes.c_void_p | None:
 
 
 def workspace(floats: int) -> torch.Tensor:
-    """A float32 tensor (floats) on huge pages that are handed out again after use: page faults of fresh memory cost time.
+    """A float32 tensor (floats) on huge pages, which are handed out again after use.
 
-    It is a tensor so that autograd keeps it, and lets go of it, as it does whatever else a function saved.
+    Page faults of fresh memory cost time. It is a tensor so that autograd keeps it, and lets go of
+    it, as it does whatever else a function saved.
     """
     kernels = library()
     pointer = kernels.memory_acquire(floats)
     if not pointer:
         raise MemoryError(
-            f"no {4 * floats / 2**20:,.0f} MiB for the states of the layer: give it checkpoint_every"
+            f"no {4 * floats / 2**20:,.0f} MiB for the states of the layer: "
+            "give it checkpoint_every"
         )
     memory = (ctypes.c_char * (4 * floats)).from_address(pointer)
     weakref.finalize(memory, kernels.memory_release, pointer).atexit = False
@@ -206,7 +216,7 @@ def saved_floats(kernels: ctypes.CDLL, call: LayerCall) -> int:
 
 
 def check(kernels: ctypes.CDLL, status: int) -> None:
-    """Turn the status of one of the kernels' functions (`enum Status` in src/kernels.h) into an exception."""
+    """Raise the error that a status of the kernels (`enum Status` in src/kernels.h) stands for."""
     if status == 1:
         raise MemoryError("the native kernels found no memory for their scratch space")
     if status:

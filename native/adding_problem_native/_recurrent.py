@@ -1,4 +1,6 @@
-"""Drop-ins for `torch.nn.LSTM`, `GRU` and `RNN` that train several times faster on a CPU, and in little memory on long sequences.
+"""Drop-ins for `torch.nn.LSTM`, `GRU` and `RNN`.
+
+They train several times faster on a CPU, and in little memory on long sequences.
 
 Letters: B batch, T steps, I inputs, H hidden, L layers.
 """
@@ -39,8 +41,9 @@ def lstm(
         w_ih, w_hh: float32 (4H, I) and (4H, H), gates in the order i, f, g, o.
         bias: float32 (4H), the sum of PyTorch's two; None is zero.
         state: h0 and c0, float32 (B, H); None is zero.
-        checkpoint_every: keep the state every so many steps and compute the rest again in the backward pass, which
-            takes about a third more time and far less memory. None chooses: everything is kept up to `MEMORY_BUDGET`.
+        checkpoint_every: keep the state every so many steps and compute the rest again in the
+            backward pass, which takes about a third more time and far less memory. None chooses:
+            everything is kept up to `MEMORY_BUDGET`.
         outputs: whether the outputs of all steps are wanted; the last one is in the state anyway.
 
     Returns:
@@ -77,7 +80,10 @@ def lstm(
 
 
 class _Native(nn.RNNBase):
-    """What the drop-ins share: one of PyTorch's recurrent modules whose layers run on the kernels where these serve."""
+    """What the drop-ins share: a recurrent module of PyTorch's with its layers on the kernels.
+
+    Where the kernels do not serve, PyTorch computes.
+    """
 
     def __init__(self, *args: Any, checkpoint_every: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,8 +93,8 @@ class _Native(nn.RNNBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As PyTorch's module: output and last state.
 
-        Where only the last output is wanted, use the state, whose gradient costs nothing at the other steps, or
-        `final_state`, which does not even compute the others' array.
+        Where only the last output is wanted, use the state, whose gradient costs nothing at the
+        other steps, or `final_state`, which does not even compute the others' array.
         """
         if isinstance(input, torch.fx.Proxy):  # to torch.fx a module of PyTorch's is one node
             tracer = input.tracer
@@ -106,13 +112,16 @@ class _Native(nn.RNNBase):
         return self._run(input, hx, weights, outputs=False)[1]
 
     def __prepare_scriptable__(self) -> nn.RNNBase:
-        """PyTorch's module on the same parameters, which `torch.jit.script` compiles in the place of this one."""
+        """PyTorch's module on the same parameters, which `torch.jit.script` compiles instead."""
         plain = copy.copy(self)
         plain.__class__ = {"LSTM": nn.LSTM, "GRU": nn.GRU}.get(self.mode, nn.RNN)
         return plain
 
     def _weights(self) -> list[list[Any]]:
-        """Of every layer, as they are now: `torch.func.functional_call` and parametrisations put others in their places."""
+        """The weights of every layer, as they are now.
+
+        `torch.func.functional_call` and parametrisations put others in their places.
+        """
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def _runs_natively(self, x: Any, hx: Any, weights: list[list[Any]]) -> bool:
@@ -133,16 +142,16 @@ class _Native(nn.RNNBase):
         if not batched:
             if any(part.dim() != 2 for part in states):
                 raise RuntimeError(
-                    f"for an input of one sequence, (T, I), hx is expected to be 2-D, found {states[0].dim()}-D"
+                    "for an input of one sequence, (T, I), hx is expected to be 2-D, "
+                    f"found {states[0].dim()}-D"
                 )
             x, states = (
                 x[None] if self.batch_first else x[:, None],
                 [part[:, None] for part in states],
             )
         if len(states) not in ((0, 2) if self.mode == "LSTM" else (0, 1)):
-            raise RuntimeError(
-                f"hx: expected {'(h, c)' if self.mode == 'LSTM' else 'one tensor'}, found {len(states)}"
-            )
+            expected = "(h, c)" if self.mode == "LSTM" else "one tensor"
+            raise RuntimeError(f"hx: expected {expected}, found {len(states)}")
         # PyTorch's own checks name the sizes of a wrong input or state.
         self.check_forward_args(x, self._state(states or self._zero_state(x)), None)
         y, states = self._run_batched(
@@ -195,10 +204,12 @@ class _Native(nn.RNNBase):
 
 
 class LSTM(_Native, nn.LSTM):
-    """`torch.nn.LSTM` with the same arguments, parameters and state_dict; float32 on a CPU runs on the native kernels.
+    """`torch.nn.LSTM` with the same arguments, parameters and state_dict, on the native kernels.
 
-    What they do not do (other types, devices, packed sequences, bidirectional, projections, dropout between layers in
-    training, autocast, `torch.func` transforms, second derivatives) goes to PyTorch's own implementation, with its results.
+    The kernels compute in float32 on a CPU. What they do not do goes to PyTorch's own
+    implementation, with its results: other types, devices, packed sequences, bidirectional,
+    projections, dropout between layers in training, autocast, `torch.func` transforms, second
+    derivatives.
 
     Args:
         checkpoint_every: see `lstm`; all other arguments as for `torch.nn.LSTM`.
@@ -211,7 +222,8 @@ class GRU(_Native, nn.GRU):
     def _kernel_weights(
         self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        # PyTorch's order is r, z, n. The kernels sum up what n has of x and what it has of h apart: n of x, r, z, n of h.
+        # PyTorch's order is r, z, n. The kernels' order is n of x, r, z, n of h: they sum up what n
+        # has of x and what it has of h apart.
         if not biases:
             return w_ih.roll(self.hidden_size, 0), w_hh, None
         (r, z, n), (r_h, z_h, n_h) = (bias.chunk(3) for bias in biases)

@@ -1,4 +1,4 @@
-"""The recurrences h_t = a_t h_{t-1} + b_t and h_t = max(0, a_t h_{t-1} + b_t), element by element."""
+"""The elementwise recurrences h_t = a_t h_{t-1} + b_t and h_t = max(0, a_t h_{t-1} + b_t)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         a, b, h0, h = ctx.saved_tensors
-        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may give back others than it was given.
+        # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may
+        # give back others than it was given.
         if torch.is_grad_enabled() or not served(a, b, h0, h, dh):
             return *plain_gradients(
                 lambda *inputs: [_reference(*inputs, relu=ctx.relu)],
@@ -139,5 +140,6 @@ def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
             raise ValueError(f"{name}: expected shape {shape}, found {tuple(tensor.shape)}")
         if tensor.dtype != b.dtype or tensor.device != b.device:
             raise ValueError(
-                f"{name}: expected {b.dtype} on {b.device} like b, found {tensor.dtype} on {tensor.device}"
+                f"{name}: expected {b.dtype} on {b.device} like b, "
+                f"found {tensor.dtype} on {tensor.device}"
             )

@@ -1,5 +1,8 @@
-"""Where the kernels and PyTorch meet: which tensors the kernels compute with, when, in which form they may read one through its
-address, and the backward pass where PyTorch has to do it."""
+"""Where the kernels and PyTorch meet.
+
+Which tensors the kernels compute with and when, in which form they may read one through its
+address, and the backward pass where PyTorch has to do it.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,16 @@ __all__ = ["address", "plain_gradients", "readable", "readable_rows", "served"]
 
 
 def served(*tensors: Tensor | None) -> bool:
-    """Whether the kernels compute with all of these, here and now. What they do not compute is PyTorch's.
+    """Whether the kernels compute with all of these, here and now. Otherwise PyTorch does.
 
     Args:
         tensors: inputs, weights, gradients; None is one that is left out.
 
     Returns:
-        True for float32 tensors with memory on the CPU, as long as nobody has to see the operations that a result is made of:
-        no compiler, tracer, `torch.func` transform, dispatch mode (fake tensors, `make_fx`, a counter of operations) and no level
-        of forward-mode differentiation. Strides, lazy negation and inference tensors do not matter, see `readable`.
+        True for float32 tensors with memory on the CPU, as long as nobody has to see the operations
+        that a result is made of. That is: no compiler, tracer, `torch.func` transform, dispatch
+        mode (fake tensors, `make_fx`, a counter of operations) and no level of forward-mode
+        differentiation. Strides, lazy negation and inference tensors do not matter, see `readable`.
     """
     return not _watched() and all(map(_has_floats, tensors))
 
@@ -29,8 +33,9 @@ def served(*tensors: Tensor | None) -> bool:
 def readable(tensor: Tensor) -> Tensor:
     """The tensor, or a copy of it whose numbers lie in memory as they are, one after the other.
 
-    It is made of operations that autograd knows. To be called on what is given to an `autograd.Function`, which saves its inputs:
-    of a copy that the function made by itself a second derivative knows nothing.
+    It is made of operations that autograd knows. Call it on what is given to an
+    `autograd.Function`, which saves its inputs: of a copy that the function made by itself a second
+    derivative knows nothing.
     """
     dense = readable_rows(tensor)
     return dense if dense.is_contiguous() else dense.contiguous()
@@ -55,7 +60,10 @@ def address(tensor: Tensor | None) -> int | None:
 
 
 def _watched() -> bool:
-    """Whether something is under way that needs PyTorch's own operations. The compiler asks first, and only the first."""
+    """Whether something is under way that needs PyTorch's own operations.
+
+    The compiler asks first, and only the first.
+    """
     return (
         torch.compiler.is_compiling()
         or torch._C._functorch.peek_interpreter_stack() is not None
@@ -89,7 +97,7 @@ def plain_gradients(
     gradients: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The backward pass of a kernel by PyTorch's own operations; where grad mode is on, as a graph of these.
+    """The backward pass of a kernel by PyTorch's own operations; a graph of these in grad mode.
 
     Args:
         function: the kernel's inputs -> its outputs, in PyTorch.
@@ -106,7 +114,8 @@ def plain_gradients(
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
     ):  # without autocast, as it was in the forward pass
-        # Views: where one input was computed from another, or is the same, the gradients must not flow on between them.
+        # Views: where one input was computed from another, or is the same, the gradients must not
+        # flow on between them.
         given = [
             None
             if t is None

@@ -1,4 +1,7 @@
-"""What the kernels' test files share. Without a compiler there are no kernels, and nothing of them to test."""
+"""What the kernels' test files share.
+
+Without a compiler there are no kernels, and nothing of them to test.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""LEM, coRNN, sLSTM and the RNN with modReLU against their equations in float64, in every build, with and without checkpoints."""
+"""LEM, coRNN, sLSTM and the RNN with modReLU against their equations in float64.
+
+Each in every build, with and without checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def modrelu_loop(x: Tensor, w: Tensor, u: Tensor, offset: Tensor, h: Tensor) -> 
 
 
 def slstm_loop(x: Tensor, w: Tensor, u: Tensor, bias: Tensor, h: Tensor) -> list[Tensor]:
-    """c and n times exp(-m), as the paper's equations (15) and (16) have them, with m as large as it need be."""
+    """c and n times exp(-m), as in the paper's equations (15) and (16); m is as large as needed."""
     c, n, m = torch.zeros_like(h), torch.zeros_like(h), torch.full_like(h, -1e9)
     hs = []
     for t in range(x.shape[1]):
@@ -84,7 +87,11 @@ def slstm_loop(x: Tensor, w: Tensor, u: Tensor, bias: Tensor, h: Tensor) -> list
 
 @dataclass(frozen=True)
 class Kind:
-    """A layer: its function, its equations, rows of w_ih, of w_hh and of the bias, and columns of w_hh, in H; parts of the state."""
+    """A layer: its function and its equations, and its sizes.
+
+    The rows of w_ih, of w_hh and of the bias, and the columns of w_hh, are in multiples of H.
+    `states` counts the parts of the state.
+    """
 
     layer: Callable[..., Any]
     loop: Callable[..., list[Tensor]]
@@ -182,9 +189,9 @@ SIZES = [
 def test_outputs_and_gradients(
     kind: Kind, sizes: tuple[int, int, int, int, int | None], isa: str
 ) -> None:
-    torch.manual_seed(
-        1
-    )  # with 0 one of 64,000 states is at a kink of modReLU, to which float32 and float64 come from two sides
+    # With seed 0 one of 64,000 states is at a kink of modReLU, to which float32 and float64 come
+    # from two sides.
+    torch.manual_seed(1)
     *shape, every = sizes
     tensors = kind.inputs(*shape)  # type: ignore[arg-type]
     weights = weights_for(tensors)

@@ -1,4 +1,7 @@
-"""The native layers against PyTorch's in float64, in every build, with and without checkpoints, on one and two threads."""
+"""The native layers against PyTorch's in float64.
+
+Each in every build, with and without checkpoints, on one and two threads.
+"""
 
 from __future__ import annotations
 
@@ -428,7 +431,10 @@ def test_a_long_sequence_in_little_memory() -> None:
 
 
 def test_torchs_checkpointing_lets_go_of_the_states() -> None:
-    """Under it a layer's states are dropped after the forward pass: only the tensors that autograd keeps can be."""
+    """Under it a layer's states are dropped after the forward pass.
+
+    Only tensors that autograd keeps can be dropped.
+    """
     module = LSTM(4, 64, batch_first=True)
     kept: list[int] = []
 
@@ -505,7 +511,10 @@ def test_weights_put_in_their_places_for_a_call(kind: str) -> None:
 
 
 def test_a_forked_child_computes_too() -> None:
-    """OpenMP's threads stay in the parent; a child that waited for them would wait for ever. (Autograd does not fork.)"""
+    """OpenMP's threads stay in the parent; a child that waited for them would wait for ever.
+
+    (Autograd does not fork.)
+    """
     program = """
 import os, signal, torch
 from adding_problem_native import LSTM

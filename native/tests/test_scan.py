@@ -136,7 +136,7 @@ def test_wrong_arguments(a: Tensor, b: Tensor, h0: Tensor | None) -> None:
 
 
 def penalty(scan: Scan, made: Callable[..., list[Tensor]], *leaves: Tensor) -> list[Tensor]:
-    """The first gradient of a loss, and that of its norm, of leaves from which the scan's inputs are made."""
+    """The gradient of a loss, and that of its norm, of leaves from which the inputs are made."""
     leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
     (gradient,) = torch.autograd.grad(
         scan(*made(*leaves)).square().sum(), leaves[0], create_graph=True

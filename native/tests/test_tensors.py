@@ -1,5 +1,7 @@
-"""Every entry of the package on every kind of tensor, and under whatever PyTorch does beside computing, against float64 on PyTorch's
-own operations."""
+"""Every entry of the package on every kind of tensor, against float64 on PyTorch's own operations.
+
+Also under whatever PyTorch does beside computing: tracing, compiling, functional transforms.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-TOLERANCE = 1e-5  # of a tensor's largest number, or of 1 where all are smaller; a wrong sign is an error of about 1
+# Of a tensor's largest number, or of 1 where all are smaller; a wrong sign is an error of about 1.
+TOLERANCE = 1e-5
 B, T, SIZE, H = 3, 4, 2, 5
 
 Function = Callable[..., list[Tensor]]
@@ -42,7 +45,10 @@ Function = Callable[..., list[Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A layer or scan as a function of all its tensors, the same on PyTorch's operations, and the shapes of the tensors."""
+    """A layer or scan as a function of all its tensors, and the shapes of these.
+
+    `plain` is the same function on PyTorch's operations.
+    """
 
     ours: Function
     plain: Function
@@ -207,7 +213,7 @@ def test_second_derivatives_through_a_lazy_negation(entry: Entry) -> None:
 
 
 def test_one_input_column_of_a_complex_signal() -> None:
-    """Its imaginary part is contiguous as far as one column goes, so that no copy takes the negation away."""
+    """Its imaginary part is contiguous for one column, so that no copy takes the negation away."""
     ours, theirs = LSTM(1, 4, batch_first=True), nn.LSTM(1, 4, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(3, 5, 1, dtype=torch.complex64).conj().imag
@@ -438,7 +444,10 @@ RECORDED = FUNCTIONS | {"lstm": LSTM_FUNCTION}
 def test_what_records_operations_sees_them(
     scenario: Callable[[Function, list[Tensor]], Any], entry: Entry
 ) -> None:
-    """A kernel among them would be a hole in the record, with whatever was in its output's memory at the time."""
+    """A kernel among them would be a hole in the record.
+
+    It would hold whatever was in its output's memory at the time.
+    """
     compare(entry, scenario)
 
 

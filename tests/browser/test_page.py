@@ -1,4 +1,6 @@
-"""The report in Debian's Chromium: it renders offline and without a complaint, and the model in it answers as Python's does.
+"""The report in Debian's Chromium: it renders offline without errors, and its model works.
+
+The model in the page answers as Python's does.
 
 Screenshots are left in `artifacts/browser/`, to be looked at.
 """
@@ -113,7 +115,7 @@ def test_charts_answer_to_keyboard_and_controls(browser: Any, address: str) -> N
         assert page.locator("[data-model]").last.input_value() == "1"
 
 
-# --- the playground --------------------------------------------------------------------------------------------------
+# --- the playground -------------------------------------------------------------------------------
 
 
 def python_estimate(page: Any, folder: Path) -> float:
@@ -157,7 +159,10 @@ def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> No
     ("target", "mix"), [("difference", "none"), ("product", "swap"), ("first", "rotate")]
 )
 def test_its_right_answer_is_the_tasks(browser: Any, target: str, mix: str, tmp_path: Path) -> None:
-    """Estimate and right answer of plain sequences are the model's and the target's of the mixed ones, after any order of the marks."""
+    """The page shows plain sequences with the estimate and the right answer of the mixed ones.
+
+    The marks may be set in any order.
+    """
     values = {
         "dataset.t": 30,
         "dataset.target": target,
@@ -178,7 +183,8 @@ def test_its_right_answer_is_the_tasks(browser: Any, target: str, mix: str, tmp_
             plain = sample_batch(1, 30, seed=5, start=index)[0][0].numpy()
             places = np.flatnonzero(plain[:, 1] == 1).tolist()[:: -1 if index % 2 else 1]
             page.evaluate(
-                "([values, places]) => { playground.length = 30; playground.values = Float32Array.from(values);"
+                "([values, places]) => {"
+                " playground.length = 30; playground.values = Float32Array.from(values);"
                 " playground.places = places; playground.changed(30); }",
                 [plain[:, 0].tolist(), places],
             )

@@ -19,8 +19,8 @@ from tests.conftest import Command
 
 REFUSED = "refused"
 # The text; what it is as `seed` (a whole number), as `train.learning_rate` (a number above 0), as
-# `artifacts` (text, which may need quotes in a file) and as an argument of a model (anything plain).
-# Written down from https://yaml.org/spec/1.2.2 (10.3.2).
+# `artifacts` (text, which may need quotes in a file) and as an argument of a model (anything
+# plain). Written down from https://yaml.org/spec/1.2.2 (10.3.2).
 WORDS: list[tuple[str, Any, Any, Any, Any]] = [
     ("010", 10, 10.0, REFUSED, 10),
     ("0100", 100, 100.0, REFUSED, 100),

@@ -1,4 +1,4 @@
-"""Faults on purpose: a listener that acts at a given step, and another process that holds a folder."""
+"""Faults on purpose: a listener that acts at a given step, and a process that holds a folder."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def in_front(layer: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def named_like_keras(k: Any) -> Any:
     """A custom class that has the name of one of Keras's and computes something else."""
 
-    class LSTM(k.layers.LSTM):  # type: ignore[misc,name-defined]
+    class LSTM(k.layers.LSTM):  # type: ignore[misc]
         def call(self, inputs: Any, **options: Any) -> Any:
             return 2 * super().call(inputs, **options)
 
