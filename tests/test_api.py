@@ -1,4 +1,4 @@
-"""The Python API: every public name is documented with an example that runs, and the page in docs/ is up to date."""
+"""The Python API: every public name has an example that runs, and its page is up to date."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# PyTorch reads this at its first tensor, and then asks for huge pages for those of 2 MiB and more (docs/performance.md).
+# PyTorch reads this at its first tensor. It then asks for huge pages for tensors of 2 MiB and
+# more (docs/performance.md).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:

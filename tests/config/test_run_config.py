@@ -405,9 +405,13 @@ def test_an_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
     ("make", "key", "expected"),
     [
         (lambda: DatasetConfig(t=1), "dataset.t", "a whole number of at least 2"),
-        (lambda: RunConfig(dataset={"t": 1}), "dataset.t", "a whole number of at least 2"),
-        (lambda: RunConfig(dataset=5), "dataset", "a group of keys"),
-        (lambda: RunConfig(sed=1), "sed", "a known key"),
+        (
+            lambda: RunConfig(dataset={"t": 1}),  # type: ignore[arg-type]
+            "dataset.t",
+            "a whole number of at least 2",
+        ),
+        (lambda: RunConfig(dataset=5), "dataset", "a group of keys"),  # type: ignore[arg-type]
+        (lambda: RunConfig(sed=1), "sed", "a known key"),  # type: ignore[call-arg]
         (lambda: replace(RunConfig(), seed=-1), "seed", "a whole number of at least 0"),
         (lambda: replace(RunConfig(), seed=43), "validate.seed", "another seed than the training"),
         (

@@ -204,9 +204,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
     before = {
         file: file.stat().st_mtime_ns
         for file in out.rglob("*")
-        if file.is_file()
-        and file.name != driver.SWEEP_FILE
-        and not file.name.startswith(".lock")
+        if file.is_file() and file.name != driver.SWEEP_FILE and not file.name.startswith(".lock")
     }
     again = driver.run(plan.read(path, out=str(out)), LocalEngine(1))
     assert again.counts["done"] == 4

@@ -107,7 +107,9 @@ def test_a_model_that_does_not_match_its_log_is_told(
     better = {"loss": [1e-1, 1e-3, 1e-5], "val_loss": [1e-1, 1e-3, 1e-5]}
     folder = edited(tmp_path, "loss.pkl", lambda _: pickle.dumps(better))
     assert "does NOT match its log" in commands("import", folder, "--out", "run")
-    assert RunFolder(tmp_path / "run").read_result().imported["agrees_with_its_log"] is False
+    imported = RunFolder(tmp_path / "run").read_result().imported
+    assert imported is not None
+    assert imported["agrees_with_its_log"] is False
 
 
 @needs("h5py")
@@ -498,8 +500,12 @@ def test_a_model_without_an_architecture_is_accepted_by_its_predictions(
     assert "expected a .npz file" in commands(*order, "--predictions", "noise.npz")
     assert not (tmp_path / "run").exists()
     np.savez(tmp_path / "answers.npz", x=x, y=y)
-    assert "it predicts the same where it comes from" in commands(*order, "--predictions", "answers.npz")
-    assert RunFolder(tmp_path / "run").read_result().imported["largest_difference"] < 1e-5
+    assert "it predicts the same where it comes from" in commands(
+        *order, "--predictions", "answers.npz"
+    )
+    imported = RunFolder(tmp_path / "run").read_result().imported
+    assert imported is not None
+    assert imported["largest_difference"] < 1e-5
 
 
 def of_a_state_dict(tmp_path: Path, x: torch.Tensor, y: torch.Tensor) -> Path:

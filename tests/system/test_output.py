@@ -253,11 +253,11 @@ def test_a_full_device_and_a_narrow_encoding_in_a_process_of_its_own(tmp_path: P
     assert done.stderr.startswith(
         "error: standard output: could not be written (No space left on device)"
     )
-    done = subprocess.run(
+    plain = subprocess.run(
         arguments, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"/\\xe9.npz (" in done.stdout
+    assert (plain.returncode, plain.stderr) == (0, b"")
+    assert b"/\\xe9.npz (" in plain.stdout
 
 
 def test_an_encoding_without_the_sign_of_a_score(

@@ -242,7 +242,7 @@ def test_noise_is_uniform_and_depends_on_nothing() -> None:
     noise = x[..., 2:].reshape(-1, 6)
     assert stats.kstest(noise.ravel(), "uniform").pvalue > 1e-3
     everything = np.column_stack([x[..., :2].reshape(-1, 2), noise, np.repeat(y, 100)])
-    correlations = np.corrcoef(everything, rowvar=False)
+    correlations = np.asarray(np.corrcoef(everything, rowvar=False))
     assert np.abs(correlations[2:8] - np.eye(9)[2:8]).max() < 5 / np.sqrt(len(noise))
     other = sample_batch_numpy(200, 100, seed=2, task=task)[0]
     assert not np.isclose(x[..., 2:], other[..., 2:]).all(axis=2).any()
@@ -308,4 +308,4 @@ def test_width() -> None:
         105,
         105,
         115,
-    ]  # type: ignore[arg-type]
+    ]

@@ -406,7 +406,9 @@ def test_the_history_of_as_many_epochs_as_there_may_be(tmp_path: Path) -> None:
 
 
 def test_more_epochs_than_can_be_read_again_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train\.epochs: expected a whole number from 1 to 1,000,000"):
+    with pytest.raises(
+        ConfigError, match=r"train\.epochs: expected a whole number from 1 to 1,000,000"
+    ):
         config.load(None, {"train.epochs": config.MOST_EPOCHS + 1})
 
 
@@ -461,7 +463,7 @@ def test_another_programs_run_is_not_written_over(tmp_path: Path) -> None:
         {"artifacts": str(theirs), "dataset.dt_length": 200, "train.epochs": 1},
     )
     (theirs / "config_copy.yaml").write_text(config.to_yaml(run))
-    before[theirs / "config_copy.yaml"] = (theirs / "config_copy.yaml").read_bytes()
+    before["config_copy.yaml"] = (theirs / "config_copy.yaml").read_bytes()
     with pytest.raises(RunFolderError, match=r"(?s)another program's run.*adding-problem import"):
         train(run)
     assert contents(theirs) == before

@@ -128,7 +128,7 @@ class DatasetConfig(_Section):
 
 @dataclass(frozen=True, config=_CHECKED)
 class ModelConfig(_Section):
-    """The model. Every other key under `model:` is an argument of the model, as is --model.KEY VALUE.
+    """The model. Every other key under `model:` is an argument of the model, as --model.KEY VALUE is.
 
     Attributes:
         arguments: further arguments of the model by name: numbers, text, truth values, None, and
