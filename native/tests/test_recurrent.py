@@ -20,7 +20,10 @@ TOLERANCE = 2e-6  # relative, in the 2-norm; float32 torch itself comes to 2e-6
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    return float((actual.double() - expected).norm() / expected.norm().clamp_min(1e-30))
+    return float(
+        (actual.detach().double() - expected.detach()).norm()
+        / expected.detach().norm().clamp_min(1e-30)
+    )
 
 
 # Ours, PyTorch's, and the arguments of both, by name.

@@ -128,7 +128,7 @@ class DatasetConfig(_Section):
 
 @dataclass(frozen=True, config=_CHECKED)
 class ModelConfig(_Section):
-    """The model. Every other key under `model:` is an argument of the model, as --model.KEY VALUE is.
+    """The model. Every other key under `model:`, or --model.KEY, is an argument of the model.
 
     Attributes:
         arguments: further arguments of the model by name: numbers, text, truth values, None, and
