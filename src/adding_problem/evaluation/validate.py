@@ -58,6 +58,9 @@ def validate(
         trust: import whatever model the run folder names.
         on_progress: is told the number of sequences scored so far, and of all.
 
+    Returns:
+        A `Score` of `runs/records.py`: what `validation.json` says.
+
     Raises:
         ConfigError: when the model was trained on the sequences of `config.validate.seed`.
         ModelError: when a prediction depends on more than its sequence and the weights.

@@ -36,6 +36,9 @@ def train(
         overwrite: delete a run that the folder may hold.
         listener: is told of every step and epoch.
 
+    Returns:
+        A `RunResult` of `runs/records.py`: what `result.json` says.
+
     Raises:
         ConfigError, RunFolderError, BackendError, ModelError, StorageError: see
             `adding_problem.errors`.
