@@ -24,6 +24,7 @@ from adding_problem.evaluation import validate
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import Cost, EpochRow, first_below
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.training import schedule
 from adding_problem.training.schedule import EarlyStopping
@@ -59,9 +60,7 @@ def test_golden_trace(clip: float, backend: Any, tmp_path: Path) -> None:
         artifacts=str(tmp_path),
         backend=backend,
     )
-    state = models.build_model(
-        run.model, seed=schedule.stream_seed(5, "initialisation")
-    ).state_dict()
+    state = models.build_model(run.model, seed=stream_seed(5, "initialisation")).state_dict()
     weights = reference.weights_of(state)
     adam = reference.Adam(rate=1e-2, clip=clip)
     x, y = sample_batch_numpy(280, 25, seed=5)

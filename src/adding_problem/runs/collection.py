@@ -189,7 +189,7 @@ class RunsFolder:
                 del self._recorded[run.path.name]
 
     def _read_records(self) -> dict[str, str]:
-        """What the summary records, which may be a stranger's."""
+        """What the summary records, which may be an untrusted file's."""
         entries = read_summary(self.summary).get("runs", [])
         return {
             entry["name"]: entry["config"]

@@ -212,7 +212,7 @@ class RunFolder:
             raise RunFolderError(
                 self.path,
                 f"{problem}, and no checkpoint to continue from",
-                "give --artifacts another folder, or --overwrite to train anew",
+                "give --artifacts another folder, or --overwrite to train again",
             )
         if not resume:
             raise RunFolderError(

@@ -299,7 +299,7 @@ class _Trial:
         That is what validate and --resume do.
 
         Returns:
-            The model that was built anew.
+            The second model.
         """
         x, other = (
             self._sequences(length),

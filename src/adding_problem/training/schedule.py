@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adding_problem.config import RunConfig
+from adding_problem.system.seeding import stream_seed
 from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import MIN_LENGTH
 
@@ -22,19 +23,7 @@ __all__ = [
     "batch_length",
     "begin_ending",
     "epoch_order",
-    "stream_seed",
 ]
-
-# Spawn keys: to number them anew would change the numbers of every run.
-_STREAMS = {
-    "initialisation": 1,
-    "order": 2,
-    "held_out": 3,
-    "lengths": 4,
-    "model": 5,
-    "horizon": 6,
-    "certificate": 7,
-}
 
 
 @dataclass
@@ -212,15 +201,6 @@ def batch_length(config: RunConfig, schedule: Schedule) -> int:
     )
     uniform = float(int(philox.random_raw()) >> 11) * 2.0**-53
     return round(longest * math.exp(uniform * math.log(shortest / longest)))
-
-
-# --- random streams -------------------------------------------------------------------------------
-
-
-def stream_seed(root: int, stream: str) -> int:
-    """A 63-bit seed for one of the streams that come from the root seed."""
-    state = np.random.SeedSequence(root, spawn_key=(_STREAMS[stream],)).generate_state(1, np.uint64)
-    return int(state[0] >> 1)
 
 
 def epoch_order(n: int, root: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
