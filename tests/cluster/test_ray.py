@@ -63,25 +63,26 @@ class Sweep:
 
     def __init__(self, path: Path, out: Path, address: str, *more: str) -> None:
         self.out, self.log = out, out.with_suffix(".log")
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "adding_problem",
-                "sweep",
-                "--config",
-                str(path),
-                "--out",
-                str(out),
-                "--engine",
-                "ray",
-                "--address",
-                address,
-                *more,
-            ],
-            stdout=self.log.open("a"),
-            stderr=subprocess.STDOUT,
-        )
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "adding_problem",
+                    "sweep",
+                    "--config",
+                    str(path),
+                    "--out",
+                    str(out),
+                    "--engine",
+                    "ray",
+                    "--address",
+                    address,
+                    *more,
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def kill(self) -> None:
         self._process.kill()
