@@ -1,4 +1,4 @@
-"""What memory costs that comes anew from the system with every step: models of the zoo with and
+"""What memory costs that comes from the system again with every step: models of the zoo with and
 without `tune_allocator` and huge pages.
 
     python benchmarks/allocator.py

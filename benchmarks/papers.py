@@ -1,4 +1,4 @@
-"""The papers' tables, made anew: runs the sweeps of configs/papers and prints what came of them as
+"""The papers' tables, made again: runs the sweeps of configs/papers and prints what came of them as
 Markdown.
 
     python benchmarks/papers.py                        every paper: hours on two cores

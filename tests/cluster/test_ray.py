@@ -9,7 +9,6 @@ import importlib.util
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
 from adding_problem.system.threads import usable_cores
-from tests.helpers.sweeps import numbers, wait_for
+from tests.helpers.sweeps import numbers, sweep_words, wait_for
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-cluster"
@@ -65,21 +64,7 @@ class Sweep:
         self.out, self.log = out, out.with_suffix(".log")
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "adding_problem",
-                    "sweep",
-                    "--config",
-                    str(path),
-                    "--out",
-                    str(out),
-                    "--engine",
-                    "ray",
-                    "--address",
-                    address,
-                    *more,
-                ],
+                sweep_words(path, out, "--engine", "ray", "--address", address, *more),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from adding_problem.runs.collection import RunsFolder
 from adding_problem.runs.folder import RunFolder
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import contents
-from tests.helpers.sweeps import numbers, wait_for
+from tests.helpers.sweeps import numbers, sweep_words, wait_for
 
 TINY = """
 dataset: {dt_length: 400}
@@ -173,18 +172,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
     driver.run(plan.read(path, out=str(tmp_path / "a")), LocalEngine(1))
 
     out = tmp_path / "b"
-    arguments = [
-        sys.executable,
-        "-m",
-        "adding_problem",
-        "sweep",
-        "--config",
-        str(path),
-        "--out",
-        str(out),
-        "--workers",
-        "1",
-    ]
+    arguments = sweep_words(path, out, "--workers", 1)
     cut = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     wait_for(lambda: list(out.glob("t=*/checkpoint*")))
     (worker,) = children(cut.pid)
@@ -439,18 +427,7 @@ def test_workers_times_threads_stay_within_the_cores(tmp_path: Path) -> None:
 def test_an_interrupted_sweep_shows_no_traceback_of_a_worker(tmp_path: Path) -> None:
     out = tmp_path / "a"
     path = write(tmp_path, TINY.replace("epochs: 12", "epochs: 100_000"))
-    arguments = [
-        sys.executable,
-        "-m",
-        "adding_problem",
-        "sweep",
-        "--config",
-        str(path),
-        "--out",
-        str(out),
-        "--workers",
-        "1",
-    ]
+    arguments = sweep_words(path, out, "--workers", 1)
     cut = subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,

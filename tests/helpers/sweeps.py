@@ -1,7 +1,8 @@
-"""What the runs of a sweep found, and a wait for another process."""
+"""A sweep in a process of its own, what its runs found, and a wait for it."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ def numbers(folder: Path) -> dict[str, Any]:
             [(row.loss, row.val_loss, row.sequences) for row in run.read_history()],
         ]
     return found
+
+
+def sweep_words(config: Path, out: Path, *more: object) -> list[str]:
+    """The words that start a sweep in a process of its own."""
+    program = [sys.executable, "-m", "adding_problem", "sweep"]
+    return [*program, "--config", str(config), "--out", str(out), *map(str, more)]
 
 
 def wait_for(condition: Any, seconds: float = 120) -> Any:

@@ -27,8 +27,10 @@ from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.train import train
 from adding_problem.report import runs as report_runs
 from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import EpochRow
 from adding_problem.task.sampling import sample_batch
 from adding_problem.training import preflight
+from adding_problem.training.state import StepEvent
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.custom_models import MODELS, AfterOneEpoch, run_of
 
@@ -370,6 +372,27 @@ def test_a_cut_run_with_dropout_continues_with_the_same_numbers(file: Path) -> N
     train(cut, resume=True)
     first, second = (RunFolder(run.artifacts).read_model()[0] for run in (uncut, cut))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Edits:
+    """A listener that changes a file after every epoch."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def on_step(self, event: StepEvent) -> None:
+        pass
+
+    def on_epoch(self, row: EpochRow) -> None:
+        self._file.write_text(f"{self._file.read_text()}# {row.epoch}\n")
+
+
+def test_the_code_of_a_run_is_that_with_which_it_began(file: Path, tmp_path: Path) -> None:
+    name = f"{file}:Last"
+    begun = models.source_digest(name)
+    result = train(run_of(tmp_path, name), listener=Edits(file))
+    assert models.source_digest(name) != begun
+    assert result.model_source == begun
 
 
 def test_an_untrusted_folder_imports_nothing(file: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nothing let in: run folders and configurations from a stranger. The whole promise:
+"""Untrusted run folders and configurations are refused or read safely. The whole promise:
 docs/security.md."""
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _print_result(folder: RunFolder, result: RunResult) -> None:
         say(f"  ended in epoch {result.epochs}: {remark}")
     for threshold, cost in result.reached.items():
         say(f"  below {threshold}: {_cost(cost) if cost else 'never'}")
-    longest = lengths_in_words([folder.read().longest])
+    longest = lengths_in_words([folder.read(score=False).longest])
     say(f"  longest trained {longest}, tested T = {result.t:,}")
     baseline = result.constant_predictor_mse
     common.say_if_on_plateau(folder, "validation MSE", result.best_val_loss, baseline)

@@ -24,6 +24,8 @@ from adding_problem.task.variants import MIN_LENGTH
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.runs.records import RunRecord
+
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "score"]
 
@@ -153,28 +155,31 @@ class _Scored:
 def _score_lengths(arguments: Namespace) -> None:
     """Score models at several lengths; print a table and draw it."""
     from adding_problem.analysis import plots
+    from adding_problem.analysis.aggregate import equals, lengths_in_words
     from adding_problem.runs.folder import RunFolder
 
     _check_alone(arguments)
     threads = load(None, arguments.overrides).threads
     out, lengths = common.picture(arguments.out or _OUT), arguments.lengths
     n, console = arguments.sequences or _SEQUENCES, output.console()
-    given = {path: RunFolder(path).read_config() for path in arguments.runs}
+    given = {path: RunFolder(path).read(score=False) for path in arguments.runs}
     _check_lengths(lengths, given)
-    configs = dict(sorted(given.items(), key=lambda item: _is_oracle(item[1])))
-    paths = list(configs)
+    runs = dict(sorted(given.items(), key=lambda item: item[1].oracle))
+    paths = list(runs)
+    same = equals([run.weights and (run.weights, run.config.task) for run in runs.values()])
     names = atomic_io.unique_names([Path(path) for path in paths])
     scored: list[_Scored] = []
     remarks: list[str] = []
-    for path, name, first in zip(paths, names, _equals(configs), strict=True):
+    for path, name, first in zip(paths, names, same, strict=True):
         if first is not None:
             remarks.append(f"{path}: same weights as {paths[first]}, shown once")
             continue
-        read = configs[path]
+        run = runs[path]
         # Where it was trained, a GPU for example, need not be here.
         here = {"artifacts": path, "device": "auto", "backend": "auto"}
-        run_config = replace(read, **here, threads=threads or read.threads)
-        scored.append(_score_run(run_config, name, lengths, n, arguments.trust, console))
+        run_config = replace(run.config, **here, threads=threads or run.config.threads)
+        mse = _score_run(run_config, lengths, n, arguments.trust, console)
+        scored.append(_Scored(path, name, lengths_in_words([run.longest]), run.oracle, mse))
     _print_table(scored, lengths, n, console)
     say(*remarks)
     plots.draw_lengths(
@@ -182,7 +187,7 @@ def _score_lengths(arguments: Namespace) -> None:
         [f"{line.name} ({line.longest}{line.told})" for line in scored],
         lengths,
         [[line.mse.get(t, math.nan) for t in lengths] for line in scored],
-        [read.task for read in configs.values()],
+        [run.config.task for run in runs.values()],
     )
     say(f"picture: {out}")
 
@@ -200,42 +205,23 @@ def _check_alone(arguments: Namespace) -> None:
         raise ConfigError(name, "no --lengths beside it", "both", hint, COMMAND_LINE)
 
 
-def _check_lengths(lengths: Sequence[int], configs: Mapping[str, RunConfig]) -> None:
+def _check_lengths(lengths: Sequence[int], runs: Mapping[str, RunRecord]) -> None:
     """Raise ConfigError unless there are sequences of these lengths in the variants of all runs."""
-    for path, run_config in configs.items():
-        variant = run_config.dataset.variant
+    for path, run in runs.items():
+        variant = run.config.dataset.variant
         if min(lengths) < (least := MIN_LENGTH[variant]):
             expected = f"at least {least} steps, as the variant {variant!r} of {path} has"
             hint = "leave out what is shorter"
             raise ConfigError("--lengths", expected, str(min(lengths)), hint, COMMAND_LINE)
 
 
-def _is_oracle(run_config: RunConfig) -> bool:
-    return families.is_oracle(run_config.model.name, run_config.model.init)
-
-
-def _equals(configs: Mapping[str, RunConfig]) -> list[int | None]:
-    """For each run the first with the same weights and task; None for those that are the first."""
-    from adding_problem.analysis.aggregate import equals
-    from adding_problem.runs.folder import RunFolder
-
-    runs = [RunFolder(path).read() for path in configs]
-    return equals([run.weights and (run.weights, run.config.task) for run in runs])
-
-
 def _score_run(
-    run_config: RunConfig,
-    name: str,
-    lengths: Sequence[int],
-    n: int,
-    trust: bool,
-    console: Console,
-) -> _Scored:
+    run_config: RunConfig, lengths: Sequence[int], n: int, trust: bool, console: Console
+) -> dict[int, float]:
+    """Mean squared errors by T; a T that the model does not take is left out."""
     from rich.markup import escape
 
-    from adding_problem.analysis.aggregate import lengths_in_words
     from adding_problem.evaluation import validate
-    from adding_problem.runs.folder import RunFolder
     from adding_problem.training import progress
 
     path = run_config.artifacts
@@ -248,9 +234,7 @@ def _score_run(
             on_progress=counter,
             on_refusal=functools.partial(_note_refusal, path),
         )
-    longest = RunFolder(path).read().longest
-    mse = {score.t: score.mse for score in scores}
-    return _Scored(path, name, lengths_in_words([longest]), _is_oracle(run_config), mse)
+    return {score.t: score.mse for score in scores}
 
 
 def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:

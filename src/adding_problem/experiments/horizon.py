@@ -298,7 +298,7 @@ def _rung(run: RunConfig, result: RunResult, below: Sequence[Rung]) -> Rung:
     }
     return Rung(
         t=run.dataset.t,
-        longest_length=RunFolder(run.artifacts).read().longest,
+        longest_length=RunFolder(run.artifacts).read(score=False).longest,
         mse=score.mse,
         mse_standard_error=score.mse_standard_error,
         sequences_tested=score.sequences,

@@ -52,10 +52,12 @@ def train(
         ('epochs', 2, 840)
     """
     folder = RunFolder(config.artifacts)
-    if overwrite or not folder.holds_finished(config):
+    if not overwrite and folder.holds_finished(config):
+        result = loop.finished(folder, config)
+    else:
         with enough_memory():
             check_model(config)
-    result = loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
+        result = loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
     if not folder.loss_plot.exists():
         plots.draw_loss(folder.loss_plot, folder.read_history(), result)
     return result

@@ -120,7 +120,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     for resolved, path in found.items():
         if atomic_io.is_regular(RunFolder(path).config_copy):
             try:
-                runs.append(Run(names[resolved], RunFolder(path).read()))
+                runs.append(Run(names[resolved], RunFolder(path).read(score=False)))
             except AddingProblemError as error:
                 left_out.append(printable(str(error).partition("\n")[0]))
     for resolved, path in found.items():

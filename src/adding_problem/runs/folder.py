@@ -550,14 +550,17 @@ class RunFolder:
     def _scored_file(self, key: str) -> Path:
         return self.scored / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
-    def read(self) -> RunRecord:
-        """The run as the folder holds it, finished or not."""
+    def read(self, *, score: bool = True) -> RunRecord:
+        """The run as the folder holds it, finished or not.
+
+        Args:
+            score: read `validation.json` too, which may be damaged where nobody asks for it.
+        """
         config, rows = self.read_config(), self.read_history()
         result = self.read_result() if atomic_io.is_regular(self.result) else None
         digest = self.weights_digest() if result else None
-        return RunRecord(
-            self.path, config, tuple(rows), result, self._own_score(result), weights_digest=digest
-        )
+        found = self._own_score(result) if score else None
+        return RunRecord(self.path, config, tuple(rows), result, found, weights_digest=digest)
 
     def _own_score(self, result: RunResult | None) -> Score | None:
         """`validation.json`, unless it is of another model, T or task than the result."""

@@ -5,7 +5,6 @@ Loads neither torch nor NumPy: the configuration is checked against it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -80,15 +79,6 @@ class Task:
     def to_record(self) -> dict[str, Any]:
         """The fields as result.json and validation.json hold them."""
         return asdict(self)
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Task:
-        """The task of a `to_record`; fields that an older record lacks have their defaults.
-
-        Raises:
-            ValueError: when a value is not allowed.
-        """
-        return cls(**{name: record[name] for name in cls.__dataclass_fields__ if name in record})
 
 
 DEFAULT_TASK = Task()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -44,21 +43,26 @@ class Batch:
 class Batches:
     """A fixed data set in the seeded order of each epoch, or fresh sequences without end.
 
+    Call `draw` before the first batch.
+
     Attributes:
         steps: of an epoch, at most.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
+        self._fixed: AddingDataset | None = None
         self._order = 0, epoch_order(0, config.seed, 0)
         fixed_steps = math.ceil(config.dataset.n_train / config.train.batch)
         self.steps = config.train.epoch_steps if config.dataset.stream else fixed_steps
 
-    @cached_property
-    def _fixed(self) -> AddingDataset:
-        """Drawn when the first batch is asked for."""
+    def draw(self) -> None:
+        """Draw the fixed data set, if there is one."""
         data = self._config.dataset
-        return AddingDataset(data.n_train, data.t, seed=self._config.seed, task=self._config.task)
+        if not data.stream:
+            self._fixed = AddingDataset(
+                data.n_train, data.t, seed=self._config.seed, task=self._config.task
+            )
 
     @staticmethod
     def bytes_needed(config: RunConfig) -> int:
@@ -82,7 +86,7 @@ class Batches:
         config = self._config
         if step == self.steps:
             return None
-        if not config.dataset.stream:
+        if self._fixed is not None:
             if self._order[0] != epoch:
                 self._order = epoch, epoch_order(len(self._fixed), config.seed, epoch)
             first = step * config.train.batch

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from adding_problem import models
 from adding_problem.config import RunConfig
@@ -25,10 +26,19 @@ def finish(
     checkpoints: Checkpoints,
     folder: RunFolder,
     reason: StopReason,
-    threads: int,
+    machine: Mapping[str, Any],
     check: Callable[[], None],
 ) -> RunResult:
-    """Give the model the weights that are kept, and write history, model and, last, result."""
+    """Give the model the weights that are kept, and write history, model and, last, result.
+
+    Args:
+        state: of the run.
+        checkpoints: where it is written when the last validation may be cut.
+        folder: of the run.
+        reason: why it ended.
+        machine: what it was computed on, and the code of a custom model, as the run began.
+        check: is called after every batch, and may raise.
+    """
     config, model, rows = state.config, state.model, list(state.rows)
     best = max(state.stopping.best_epoch, 1)
     row, n = rows[best - 1], config.dataset.n_held_out
@@ -44,7 +54,8 @@ def finish(
         rows[best - 1] = replace(row, val_loss=mse, val_sequences=n)
     if isinstance(model, models.CustomModel):  # training may bring out what fresh weights hide
         consistency.check_predictions(model, model.name, length=model.length, task=config.task)
-    description = models.describe(model) | {"versions": versions()}
+    found = versions()
+    description = models.describe(model) | {"versions": found}
     folder.write_history(rows)
     weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
     folder.write_model(weights, description)
@@ -57,17 +68,17 @@ def finish(
         parameters=description["parameters"],
         device=state.device.type,
         backend=getattr(model, "backend", "torch"),
-        threads=threads,
-        model_source=software(config).get("model_source"),
+        threads=machine["threads"],
+        model_source=machine.get("model_source"),
         started_from=state.origin,
         processor=processor(),
-        versions=versions(),
+        versions=found,
     )
     folder.write_result(result)
     return result
 
 
-def software(config: RunConfig) -> dict[str, str | None]:
+def software(config: RunConfig) -> dict[str, Any]:
     """What a run's numbers depend on beside its configuration."""
     found = versions()
     kernels = {name: found.get(name) for name in ("torch", "adding-problem-native")}
@@ -82,6 +93,6 @@ def _longest_length(config: RunConfig, rows: list[EpochRow]) -> int | None:
     if config.model.start_from is not None:
         lengths.append(None)
         with suppress(AddingProblemError):  # gone or damaged: no reason to lose a run at its end
-            lengths[-1] = RunFolder(config.model.start_from).read().longest
+            lengths[-1] = RunFolder(config.model.start_from).read(score=False).longest
     known = [length for length in lengths if length is not None]
     return max(known) if len(known) == len(lengths) else None

@@ -21,7 +21,7 @@ from adding_problem.training.start import check_start, load_start
 from adding_problem.training.state import StepEvent, TrainingState
 from adding_problem.training.validation import validate_epoch
 
-__all__ = ["Listener", "run"]
+__all__ = ["Listener", "finished", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,33 +45,30 @@ def run(
 ) -> RunResult:
     """Train a model and leave a complete run folder but for its picture, see `train`."""
     folder = RunFolder(config.artifacts)
-    if not overwrite and folder.holds_finished(config):
-        return _finished(folder, config)
     device = resolve_device(config.device)
     backend = resolve_backend(config.backend, device)
-    with (
-        cpu_settings(config.threads) as threads,
-        enough_memory(),
-        signals.deferred() as interruption,
-    ):
+    with cpu_settings(config.threads) as threads, enough_memory():
         # Before the folder is taken, or what it holds deleted: this may fail.
         state = TrainingState.fresh(config, device, backend)
         if config.model.start_from is not None and not (resume and folder.has_checkpoint):
             check_start(config, config.model.start_from)
             state.origin = load_start(state.model, config.model.start_from)
-        with folder.locked():
+        with folder.locked(), signals.deferred() as interruption:
             status = folder.open(config, resume=resume, overwrite=overwrite)
             if status == "finished":  # by the process that held the folder until now
-                return _finished(folder, config)
-            machine = {"device": device.type, "backend": backend, "threads": threads}
-            checkpoints = Checkpoints(folder, state, machine=machine | software(config))
-            if status == "resumed":
-                checkpoints.restore()
-                folder.adopt(config)
-            reason = _train(state, checkpoints, listener, interruption.check)
-            result = finish(state, checkpoints, folder, reason, threads, interruption.check)
-        if interruption.number is not None:  # too late for this run, but not for its caller
-            raise Interrupted(interruption.number, f"the training in {folder.path} is complete")
+                result = finished(folder, config)
+            else:
+                machine = {"device": device.type, "backend": backend, "threads": threads}
+                machine |= software(config)
+                checkpoints = Checkpoints(folder, state, machine=machine)
+                if status == "resumed":
+                    checkpoints.restore()
+                    folder.adopt(config)
+                reason = _train(state, checkpoints, listener, interruption.check)
+                result = finish(state, checkpoints, folder, reason, machine, interruption.check)
+            if interruption.number is not None:  # too late for this run, but not for its caller
+                problem = f"the training in {folder.path} is complete"
+                raise Interrupted(interruption.number, problem)
     return result
 
 
@@ -83,6 +80,7 @@ def _train(
 ) -> StopReason:
     """Epoch after epoch; `check` raises Interrupted when a signal has asked for the end."""
     config = state.config
+    state.batches.draw()
     state.start_clock()
     try:
         while (reason := state.stop_reason()) is None:
@@ -104,8 +102,8 @@ def _train(
     return reason
 
 
-def _finished(folder: RunFolder, config: RunConfig) -> RunResult:
-    """The result of a finished run.
+def finished(folder: RunFolder, config: RunConfig) -> RunResult:
+    """The result of the finished run that a folder holds.
 
     Raises:
         RunFolderError: when `model.start_from`, if it is still there, holds another model by now.

@@ -36,6 +36,7 @@ from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
 from adding_problem.task.variants import MIN_LENGTH
 from adding_problem.training import optim
+from adding_problem.training.start import build_model
 
 __all__ = ["check_model"]
 
@@ -58,7 +59,8 @@ def check_model(config: RunConfig) -> None:
         return
     device = resolve_device(config.device)
     with cpu_settings(config.threads), seeded(config.seed):
-        model = _built(config, device, seed=config.seed)
+        backend = resolve_backend(config.backend, device)
+        model = build_model(config, device, backend, seed=config.seed)
         optim.require_training_memory(config.train, model)
         if isinstance(model, CustomModel) and model.readout is not None:
             _logger.info(
@@ -85,7 +87,7 @@ def check_model(config: RunConfig) -> None:
                 f"{', '.join(shapeless[:NAMED])} without one",
                 "call these layers in forward, or remove them",
             )
-        trial = _Trial(config, model, device)
+        trial = _Trial(config, model, device, backend)
         lengths = trial.lengths()
         shortest = trial.answer()
         for length in lengths:
@@ -98,24 +100,14 @@ def check_model(config: RunConfig) -> None:
         trial.answer()
 
 
-def _built(config: RunConfig, device: torch.device, *, seed: int) -> nn.Module:
-    backend = resolve_backend(config.backend, device)
-    return models.build_model(
-        config.model,
-        seed=seed,
-        backend=backend,
-        length=config.dataset.t,
-        input_size=config.task.width,
-        device=device,
-        only_readout=config.train.only_readout,
-    )
-
-
 class _Trial:
     """A model under test. Errors name the model and the shape of the sequences."""
 
-    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
-        self._config, self._model, self._device = config, model, device
+    def __init__(
+        self, config: RunConfig, model: nn.Module, device: torch.device, backend: str
+    ) -> None:
+        self._config, self._model = config, model
+        self._device, self._backend = device, backend
         self._zero = [p for p in model.parameters() if p.requires_grad and not p.any()]
 
     def answer(self) -> int:
@@ -303,7 +295,7 @@ class _Trial:
         """
         x, other = (
             self._sequences(length),
-            _built(self._config, self._device, seed=self._config.seed ^ 1),
+            build_model(self._config, self._device, self._backend, seed=self._config.seed ^ 1),
         )
         hint = (
             "keep layers in nn.ModuleList, weights in nn.Parameter, and all else that training "

@@ -1,18 +1,37 @@
-"""Weights to begin with, `model.start_from`: those of another run."""
+"""The model that a run begins with: built, and with the weights of another run, `start_from`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from adding_problem import models
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.leakage import ancestors, require_unseen_seed
 from adding_problem.system.memory import out_of_memory
 
-__all__ = ["check_start", "load_start"]
+__all__ = ["build_model", "check_start", "load_start"]
+
+
+def build_model(config: RunConfig, device: torch.device, backend: str, *, seed: int) -> nn.Module:
+    """The model of a configuration, as training takes it, with the initial weights of a seed.
+
+    Raises:
+        ConfigError, ModelError, BackendError: see `models.build_model`.
+    """
+    return models.build_model(
+        config.model,
+        seed=seed,
+        backend=backend,
+        length=config.dataset.t,
+        input_size=config.task.width,
+        device=device,
+        only_readout=config.train.only_readout,
+    )
 
 
 def check_start(config: RunConfig, start_from: str) -> None:

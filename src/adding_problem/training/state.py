@@ -24,6 +24,7 @@ from adding_problem.system.seeding import seeded, stream_seed
 from adding_problem.training import optim
 from adding_problem.training.batches import Batch, Batches
 from adding_problem.training.schedule import EarlyStopping, Schedule, advance, begin_ending
+from adding_problem.training.start import build_model
 from adding_problem.training.validation import Validation
 
 __all__ = ["EpochSums", "StepEvent", "TrainingState"]
@@ -102,15 +103,8 @@ class TrainingState:
             ConfigError, ModelError: when there is no such model.
             BackendError: when the model, its training or the data do not fit into memory.
         """
-        model = models.build_model(
-            config.model,
-            seed=stream_seed(config.seed, "initialisation"),
-            backend=backend,
-            length=config.dataset.t,
-            input_size=config.task.width,
-            device=device,
-            only_readout=config.train.only_readout,
-        )
+        seed = stream_seed(config.seed, "initialisation")
+        model = build_model(config, device, backend, seed=seed).train()
         optim.require_training_memory(config.train, model)
         require_memory(Batches.bytes_needed(config), "the sequences take")
         return cls(
@@ -176,7 +170,6 @@ class TrainingState:
         """Change the weights by one step."""
         (group,) = self.optimizer.param_groups
         group["lr"] = self.schedule.learning_rate(self.config)
-        self.model.train()
         x, y = batch.x.to(self.device), batch.y.to(self.device)
         with self._randomness():
             loss = optim.step(self.config.train, self.model, self.optimizer, x, y)
@@ -206,6 +199,7 @@ class TrainingState:
         )
         self.rows.append(row)
         self.sums = EpochSums()
+        self.model.train()  # a validation has ended the mode
         train = self.config.train
         if train.es_monitor == "loss":
             improved = self.stopping.update(row.epoch, row.loss)
