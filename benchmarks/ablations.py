@@ -31,15 +31,16 @@ from torch import Tensor, nn
 from adding_problem import config, models
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
 from adding_problem.models import AddingLSTM
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, RunResult, StopReason
+from adding_problem.runs.records import RunResult, StopReason
 from adding_problem.system.device import processor, resolve_backend, versions
 from adding_problem.system.seeding import stream_seed
 from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.training import optim
 from adding_problem.training.schedule import Schedule, advance
 from adding_problem.training.state import TrainingState
@@ -419,7 +420,7 @@ def make(run: Run, arguments: argparse.Namespace) -> Run:
     machine = ("processor", "versions")
     errors: dict[str, Any] = {}
     for length, n in SEQUENCES.items():
-        (score,) = validate.score_at_lengths(wanted, [length], n)
+        (score,) = score_at_lengths(wanted, [length], n)
         errors[str(length)] = results.picked(score, ("mse", "mse_standard_error", "sequences"))
         if not score.mse < LOST:
             break

@@ -34,9 +34,9 @@ import results
 from adding_problem import config
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
-from adding_problem.runs.records import SOLVED
+from adding_problem.task.thresholds import SOLVED
 
 T, TESTED = 1_000, (10_000, 100_000, 1_000_000)
 LOST = 0.1  # an error above which longer sequences need not be tried
@@ -144,7 +144,7 @@ def scored(run: Run, arguments: argparse.Namespace) -> Run:
 
 
 def _score(wanted: RunConfig, length: int, n: int) -> dict[str, Any]:
-    (score,) = validate.score_at_lengths(wanted, [length], n)
+    (score,) = score_at_lengths(wanted, [length], n)
     return results.picked(score, ("mse", "mse_standard_error", "sequences"))
 
 

@@ -54,15 +54,15 @@ from torch import nn
 from adding_problem import config, models
 from adding_problem.config import families
 from adding_problem.errors import AddingProblemError
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments import horizon
 from adding_problem.experiments.sweep.local import end_with_parent
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED
 from adding_problem.system.device import processor, resolve_backend, versions
 from adding_problem.system.threads import cpu_settings
 from adding_problem.task.sampling import sample_batch
+from adding_problem.task.thresholds import SOLVED
 
 ENTRANTS = [
     "lstm:init=oracle",
@@ -185,7 +185,7 @@ def find_horizon(
     if at := next((rung for rung in rungs if rung.t == TRAINED), None):
         trained = RunFolder(at.folder)
         at_500 = config.load(trained.config_copy, {"artifacts": str(trained.path)})
-        for score in validate.score_at_lengths(
+        for score in score_at_lengths(
             at_500, [TESTED], 256, own=at_500.model.name, on_refusal=refused
         ):
             result["extrapolation"] = score.mse

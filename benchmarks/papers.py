@@ -33,9 +33,10 @@ from adding_problem.analysis.aggregate import Group, collect
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.display import SweepDisplay
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.runs.records import THRESHOLDS, EpochRow, RunRecord, RunResult, Score
+from adding_problem.runs.records import EpochRow, RunRecord, RunResult, Score
 from adding_problem.system.device import processor, versions
 from adding_problem.system.threads import usable_cores
+from adding_problem.task.thresholds import THRESHOLDS
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "papers"
 Records = dict[str, dict[str, Any]]  # of a paper's runs, by name

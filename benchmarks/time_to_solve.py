@@ -43,12 +43,12 @@ import results
 
 from adding_problem import config
 from adding_problem.analysis.statistics import proportion
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
-from adding_problem.runs.records import SOLVED, THRESHOLDS
 from adding_problem.system.device import processor, versions
 from adding_problem.task.data_sets import affordable
 from adding_problem.task.sampling import sample_batch_numpy
+from adding_problem.task.thresholds import SOLVED, THRESHOLDS
 from adding_problem.task.variants import Task
 
 CONTENDERS = ["fast-native", "fast-torch", "original-native", "original-torch", "original-keras"]
@@ -79,7 +79,7 @@ def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) ->
     )
     with _folder(arguments, "fast", run) as run:
         result = train(run, resume=True)
-        (score,) = validate.score_at_lengths(run, [length], n)
+        (score,) = score_at_lengths(run, [length], n)
     return {
         "stop_reason": result.stop_reason,
         "mse": score.mse,

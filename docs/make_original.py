@@ -21,7 +21,8 @@ from adding_problem.analysis.original import read_original
 from adding_problem.analysis.statistics import proportion
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, THRESHOLDS, EpochRow, RunResult
+from adding_problem.runs.records import EpochRow, RunResult
+from adding_problem.task.thresholds import SOLVED, THRESHOLDS
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures" / "original"

@@ -24,7 +24,8 @@ from adding_problem import config
 from adding_problem.cli import COMMANDS
 from adding_problem.cli.common import plateau_hints
 from adding_problem.config.values import described
-from adding_problem.runs.records import PLATEAU, EpochRow, RunResult, on_plateau
+from adding_problem.runs.records import EpochRow, RunResult, on_plateau
+from adding_problem.task.thresholds import PLATEAU
 from tests.conftest import REPOSITORY, Command
 from tests.helpers.files import PNG
 

@@ -10,6 +10,7 @@ import pytest
 from adding_problem.config import ModelConfig
 from adding_problem.evaluation import evaluate, validate
 from adding_problem.evaluation.evaluate import Sequences
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
 from adding_problem.models import build_model
 from adding_problem.task.sampling import sample_batch
@@ -61,7 +62,7 @@ def test_a_cut_scoring_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     train(run)
     monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
     monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 10)
-    (whole,) = validate.score_at_lengths(run, [15], 50)
+    (whole,) = score_at_lengths(run, [15], 50)
 
     def cut(done: int, n: int) -> None:
         if done == 30:
@@ -70,16 +71,14 @@ def test_a_cut_scoring_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     other = small(tmp_path / "other")
     train(other)
     with pytest.raises(KeyboardInterrupt):
-        validate.score_at_lengths(other, [15], 50, on_progress=cut)
+        score_at_lengths(other, [15], 50, on_progress=cut)
     done: list[int] = []
-    (resumed,) = validate.score_at_lengths(
-        other, [15], 50, on_progress=lambda count, n: done.append(count)
-    )
+    (resumed,) = score_at_lengths(other, [15], 50, on_progress=lambda count, n: done.append(count))
     assert done == [40, 50]
     assert resumed.mse == whole.mse
     for file in (tmp_path / "other" / "scored").iterdir():
         file.write_bytes(file.read_bytes()[:-4])  # damaged: it is as if it were not there
-    (again,) = validate.score_at_lengths(other, [15], 50)
+    (again,) = score_at_lengths(other, [15], 50)
     assert again.mse == whole.mse
 
 
@@ -89,11 +88,9 @@ def test_what_is_kept_serves_any_number_of_sequences(
     run = small(tmp_path)
     train(run)
     monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
-    (few,) = validate.score_at_lengths(run, [15], 20)
+    (few,) = score_at_lengths(run, [15], 20)
     done: list[int] = []
-    (fewer,) = validate.score_at_lengths(
-        run, [15], 10, on_progress=lambda count, n: done.append(count)
-    )
+    (fewer,) = score_at_lengths(run, [15], 10, on_progress=lambda count, n: done.append(count))
     assert done == []
     assert fewer.sequences == 10
     assert few.sequences == 20

@@ -17,7 +17,7 @@ import torch
 from adding_problem import config
 from adding_problem.config import RunConfig
 from adding_problem.errors import Interrupted, LockError
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
 from adding_problem.experiments.train import train
@@ -214,7 +214,7 @@ def test_a_climb_that_diverges_is_not_solved(tmp_path: Path) -> None:
 def test_scores_at_other_lengths(tmp_path: Path) -> None:
     run = config.load(None, EASY | {"dataset.t": 10, "artifacts": str(tmp_path)})
     train(run)
-    for t, score in zip((10, 30), validate.score_at_lengths(run, [10, 30], 50), strict=True):
+    for t, score in zip((10, 30), score_at_lengths(run, [10, 30], 50), strict=True):
         ((x, y),) = batches(50, t, seed=43, batch=50)
         with torch.no_grad():
             error = float((load_model(str(tmp_path))(x) - y).double().square().mean())

@@ -21,6 +21,7 @@ from adding_problem.analysis import aggregate
 from adding_problem.config import ModelConfig, RunConfig
 from adding_problem.errors import ConfigError, ModelError, RunFolderError
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments.sweep import driver, plan
 from adding_problem.experiments.sweep.local import LocalEngine
@@ -356,9 +357,7 @@ def test_run_folder_round_trip(name: str, file: Path) -> None:
     x, y = sample_batch(100, 30, seed=43)
     with torch.no_grad():
         expected = float((model(x) - y).double().square().mean())
-    assert validate.score_at_lengths(run, [30], 100, trust=True)[0].mse == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert score_at_lengths(run, [30], 100, trust=True)[0].mse == pytest.approx(expected, rel=1e-5)
     again = train(run, overwrite=True)
     assert again.best_val_loss == result.best_val_loss
 
@@ -406,7 +405,7 @@ def test_an_untrusted_folder_imports_nothing(file: Path, tmp_path: Path) -> None
     attempts = [
         lambda: load_model(folder),
         lambda: validate.validate(unnamed),
-        lambda: validate.score_at_lengths(RunFolder(folder).read_config(), [30], 10),
+        lambda: score_at_lengths(RunFolder(folder).read_config(), [30], 10),
     ]
     for attempt in attempts:
         with pytest.raises(RunFolderError, match=r"(?s)mine\.py:Last.*--trust"):

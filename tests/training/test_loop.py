@@ -27,7 +27,7 @@ from adding_problem.runs.records import Cost, EpochRow, first_below
 from adding_problem.system.seeding import stream_seed
 from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.training import schedule
-from adding_problem.training.schedule import EarlyStopping
+from adding_problem.training.early_stopping import EarlyStopping
 from adding_problem.training.state import StepEvent
 from tests.conftest import Command
 from tests.helpers import reference

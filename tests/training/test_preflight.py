@@ -15,6 +15,7 @@ from adding_problem import Task, config, models
 from adding_problem.config import ModelConfig
 from adding_problem.errors import ConfigError, ModelError
 from adding_problem.evaluation import consistency, evaluate, validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
 from adding_problem.training import preflight
@@ -457,7 +458,7 @@ def test_a_finished_run_whose_code_now_keeps_state_gets_no_score(
     attempts: list[Callable[[], object]] = [
         lambda: validate.validate(run),
         lambda: validate.score_once(run),
-        lambda: validate.score_at_lengths(run, [30], 100, trust=True),
+        lambda: score_at_lengths(run, [30], 100, trust=True),
     ]
     for score in attempts:
         with pytest.raises(ModelError, match=message):

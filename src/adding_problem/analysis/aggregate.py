@@ -13,7 +13,8 @@ from adding_problem.analysis import statistics
 from adding_problem.analysis.original import OriginalRun
 from adding_problem.config import WITHOUT_EFFECT, RunConfig, families
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, THRESHOLDS, RunRecord, Unit, lowest_val_loss
+from adding_problem.runs.records import RunRecord, Unit, lowest_val_loss
+from adding_problem.task.thresholds import SOLVED, THRESHOLDS
 from adding_problem.task.variants import Task
 
 __all__ = [

@@ -15,6 +15,7 @@ from adding_problem.config import COMMAND_LINE, RunConfig, families
 from adding_problem.errors import ConfigError
 from adding_problem.runs import atomic_io
 from adding_problem.system.output import say
+from adding_problem.task.thresholds import PLATEAU
 from adding_problem.task.variants import MIN_LENGTH
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ _KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.
 
 def say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float) -> None:
     """Say that a model does no better than the mean baseline, and what is most likely to help."""
-    from adding_problem.runs.records import PLATEAU, on_plateau
+    from adding_problem.runs.records import on_plateau
 
     if not math.isfinite(mse) or not on_plateau(mse, baseline):
         return

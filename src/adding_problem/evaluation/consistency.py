@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adding_problem.config import RunConfig
 from adding_problem.errors import ModelError
+from adding_problem.models import CustomModel
 from adding_problem.system.memory import out_of_memory
 from adding_problem.system.seeding import seeded
 from adding_problem.task.sampling import sample_batch
@@ -22,6 +24,7 @@ __all__ = [
     "NAMED",
     "SAME",
     "SHORT_LENGTHS",
+    "check_custom",
     "check_predictions",
     "close",
     "model_error",
@@ -209,3 +212,14 @@ def model_error(name: str, x: Tensor, expected: str, found: str, hint: str) -> M
 def close(actual: Tensor, expected: Tensor, tolerance: float = _CLOSE) -> bool:
     # A step of training may have blown up.
     return torch.allclose(actual, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def check_custom(
+    model: nn.Module, config: RunConfig, earlier: Mapping[int, Tensor] | None = None
+) -> dict[int, Tensor]:
+    """What `check_predictions` gives for a custom model; nothing for a built-in one."""
+    if not isinstance(model, CustomModel):
+        return {}
+    return check_predictions(
+        model, model.name, length=model.length, task=config.task, earlier=earlier
+    )

@@ -16,14 +16,11 @@ from adding_problem.models.layers import State
 from adding_problem.runs.predictions import Predictions
 from adding_problem.runs.records import Score
 from adding_problem.system.memory import require_memory
-from adding_problem.task.baselines import (
-    HIT_TOLERANCE,
-    constant_predictor_mse,
-    constant_predictor_standard_error,
-)
+from adding_problem.task.baselines import constant_predictor_mse, constant_predictor_standard_error
 from adding_problem.task.data_sets import LongSequences, evaluation_batch
 from adding_problem.task.philox import Float32
 from adding_problem.task.sampling import sample_batch, sequence_width
+from adding_problem.task.thresholds import HIT_TOLERANCE
 from adding_problem.task.variants import Task
 
 __all__ = ["Predicted", "Progress", "Sequences", "evaluate", "predict", "score_of"]

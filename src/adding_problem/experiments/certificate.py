@@ -37,6 +37,7 @@ from adding_problem import models
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, ConfigError, RunFolderError, printable
 from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.readout import (
     SHORT,
     Measured,
@@ -49,12 +50,13 @@ from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, run_inside
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, Count, Finite, Text, read_json
+from adding_problem.runs.records import Count, Finite, Text, read_json
 from adding_problem.system.device import resolve_backend, resolve_device
 from adding_problem.system.memory import enough_memory
 from adding_problem.system.seeding import stream_seed
 from adding_problem.system.threads import cpu_settings
 from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.task.variants import Task
 from adding_problem.training.loop import Listener
 
@@ -601,7 +603,7 @@ class _Call:
     def _score_beyond(self, name: str, run: RunConfig) -> Measured | None:
         t = 10 * run.dataset.t
         with self.counting(f"{name}, T = {t:,}") as progress:
-            scores = validate.score_at_lengths(
+            scores = score_at_lengths(
                 run,
                 [t],
                 tested_at(t),

@@ -23,9 +23,10 @@ from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.runs.records import SOLVED, HorizonResult, Rung, RunResult, Spent
+from adding_problem.runs.records import HorizonResult, Rung, RunResult, Spent
 from adding_problem.system.seeding import stream_seed
 from adding_problem.task.data_sets import affordable
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.training.loop import Listener
 
 __all__ = ["LENGTHS", "PICTURE", "Rung", "find_horizon"]

@@ -15,8 +15,9 @@ from adding_problem.config import families
 from adding_problem.report.measure import Measured, Memory, thinned
 from adding_problem.report.runs import Collection, Horizon, Run
 from adding_problem.report.summary import all_solved, distinct
-from adding_problem.runs.records import SOLVED, THRESHOLDS, UNITS
-from adding_problem.task.baselines import HIT_TOLERANCE, constant_predictor_mse
+from adding_problem.runs.records import UNITS
+from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import HIT_TOLERANCE, SOLVED, THRESHOLDS
 from adding_problem.task.variants import Task
 
 __all__ = [

@@ -26,7 +26,8 @@ from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
 from adding_problem.report.summary import distinct, representatives, together
 from adding_problem.runs import atomic_io
-from adding_problem.runs.records import THRESHOLDS, Cost, EpochRow
+from adding_problem.runs.records import Cost, EpochRow
+from adding_problem.task.thresholds import THRESHOLDS
 
 __all__ = ["Table", "environment", "resource", "script_hash", "write"]
 

@@ -15,7 +15,8 @@ from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.runs.records import SOLVED, HorizonResult, RunRecord, read_json
+from adding_problem.runs.records import HorizonResult, RunRecord, read_json
+from adding_problem.task.thresholds import SOLVED
 
 __all__ = ["Collection", "Horizon", "Run", "collect"]
 

@@ -23,12 +23,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 
 from adding_problem.config import RunConfig, families
 from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import PLATEAU, SOLVED, THRESHOLDS
 from adding_problem.task.variants import Mix, Target, Task, Variant
 
 __all__ = [
-    "PLATEAU",
-    "SOLVED",
-    "THRESHOLDS",
     "UNITS",
     "Cost",
     "Count",
@@ -51,19 +49,6 @@ __all__ = [
     "on_plateau",
     "read_json",
 ]
-
-THRESHOLDS = {"1e-2": 1e-2, "1e-3": 1e-3}
-"""Validation losses by name. A result records what training had taken when it was below each."""
-
-SOLVED = THRESHOLDS["1e-3"]
-"""Mean squared error below which a length counts as solved."""
-
-PLATEAU = 0.9
-"""A model whose error is not below this share of the mean baseline has learned nothing yet.
-
-The missing tenth is 2.7 standard errors of the baseline on 1,000 sequences. A run that leaves the
-plateau falls far below it within an epoch or two.
-"""
 
 Unit = Literal["sequence_steps", "sequences", "seconds"]
 UNITS: tuple[Unit, ...] = ("sequence_steps", "sequences", "seconds")

@@ -1,4 +1,7 @@
-"""Random streams: every stream has its own seed, made from the root seed."""
+"""Random streams: every stream has its own seed, made from the root seed.
+
+The sequences of a seed are drawn by counters, not streams: see `task/philox.py`.
+"""
 
 from __future__ import annotations
 

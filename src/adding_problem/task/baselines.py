@@ -1,4 +1,4 @@
-"""The mean baseline, which always predicts the mean of the target, and when a prediction is a hit.
+"""The mean baseline, which always predicts the mean of the target.
 
 Loads neither torch nor NumPy.
 """
@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from adding_problem.task.variants import DEFAULT_TASK, Task
 
 __all__ = [
-    "HIT_TOLERANCE",
     "Moments",
     "constant_predictor_mse",
     "constant_predictor_standard_error",
     "target_moments",
 ]
-
-HIT_TOLERANCE = 0.04
-"""A prediction within this distance of the target is a hit (Hochreiter & Schmidhuber 1997)."""
 
 
 def constant_predictor_mse(task: Task = DEFAULT_TASK, length: int = 1000) -> float:

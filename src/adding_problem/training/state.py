@@ -23,7 +23,8 @@ from adding_problem.system.memory import require_memory
 from adding_problem.system.seeding import seeded, stream_seed
 from adding_problem.training import optim
 from adding_problem.training.batches import Batch, Batches
-from adding_problem.training.schedule import EarlyStopping, Schedule, advance, begin_ending
+from adding_problem.training.early_stopping import EarlyStopping
+from adding_problem.training.schedule import Schedule, advance, begin_ending
 from adding_problem.training.start import build_model
 from adding_problem.training.validation import Validation
 

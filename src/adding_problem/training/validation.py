@@ -10,8 +10,9 @@ from torch import nn
 
 from adding_problem.config import RunConfig
 from adding_problem.evaluation.evaluate import Sequences, evaluate
-from adding_problem.runs.records import SOLVED, EpochRow, first_below
+from adding_problem.runs.records import EpochRow, first_below
 from adding_problem.system.seeding import stream_seed
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.training.schedule import Schedule
 
 __all__ = ["Validation", "complete_mse", "validate_epoch"]

@@ -14,14 +14,9 @@ from adding_problem.analysis.original import OriginalRun
 from adding_problem.analysis.plots import style
 from adding_problem.analysis.plots.one_run import split_by_coverage
 from adding_problem.analysis.statistics import FEW
-from adding_problem.runs.records import (
-    THRESHOLDS,
-    EpochRow,
-    RunRecord,
-    first_below,
-    lowest_val_loss,
-)
+from adding_problem.runs.records import EpochRow, RunRecord, first_below, lowest_val_loss
 from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import THRESHOLDS
 from adding_problem.task.variants import Task
 
 if TYPE_CHECKING:

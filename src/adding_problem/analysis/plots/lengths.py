@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from adding_problem.analysis.plots import style
-from adding_problem.runs.records import SOLVED
 from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.task.variants import MIN_LENGTH, Task
 
 __all__ = ["draw_lengths"]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from adding_problem.analysis.original import OriginalRun
 from adding_problem.analysis.plots import style
-from adding_problem.runs.records import SOLVED, EpochRow, RunRecord, RunResult, Score
+from adding_problem.runs.records import EpochRow, RunRecord, RunResult, Score
 from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.task.thresholds import SOLVED
 
 __all__ = ["draw_curves", "draw_loss", "draw_predictions", "split_by_coverage"]
 
