@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adding_problem.config import ModelConfig
-from adding_problem.evaluation import evaluate, validate
+from adding_problem.evaluation import evaluate, lengths
 from adding_problem.evaluation.evaluate import Sequences
 from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments.train import train
@@ -60,7 +60,7 @@ def test_predictions_begin_anywhere() -> None:
 def test_a_cut_scoring_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = small(tmp_path / "run")
     train(run)
-    monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(lengths, "_KEEP_SECONDS", 0.0)
     monkeypatch.setattr(evaluate, "evaluation_batch", lambda length: 10)
     (whole,) = score_at_lengths(run, [15], 50)
 
@@ -87,7 +87,7 @@ def test_what_is_kept_serves_any_number_of_sequences(
 ) -> None:
     run = small(tmp_path)
     train(run)
-    monkeypatch.setattr(validate, "_KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(lengths, "_KEEP_SECONDS", 0.0)
     (few,) = score_at_lengths(run, [15], 20)
     done: list[int] = []
     (fewer,) = score_at_lengths(run, [15], 10, on_progress=lambda count, n: done.append(count))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
-DESCRIPTION = "Draw the best validation loss against T, and the curves, of several run folders."
+DESCRIPTION = (
+    "Statistics over seeds of several run folders, their best loss against T and their curves."
+)
 EXAMPLES = (
     "adding-problem compare artifacts/original/*",
     "adding-problem compare artifacts/* --out comparison.svg",

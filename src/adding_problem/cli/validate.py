@@ -16,7 +16,6 @@ from adding_problem.cli.train import EXIT_CODE
 from adding_problem.config import COMMAND_LINE, RunConfig, families, load
 from adding_problem.config.values import Count, Length
 from adding_problem.errors import AddingProblemError, ConfigError, DivergedError, on_one_line
-from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.runs import atomic_io
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -222,6 +221,7 @@ def _score_run(
     """Mean squared errors by T; a T that the model does not take is left out."""
     from rich.markup import escape
 
+    from adding_problem.evaluation.lengths import score_at_lengths
     from adding_problem.training import progress
 
     path = run_config.artifacts

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from adding_problem.config import yaml_file
 from adding_problem.errors import ConfigError, nearest, shown
+from adding_problem.task.variants import MIN_LENGTH
 
 __all__ = [
     "QUOTE",
@@ -67,7 +68,9 @@ Text = Annotated[str, Strict(), BeforeValidator(_unambiguous)]
 
 Index = Annotated[Whole, Field(ge=0)]
 Count = Annotated[Whole, Field(ge=1)]
-Length = Annotated[Whole, Field(ge=2)]  # of a sequence, which has two marks
+Length = Annotated[
+    Whole, Field(ge=min(MIN_LENGTH.values()))
+]  # each variant has a minimum of its own
 
 
 # --- a type in words -----------------------------------------------------------------------------
