@@ -3,7 +3,7 @@
 # make test-browser  install, then look at the report and the demo in a real browser
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
-# make lint     ruff, mypy and the layers
+# make lint     ruff, mypy, the layers and clang-format
 # make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
@@ -18,7 +18,8 @@ INSTALLED := $(VENV)/.installed
 CONFIG ?= configs/quickstart.yaml
 # a process for each core, four at most; torch computes with one thread in each where nothing asks for more
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
+PYTEST_OPTIONS ?=
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_OPTIONS)
 
 .PHONY: run test test-browser test-cluster test-interop test-packages lint docs install lock peers clean
 
@@ -46,6 +47,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror native/src/*.cpp native/src/*.h native/tests/cpp/*.cpp
 
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs

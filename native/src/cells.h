@@ -1,13 +1,15 @@
-// The cells of recurrent layers: what becomes of the gates' sums at one step, and its derivatives, one vector of units at a time.
+// The cells of recurrent layers: what becomes of the gates' sums at one step, and its derivatives,
+// one vector of units at a time.
 //
 // A cell has
 //   kGates          sums for each unit, z = bias + W_ih x_t + the products of W_hh with its sources
 //   kInputGates     how many of these, the first ones, x has a part in
 //   kSources        rows of the state, each with the gates that it has a part in
-//   kRows           numbers that it records of each unit at each step; the last kState of them are the state, the last is h
-//   kPassesHidden   whether h_{t-1} reaches h_t past the gates too
+//   kRows           numbers that it records of each unit at each step; the last kState of them are
+//   the state, the last is h kPassesHidden   whether h_{t-1} reaches h_t past the gates too
 //   activate        z and the record before -> the record of this step
-//   differentiate   the record, the one before, dh and dc (of the state's other rows, in their order) -> dz, and in dh (where h is
+//   differentiate   the record, the one before, dh and dc (of the state's other rows, in their
+//   order) -> dz, and in dh (where h is
 //                   passed on) and dc what goes past the gates
 //   kCarried        how many of the other rows of the state have a gradient, the first ones
 // and where the last source is the state of this very step, for what waits for that,
@@ -43,7 +45,8 @@ struct Source {
 template <class Cell>
 constexpr int kLowest = -1;
 
-//   i, f, o = sigmoid(z), g = tanh(z);  c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)        gate order i, f, g, o
+//   i, f, o = sigmoid(z), g = tanh(z);  c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)        gate order
+//   i, f, g, o
 struct Lstm {
   enum { kInput, kForget, kCandidate, kOutput, kCell, kHidden, kRows };
   static constexpr int kGates = 4, kInputGates = 4, kState = 2, kCarried = 1;
@@ -64,7 +67,8 @@ struct Lstm {
   }
 
   template <class Out>
-  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows dc, Out& dz, const LayerCall&) {
+  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows dc, Out& dz,
+                                   const LayerCall&) {
     const Vec i = now[kInput], f = now[kForget], g = now[kCandidate], o = now[kOutput];
     const Vec tanh_c = tanh_of(now[kCell]);
     const Vec dhu = load(dh);
@@ -77,7 +81,8 @@ struct Lstm {
   }
 };
 
-//   r, u = sigmoid(z);  n = tanh(z_x + r z_h);  h_t = (1 - u) n + u h_{t-1}        gate order z_x, r, u, z_h
+//   r, u = sigmoid(z);  n = tanh(z_x + r z_h);  h_t = (1 - u) n + u h_{t-1}        gate order z_x,
+//   r, u, z_h
 struct Gru {
   enum { kReset, kUpdate, kCandidate, kHiddenPart, kHidden, kRows };
   static constexpr int kGates = 4, kInputGates = 3, kState = 1, kCarried = 0;
@@ -96,7 +101,8 @@ struct Gru {
   }
 
   template <class Out>
-  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows, Out& dz, const LayerCall&) {
+  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows, Out& dz,
+                                   const LayerCall&) {
     const Vec r = now[kReset], u = now[kUpdate], n = now[kCandidate];
     const Vec dhu = load(dh), dn = dhu * (1.0f - u) * (1.0f - n * n);
     dz.set(0, dn);
@@ -146,10 +152,18 @@ struct Modrelu {
   }
 };
 
-//   a, b = dt sigmoid(z), z_t = (1 - a) z_{t-1} + a tanh(z);  h_t = (1 - b) h_{t-1} + b tanh(z of z_t)
-//   gate order a, b, candidate, output; the last sees z_t
+//   a, b = dt sigmoid(z), z_t = (1 - a) z_{t-1} + a tanh(z);  h_t = (1 - b) h_{t-1} + b tanh(z of
+//   z_t) gate order a, b, candidate, output; the last sees z_t
 struct Lem {
-  enum { kCellStep, kHiddenStep, kCandidate, kOutput, kCell, kHidden, kRows };  // the steps without their factor dt
+  enum {
+    kCellStep,
+    kHiddenStep,
+    kCandidate,
+    kOutput,
+    kCell,
+    kHidden,
+    kRows
+  };  // the steps without their factor dt
   static constexpr int kGates = 4, kInputGates = 4, kState = 2, kCarried = 1;
   static constexpr Source kSources[] = {{kHidden, 0, 3, false}, {kCell, 3, 1, true}};
   static constexpr bool kPassesHidden = true;
@@ -170,7 +184,8 @@ struct Lem {
   }
 
   template <class Out>
-  static INLINE void differentiate_finish(Rows now, Rows before, float* dh, Out& dz, const LayerCall& call) {
+  static INLINE void differentiate_finish(Rows now, Rows before, float* dh, Out& dz,
+                                          const LayerCall& call) {
     const Vec b = now[kHiddenStep], output = now[kOutput], dhu = load(dh), step = call.dt * b;
     dz.set(1, dhu * (output - before[kHidden]) * step * (1.0f - b));
     dz.set(3, dhu * step * (1.0f - output * output));
@@ -178,7 +193,8 @@ struct Lem {
   }
 
   template <class Out>
-  static INLINE void differentiate(Rows now, Rows before, float*, OutRows dc, Out& dz, const LayerCall& call) {
+  static INLINE void differentiate(Rows now, Rows before, float*, OutRows dc, Out& dz,
+                                   const LayerCall& call) {
     const Vec a = now[kCellStep], candidate = now[kCandidate], dcu = dc[0], step = call.dt * a;
     dz.set(0, dcu * (candidate - before[kCell]) * step * (1.0f - a));
     dz.set(2, dcu * step * (1.0f - candidate * candidate));
@@ -195,14 +211,16 @@ struct Cornn {
 
   static INLINE void activate(Rows z, Rows before, OutRows now, const LayerCall& call) {
     const Vec force = tanh_of(z[0]);
-    const Vec cell = (1.0f - call.dt * call.epsilon) * before[kCell] + call.dt * (force - call.gamma * before[kHidden]);
+    const Vec cell = (1.0f - call.dt * call.epsilon) * before[kCell] +
+                     call.dt * (force - call.gamma * before[kHidden]);
     now.set(kForce, force);
     now.set(kCell, cell);
     now.set(kHidden, before[kHidden] + call.dt * cell);
   }
 
   template <class Out>
-  static INLINE void differentiate(Rows now, Rows, float* dh, OutRows dc, Out& dz, const LayerCall& call) {
+  static INLINE void differentiate(Rows now, Rows, float* dh, OutRows dc, Out& dz,
+                                   const LayerCall& call) {
     const Vec force = now[kForce], dhu = load(dh), dcu = dc[0] + call.dt * dhu;
     dz.set(0, dcu * call.dt * (1.0f - force * force));
     dc.set(0, (1.0f - call.dt * call.epsilon) * dcu);
@@ -210,11 +228,23 @@ struct Cornn {
   }
 };
 
-//   m_t = max(log sigmoid(z_f) + m_{t-1}, z_i);  i = exp(z_i - m_t), f = exp(log sigmoid(z_f) + m_{t-1} - m_t)
-//   c_t = f c_{t-1} + i tanh(z), n_t = f n_{t-1} + i;  h_t = sigmoid(z_o) c_t / n_t        gate order i, f, o, candidate
-//   m scales c and n alike and leaves h as it is: it has no gradient. "Shut" is 1 - sigmoid(z_f), of which f's derivative is made.
+//   m_t = max(log sigmoid(z_f) + m_{t-1}, z_i);  i = exp(z_i - m_t), f = exp(log sigmoid(z_f) +
+//   m_{t-1} - m_t) c_t = f c_{t-1} + i tanh(z), n_t = f n_{t-1} + i;  h_t = sigmoid(z_o) c_t / n_t
+//   gate order i, f, o, candidate m scales c and n alike and leaves h as it is: it has no gradient.
+//   "Shut" is 1 - sigmoid(z_f), of which f's derivative is made.
 struct Slstm {
-  enum { kInput, kForget, kForgetShut, kOutput, kCandidate, kCell, kNorm, kStabiliser, kHidden, kRows };
+  enum {
+    kInput,
+    kForget,
+    kForgetShut,
+    kOutput,
+    kCandidate,
+    kCell,
+    kNorm,
+    kStabiliser,
+    kHidden,
+    kRows
+  };
   static constexpr int kGates = 4, kInputGates = 4, kState = 4, kCarried = 2;
   static constexpr Source kSources[] = {{kHidden, 0, 4, false}};
   static constexpr bool kPassesHidden = false;
@@ -237,9 +267,12 @@ struct Slstm {
   }
 
   template <class Out>
-  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows dc, Out& dz, const LayerCall&) {
-    const Vec i = now[kInput], f = now[kForget], o = now[kOutput], candidate = now[kCandidate], h = now[kHidden];
-    const Vec dhu = load(dh), per_norm = dhu / now[kNorm], dcu = dc[0] + per_norm * o, dnu = dc[1] - per_norm * h;
+  static INLINE void differentiate(Rows now, Rows before, float* dh, OutRows dc, Out& dz,
+                                   const LayerCall&) {
+    const Vec i = now[kInput], f = now[kForget], o = now[kOutput], candidate = now[kCandidate],
+              h = now[kHidden];
+    const Vec dhu = load(dh), per_norm = dhu / now[kNorm], dcu = dc[0] + per_norm * o,
+              dnu = dc[1] - per_norm * h;
     dz.set(0, (dcu * candidate + dnu) * i);
     dz.set(1, (dcu * before[kCell] + dnu * before[kNorm]) * f * now[kForgetShut]);
     dz.set(2, dhu * h * (1.0f - o));

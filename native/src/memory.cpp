@@ -1,4 +1,5 @@
-// What Python needs of the shared runtime: reusable memory, whose threads work, and which build this processor can run.
+// What Python needs of the shared runtime: reusable memory, whose threads work, and which build
+// this processor can run.
 
 #include "kernels.h"
 #include "runtime.h"
@@ -13,15 +14,20 @@ void* memory_acquire(int64_t floats) {
 
 void memory_release(void* memory) { Memory::instance().release(memory); }
 
-void use_parallel_region(void* gomp_parallel) { use_region(reinterpret_cast<ParallelRegion>(gomp_parallel)); }
+void use_parallel_region(void* gomp_parallel) {
+  use_region(reinterpret_cast<ParallelRegion>(gomp_parallel));
+}
 
 int processor_level() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
     return 4;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) return 3;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
+    return 3;
 #endif
   return 0;
 }

@@ -30,7 +30,7 @@
 #include <xmmintrin.h>
 #endif
 
-// --- errors ----------------------------------------------------------------------------------------------------------
+// --- errors ---
 
 // Why the last work of this thread failed. A buffer of its own: to say it must not need memory.
 inline char* failure_text() {
@@ -61,16 +61,20 @@ int guarded(Work work) {
 
 // Raises std::invalid_argument for a size that a caller got wrong.
 inline void require_positive(const char* name, int64_t size) {
-  if (size < 1) throw std::invalid_argument(std::string(name) + ": expected at least 1, found " + std::to_string(size));
+  if (size < 1)
+    throw std::invalid_argument(std::string(name) + ": expected at least 1, found " +
+                                std::to_string(size));
 }
 
-// --- memory ----------------------------------------------------------------------------------------------------------
+// --- memory ---
 
-// Freed buffers are kept and handed out again: the page faults of fresh memory would cost as much as the arithmetic.
+// Freed buffers are kept and handed out again: the page faults of fresh memory would cost as much
+// as the arithmetic.
 class Memory {
  public:
   static Memory& instance() {
-    static Memory* memory = new Memory;  // never destroyed: threads may still run while the process ends
+    static Memory* memory =
+        new Memory;  // never destroyed: threads may still run while the process ends
     return *memory;
   }
 
@@ -110,7 +114,8 @@ class Memory {
       used_.erase(used_.begin() + static_cast<std::ptrdiff_t>(i));
       break;
     }
-    while (free_.size() > kMostKept || (kept_ > kMostKeptBytes && free_.size() > 1)) {  // the oldest goes first
+    while (free_.size() > kMostKept ||
+           (kept_ > kMostKeptBytes && free_.size() > 1)) {  // the oldest goes first
       kept_ -= free_.front().bytes;
       std::free(free_.front().data);
       free_.erase(free_.begin());
@@ -133,7 +138,8 @@ class Memory {
 // A buffer of floats for the length of a scope.
 class Scratch {
  public:
-  explicit Scratch(size_t floats) : data_(static_cast<float*>(Memory::instance().acquire(floats * sizeof(float)))) {
+  explicit Scratch(size_t floats)
+      : data_(static_cast<float*>(Memory::instance().acquire(floats * sizeof(float)))) {
     if (!data_) throw std::bad_alloc();
   }
   ~Scratch() { Memory::instance().release(data_); }
@@ -145,9 +151,10 @@ class Scratch {
   float* data_;
 };
 
-// --- floating point --------------------------------------------------------------------------------------------------
+// --- floating point ---
 
-// Denormals are taken for zero inside a scope: vanishing gradients would otherwise slow every step a hundredfold.
+// Denormals are taken for zero inside a scope: vanishing gradients would otherwise slow every step
+// a hundredfold.
 class FlushToZero {
  public:
 #if defined(__SSE__)
@@ -168,21 +175,23 @@ class FlushToZero {
 #endif
 };
 
-// --- threads ---------------------------------------------------------------------------------------------------------
+// --- threads ---
 
 // OpenMP's entry for a parallel region: fn(data) on so many threads.
 using ParallelRegion = void (*)(void (*fn)(void*), void* data, unsigned threads, unsigned flags);
 
 inline std::atomic<ParallelRegion> parallel_region{nullptr};
 
-// In a forked child OpenMP would wait for threads that exist in the parent alone: there the pool below works.
+// In a forked child OpenMP would wait for threads that exist in the parent alone: there the pool
+// below works.
 inline void use_region(ParallelRegion region) {
   parallel_region = region;
   static const int registered = pthread_atfork(nullptr, nullptr, [] { parallel_region = nullptr; });
   (void)registered;
 }
 
-// Threads of our own, for where PyTorch has no OpenMP runtime to share. They stay for the next call.
+// Threads of our own, for where PyTorch has no OpenMP runtime to share. They stay for the next
+// call.
 class Pool {
  public:
   static void run(int threads, const std::function<void()>& work) {
@@ -206,7 +215,8 @@ class Pool {
     std::lock_guard<std::mutex> lock(creation);
     if (!slot()) {
       slot() = new Pool;
-      static const int registered = pthread_atfork(nullptr, nullptr, [] { slot() = nullptr; });  // threads do not fork
+      static const int registered =
+          pthread_atfork(nullptr, nullptr, [] { slot() = nullptr; });  // threads do not fork
       (void)registered;
     }
     return slot();
@@ -216,7 +226,8 @@ class Pool {
     std::lock_guard<std::mutex> lock(mutex_);
     try {
       for (; threads_ < helpers; ++threads_) std::thread(&Pool::loop, this, threads_).detach();
-    } catch (const std::system_error&) {  // no more threads for this process: those that there are do the work
+    } catch (const std::system_error&) {  // no more threads for this process: those that there are
+                                          // do the work
     }
     work_ = &work;
     wanted_ = running_ = std::min(helpers, threads_);
@@ -261,10 +272,11 @@ class Pool {
   uint64_t round_ = 0;
 };
 
-// Runs task(0) .. task(n - 1) on up to so many threads. Tasks share nothing, so that who runs which changes no result.
-// What a task throws ends the others and is thrown here: beyond a thread's own frames it would end the process.
-// PyTorch's own OpenMP threads do the work where there are any: after a region they wait by spinning, and threads of
-// ours beside them would fight for the cores (measured at B=16, T=150 on two cores: 3.3 ms a step instead of 2.0).
+// Runs task(0) .. task(n - 1) on up to so many threads. Tasks share nothing, so that who runs which
+// changes no result. What a task throws ends the others and is thrown here: beyond a thread's own
+// frames it would end the process. PyTorch's own OpenMP threads do the work where there are any:
+// after a region they wait by spinning, and threads of ours beside them would fight for the cores
+// (measured at B=16, T=150 on two cores: 3.3 ms a step instead of 2.0).
 inline void parallel_for(int tasks, int threads, const std::function<void(int)>& task) {
   std::atomic<int> next{0};
   std::atomic<bool> failed{false};
@@ -282,7 +294,8 @@ inline void parallel_for(int tasks, int threads, const std::function<void(int)>&
     work();
   } else if (const ParallelRegion region = parallel_region.load()) {
     void* data = const_cast<std::function<void()>*>(&work);
-    region([](void* w) { (*static_cast<std::function<void()>*>(w))(); }, data, static_cast<unsigned>(threads), 0);
+    region([](void* w) { (*static_cast<std::function<void()>*>(w))(); }, data,
+           static_cast<unsigned>(threads), 0);
   } else {
     Pool::run(threads, work);
   }

@@ -1,5 +1,5 @@
-// The recurrence h_t = f(a_t h_{t-1} + b_t) over (B, T, H), f the identity or ReLU, forward and backward: as fast as the memory
-// delivers.
+// The recurrence h_t = f(a_t h_{t-1} + b_t) over (B, T, H), f the identity or ReLU, forward and
+// backward: as fast as the memory delivers.
 
 #include <algorithm>
 #include <cstdint>
@@ -11,14 +11,16 @@
 namespace {
 
 constexpr int64_t kChunk = 4 * kLanes;  // features that a task carries in registers
-constexpr int64_t kBlock = 256;         // steps over which a constant a's gradient is summed before it is added to da
+constexpr int64_t kBlock =
+    256;  // steps over which a constant a's gradient is summed before it is added to da
 
 // Where a_t of features [first, ...) is found: at base + t * row.
 struct Coefficients {
   const float* base;
   int64_t row;
   Coefficients(const ScanCall& call, int64_t sequence, int64_t first)
-      : base(call.a + first + (call.constant ? 0 : sequence * call.steps * call.features)), row(call.constant ? 0 : call.features) {}
+      : base(call.a + first + (call.constant ? 0 : sequence * call.steps * call.features)),
+        row(call.constant ? 0 : call.features) {}
   const float* at(int64_t t) const { return base + t * row; }
 };
 
@@ -39,7 +41,8 @@ INLINE void forward(const ScanCall& call, int64_t sequence, int64_t first) {
     }
 }
 
-// db_t = f'_t (dh_t + a_{t+1} db_{t+1});  da_t = db_t h_{t-1}, summed over t where a is constant;  dh0 = a_1 db_1
+// db_t = f'_t (dh_t + a_{t+1} db_{t+1});  da_t = db_t h_{t-1}, summed over t where a is constant;
+// dh0 = a_1 db_1
 template <bool Relu, int Vecs>
 INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
   const int64_t begin = sequence * call.steps * call.features + first, row = call.features;
@@ -53,7 +56,9 @@ INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
         const int64_t at = begin + t * row + v * kLanes;
         const Vec arriving = load(call.dh + at) + carry[v];
         const Vec gradient = Relu ? where_positive(load(call.h + at), arriving) : arriving;
-        const Vec before = t > 0 ? load(call.h + at - row) : call.h0 ? load(call.h0 + start + v * kLanes) : Vec{};
+        const Vec before = t > 0     ? load(call.h + at - row)
+                           : call.h0 ? load(call.h0 + start + v * kLanes)
+                                     : Vec{};
         store(call.db + at, gradient);
         if (call.constant)
           sum[v] += gradient * before;
@@ -62,7 +67,8 @@ INLINE void backward(const ScanCall& call, int64_t sequence, int64_t first) {
         carry[v] = load(a.at(t) + v * kLanes) * gradient;
       }
     if (call.constant)
-      for (int v = 0; v < Vecs; ++v) store(call.da + start + v * kLanes, load(call.da + start + v * kLanes) + sum[v]);
+      for (int v = 0; v < Vecs; ++v)
+        store(call.da + start + v * kLanes, load(call.da + start + v * kLanes) + sum[v]);
   }
   if (call.dh0)
     for (int v = 0; v < Vecs; ++v) store(call.dh0 + start + v * kLanes, carry[v]);
@@ -113,13 +119,14 @@ void run(const ScanCall& call, Chunk chunk, Vector vector, Rest rest) {
   require_positive("steps", call.steps);
   require_positive("features", call.features);
   const int64_t chunks = (call.features + kChunk - 1) / kChunk;
-  parallel_for(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads), [&](int task) {
-    const int64_t sequence = task / chunks;
-    int64_t first = task % chunks * kChunk;
-    if (first + kChunk <= call.features) return chunk(sequence, first);
-    for (; first + kLanes <= call.features; first += kLanes) vector(sequence, first);
-    rest(sequence, first);
-  });
+  parallel_for(static_cast<int>(call.batch * chunks), static_cast<int>(call.threads),
+               [&](int task) {
+                 const int64_t sequence = task / chunks;
+                 int64_t first = task % chunks * kChunk;
+                 if (first + kChunk <= call.features) return chunk(sequence, first);
+                 for (; first + kLanes <= call.features; first += kLanes) vector(sequence, first);
+                 rest(sequence, first);
+               });
 }
 
 template <bool Relu>

@@ -1,4 +1,5 @@
-// Portable SIMD: one vector of floats as wide as the target's registers, loads, stores and the activations of recurrent cells.
+// Portable SIMD: one vector of floats as wide as the target's registers, loads, stores and the
+// activations of recurrent cells.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
-constexpr int kTileAccumulators = 24;  // of 32 registers; the rest hold one row of weights and a broadcast
+constexpr int kTileAccumulators =
+    24;  // of 32 registers; the rest hold one row of weights and a broadcast
 #elif defined(__AVX__)
 constexpr int kLanes = 8;
 constexpr int kTileAccumulators = 12;  // of 16 registers
@@ -32,9 +34,12 @@ static INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligne
 static INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 static INLINE Vec splat(float s) { return s - Vec{}; }
 
-constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+constexpr int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
-// A NaN in x passes through: the comparisons are false, and x86's instructions return their second operand.
+// A NaN in x passes through: the comparisons are false, and x86's instructions return their second
+// operand.
 static INLINE Vec clamp(Vec x, float low, float high) {
 #if defined(__AVX512F__)
   return (Vec)_mm512_min_ps((__m512)splat(high), _mm512_max_ps((__m512)splat(low), (__m512)x));
@@ -46,7 +51,8 @@ static INLINE Vec clamp(Vec x, float low, float high) {
 #endif
 }
 
-// ReLU and its derivative, for vectors and for single numbers. A NaN passes through both: the comparisons are false.
+// ReLU and its derivative, for vectors and for single numbers. A NaN passes through both: the
+// comparisons are false.
 template <class Value>
 INLINE Value rectified(Value x) {
   return x < Value{} ? Value{} : x;
@@ -62,7 +68,8 @@ static INLINE Vec with_sign_of(Vec x, Vec y) { return x < Vec{} ? -y : x == Vec{
 
 // 2^x = scale (1 + rest) for |x| <= 126.
 // x = n + r with n whole, |r| <= 1/2; scale = 2^n, rest = 2^r - 1 = r P(r).
-// P: the fifth degree with the least relative error, 1.1e-8 (weighted least squares, reweighted until level).
+// P: the fifth degree with the least relative error, 1.1e-8 (weighted least squares, reweighted
+// until level).
 static INLINE void exp2_parts(Vec x, Vec& scale, Vec& rest) {
   const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest whole number
   const Vec shifted = x + magic;
@@ -81,14 +88,16 @@ static INLINE void exp2_parts(Vec x, Vec& scale, Vec& rest) {
   rest = p * r;
 }
 
-// 2^x - 1 for |x| <= 126, to about an ulp also near 0, where 2^x itself would lose everything to the 1.
+// 2^x - 1 for |x| <= 126, to about an ulp also near 0, where 2^x itself would lose everything to
+// the 1.
 static INLINE Vec exp2m1(Vec x) {
   Vec scale, rest;
   exp2_parts(x, scale, rest);
   return rest * scale + (scale - 1.0f);
 }
 
-// Exponents are clamped so that a product of three denominators stays finite: a sigmoid is then at least 2^-40.
+// Exponents are clamped so that a product of three denominators stays finite: a sigmoid is then at
+// least 2^-40.
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kMaxExponent = 40.0f;
 
@@ -104,14 +113,17 @@ static INLINE Vec sigmoid_denominator(Vec x) {
 }
 
 // tanh(x) = -expm1(-2x) / (2 + expm1(-2x)): this is the expm1
-static INLINE Vec tanh_expm1(Vec x) { return exp2m1(clamp(x * (-2.0f * kLog2E), -126.0f, kMaxExponent)); }
+static INLINE Vec tanh_expm1(Vec x) {
+  return exp2m1(clamp(x * (-2.0f * kLog2E), -126.0f, kMaxExponent));
+}
 
 static INLINE Vec tanh_of(Vec x) {
   const Vec e = tanh_expm1(x);
   return -e / (e + 2.0f);
 }
 
-// Divisions are slow: sigmoid x and tanh y for one, sigmoid w as well for one. NaN in any argument makes all NaN.
+// Divisions are slow: sigmoid x and tanh y for one, sigmoid w as well for one. NaN in any argument
+// makes all NaN.
 static INLINE void activations(Vec x, Vec y, Vec& sigmoid_x, Vec& tanh_y) {
   const Vec d = sigmoid_denominator(x), e = tanh_expm1(y), b = e + 2.0f;
   const Vec reciprocal = 1.0f / (d * b);
@@ -127,10 +139,12 @@ static INLINE void activations(Vec w, Vec x, Vec y, Vec& sigmoid_w, Vec& sigmoid
   tanh_y = -e * (both * reciprocal);
 }
 
-// log sigmoid(x) = min(x, 0) - log(1 + u), u = e^-|x|;  log(1 + u) = 2 artanh(s), s = u / (2 + u): s P(s^2).
-// P: the fourth degree with the least relative error, 4.0e-9, found as that of exp2_parts.
+// log sigmoid(x) = min(x, 0) - log(1 + u), u = e^-|x|;  log(1 + u) = 2 artanh(s), s = u / (2 + u):
+// s P(s^2). P: the fourth degree with the least relative error, 4.0e-9, found as that of
+// exp2_parts.
 static INLINE Vec log_sigmoid(Vec x) {
-  const Vec least = x < Vec{} ? x : Vec{}, u = exp_of(x < Vec{} ? x : -x), s = u / (u + 2.0f), v = s * s;
+  const Vec least = x < Vec{} ? x : Vec{}, u = exp_of(x < Vec{} ? x : -x), s = u / (u + 2.0f),
+            v = s * s;
   Vec p = splat(2.8178335455e-1f);
   p = p * v + splat(2.7960602966e-1f);
   p = p * v + splat(4.0024910235e-1f);
