@@ -4,7 +4,8 @@
 # make test-cluster  a Ray cluster on this machine, killed piece by piece under a sweep; installs the extras for it
 # make test-interop  models and data among Keras, TensorFlow, ONNX and Parquet, and the documents; installs the extras for it
 # make lint     ruff, mypy, the layers and clang-format
-# make docs     docs/api.md and docs/configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
+# make site     the documentation as a site, in build/site; a broken link is an error
+# make docs     docs/api.md, commands.md and configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
 # make test-packages   build both wheels and test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
@@ -21,7 +22,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST_OPTIONS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_OPTIONS)
 
-.PHONY: run test test-browser test-cluster test-interop test-packages lint docs install lock peers clean
+.PHONY: run test test-browser test-cluster test-interop test-packages lint docs site install lock peers clean
 
 run: install
 	$(BIN)/adding-problem train --config $(CONFIG)
@@ -52,10 +53,16 @@ lint: install
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
 	$(BIN)/python docs/make_api.py >docs/api.md
+	$(BIN)/python docs/make_commands.py >docs/commands.md
 	$(BIN)/python docs/make_configuration.py >docs/configuration.md
 	$(BIN)/python docs/make_original.py --pictures >docs/original.md
 	$(BIN)/adding-problem demo --no-open --out docs/demo.html
 	$(BIN)/jupyter execute --inplace docs/tour.ipynb
+
+site: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 PACKAGES := build/packages
 FAST_TESTS := tests/config tests/task tests/models/test_lstm.py tests/runs/test_folder.py tests/test_api.py native/tests

@@ -7,8 +7,9 @@ r"""The ladder of knowledge: what is an LSTM told, does it solve T = 1000, and h
         --phases train
     # Score what was trained, where scores are missing.
     python benchmarks/ladder.py --phases score --sequences 256
-    # Write the tables of docs/results.md, from the two records in docs.
+    # Write the tables of a page, from the two records in docs.
     python benchmarks/ladder.py --page docs/results.md
+    python benchmarks/ladder.py --page README.md
 
 LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in
 the task. Odd seeds have value and mark exchanged, but for the oracle, which names the mark's
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -160,14 +162,21 @@ def missing(run: Run, arguments: argparse.Namespace) -> list[int]:
     ]
 
 
-MARKS = ("<!-- ladder -->", "<!-- /ladder -->")
-
-
-def tables(docs: Path) -> str:
-    """What stands between a page's marks, the marks included."""
+def with_tables(text: str, docs: Path) -> str:
+    """A page with the tables of the records in docs between its marks."""
+    runs = results.read(docs / "ladder.json")
     certificates = results.read(docs / "certificates.json", "certificates")
-    made = table(results.read(docs / "ladder.json"))
-    return "\n\n".join([MARKS[0], told(certificates), made, MARKS[1]])
+    made = {
+        "ladder": "\n\n".join([told(certificates), table(runs)]),
+        "ladder, short": short_table(runs),
+    }
+    for name, tables in made.items():
+        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if opening in text:
+            before, _, rest = text.partition(opening)
+            _, _, after = rest.partition(closing)
+            text = f"{before}{opening}\n\n{tables}\n\n{closing}{after}"
+    return text
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -190,6 +199,32 @@ def table(runs: list[Run]) -> str:
             group = [run for run in runs if (run["row"], run["question"]) == (row.name, question)]
             if group:
                 rows.append([question, f"`{row.name}`", *_cells(group)])
+    return results.markdown(head, rows)
+
+
+HARDEST = "difference, 6 noise columns"
+SHORT = ("keras", "long", "keyed-directions", "keyed", "oracle")
+
+
+def short_table(runs: list[Run]) -> str:
+    """Markdown: five starts on the hardest question."""
+    head = ["start", "what it is told", "solved", "sequence-steps", "error at T = 100,000"]
+    rows = []
+    for name in SHORT:
+        group = [run for run in runs if (run["row"], run["question"]) == (name, HARDEST)]
+        solved = [run for run in group if run["errors"][str(T)]["mse"] < SOLVED]
+        reached = [cost for run in solved if (cost := run["reached"]["1e-3"])]
+        costs = [cost["sequence_steps"] for cost in reached]
+        errors = [error["mse"] for run in group if (error := run["errors"].get("100000"))]
+        rows.append(
+            [
+                f"`{name}`",
+                ROWS[name].told,
+                f"{len(solved)} of {len(group)}",
+                f"{statistics.median(costs):,.0f}" if costs else "-",
+                f"{statistics.median(errors):.1e}" if errors else "-",
+            ]
+        )
     return results.markdown(head, rows)
 
 
@@ -279,9 +314,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.page:
-        before, _, rest = arguments.page.read_text().partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        arguments.page.write_text(before + tables(arguments.out.parent) + after)
+        page = arguments.page
+        page.write_text(with_tables(page.read_text(), arguments.out.parent))
         return
     asked = [
         (row, question, seed)

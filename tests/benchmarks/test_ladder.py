@@ -37,7 +37,11 @@ def run(seed: int, cost: int, *errors: tuple[int, float, float]) -> dict[str, An
 
 
 def test_the_page_shows_what_the_records_hold(ladder: ModuleType) -> None:
-    assert ladder.tables(REPOSITORY / "docs") in (REPOSITORY / "docs" / "results.md").read_text()
+    docs = REPOSITORY / "docs"
+    for page in (docs / "results.md", REPOSITORY / "README.md"):
+        text = page.read_text()
+        assert "<!-- ladder" in text
+        assert ladder.with_tables(text, docs) == text
 
 
 def test_a_seed_holds_where_the_upper_end_of_its_interval_does(ladder: ModuleType) -> None:
