@@ -138,6 +138,9 @@ def scored(run: Run, arguments: argparse.Namespace) -> Run:
     """The run, scored at the lengths that it may still be asked for."""
     errors = dict(run["errors"])
     wanted = configuration(run, arguments)
+    again = train(wanted, resume=True)  # at once where the run's folder is there
+    if again.sequence_steps != run["sequence_steps"]:  # on another processor, perhaps
+        raise SystemExit(f"{wanted.artifacts} is not the run of the record: remove it there")
     for length in missing(run, arguments):
         if not errors[max(errors, key=int)]["mse"] < LOST:
             break
