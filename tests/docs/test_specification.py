@@ -20,6 +20,7 @@ from adding_problem.task.sampling import sample_batch_numpy
 from adding_problem.task.thresholds import HIT_TOLERANCE
 from adding_problem.task.variants import Task
 from tests.helpers.documents import DOCS, require_links, rows, run_code, script
+from tests.helpers.tasks import TARGETS
 
 PAGE = DOCS / "specification.md"
 T, N = 1_000, 400_000
@@ -78,7 +79,10 @@ def value(formula: str, **names: float) -> float:
 def baseline_rows() -> dict[str, list[str]]:
     """The page's table of baselines by number."""
     found = rows(PAGE.read_text("utf-8"), "| no. | mean |")
-    return {cells[0].strip("| "): cells[1:6] for cells in found}
+    return {
+        cells[0].strip("| "): [cells[1], *cells[2].split(" = "), *cells[3].split(" = ")]
+        for cells in found
+    }
 
 
 def page_p() -> float:
@@ -88,7 +92,7 @@ def page_p() -> float:
 
 
 def test_every_variant_has_a_baseline() -> None:
-    variants = rows(PAGE.read_text("utf-8"), "| no. | values |")
+    variants = rows(PAGE.read_text("utf-8"), "| no. | values and marks |")
     assert [cells[0].strip("| ") for cells in variants] == list(DRAWS) == list(baseline_rows())
 
 
@@ -126,6 +130,20 @@ def test_the_formulas_are_those_of_the_package(number: str, task: Task) -> None:
     expected = value(share, p=page_p())
     hits = np.abs(y - moments.mean) < HIT_TOLERANCE
     assert abs(hits.mean() - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
+
+
+def test_the_other_targets_of_hs1997() -> None:
+    ((product, first),) = re.findall(
+        r"of the product (\S+ - \S+), of the\s+first (\S+ - p\)/\d+)", PAGE.read_text("utf-8")
+    )
+    for task, formula in (
+        (Task(variant="hs1997", target="product"), product),
+        (Task(variant="hs1997", target="first"), first),
+    ):
+        moments = target_moments(task, T)
+        assert moments.second == pytest.approx(value(formula, p=page_p()), rel=1e-12)
+    same = [target_moments(Task(variant="hs1997", target=each), T) for each in TARGETS[:2]]
+    assert same[0] == same[1]
 
 
 def test_the_error_of_two_marks_on_one_step() -> None:
