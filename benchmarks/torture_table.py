@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _KILLED = "commands: "
 _NAMES = {"commands: more epochs": "`train --resume` with more epochs"}
-_COLUMNS = [
-    "part",
-    "trials",
-    "outcome",
-    "lost",
-    "tracebacks",
-    "silently wrong",
-    "peak MiB",
-    "worst s",
-]
+_COUNTED = ["lost", "tracebacks", "silently wrong", "peak MiB", "worst s"]
 # Of each part, what came of its trials; the names are those of its outcome.
 _FOUND = {
     "kills": "{at_random_moments} at random moments, {at_file_operations} at file operations, "
@@ -31,18 +23,15 @@ _FOUND = {
 
 
 def table(record: dict[str, Any]) -> str:
-    """In Markdown, with what it was measured on."""
+    """Two in Markdown, of parts and of commands, with what they were measured on."""
     parts = record["parts"]
-    lines = [_row(_COLUMNS), "|---" * len(_COLUMNS) + "|"]
+    lines = [*_head("part", "trials", "outcome")]
     lines += [
         _line(name, parts[name]["all"], found) for name, found in _FOUND.items() if name in parts
     ]
+    lines += ["", *_head("command", "trials", "repetitions")]
     lines += [
-        _line(
-            _NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"),
-            part["all"],
-            _of_command(part["all"]),
-        )
+        _line(_NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"), part["all"], "{repetitions}")
         for name, part in parts.items()
         if name.startswith(_KILLED)
     ]
@@ -59,10 +48,9 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
-def _of_command(outcome: dict[str, Any]) -> str:
-    every = outcome["trials"] == outcome["operations"]
-    at = "each operation" if every else f"{outcome['trials']:,} of {outcome['operations']:,}"
-    return f"{at}; {outcome['repetitions']:,} repetitions"
+def _head(*columns: str) -> list[str]:
+    columns += tuple(_COUNTED)
+    return [_row(columns), "|---" * len(columns) + "|"]
 
 
 def _line(name: str, outcome: dict[str, Any], found: str) -> str:
@@ -70,7 +58,7 @@ def _line(name: str, outcome: dict[str, Any], found: str) -> str:
     return _row(
         [
             name,
-            numbers["trials"],
+            _trials(outcome),
             found.format_map(numbers),
             numbers["lost"],
             numbers["tracebacks"],
@@ -81,5 +69,12 @@ def _line(name: str, outcome: dict[str, Any], found: str) -> str:
     )
 
 
-def _row(cells: list[str]) -> str:
+def _trials(outcome: dict[str, Any]) -> str:
+    """How many, and of how many operations where some were drawn."""
+    trials = outcome["trials"]
+    drawn = trials != outcome.get("operations", trials)
+    return f"{trials:,}" + (f" of {outcome['operations']:,}" if drawn else "")
+
+
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
