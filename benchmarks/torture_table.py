@@ -7,7 +7,8 @@ from typing import Any
 
 _KILLED = "commands: "
 _NAMES = {"commands: more epochs": "`train --resume` with more epochs"}
-_COUNTED = ["lost", "tracebacks", "silently wrong", "peak MiB", "worst s"]
+_HARM = ["lost", "tracebacks", "wrong_without_a_word"]
+_COUNTED = ["lost, tracebacks, silently wrong", "peak MiB", "worst s"]
 # Of each part, what came of its trials; the names are those of its outcome.
 _FOUND = {
     "kills": "{at_random_moments} at random moments, {at_file_operations} at file operations, "
@@ -60,9 +61,7 @@ def _line(name: str, outcome: dict[str, Any], found: str) -> str:
             name,
             _trials(outcome),
             found.format_map(numbers),
-            numbers["lost"],
-            numbers["tracebacks"],
-            numbers.get("wrong_without_a_word", "-"),
+            ", ".join(numbers.get(key, "-") for key in _HARM),
             f"{outcome['peak_memory_mib']:.0f}",
             f"{outcome['worst_seconds']:.1f}",
         ]
