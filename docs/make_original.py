@@ -144,12 +144,11 @@ def table_of_runs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
             ", ".join(map(str, reached)) or "never",
             f"{reached[0] * EPOCH * run.t / 1e6:,.4g}" if reached else "-",
             scientific(scores[name].get(str(run.t))),
-            f"{run.result.seconds:,.0f}" if isinstance(run, Ours) else "",
         ]
 
     head = (
         "T | | epochs | lowest validation MSE | first epoch below 1e-2, 1e-3 "
-        "| million sequence-steps to 1e-2 | test MSE | seconds"
+        "| million sequence-steps to 1e-2 | test MSE"
     )
     pairs = [("original", theirs), ("ours", ours)]
     return table(head, [row(name, runs[t]) for t in theirs for name, runs in pairs if t in runs])
@@ -162,14 +161,18 @@ def threads_of(backend: str, threads: int) -> str:
 
 def machines(ours: dict[int, Ours]) -> str:
     """Where and how our runs were made."""
-    lengths: dict[str, list[str]] = {}
+    groups: dict[str, list[Ours]] = {}
     for t, run in ours.items():
         how = (
             f"{run.config.dataset.n_held_out:,}; {run.result.processor}; "
             f"{threads_of(run.result.backend, run.result.threads)}; {COMMITS.get(t, '')}"
         )
-        lengths.setdefault(how, []).append(f"{t:,}")
-    return "\n".join(f"- {', '.join(of)}: {how}" for how, of in lengths.items())
+        groups.setdefault(how, []).append(run)
+    return "\n".join(
+        f"- {', '.join(f'{run.t:,}' for run in runs)}: "
+        f"{' / '.join(f'{run.result.seconds:,.0f}' for run in runs)}; {how}"
+        for how, runs in groups.items()
+    )
 
 
 # --- ten seeds at T = 1000 -----------------------------------------------------------------------
