@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _KILLED = "commands: "
 _NAMES = {"commands: more epochs": "`train --resume` with more epochs"}
-_COLUMNS = [
-    "part",
-    "trials",
-    "what came of them",
-    "lost",
-    "tracebacks",
-    "wrong without a word",
-    "peak memory",
-    "worst time",
-]
+_HARM = ["lost", "tracebacks", "wrong_without_a_word"]
+_COUNTED = ["lost, tracebacks, silently wrong", "peak MiB", "worst s"]
 # Of each part, what came of its trials; the names are those of its outcome.
 _FOUND = {
-    "kills": "SIGKILL: {at_random_moments} at random moments, {at_file_operations} at an operation "
-    "on files; {chains} runs, each killed again until it ended, both recipes, both backends",
-    "damage": "{fell_back} fell back to the checkpoint before and ended bit for bit alike; "
-    "{refused} had nothing intact left, or were weights, and were refused",
-    "disk": "every operation on files of a run found the disk full ({typed_errors} errors with a "
-    "hint, {unharmed} did no harm), {real_disk_trials} of them on a real disk of 2 MB",
+    "kills": "{at_random_moments} at random moments, {at_file_operations} at file operations, "
+    "in {chains} runs",
+    "damage": "{fell_back} resumed from the previous checkpoint; {refused} had no intact copy and "
+    "were refused",
+    "disk": "{typed_errors} errors with a hint, {unharmed} without effect; {real_disk_trials} on a "
+    "real disk of 2 MB",
     "configs": "{accepted} accepted, {refused} refused with a message",
-    "folders": "{read} readings succeeded, {refused} were refused; files outside that were "
-    "changed: {escaped}",
-    "faults": "fixtures, one for each kind of fault and its neighbours: {as_expected} ended as "
-    "expected, {unexpected} with another exit code or message; {left_out} left out, for want of an "
-    "extra",
+    "folders": "{read} readings succeeded, {refused} refused; {escaped} files outside changed",
+    "faults": "{as_expected} as expected, {unexpected} otherwise; {left_out} without their extra",
 }
 
 
 def table(record: dict[str, Any]) -> str:
-    """In Markdown, with what it was measured on."""
+    """Two in Markdown, of parts and of commands, with what they were measured on."""
     parts = record["parts"]
-    lines = [_row(_COLUMNS), "|---" * len(_COLUMNS) + "|"]
+    lines = [*_head("part", "trials", "outcome")]
     lines += [
         _line(name, parts[name]["all"], found) for name, found in _FOUND.items() if name in parts
     ]
+    lines += ["", *_head("command", "trials", "repetitions")]
     lines += [
-        _line(
-            _NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"),
-            part["all"],
-            _of_command(part["all"]),
-        )
+        _line(_NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"), part["all"], "{repetitions}")
         for name, part in parts.items()
         if name.startswith(_KILLED)
     ]
@@ -54,25 +41,17 @@ def table(record: dict[str, Any]) -> str:
     commits = sorted({part["commit"] for part in tried})
     text = (
         f"{machine['cores']} cores of an {machine['processor']}, {versions['platform']}, "
-        f"Python {versions['python']}, PyTorch "
-        f"{versions['torch']}, one thread, at {'commits' if len(commits) > 1 else 'commit'} "
+        f"one thread, Python {versions['python']},\nPyTorch {versions['torch']}; "
+        f"{'commits' if len(commits) > 1 else 'commit'} "
         + ", ".join(f"`{commit}`" for commit in commits)
         + "."
     )
     return "\n".join([*lines, "", text])
 
 
-def _of_command(outcome: dict[str, Any]) -> str:
-    every = outcome["trials"] == outcome["operations"]
-    at = (
-        "every operation on files"
-        if every
-        else f"{outcome['trials']:,} of {outcome['operations']:,} operations on files, drawn"
-    )
-    return (
-        f"SIGKILL at {at}; then the same command again, {outcome['repetitions']:,} times in all, "
-        "and its result compared"
-    )
+def _head(*columns: str) -> list[str]:
+    columns += tuple(_COUNTED)
+    return [_row(columns), "|---" * len(columns) + "|"]
 
 
 def _line(name: str, outcome: dict[str, Any], found: str) -> str:
@@ -80,16 +59,21 @@ def _line(name: str, outcome: dict[str, Any], found: str) -> str:
     return _row(
         [
             name,
-            numbers["trials"],
+            _trials(outcome),
             found.format_map(numbers),
-            numbers["lost"],
-            numbers["tracebacks"],
-            numbers.get("wrong_without_a_word", "-"),
-            f"{outcome['peak_memory_mib']:.0f} MiB",
-            f"{outcome['worst_seconds']:.1f} s",
+            ", ".join(numbers.get(key, "-") for key in _HARM),
+            f"{outcome['peak_memory_mib']:.0f}",
+            f"{outcome['worst_seconds']:.1f}",
         ]
     )
 
 
-def _row(cells: list[str]) -> str:
+def _trials(outcome: dict[str, Any]) -> str:
+    """How many, and of how many operations where some were drawn."""
+    trials = outcome["trials"]
+    drawn = trials != outcome.get("operations", trials)
+    return f"{trials:,}" + (f" of {outcome['operations']:,}" if drawn else "")
+
+
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

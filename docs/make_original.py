@@ -131,39 +131,27 @@ def table(head: str, rows: Iterable[Iterable[object]]) -> str:
 
 
 def table_of_runs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
-    """Epochs and losses, the original's row over ours."""
+    """Epochs, losses and costs, the original's row over ours."""
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
 
     def row(name: str, run: Run) -> list[object]:
-        firsts = [run.first(threshold) for threshold in THRESHOLDS.values()]
+        reached = [first for threshold in THRESHOLDS.values() if (first := run.first(threshold))]
         return [
             f"{run.t:,}",
             name,
             f"{len(run.val_loss)}{' (patience)' if run.patience else ''}",
             scientific(min(run.val_loss)),
-            " / ".join(map(str, filter(None, firsts))) or "never",
+            ", ".join(map(str, reached)) or "never",
+            f"{reached[0] * EPOCH * run.t / 1e6:,.4g}" if reached else "-",
             scientific(scores[name].get(str(run.t))),
         ]
 
     head = (
-        "T | | epochs | lowest validation MSE | first epoch below 1e-2 / 1e-3 "
-        "| kept weights, new data"
+        "T | | epochs | lowest validation MSE | first epoch below 1e-2, 1e-3 "
+        "| million sequence-steps to 1e-2 | test MSE"
     )
     pairs = [("original", theirs), ("ours", ours)]
     return table(head, [row(name, runs[t]) for t in theirs for name, runs in pairs if t in runs])
-
-
-def table_of_costs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
-    """Epochs and sequence-steps to 1e-2."""
-    rows = []
-    for t in theirs:
-        cells = [f"{t:,}"]
-        for runs in (theirs, ours):
-            first = runs[t].first(1e-2) if t in runs else None
-            cells += [str(first), f"{first * EPOCH * t / 1e6:,.4g}"] if first else ["never", "-"]
-        rows.append(cells)
-    each = "epochs | million sequence-steps"
-    return table(f"T | original: {each} | ours: {each}", rows)
 
 
 def threads_of(backend: str, threads: int) -> str:
@@ -171,23 +159,19 @@ def threads_of(backend: str, threads: int) -> str:
     return f"{backend}, {threads} thread{'s' * (threads != 1)}"
 
 
-def table_of_machines(ours: dict[int, Ours]) -> str:
-    """Where and how each run was made."""
-    head = "T | held-out sequences | epochs | seconds | computed by | processor | commit"
-    return table(
-        head,
-        [
-            [
-                f"{t:,}",
-                f"{run.config.dataset.n_held_out:,}",
-                run.result.epochs,
-                f"{run.result.seconds:,.0f}",
-                threads_of(run.result.backend, run.result.threads),
-                run.result.processor,
-                COMMITS.get(t, ""),
-            ]
-            for t, run in ours.items()
-        ],
+def machines(ours: dict[int, Ours]) -> str:
+    """Where and how our runs were made."""
+    groups: dict[str, list[Ours]] = {}
+    for t, run in ours.items():
+        how = (
+            f"{run.config.dataset.n_held_out:,}; {run.result.processor}; "
+            f"{threads_of(run.result.backend, run.result.threads)}; {COMMITS.get(t, '')}"
+        )
+        groups.setdefault(how, []).append(run)
+    return "\n".join(
+        f"- {', '.join(f'{run.t:,}' for run in runs)}: "
+        f"{' / '.join(f'{run.result.seconds:,.0f}' for run in runs)}; {how}"
+        for how, runs in groups.items()
     )
 
 
@@ -320,15 +304,13 @@ def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
         titles(ours),
         pictures="T = " + ", ".join(f"[{t:,}](pictures/original/{t}.png)" for t in ours),
         runs=table_of_runs(theirs, ours),
-        machines=table_of_machines(ours),
+        machines=machines(ours),
         plateau=", ".join(f"{b[t] - a[t]} at {t:,}" for t in sorted(a.keys() & b.keys())),
         stopped=len(theirs[1000].val_loss),
-        stood=left - 1,
         left=left,
         lowest=scientific(min(longest.val_loss)),
         power=power(ours),
         their_power=power(theirs),
-        cost_table=table_of_costs(theirs, ours),
         seeds=section_on_seeds(),
     )
 
