@@ -254,7 +254,7 @@ def test_pooling_is_pooled_and_no_work_is_done_twice(tmp_path: Path) -> None:
     assert rows[0]["horizons"] == " ".join(map(str, first.horizons))
     assert float(rows[0]["cost.median"]) == first.cost.median
     assert json.loads((tmp_path / "t.json").read_text())["rows"][1]["solved"]["successes"] == 0
-    assert (tmp_path / "t.tex").read_text().count(r"\bottomrule") == 2
+    assert (tmp_path / "t.tex").read_text().count(r"\bottomrule") == 3
 
 
 def test_a_record_says_what_was_trained(tmp_path: Path) -> None:

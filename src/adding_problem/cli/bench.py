@@ -29,19 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Compare models under the same conditions. Each is tuned over the same learning rates, makes a "
-    "horizon run of every seed on sum and on difference, is certified and timed. Prints a table. A "
-    "model may have arguments, as gru:hidden=64 or mine.py:Mine:units=8. The same call again "
-    "continues one that was cut, and keeps what is done when models or seeds are added."
+    "Compare --model, which may be left out, with others under the same conditions. Each is tuned "
+    "over the same learning rates, makes a horizon run of every seed on sum and on difference, is "
+    "certified and timed, on one core unless --threads says more. All is kept in --artifacts "
+    "(artifacts/bench): the same call again continues, also with more models or seeds. A model may "
+    "have arguments, as gru:hidden=64."
 )
 EXAMPLES = (
     "adding-problem bench --model mine.py:Mine --out table.tex",
-    "adding-problem bench --model mine.py:Mine --against lstm:init=long,memory=null gru",
+    "adding-problem bench --model mine.py:Mine:units=8 --against gru --budget 20M",
 )
 AGAINST = ("lstm", "gru", "mingru")
 BUDGET = 2_000_000
 _T, _SEEDS = 300, 3
-_SHOWN = ("model.name", "threads", "device", "backend")
+_SHOWN = ("device", "backend")
 _SET_HERE = (
     "dataset.t",
     "dataset.target",
@@ -68,7 +69,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--minutes", "minutes of a horizon run, in place of --budget", minutes)
     parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
     parser.option("--match-parameters", "model to whose size the widths of the others are set")
-    parser.option("--width", "argument of --model that is its width", default="hidden")
+    parser.option("--width", "argument of a custom model that is its width", default="hidden")
     parser.option("--workers", "pieces of work at a time (default: as many as fit)", Count)
     parser.option("--out", "also write the table: .csv, .json, .tex or .md")
     parser.keys(_SHOWN, recipe="fast", file=None)

@@ -156,7 +156,12 @@ def show_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
 
     columns = (
-        Column(escape(name), justify="left" if index < table.labels else "right", overflow="fold")
+        Column(
+            escape(name),
+            justify="left" if index < table.labels else "right",
+            overflow="fold",
+            no_wrap=0 < index < table.labels,
+        )
         for index, name in enumerate(table.heading)
     )
     shown = RichTable(

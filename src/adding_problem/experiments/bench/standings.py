@@ -133,77 +133,80 @@ def _error(runs: Sequence[HorizonRun], times: int) -> float | None:
 # --- as it is read --------------------------------------------------------------------------------
 
 
-def tables_of(lines: Sequence[Line]) -> tuple[Table, Table]:
-    """What was remembered, a row for each model and target; and what each model costs."""
+def tables_of(lines: Sequence[Line]) -> tuple[Table, Table, Table]:
+    """What was remembered, what that took, and what each model costs; a terminal has room for each.
+
+    The first two have a row for each model and target.
+    """
     t = f"T = {lines[0].t:,}" if lines else "T"
-    memory = Table(
-        "Horizon: the longest T that was solved; median (each seed)",
-        (
-            "model",
-            "target",
-            "verdict",
-            "horizon",
-            f"solved {t}",
-            f"steps to 1e-3,\n{t}",
-            "10x",
-            "100x",
+    models = list({line.model: line for line in lines}.values())
+    return (
+        _table(
+            "Horizon: the longest T that was solved",
+            ("model", "target", "verdict", "horizon", "of each seed", f"seeds that solve {t}"),
+            [
+                (
+                    line.model,
+                    line.target,
+                    line.verdict or "-",
+                    f"{line.horizon:,}",
+                    ", ".join(map(short_count, line.horizons)),
+                    str(line.solved),
+                )
+                for line in lines
+            ],
+            lines,
+            labels=3,
         ),
-        tuple(
-            (
-                line.model,
-                line.target,
-                line.verdict or "-",
-                f"{line.horizon:,}{_each(line.horizons)}",
-                _two_lines(line.solved),
-                _two_lines(line.cost),
-                _number(line.error_10x),
-                _number(line.error_100x),
-            )
-            for line in lines
+        _table(
+            "What it took, and errors beyond the longest T trained on",
+            ("model", "target", f"sequence-steps to 1e-3, {t}", "MSE at 10x", "at 100x"),
+            [
+                (
+                    line.model,
+                    line.target,
+                    str(line.cost),
+                    _number(line.error_10x),
+                    _number(line.error_100x),
+                )
+                for line in lines
+            ],
+            lines,
+            labels=2,
         ),
-        labels=3,
-        rule=_first_oracle(lines),
+        _table(
+            "What each model costs",
+            ("model", "parameters", "state", "FLOPs a step", "steps/s", "on", "learning rate"),
+            [
+                (
+                    line.model,
+                    f"{line.parameters:,}",
+                    "-" if line.state is None else f"{line.state:,}",
+                    "-" if line.flops is None else short_count(line.flops),
+                    short_count(line.steps_per_second),
+                    "kernels" if line.backend == "native" else "torch",
+                    f"{line.learning_rate:g}",
+                )
+                for line in models
+            ],
+            models,
+            labels=1,
+        ),
     )
-    models = [line for line in lines if line.target == TARGETS[0]]
-    costs = Table(
-        "What each model costs",
-        (
-            "model",
-            "parameters",
-            "state",
-            "FLOPs\na step",
-            "steps/s",
-            "computed by",
-            "learning rate",
-        ),
-        tuple(
-            (
-                line.model,
-                f"{line.parameters:,}",
-                "-" if line.state is None else f"{line.state:,}",
-                "-" if line.flops is None else short_count(line.flops),
-                short_count(line.steps_per_second),
-                "kernels" if line.backend == "native" else "torch",
-                f"{line.learning_rate:g}",
-            )
-            for line in models
-        ),
-        rule=_first_oracle(models),
-    )
-    return memory, costs
 
 
-def _first_oracle(lines: Sequence[Line]) -> int | None:
+def _table(
+    title: str,
+    heading: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    lines: Sequence[Line],
+    *,
+    labels: int,
+) -> Table:
+    """A table with a row for each of these lines, oracles below a rule."""
     first = next((index for index, line in enumerate(lines) if line.oracle), None)
-    return first or None  # nothing stands above the rule where all are oracles
-
-
-def _each(horizons: Sequence[int]) -> str:
-    return f"\n({', '.join(f'{horizon:,}' for horizon in horizons)})" if len(horizons) > 1 else ""
-
-
-def _two_lines(value: Proportion | Survival) -> str:
-    return str(value).replace(" (", "\n(")
+    # Where all are oracles nothing stands above the rule.
+    return Table(title, heading, tuple(rows), labels, first or None)
 
 
 def _number(value: float | None) -> str:
