@@ -322,6 +322,17 @@ class Breaks(Last):
     assert "mine.py:Breaks" not in str(bench.tables_of(lines))
 
 
+def test_notes_say_what_a_model_was_told_and_how_large_it_was_made(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "lstm", "gru")
+    sized = replace(plan, contenders=bench.match_parameters(plan.contenders, "lstm", "hidden"))
+    notes = "\n".join(bench.notes_of(sized, [], {}, "lstm"))
+    assert "lstm: initialisation keyed: told a time scale" in notes
+    hidden = sized.contenders[1].config.model.hidden
+    assert f"gru (hidden {hidden}" in notes
+    assert "no width" not in notes
+    assert "gru has no width" in "\n".join(bench.notes_of(plan, [], {}, "lstm"))
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +95,7 @@ def run(arguments: Namespace) -> None:
         common.show_table(table, console)
     say(*notes)
     if out is not None:
-        tables.write(out, found, [dataclasses.asdict(line) for line in lines], notes)
+        tables.write(out, found, [asdict(line) for line in lines], notes)
         say(f"table:   {out}")
     say(f"records: {plan.folder}")
     if failures:
@@ -143,8 +143,12 @@ def _contenders(arguments: Namespace) -> tuple[Contender, ...]:
         raise ConfigError(f"--{key}", "--model beside it", "none", hint, COMMAND_LINE)
     found = [bench.contender(mine, shared, own)] if mine else []
     found += [bench.contender(name, shared, {}) for name in arguments.against]
-    unique = {each.config.digest: each for each in reversed(found)}
-    return tuple(unique[digest] for digest in dict.fromkeys(each.config.digest for each in found))
+    unique = list({each.config.digest: each for each in found}.values())
+    labels = [each.label for each in unique]
+    return tuple(
+        replace(each, label=each.config.model.name) if labels.count(each.label) > 1 else each
+        for each in unique
+    )
 
 
 def _workers(arguments: Namespace, plan: Plan) -> int:

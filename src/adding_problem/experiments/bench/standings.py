@@ -29,7 +29,8 @@ class Line:
     """One model on one target.
 
     Attributes:
-        model, target, oracle: which; an oracle starts with the answer and stands below a rule.
+        model, title, target: which; the title has the model's arguments.
+        oracle: whether it starts with the answer; then it stands below a rule.
         verdict: of its certificate; empty where that failed.
         horizon, horizons: the longest solved T, lower median and each seed; 0 is not even the
             shortest.
@@ -45,6 +46,7 @@ class Line:
     """
 
     model: str
+    title: str
     target: Target
     oracle: bool
     verdict: str
@@ -94,6 +96,7 @@ def _lines_of(plan: Plan, contender: Contender) -> Iterator[Line]:
         horizons = tuple(run.horizon for run in runs)
         yield Line(
             model=contender.label,
+            title=contender.config.model.title,
             target=target,
             oracle=contender.is_oracle,
             verdict=getattr(certified.read(), target) if certified.is_done else "",
@@ -252,7 +255,8 @@ def _told(plan: Plan) -> Iterator[str]:
 
 def _unmatched(plan: Plan, matched: str) -> Iterator[str]:
     sizes = {each.label: parameters_of(each.config) for each in plan.contenders}
-    yield f"Widths make the number of parameters that of {matched}, {sizes[matched]:,}."
+    titles = "; ".join(each.config.model.title for each in plan.contenders)
+    yield f"Widths bring the parameters to those of {matched}, {sizes[matched]:,}: {titles}."
     for label, parameters in sizes.items():
         if abs(parameters - sizes[matched]) > CLOSE * sizes[matched]:
             yield f"{label} has no width that comes within {CLOSE:.0%} of that: {parameters:,}."
