@@ -8,34 +8,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from adding_problem.errors import Interrupted
 from adding_problem.experiments.bench.pieces import Piece
 from adding_problem.experiments.bench.plan import Plan
-from adding_problem.experiments.sweep.job import Named, Outcome
+from adding_problem.experiments.sweep.driver import Engine
 from adding_problem.runs.folder import RunFolder
 
-__all__ = ["Engine", "Progress", "run"]
+__all__ = ["Progress", "run"]
 
 _POLL_SECONDS = 0.5
-
-
-class Engine(Protocol):
-    """Where pieces are done, by `pieces.perform`."""
-
-    @property
-    def free(self) -> bool:
-        """Whether another piece can be taken."""
-
-    def submit(self, job: Named) -> None:
-        """Begin a piece."""
-
-    def running(self) -> set[str]:
-        """Names of the pieces under way."""
-
-    def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
-        """Pieces that ended, as soon as there is one, at most after so many seconds."""
 
 
 @dataclass
@@ -71,7 +54,7 @@ class Progress:
 
 def run(
     plan: Plan,
-    engine: AbstractContextManager[Engine],
+    engine: AbstractContextManager[Engine[Piece[Any]]],
     follow: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, str]:
     """Do all pieces of a plan whose records are not there yet.
@@ -124,7 +107,7 @@ class _Work:
                     self._count(piece)
         self.progress.earlier = self.progress.weight_done
 
-    def do(self, engine: Engine) -> None:
+    def do(self, engine: Engine[Piece[Any]]) -> None:
         """All of them."""
         plan = self._plan
         self._perform(engine, [piece for each in plan.contenders for piece in plan.tuning(each)])
@@ -134,7 +117,7 @@ class _Work:
         for each in plan.contenders:
             self._perform(engine, [plan.sizes(each)])
 
-    def _perform(self, engine: Engine, pieces: Sequence[Piece[Any]]) -> None:
+    def _perform(self, engine: Engine[Piece[Any]], pieces: Sequence[Piece[Any]]) -> None:
         """Do those that are not done."""
         under_way: dict[str, Piece[Any]] = {}
         waiting = deque(piece for piece in pieces if not piece.is_done)

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, RunFolderError, on_one_line
-from adding_problem.evaluation import validate
+from adding_problem.evaluation.lengths import score_at_lengths
 from adding_problem.experiments import certificate, horizon
 from adding_problem.experiments.bench import sizes
 from adding_problem.experiments.readout import Measured
@@ -27,8 +27,9 @@ from adding_problem.experiments.sweep.job import Outcome, outcome_of
 from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, Budget, Count, Finite, Rung, Text, read_json
+from adding_problem.runs.records import Budget, Count, Finite, Rung, Text, read_json
 from adding_problem.task.data_sets import affordable
+from adding_problem.task.thresholds import SOLVED
 
 __all__ = [
     "BEYOND",
@@ -209,7 +210,7 @@ def find_horizon(piece: Piece[HorizonRun]) -> HorizonRun:
         def note(t: int, error: AddingProblemError) -> None:
             notes.append(f"T = {t:,} is not tested: {on_one_line(error)}")
 
-        scores = validate.score_at_lengths(trained, [t], n, own=trained.model.name, on_refusal=note)
+        scores = score_at_lengths(trained, [t], n, own=trained.model.name, on_refusal=note)
         beyond += [Measured.of(score.t, score.sequences, score.mse) for score in scores]
     return HorizonRun(tuple(rungs), longest, tuple(beyond), tuple(notes))
 
