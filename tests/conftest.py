@@ -23,6 +23,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 SLOW_FIRST = (
+    "test_bench",
     "test_sweep",
     "test_certificate",
     "test_reliability",

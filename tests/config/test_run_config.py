@@ -16,7 +16,7 @@ from pydantic import Field
 from adding_problem import config
 from adding_problem.config import KEYS, DatasetConfig, ModelConfig, RunConfig, TrainConfig
 from adding_problem.config.recipes import defaults_of
-from adding_problem.config.values import Real, Text, Truth, Whole, described
+from adding_problem.config.values import Real, Steps, Text, Truth, Whole, described, read_word
 from adding_problem.errors import ConfigError, RunFolderError, closest
 from adding_problem.experiments.train import train
 from adding_problem.task.variants import MIN_LENGTH
@@ -552,3 +552,17 @@ def test_the_recipes_first_length_is_one_that_the_variant_has() -> None:
         ).curriculum.start
         assert start is not None
         assert start >= max(20, least)
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("20M", 20_000_000), ("1.5k", 1_500), ("2G", 2_000_000_000), ("300", 300), ("1e6", 10**6)],
+)
+def test_a_count_of_steps_may_have_a_letter(word: str, number: int) -> None:
+    assert read_word(Steps, word) == number
+
+
+@pytest.mark.parametrize("word", ["0", "0k", "M", "-3M", "20 M", "20m", "1.0001k"])
+def test_what_is_no_count_of_steps(word: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        read_word(Steps, word)

@@ -106,6 +106,22 @@ def made_of(run: config.RunConfig, listener: Listener | None = None) -> Certific
     )
 
 
+def test_a_plain_certificate_is_not_taken_for_a_complete_one(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "made", own(tmp_path, "Gate"), budget=1_000)
+    quiet: dict[str, Any] = {
+        "following": lambda name, run: nullcontext(None),
+        "counting": lambda name: nullcontext(lambda done, total: None),
+    }
+    plain = certify(run, **quiet, plain=True)
+    assert [row.name for row in plain.rows] == ["sum", "difference"]
+    assert plain.pooling == ()
+    assert certify(run, **quiet, plain=True) == plain
+    complete = certify(run, **quiet)
+    assert complete.rows[:2] == plain.rows
+    assert len(complete.rows) > 2
+    assert len(complete.pooling) == 2
+
+
 def own(folder: Path, name: str) -> str:
     file = folder / "mine.py"
     file.write_text(MODELS)

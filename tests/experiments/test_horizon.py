@@ -223,6 +223,54 @@ def test_scores_at_other_lengths(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path).validation.exists()
 
 
+def test_a_budget_of_sequence_steps(tmp_path: Path) -> None:
+    """It ends with the epoch that reaches it; with more the same length is tried again."""
+
+    def find(steps: int) -> list[Rung]:
+        run = config.load(None, EASY | {"train.stop_val_loss": 1e-12, "artifacts": str(tmp_path)})
+        lengths = [20, 40]
+        return list(
+            horizon.find_horizon(
+                run, steps=steps, lengths=lengths, following=lambda run: nullcontext()
+            )
+        )
+
+    (rung,) = find(6_000)
+    rows = rows_of(rung)
+    assert rows[-2].sequence_steps < 6_000 <= rung.sequence_steps == rows[-1].sequence_steps
+    assert rung.stop_reason == "budget"
+    document = json.loads((tmp_path / "horizon.json").read_text())
+    assert (document["steps"], document["minutes"]) == (6_000, None)
+    (more,) = find(12_000)
+    assert more.sequence_steps >= 12_000
+    assert find(6_000) == [more]  # what a larger budget found is kept
+    with pytest.raises(ValueError, match="a budget"):
+        next(horizon.find_horizon(config.load(), following=lambda run: nullcontext()))
+
+
+def test_several_seeds_in_one_table(tmp_path: Path, command: Command) -> None:
+    options = [
+        word
+        for key, value in EASY.items()
+        for word in (f"--{key}", "null" if value is None else value)
+    ]
+    words = ["--lengths", 10, "--budget", "1M", "--seed", 42, "--seeds", 2, "--artifacts", "two"]
+    done = command("horizon", *words, *options, "--out", "t.json")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"horizon, seed 43: T = 10 .* of a budget of 1,000,000 seq", done.stdout)
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert [(row["seed"], row["t"], row["solved"]) for row in rows] == [
+        (42, 10, True),
+        (43, 10, True),
+    ]
+    runs = [RunFolder(tmp_path / row["folder"]).read_config() for row in rows]
+    assert [run.seed for run in runs] == [42, 43]
+    assert all(run.seed != run.validate.seed for run in runs)
+    refused = command("horizon", "--minutes", 1, "--budget", 5)
+    assert refused.returncode == 2
+    assert "no --budget beside it" in refused.stderr
+
+
 def test_the_commands(tmp_path: Path, command: Command) -> None:
     options = [
         word
@@ -243,7 +291,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
         "climb",
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"horizon: T = 20 after [0-9.]+ s of a budget of 60 s", done.stdout)
+    assert re.search(r"horizon: T = 20 after .* [0-9.]+ s, of a budget of 1 minute", done.stdout)
     assert "longest trained" in done.stdout
     assert "tested T" in done.stdout
     for length in (10, 20):  # as if they had learned

@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": "score trained models on a test set, or at other lengths",
     "horizon": "find the longest T that a model solves",
     "certify": "say what a model was given, and what it learned",
+    "bench": "compare a model with known ones, under the same conditions",
     "sweep": "many runs: a grid, on this machine or on a Ray cluster",
     "models": "list the models of the zoo",
     "compare": "draw several runs in one picture",
@@ -172,7 +173,7 @@ def _continuing(program: str, given: Sequence[str]) -> str:
     if program == _ORIGINAL:
         name = "validate" if {"validate", "--mode=validate"} & set(given) else "train"
         typed = ["python", program]
-    if name not in ("train", "horizon", "certify", "sweep"):
+    if name not in ("train", "horizon", "certify", "bench", "sweep"):
         return f"to start again: {shlex.join([*typed, *given])}"
     words = [word for word in given if word not in ("--overwrite", "--resume")]
     resume = ["--resume"] if name == "train" else []

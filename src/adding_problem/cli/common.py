@@ -21,14 +21,16 @@ from adding_problem.task.variants import MIN_LENGTH
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.analysis.tables import Table
     from adding_problem.cli.parsing import CommandParser
     from adding_problem.runs.folder import RunFolder
-    from adding_problem.runs.records import RunResult
+    from adding_problem.runs.records import Budget, RunResult
     from adding_problem.training.loop import Listener
 
 __all__ = [
     "ORACLE",
     "add_safety",
+    "budget_of",
     "configuration_of",
     "follow",
     "picture",
@@ -36,6 +38,8 @@ __all__ = [
     "refuse_keys",
     "require_trust",
     "say_if_on_plateau",
+    "show_table",
+    "table_file",
 ]
 
 ORACLE = families.described_init("oracle")
@@ -59,6 +63,22 @@ def configuration_of(arguments: Namespace) -> RunConfig | None:
         return None
     require_trust([result], arguments)
     return result
+
+
+def budget_of(arguments: Namespace, usual: Budget) -> Budget:
+    """What --minutes or --budget says, or else the usual budget.
+
+    Raises:
+        ConfigError: when both are given.
+    """
+    from adding_problem.runs.records import Budget
+
+    if arguments.budget and arguments.minutes:
+        hint = "give one of them"
+        raise ConfigError("--minutes", "no --budget beside it", "both", hint, COMMAND_LINE)
+    if arguments.budget or arguments.minutes:
+        return Budget(arguments.minutes, arguments.budget)
+    return usual
 
 
 def require_trust(run_configs: Iterable[RunConfig], arguments: Namespace) -> None:
@@ -109,6 +129,49 @@ def picture(name: str, suffix: str | None = None) -> Path:
         raise ConfigError("--out", expected, str(out), hint, COMMAND_LINE)
     atomic_io.make_folder(out.parent)
     return out
+
+
+def table_file(name: str) -> Path:
+    """The file to write a table into, in a folder that is there.
+
+    Raises:
+        ConfigError: when its name says no format that tables can have.
+        StorageError: when its folder cannot be made.
+    """
+    from adding_problem.analysis import tables
+
+    out = Path(name)
+    if out.suffix not in tables.FORMATS:
+        expected = f"a file that ends in {', '.join(tables.FORMATS)}"
+        raise ConfigError("--out", expected, str(out), "give it one of these endings", COMMAND_LINE)
+    atomic_io.make_folder(out.parent)
+    return out
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print a table, its columns of text on the left."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Column
+    from rich.table import Table as RichTable
+
+    columns = (
+        Column(
+            escape(name),
+            justify="left" if index < table.labels else "right",
+            overflow="fold",
+            no_wrap=0 < index < table.labels,
+        )
+        for index, name in enumerate(table.heading)
+    )
+    shown = RichTable(
+        *columns, title=escape(table.title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for index, row in enumerate(table.rows):
+        if index == table.rule:
+            shown.add_section()
+        shown.add_row(*map(escape, row))
+    console.print(shown)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,98 +14,155 @@ from pydantic import Field
 from adding_problem import config
 from adding_problem.cli import common
 from adding_problem.cli.parsing import CommandParser
-from adding_problem.config.values import Length, Real
+from adding_problem.config.values import Count, Length, Real, Steps
 from adding_problem.errors import AddingProblemError
+from adding_problem.runs.records import Budget
 from adding_problem.system import output
 from adding_problem.system.output import say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adding_problem.analysis.tables import Table
     from adding_problem.config import RunConfig
-    from adding_problem.experiments.horizon import Rung
+    from adding_problem.runs.records import Rung
     from adding_problem.training.loop import Listener
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Find the longest T that a model learns to solve within a budget of training time, from length "
-    "to length. The same call again continues a horizon run that was cut; with more --minutes, "
-    "which count from its start, it goes on. It sets dataset.t, train.budget_minutes, train.epochs "
-    "and the curriculum's start; long T are scored on fewer sequences. Without --recipe and "
-    "--config the recipe is fast."
+    "Find the longest T that a model learns to solve within a budget of training, from length to "
+    "length. The same call again continues a horizon run that was cut; with a larger budget, which "
+    "counts from its start, it goes on. It sets dataset.t, the budget of train, train.epochs and "
+    "the curriculum's start; long T are scored on fewer sequences. Without --recipe and --config "
+    "the recipe is fast."
 )
 EXAMPLES = (
     "adding-problem horizon --minutes 5",
-    "adding-problem horizon --model gru --lengths 100 1000 10000",
+    "adding-problem horizon --model gru --budget 20M --seeds 3 --out horizon.tex",
 )
 _SHOWN = ("recipe", "model.name", "model.hidden", "train.learning_rate", "seed", "artifacts")
 _SET_HERE = {
     "dataset.t": "give --lengths in its place",
     "train.budget_minutes": "give --minutes in its place",
+    "train.budget_steps": "give --budget in its place",
 }
+_MINUTES = 5.0
 
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
-    parser.option("--minutes", "training time for all lengths together", minutes, default=5.0)
+    parser.option(
+        "--minutes", f"training time for all lengths together (default: {_MINUTES:g})", minutes
+    )
+    parser.option("--budget", "sequence-steps in place of --minutes, such as 20M", Steps)
     parser.option("--lengths", "lengths to try (100, 300, 1000, ... 1000000)", Length, many=True)
+    parser.option("--seeds", "horizon runs, each of a seed from --seed on", Count, default=1)
+    parser.option("--out", "also write the table: .csv, .json, .tex or .md")
     common.add_safety(parser, overwrite="horizon run")
     parser.keys(_SHOWN, recipe="fast")
 
 
 def run(arguments: Namespace) -> None:
-    """Train at one length after the other, and print every one."""
+    """Train at one length after the other, print every one, and put the seeds together."""
     run_config = _configuration(arguments)
     if run_config is None:
         return
+    from adding_problem.analysis import tables
+
+    console = output.console()
+    out = common.table_file(arguments.out) if arguments.out else None
+    budget = common.budget_of(arguments, Budget(_MINUTES))
+    rungs = {
+        each: list(_rungs(each, budget, arguments, console))
+        for each in _seeds(run_config, arguments.seeds)
+    }
+    table = _table(run_config, rungs)
+    common.show_table(table, console)
+    for each, found in rungs.items():
+        _say_horizon(each, found, budget, several=arguments.seeds > 1)
+    if out is not None:
+        records = [
+            {"model": each.model.title, "seed": each.seed, **asdict(rung)}
+            for each, found in rungs.items()
+            for rung in found
+        ]
+        tables.write(out, [table], records, [f"Each seed: {budget} of training."])
+        say(f"table:   {out}")
+
+
+def _seeds(config: RunConfig, seeds: int) -> Iterator[RunConfig]:
+    """The horizon run itself, or one of each seed in a folder of its own."""
+    for seed in range(config.seed, config.seed + seeds):
+        test_seed = config.validate.seed + (config.validate.seed == seed)
+        yield replace(
+            config,
+            seed=seed,
+            validate=replace(config.validate, seed=test_seed),
+            artifacts=config.artifacts if seeds == 1 else f"{config.artifacts}/seed{seed}",
+        )
+
+
+def _rungs(
+    config: RunConfig, budget: Budget, arguments: Namespace, console: Console
+) -> Iterator[Rung]:
+    """The lengths of one horizon run, shown while it goes on."""
     from rich.markup import escape
-    from rich.table import Table
 
     from adding_problem.experiments import horizon
 
-    console = output.console()
-
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
-        again = run.seed != run_config.seed
+        again = run.seed != config.seed
         why = ", on to a lower goal: new sequences are not solved yet" if again else ""
-        console.print(f"T = {run.dataset.t:,}{why}", style="bold")
+        seed = f", seed {config.seed}" if arguments.seeds > 1 else ""
+        console.print(f"T = {run.dataset.t:,}{seed}{why}", style="bold")
         with common.follow(run, console) as listener:
             yield listener
 
     def refused(error: AddingProblemError) -> None:
         console.print(f"note: the horizon run ends here: {escape(str(error))}")
 
-    table = Table(
-        "tested T",
-        "longest trained",
-        "to 1e-2",
-        "to 1e-3",
-        "MSE on the test set",
-        "",
-        title=f"{run_config.model.title}: from the start of the horizon run",
-    )
-    farthest: Rung | None = None
-    for rung in horizon.find_horizon(
-        run_config,
-        minutes=arguments.minutes,
+    yield from horizon.find_horizon(
+        config,
+        minutes=budget.minutes,
+        steps=budget.steps,
         lengths=arguments.lengths or horizon.LENGTHS,
         following=following,
         overwrite=arguments.overwrite,
         on_refusal=refused,
-    ):
-        table.add_row(*_cells(rung))
-        farthest = rung if rung.solved else farthest
-    console.print(table)
+    )
+
+
+def _say_horizon(
+    config: RunConfig, rungs: Sequence[Rung], budget: Budget, *, several: bool
+) -> None:
+    from adding_problem.experiments import horizon
+
+    name = f"horizon, seed {config.seed}" if several else "horizon"
+    farthest = next((rung for rung in reversed(rungs) if rung.solved), None)
     if farthest is None:
-        say("horizon: none of the lengths was solved")
+        say(f"{name}: none of the lengths was solved")
     else:  # the budget ends training, not the validation that is under way: it can be passed
-        say(
-            f"horizon: T = {farthest.t:,} after {farthest.seconds:,.1f} s "
-            f"of a budget of {60 * arguments.minutes:,.0f} s"
-        )
-    folder = Path(run_config.artifacts)
+        spent = f"{farthest.sequence_steps:,} sequence-steps and {farthest.seconds:,.1f} s"
+        say(f"{name}: T = {farthest.t:,} after {spent}, of a budget of {budget}")
+    folder = Path(config.artifacts)
     say(f"runs:    {folder}", f"picture: {folder / horizon.PICTURE}")
+
+
+def _table(config: RunConfig, rungs: Mapping[RunConfig, Sequence[Rung]]) -> Table:
+    from adding_problem.analysis.tables import Table
+
+    seed = ("seed",) if len(rungs) > 1 else ()
+    heading = ("tested T", "longest trained", "to 1e-2", "to 1e-3", "MSE on the test set", "")
+    rows = [
+        ((str(each.seed),) if seed else ()) + tuple(_cells(rung))
+        for each, found in rungs.items()
+        for rung in found
+    ]
+    title = f"{config.model.title}: from the start of the horizon run"
+    return Table(title, (*seed, *heading), tuple(rows))
 
 
 def _configuration(arguments: Namespace) -> RunConfig | None:

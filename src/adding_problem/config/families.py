@@ -6,7 +6,7 @@ A family's class stands in `models/`, and takes exactly the arguments listed her
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -64,6 +64,8 @@ class Family:
         cost: of one step of one sequence, in words; H is `hidden`.
         defaults: every argument and its default; numbers are positive.
         source: where the defaults come from.
+        state: how many numbers a step hands on to the next, by the arguments; None where these
+            grow with T.
         parallel: whether the steps of a sequence can be computed at the same time.
         choices: the values that a text argument may have.
         fast: what the recipe `fast` does differently for this family, by dotted key; learning rates
@@ -75,9 +77,17 @@ class Family:
     cost: str
     defaults: Mapping[str, Any]
     source: str
+    state: Callable[[Mapping[str, Any]], int] | None
     parallel: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fast: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _tcn_state(given: Mapping[str, Any]) -> int:
+    """The inputs of the past that two dilated convolutions of each level still need."""
+    reach: list[int] = [(given["kernel"] - 1) << level for level in range(given["levels"])]
+    hidden: int = given["hidden"]
+    return hidden * (2 * sum(reach) - reach[0]) + 2 * reach[0]
 
 
 FAMILIES: dict[str, Family] = {
@@ -90,6 +100,7 @@ FAMILIES: dict[str, Family] = {
             "init": ("keras", "torch", "chrono", "long", "keyed", "keyed-directions", "oracle")
         },
         source="the original system",
+        state=lambda given: 2 * given["hidden"],
     ),
     "gru": Family(
         home="gru:AddingGRU",
@@ -98,6 +109,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 100, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono", "keyed")},
         source="the LSTM's; PyTorch",
+        state=lambda given: given["hidden"],
         fast={"train.learning_rate": 2e-2, "model.init": "chrono", "model.memory": None},
     ),
     "rnn": Family(
@@ -106,6 +118,7 @@ FAMILIES: dict[str, Family] = {
         cost="one H x H product",
         defaults={"hidden": 100},
         source="Le et al. 2015; PyTorch",
+        state=lambda given: given["hidden"],
         fast={"train.learning_rate": 1e-3},
     ),
     "irnn": Family(
@@ -114,6 +127,7 @@ FAMILIES: dict[str, Family] = {
         cost="one H x H product",
         defaults={"hidden": 100},
         source="the paper, section 4.1",
+        state=lambda given: given["hidden"],
         fast={"train.learning_rate": 5e-3},
     ),
     "indrnn": Family(
@@ -122,6 +136,7 @@ FAMILIES: dict[str, Family] = {
         cost="one H x H product for each layer but the first, parallel over T; H multiplications",
         defaults={"hidden": 128, "layers": 2},
         source="the paper, section 5.1",
+        state=lambda given: given["layers"] * given["hidden"],
         fast={"train.learning_rate": 1e-3},
     ),
     "exprnn": Family(
@@ -130,6 +145,7 @@ FAMILIES: dict[str, Family] = {
         cost="one H x H product; once for each batch a matrix exponential",
         defaults={"hidden": 128},
         source="our choice; the paper has no adding problem",
+        state=lambda given: given["hidden"],
         fast={"train.learning_rate": 5e-3},
     ),
     "cornn": Family(
@@ -138,6 +154,7 @@ FAMILIES: dict[str, Family] = {
         cost="two H x H products",
         defaults={"hidden": 128, "dt": 6e-2, "gamma": 66.0, "epsilon": 15.0},
         source="the authors' code for this problem",
+        state=lambda given: 2 * given["hidden"],
         fast={"train.learning_rate": 2e-2},
     ),
     "lem": Family(
@@ -146,6 +163,7 @@ FAMILIES: dict[str, Family] = {
         cost="four H x H products",
         defaults={"hidden": 128, "dt": 2.42e-2},
         source="the authors' code for this problem, T = 10,000",
+        state=lambda given: 2 * given["hidden"],
         fast={"train.learning_rate": 2e-2},
     ),
     "mingru": Family(
@@ -156,6 +174,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
+        state=lambda given: given["layers"] * given["hidden"],
         fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "minlstm": Family(
@@ -166,6 +185,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 128, "layers": 2, "init": "torch", "memory": None},
         choices={"init": ("torch", "chrono")},
         source="our choice; the paper has no adding problem",
+        state=lambda given: given["layers"] * given["hidden"],
         fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "lru": Family(
@@ -182,6 +202,7 @@ FAMILIES: dict[str, Family] = {
             "max_phase": 0.314,
         },
         source="the ring as the paper's for long sequences; sizes our choice",
+        state=lambda given: 2 * given["layers"] * given["states"],  # complex
         fast={"train.learning_rate": 5e-3},
     ),
     "s6": Family(
@@ -192,6 +213,7 @@ FAMILIES: dict[str, Family] = {
         defaults={"hidden": 32, "states": 8, "layers": 2, "init": "mamba", "memory": None},
         choices={"init": ("mamba", "keyed")},
         source="time steps and A as Mamba's; sizes our choice",
+        state=lambda given: given["layers"] * given["states"] * given["hidden"],
         fast={"model.init": None, "model.memory": None, "train.learning_rate": 5e-3},
     ),
     "slstm": Family(
@@ -200,6 +222,7 @@ FAMILIES: dict[str, Family] = {
         cost="four H x H / heads products",
         defaults={"hidden": 128, "heads": 4},
         source="heads as in the authors' library; size and biases our choice",
+        state=lambda given: 4 * given["hidden"],  # h, c, n and m
         fast={"train.learning_rate": 2e-2},
     ),
     "tcn": Family(
@@ -209,6 +232,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 30, "levels": 8, "kernel": 7},
         source="the authors' code for this problem",
+        state=_tcn_state,
         fast={"train.learning_rate": 2e-2},
     ),
     "transformer": Family(
@@ -218,6 +242,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 64, "layers": 2, "heads": 4},
         source="our choice",
+        state=None,
         fast={"train.learning_rate": 5e-3},
     ),
     "attention": Family(
@@ -227,6 +252,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="the paper, section 2",
+        state=lambda given: given["hidden"] + 1,  # the weighted sum and the sum of the weights
         fast={"train.learning_rate": 2e-2},
     ),
     "pooling": Family(
@@ -236,6 +262,7 @@ FAMILIES: dict[str, Family] = {
         parallel=True,
         defaults={"hidden": 100},
         source="our choice; the paper's sums have no marks",
+        state=lambda given: given["hidden"],
         fast={"train.learning_rate": 2e-2},
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -28,6 +29,7 @@ __all__ = [
     "Key",
     "Length",
     "Real",
+    "Steps",
     "Text",
     "Truth",
     "Whole",
@@ -55,6 +57,13 @@ def _whole(value: Any) -> Any:
     return int(value) if exact else value
 
 
+def _spelled_out(value: Any) -> Any:
+    """20M as 20,000,000; k is a thousand, G a billion."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([kMG])", value)):
+        return float(found[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[found[2]]
+    return value
+
+
 def _unambiguous(value: Any) -> Any:
     if isinstance(value, yaml_file.AmbiguousWord):
         raise ValueError(value)
@@ -71,6 +80,7 @@ Count = Annotated[Whole, Field(ge=1)]
 Length = Annotated[
     Whole, Field(ge=min(MIN_LENGTH.values()))
 ]  # each variant has a minimum of its own
+Steps = Annotated[Count, BeforeValidator(_spelled_out)]  # may be written 20M
 
 
 # --- a type in words -----------------------------------------------------------------------------

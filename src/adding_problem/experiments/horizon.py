@@ -1,4 +1,4 @@
-"""The horizon of a model: the longest T that it learns to solve within a budget of training time.
+"""The horizon of a model: the longest T that it learns to solve within a budget of training.
 
 Every length is a run of its own, with a complete run folder. It starts from the weights that solved
 the length before. The configurations of the runs are on disk, so that a cut one can be resumed.
@@ -23,13 +23,13 @@ from adding_problem.experiments.train import train
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import RunsFolder, read_summary
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.runs.records import HorizonResult, Rung, RunResult, Spent
+from adding_problem.runs.records import Budget, HorizonResult, Rung, RunResult, Spent
 from adding_problem.system.seeding import stream_seed
 from adding_problem.task.data_sets import affordable
 from adding_problem.task.thresholds import SOLVED
 from adding_problem.training.loop import Listener
 
-__all__ = ["LENGTHS", "PICTURE", "Rung", "find_horizon"]
+__all__ = ["LENGTHS", "PICTURE", "Budget", "Rung", "find_horizon"]
 
 LENGTHS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The lengths that are tried, as far as the budget reaches."""
@@ -38,7 +38,7 @@ PICTURE = "horizon.png"
 """What every length cost, drawn into the horizon run's folder."""
 
 _LARGER = 1.01  # times a budget; the time left varies by some seconds, which make no larger budget
-_NO_END = 1_000_000  # epochs on fresh sequences, which the minutes end
+_NO_END = 1_000_000  # epochs on fresh sequences, which the budget ends
 # Sequence-steps of a validation set and of a test set at most, and their fewest sequences: scoring
 # must not outlast training.
 _HELD_OUT_STEPS, _FEWEST_HELD_OUT = 10**7, 64
@@ -48,7 +48,8 @@ _TEST_STEPS, _FEWEST_TESTED, _MOST_TESTED = 2 * 10**7, 64, 10_000
 def find_horizon(
     config: RunConfig,
     *,
-    minutes: float,
+    minutes: float | None = None,
+    steps: int | None = None,
     lengths: Sequence[int] = LENGTHS,
     overwrite: bool = False,
     following: Callable[[RunConfig], AbstractContextManager[Listener | None]],
@@ -65,9 +66,11 @@ def find_horizon(
 
     Args:
         config: of all runs. Set here are `dataset.t`, `curriculum.start`, `train.budget_minutes`,
-            `train.epochs`, `model.start_from`, `model.memory` of an LSTM that has none, and, for
-            long sequences, a smaller `dataset.held_out` and `validate.dt_length`.
-        minutes: of training, over all lengths together.
+            `train.budget_steps`, `train.epochs`, `model.start_from`, `model.memory` of an LSTM that
+            has none, and, for long sequences, a smaller `dataset.held_out` and
+            `validate.dt_length`.
+        minutes, steps: the budget of training over all lengths together, in minutes or in
+            sequence-steps; one of the two. A training ends with the epoch that reaches it.
         lengths: to try, in rising order.
         overwrite: delete the runs that `horizon.json` records, and begin again.
         following: gives the listener of a length's run.
@@ -78,16 +81,17 @@ def find_horizon(
         ConfigError, RunFolderError: see `adding_problem.errors`; the latter also when a run would
             have to be deleted that is not this horizon run's, or a link is in the place of a run.
         ModelError, BackendError: when the first length is refused, or without `on_refusal`.
+        ValueError: unless one budget is given.
     """
     rungs: list[Rung] = []
     folder = RunsFolder(config.artifacts, HORIZON)
-    begin = _Begin(config, minutes, folder)
+    begin = _Begin(config, Budget(minutes, steps), folder)
     with folder.locked():
         _require_own_picture(folder)
         if overwrite:
             _forget(begin, lengths)
         for t in sorted(set(lengths)):
-            if _left(minutes, rungs) <= 0:
+            if _left(begin, rungs).is_spent:
                 return
             try:
                 rungs.append(_train_length(begin, t, rungs, following))
@@ -107,7 +111,7 @@ class _Begin:
     """What a horizon run was called with, and its folder."""
 
     config: RunConfig
-    minutes: float
+    budget: Budget
     folder: RunsFolder
 
 
@@ -127,11 +131,7 @@ def _train_length(
         if _outgrown(_run_of(begin, t, tried)):
             continue  # it was cut under a smaller budget and has used that up: there is more now
         tried.append(_rung(run, result, tried))
-        if (
-            tried[-1].solved
-            or tried[-1].stop_reason != "solved"
-            or _left(begin.minutes, tried) <= 0
-        ):
+        if tried[-1].solved or tried[-1].stop_reason != "solved" or _left(begin, tried).is_spent:
             return tried[-1]
 
 
@@ -146,8 +146,9 @@ def _make_way(begin: _Begin, run: RunConfig, rungs: Sequence[Rung]) -> None:
         _write_summary(begin, rungs)
 
 
-def _left(minutes: float, rungs: Sequence[Rung]) -> float:
-    return minutes - (rungs[-1].seconds if rungs else 0.0) / 60
+def _left(begin: _Begin, rungs: Sequence[Rung]) -> Budget:
+    """The budget without what the lengths so far have taken."""
+    return begin.budget.without(rungs[-1]) if rungs else begin.budget
 
 
 def _require_own_picture(folder: RunsFolder) -> None:
@@ -190,6 +191,7 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
     again = sum(rung.t == t for rung in rungs)
     folder = begin.folder.run(f"t{t}-{again + 1}" if again else f"t{t}")
     below, goal = rungs[-1] if rungs else None, config.train.stop_val_loss
+    left = _left(begin, rungs)
     run = replace(
         config,
         seed=_seed(config.seed, again),
@@ -211,7 +213,8 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
         ),
         train=replace(
             config.train,
-            budget_minutes=_left(begin.minutes, rungs),
+            budget_minutes=left.minutes,
+            budget_steps=left.steps,
             epochs=_NO_END if config.dataset.stream else config.train.epochs,
             stop_val_loss=goal and goal / 2**again,
         ),
@@ -233,7 +236,10 @@ def _run_of(begin: _Begin, t: int, rungs: Sequence[Rung]) -> RunConfig:
         run = replace(
             run,
             train=replace(
-                run.train, budget_minutes=there.train.budget_minutes, epochs=there.train.epochs
+                run.train,
+                budget_minutes=there.train.budget_minutes,
+                budget_steps=there.train.budget_steps,
+                epochs=there.train.epochs,
             ),
         )
         if below and (folder.has_checkpoint or folder.result.is_file()):
@@ -255,7 +261,8 @@ def _outgrown(run: RunConfig) -> bool:
     if not folder.result.is_file():
         return False
     there = folder.read_config()
-    had, has = there.train.budget_minutes or 0.0, run.train.budget_minutes or 0.0
+    key = "budget_steps" if run.train.budget_steps else "budget_minutes"
+    had, has = (getattr(each.train, key) or 0.0 for each in (there, run))
     # A run of another model, for example, is refused, not tried again.
     if _comparable(there) != _comparable(run):
         return False
@@ -269,7 +276,7 @@ def _comparable(run: RunConfig) -> str:
     """The digest of all keys but those that depend on what the horizon run did before."""
     return replace(
         run,
-        train=replace(run.train, budget_minutes=None, epochs=1),
+        train=replace(run.train, budget_minutes=None, budget_steps=None, epochs=1),
         model=replace(run.model, start_from=None),
         curriculum=replace(run.curriculum, start=None),
     ).digest
@@ -320,7 +327,8 @@ def _leave(begin: _Begin, rungs: Sequence[Rung]) -> None:
 def _write_summary(begin: _Begin, rungs: Sequence[Rung]) -> HorizonResult:
     result = HorizonResult(
         horizon=max((rung.t for rung in rungs if rung.solved), default=None),
-        minutes=begin.minutes,
+        minutes=begin.budget.minutes,
+        steps=begin.budget.steps,
         **begin.config.task.to_record(),
         model=begin.config.model.title,
         seed=begin.config.seed,

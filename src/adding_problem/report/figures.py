@@ -145,7 +145,7 @@ def headline(
     ]
     if horizons:
         tiles.append(
-            _tile(count(max(horizons)), "horizon", "longest T within the minutes of a horizon run")
+            _tile(count(max(horizons)), "horizon", "longest T within the budget of a horizon run")
         )
     beyond = [
         (t, longest)

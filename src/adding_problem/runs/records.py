@@ -28,6 +28,7 @@ from adding_problem.task.variants import Mix, Target, Task, Variant
 
 __all__ = [
     "UNITS",
+    "Budget",
     "Cost",
     "Count",
     "EpochRow",
@@ -425,13 +426,48 @@ class Rung:
     folder: str = ""
 
 
+@dataclass(frozen=True)
+class Budget:
+    """Training that a horizon run may take, over all lengths together.
+
+    Attributes:
+        minutes, steps: in minutes, or in sequence-steps; the other is None.
+
+    Raises:
+        ValueError: unless one of the two is given.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("expected a budget in minutes or in sequence-steps")
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps:,} sequence-steps"
+        return f"{self.minutes:,g} minute{'s' if self.minutes != 1 else ''}"
+
+    def without(self, spent: Spent | Rung) -> Budget:
+        """What is left of it."""
+        if self.steps is not None:
+            return Budget(steps=self.steps - spent.sequence_steps)
+        return Budget((self.minutes or 0.0) - spent.seconds / 60)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return (self.minutes or self.steps or 0) <= 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class HorizonResult(Question):
     """`horizon.json`: how far a model's training came within a budget.
 
     Attributes:
         horizon: the longest length that was solved; None where none was.
-        minutes: the budget.
+        minutes, steps: the budget, in minutes or in sequence-steps; see `Budget`.
         model: in a few words.
         seed: root seed.
         rungs: the lengths, in the order in which they were trained.
@@ -440,11 +476,20 @@ class HorizonResult(Question):
 
     horizon: Count | None
     solved_below: float = SOLVED
-    minutes: float
+    minutes: float | None = None
+    steps: Count | None = None
     model: Text = ""
     seed: Count = 0
     rungs: tuple[Rung, ...]
     runs: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        Budget(self.minutes, self.steps)
+
+    @property
+    def budget(self) -> Budget:
+        """What its training could take."""
+        return Budget(self.minutes, self.steps)
 
 
 # --- epochs ---------------------------------------------------------------------------------------

@@ -56,9 +56,9 @@ def _why_it_ended(horizon: HorizonResult) -> str:
     """Why the horizon run went no further, as far as its last length tells."""
     if not horizon.rungs:
         return ""
-    last, minutes = horizon.rungs[-1], horizon.minutes
-    if last.stop_reason == "budget" or last.seconds >= 60 * minutes:
-        budget = f"the budget of {minutes:,g} minute{'s' if minutes != 1 else ''} ran out"
+    last = horizon.rungs[-1]
+    if last.stop_reason == "budget" or horizon.budget.without(last).is_spent:
+        budget = f"the budget of {horizon.budget} ran out"
         return f"; then {budget}" if last.solved else f"; at T = {last.t:,} {budget}"
     if last.solved:
         return ""

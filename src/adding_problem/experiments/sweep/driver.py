@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from adding_problem import models
 from adding_problem.config import RunConfig
@@ -43,14 +43,17 @@ class SweepError(AddingProblemError):
     exit_code = 1
 
 
-class Engine(Protocol):
+_Job_contra = TypeVar("_Job_contra", contravariant=True)
+
+
+class Engine(Protocol[_Job_contra]):
     """Where jobs are done."""
 
     @property
     def free(self) -> bool:
         """Whether another job can be taken."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: _Job_contra) -> None:
         """Begin a job, or queue it."""
 
     def running(self) -> set[str]:
@@ -154,7 +157,7 @@ class Board:
 
 def run(
     runs: Sequence[PlannedRun],
-    engine: AbstractContextManager[Engine],
+    engine: AbstractContextManager[Engine[Job]],
     *,
     score: bool = True,
     retries: int = 3,
@@ -188,7 +191,7 @@ def run(
 def _run(
     place: RunsFolder,
     runs: Sequence[PlannedRun],
-    engine: AbstractContextManager[Engine],
+    engine: AbstractContextManager[Engine[Job]],
     score: bool,
     retries: int,
     follow: Callable[[Board], None],
@@ -279,7 +282,7 @@ def _drive(
     board: Board,
     jobs: dict[str, Job],
     waiting: deque[Job],
-    engine: Engine,
+    engine: Engine[Job],
     retries: int,
     follow: Callable[[Board], None],
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import ConfigError
 from adding_problem.experiments.sweep.driver import Engine
+from adding_problem.experiments.sweep.job import Job
 from adding_problem.experiments.sweep.local import LocalEngine
 from adding_problem.experiments.sweep.plan import PlannedRun
 from adding_problem.system.device import resolve_device
@@ -74,7 +75,7 @@ class Choice:
         return f"{_local_workers(self, runs)} at a time on this machine"
 
 
-def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine]:
+def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine[Job]]:
     """The engine for these runs.
 
     Raises:

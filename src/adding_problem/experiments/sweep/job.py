@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, LockError, RunFolderError
@@ -15,7 +15,15 @@ from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
 from adding_problem.training import loggers
 
-__all__ = ["Job", "Outcome", "Task", "finished", "perform"]
+__all__ = ["Job", "Named", "Outcome", "Task", "finished", "outcome_of", "perform"]
+
+
+class Named(Protocol):
+    """What an engine of this machine takes: anything that can be pickled and has a name."""
+
+    @property
+    def name(self) -> str:
+        """By which its outcome is told."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,26 @@ class Outcome:
     sequence_steps: int = 0
 
 
-Task = Callable[[Job], Outcome]
+Task = Callable[[Any], Outcome]
 
 
 def perform(job: Job) -> Outcome:
     """Train or resume, unless it is finished; then score. Errors become outcomes."""
-    try:
+
+    def work() -> Outcome:
         with loggers.attach(job.config) as listener:
             train(job.config, resume=True, listener=listener)
         if job.score:
             validate.score_once(job.config)
         return _read(job)
+
+    return outcome_of(work)
+
+
+def outcome_of(work: Callable[[], Outcome]) -> Outcome:
+    """The outcome that the work gives, or what its error says."""
+    try:
+        return work()
     except LockError as error:
         return Outcome("held", str(error))
     except AddingProblemError as error:

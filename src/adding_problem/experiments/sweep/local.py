@@ -17,7 +17,7 @@ from multiprocessing import connection, resource_tracker
 from typing import Any
 
 from adding_problem.errors import Interrupted
-from adding_problem.experiments.sweep.job import Job, Outcome, Task, perform
+from adding_problem.experiments.sweep.job import Named, Outcome, Task, perform
 from adding_problem.system.output import guarded
 
 __all__ = ["LocalEngine", "end_with_parent"]
@@ -36,7 +36,7 @@ class LocalEngine:
     def __init__(self, workers: int, task: Task = perform) -> None:
         self.workers, self._task = workers, task
         self._idle: list[_Worker] = []
-        self._busy: dict[Any, tuple[_Worker, Job]] = {}
+        self._busy: dict[Any, tuple[_Worker, Named]] = {}
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -53,7 +53,7 @@ class LocalEngine:
         """Whether another job can be taken."""
         return len(self._busy) < self.workers
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Named) -> None:
         """Begin a job."""
         worker = self._taken_by_an_idle_one(job)
         if worker is None:
@@ -78,7 +78,7 @@ class LocalEngine:
             ended.append((job.name, outcome))
         return ended
 
-    def _taken_by_an_idle_one(self, job: Job) -> _Worker | None:
+    def _taken_by_an_idle_one(self, job: Named) -> _Worker | None:
         """Give the job to an idle worker, if there is one.
 
         Workers that were killed while idle are dropped. That counts against no run.

@@ -1,0 +1,194 @@
+"""The command bench: models compared, and their table printed and written."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from adding_problem.cli import common
+from adding_problem.cli.parsing import CommandParser
+from adding_problem.config import COMMAND_LINE
+from adding_problem.config.values import Count, Length, Real, Steps
+from adding_problem.errors import AddingProblemError, ConfigError
+from adding_problem.system import output
+from adding_problem.system.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from adding_problem.experiments.bench import Contender, Plan, Progress
+
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
+
+DESCRIPTION = (
+    "Compare --model, which may be left out, with others under the same conditions. Each is tuned "
+    "over the same learning rates, makes a horizon run of every seed on sum and on difference, is "
+    "certified and timed, on one core unless --threads says more. All is kept in --artifacts "
+    "(artifacts/bench): the same call again continues, also with more models or seeds. A model may "
+    "have arguments, as gru:hidden=64."
+)
+EXAMPLES = (
+    "adding-problem bench --model mine.py:Mine --out table.tex",
+    "adding-problem bench --model mine.py:Mine:units=8 --against gru --budget 20M",
+)
+AGAINST = ("lstm", "gru", "mingru")
+BUDGET = 2_000_000
+_T, _SEEDS = 300, 3
+_SHOWN = ("device", "backend")
+_SET_HERE = (
+    "dataset.t",
+    "dataset.target",
+    "dataset.noise_columns",
+    "dataset.mix",
+    "dataset.mix_seed",
+    "model.start_from",
+    "train.learning_rate",
+    "train.budget_steps",
+    "train.budget_minutes",
+    "train.only_readout",
+    "curriculum.start",
+    "seed",
+    "recipe",
+)
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """What the command takes."""
+    minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
+    parser.option("--against", "models to compare with", many=True, default=list(AGAINST))
+    parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
+    parser.option("--budget", "sequence-steps of a horizon run, as 20M (default: 2M)", Steps)
+    parser.option("--minutes", "minutes of a horizon run, in place of --budget", minutes)
+    parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
+    parser.option("--match-parameters", "model to whose size the widths of the others are set")
+    parser.option("--width", "argument of a custom model that is its width", default="hidden")
+    parser.option("--workers", "pieces of work at a time (default: as many as fit)", Count)
+    parser.option("--out", "also write the table: .csv, .json, .tex or .md")
+    parser.keys(_SHOWN, recipe="fast", file=None)
+
+
+def run(arguments: Namespace) -> None:
+    """Do all work of the bench, or what is left of it, and print its table."""
+    from adding_problem.analysis import tables
+    from adding_problem.experiments import bench
+    from adding_problem.experiments.bench import pieces
+    from adding_problem.experiments.sweep.local import LocalEngine
+
+    out = common.table_file(arguments.out) if arguments.out else None
+    plan = _plan(arguments)
+    console = output.console()
+    with _shown(console) as follow:
+        engine = LocalEngine(_workers(arguments, plan), pieces.perform)
+        failures = bench.run(plan, engine, follow)
+    lines = bench.lines_of(plan)
+    notes = bench.notes_of(plan, lines, failures, arguments.match_parameters)
+    found = bench.tables_of(lines)
+    for table in found:
+        common.show_table(table, console)
+    say(*notes)
+    if out is not None:
+        tables.write(out, found, [asdict(line) for line in lines], notes)
+        say(f"table:   {out}")
+    say(f"records: {plan.folder}")
+    if failures:
+        raise BenchError(f"{len(failures)} pieces of work failed; the same call tries them again")
+
+
+class BenchError(AddingProblemError):
+    """Pieces of work of a bench failed; everything else of it is done."""
+
+    exit_code = 1
+
+
+def _plan(arguments: Namespace) -> Plan:
+    from adding_problem.experiments import bench, certificate
+    from adding_problem.runs.records import Budget
+    from adding_problem.training.preflight import check_model
+
+    common.refuse_keys(arguments, "a bench", dict.fromkeys(_SET_HERE, "leave it out"))
+    if arguments.t <= certificate.SHORT:
+        expected = f"more than {certificate.SHORT} steps, the short length of a certificate"
+        raise ConfigError("--t", expected, str(arguments.t), "give --t more", COMMAND_LINE)
+    budget = common.budget_of(arguments, Budget(steps=BUDGET))
+    contenders = _contenders(arguments)
+    if reference := arguments.match_parameters:
+        contenders = bench.match_parameters(contenders, reference, arguments.width)
+    for each in contenders:  # before hours of work of which it can do nothing
+        check_model(each.config)
+    folder = Path(arguments.overrides.get("artifacts", "artifacts/bench"))
+    return bench.Plan(tuple(contenders), arguments.seeds, budget, arguments.t, folder)
+
+
+def _contenders(arguments: Namespace) -> tuple[Contender, ...]:
+    """The model that --model names, if any, and those that it is compared with."""
+    from adding_problem.experiments import bench
+
+    overrides = arguments.overrides
+    own = {key: value for key, value in overrides.items() if key.startswith("model.")}
+    shared = {"dataset.t": arguments.t} | {
+        key: value for key, value in overrides.items() if key not in own and key != "artifacts"
+    }
+    mine = own.pop("model.name", None)
+    if own and mine is None:
+        key = next(iter(own))
+        hint = "name the model by --model, or write its arguments behind it: --against gru:hidden=8"
+        raise ConfigError(f"--{key}", "--model beside it", "none", hint, COMMAND_LINE)
+    found = [bench.contender(mine, shared, own)] if mine else []
+    found += [bench.contender(name, shared, {}) for name in arguments.against]
+    unique = list({each.config.digest: each for each in found}.values())
+    labels = [each.label for each in unique]
+    return tuple(
+        replace(each, label=each.config.model.name) if labels.count(each.label) > 1 else each
+        for each in unique
+    )
+
+
+def _workers(arguments: Namespace, plan: Plan) -> int:
+    from adding_problem.system.threads import usable_cores
+
+    threads = max(each.config.threads or 1 for each in plan.contenders)
+    return arguments.workers or max(1, usable_cores() // threads)
+
+
+# --- while it works -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a line for each finished piece elsewhere."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns: Any = (BarColumn(bar_width=20), TextColumn("{task.description}"))
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def follow(progress: Progress) -> None:
+            text = f"{progress.done} of {progress.pieces} done{_time_left(progress)}"
+            if not console.is_terminal and progress.ended:
+                failed = "failed" if progress.ended in progress.failures else "done"
+                say(f"{failed}  {progress.ended}   ({text})")
+            under_way = "".join(f"\n  {name}" for name in progress.running)
+            bar.update(
+                task,
+                total=progress.weight,
+                completed=progress.weight_done,
+                description=f"{text}{under_way}",
+            )
+
+        yield follow
+
+
+def _time_left(progress: Progress) -> str:
+    left = progress.seconds_left
+    if not left:
+        return ""
+    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} minutes left"
