@@ -84,7 +84,7 @@ def cornn(
 
     Everything else as of `lem`.
     """
-    check_shape("w_hh", w_hh, (len(w_ih), 2 * len(w_ih)))
+    check_shape("w_hh", w_hh.shape, (len(w_ih), 2 * len(w_ih)))
     sources = torch.cat(w_hh.chunk(2, dim=1))
     constants, names = (dt, gamma, epsilon), ("y0", "z0")
     y, yn, zn = layer(
@@ -115,7 +115,7 @@ def modrelu_rnn(
 
     Everything else as of `lem`.
     """
-    check_shape("offset", offset, (w_hh.shape[-1],))
+    check_shape("offset", offset.shape, (w_hh.shape[-1],))
     bias = torch.cat([torch.zeros_like(offset), offset])
     y, hn, _ = layer("MODRELU", (), x, w_ih, w_hh, bias, state, checkpoint_every, outputs)
     return y, (hn,)

@@ -38,7 +38,7 @@ class CellNumbers(NamedTuple):
     states: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Kernels:
     """One build of the kernels.
 

@@ -58,11 +58,11 @@ def lstm(
         ValueError: for a wrong shape, type, device or interval.
     """
     for name, tensor in zip(
-        ("x", "w_ih", "w_hh", "bias", "h0", "c0"), (x, w_ih, w_hh, bias, *(state or ())), strict=False
+        ("x", "w_ih", "w_hh", "bias", "h0", "c0"),
+        (x, w_ih, w_hh, bias, *(state or ())),
+        strict=False,
     ):
-        if tensor is not None and (
-            tensor.dtype != torch.float32 or tensor.device.type != "cpu"
-        ):
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
             raise ValueError(
                 f"{name}: expected float32 on the CPU, found {tensor.dtype} on {tensor.device}"
             )
@@ -180,12 +180,14 @@ class _Native(nn.RNNBase):
         y: Tensor | None = x
         for number, tensors in enumerate(weights):
             last = number == self.num_layers - 1
+            h0, c0 = (*(part[number] for part in states), None, None)[:2]
             y, *final = kernel_layer(
                 _cell_name(self.mode),
                 (),
                 y,  # type: ignore[arg-type]
                 *self._kernel_weights(*tensors),
-                *(*(part[number] for part in states), None, None)[:2],
+                h0,
+                c0,
                 self.checkpoint_every,
                 outputs or not last,
             )

@@ -123,7 +123,7 @@ def _backward(
             )
     kernels = library()
     call, _inputs = _describe(kernels, a, b, h0, h, relu)
-    dh = dh.contiguous()
+    dh = dense(dh)  # type: ignore[assignment]
     da, db, dh0 = _gradients(a, b, h0, h, dh, relu)
     each = b.new_zeros(b.shape[0], b.shape[2]) if a.dim() == 1 else da
     call.dh, call.da, call.db = address(dh), address(each), address(db)
