@@ -26,8 +26,16 @@ from adding_problem_native._tensors import (
     served,
 )
 
-__all__ = ["CELLS", "MEMORY_BUDGET", "Cell", "check_interval", "kernel_layer", "layer"]
-__all__ += ["layer_served"]
+__all__ = [
+    "CELLS",
+    "MEMORY_BUDGET",
+    "Cell",
+    "check_interval",
+    "check_shape",
+    "kernel_layer",
+    "layer",
+    "layer_served",
+]
 
 MEMORY_BUDGET = 1 << 30
 """Bytes of states that a layer keeps for its backward pass before it sets checkpoints by itself."""
@@ -378,8 +386,9 @@ def _template(
 ) -> tuple[bytes, int]:
     """A call of these sizes without any tensor, and how many floats the kernels save of it.
 
-    Remembered, for to check and compute it takes as long as a small layer.
+    Remembered: to check the shapes and to divide the work takes as long as a small layer.
     """
+    check_interval(checkpoint_every)
     _check_shapes(cell, shapes, ("h0", "c0"))
     (batch, steps, inputs), hidden = shapes[0], shapes[2][1]
     sizes = _sizes(kernels, cell, batch, steps, hidden, checkpoint_every, budget)

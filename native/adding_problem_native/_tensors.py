@@ -64,9 +64,9 @@ def define_operator(
 ) -> Callable[..., Any]:
     """An operator `torch.ops.adding_problem_native.NAME`, and how PyTorch calls it.
 
-    Under autocast it computes in float32. `torch.library.register_autograd` would do for `function`,
-    but it reads the schema once for each pair of arguments at every call, which takes longer than
-    all else that is done in Python.
+    Under autocast it computes in float32. `torch.library.register_autograd` would do for
+    `function`, but it reads the schema once for each pair of arguments at every call, which takes
+    longer than all else that is done in Python.
 
     Args:
         schema: arguments and results, all of them positional.

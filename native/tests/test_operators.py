@@ -81,6 +81,8 @@ def test_what_an_operator_cannot_compute_is_an_error() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             OPERATORS.layer(*(wrong if i == place else v for i, v in enumerate(given)), None, True)
+    with pytest.raises(ValueError, match="checkpoint_every: expected at least 1, found -3"):
+        OPERATORS.layer_saving(*given, -3, True)
     y, *_, saved = OPERATORS.layer_saving(*given, None, True)
     with pytest.raises(ValueError, match="saved states: expected shape"):
         OPERATORS.layer_backward(*given, None, saved[1:], y, None, None, [True] * 6)
