@@ -30,16 +30,19 @@ std::string numbers(int64_t kind, int64_t records, int64_t states) {
 const char* interface_text() {
   static const std::string text = [] {
     std::string words = "version:" + std::to_string(kVersion);
-#define LAYER_WORD(type, name) words += word("LayerCall." #name, {kLetter<type>});
-#define SCAN_WORD(type, name) words += word("ScanCall." #name, {kLetter<type>});
-#define CELL_WORD(kind, type, name) \
-  words += word("cell." name, numbers(kind, type::kRows, type::kState));
     words += word("lanes", std::to_string(kLanes));
     words += word("LayerCall", std::to_string(sizeof(LayerCall)));
-    LAYER_FIELDS(LAYER_WORD)
+#define FIELD(type, name) words += word("LayerCall." #name, {kLetter<type>});
+#include "layer_fields.inc"
+#undef FIELD
     words += word("ScanCall", std::to_string(sizeof(ScanCall)));
-    SCAN_FIELDS(SCAN_WORD)
-    CELLS(CELL_WORD)
+#define FIELD(type, name) words += word("ScanCall." #name, {kLetter<type>});
+#include "scan_fields.inc"
+#undef FIELD
+#define CELL(kind, type, name) \
+  words += word("cell." name, numbers(kind, type::kRows, type::kState));
+#include "cells.inc"
+#undef CELL
     return words;
   }();
   return text.c_str();

@@ -31,8 +31,7 @@ namespace {
 constexpr int64_t kGradientDepth =
     128;  // (step, sequence) rows whose weight gradients are summed in registers
 
-// --- sizes
-// -----------------------------------------------------------------------------------------------------------
+// --- sizes ---
 
 // Rows that are an odd number of cache lines apart: at a power of two they would all want the same
 // few cache sets.
@@ -108,8 +107,7 @@ struct Sizes {
   int64_t panel, panel_row;  // width of a panel of weights, in vectors and in floats
 };
 
-// --- weights
-// ---------------------------------------------------------------------------------------------------------
+// --- weights ---
 
 // Weights (gates x H, columns) with as many rows for each gate as it takes of a row of all gates;
 // new ones are zero.
@@ -190,8 +188,7 @@ struct BackwardWeights {
       *hidden[kMostSources];  // panels of (gates of x, I) and, of each source, (its gates, H)
 };
 
-// --- forward
-// ---------------------------------------------------------------------------------------------------------
+// --- forward ---
 
 // One sequence at one step. The last vector of a gate that the next one follows without a gap reads
 // into that; what it makes lies in the padding of the record and is used by nobody.
@@ -326,8 +323,7 @@ struct Block {
   int64_t first, size;
 };
 
-// --- backward
-// --------------------------------------------------------------------------------------------------------
+// --- backward ---
 
 template <int Gates>
 struct GateGradients {
@@ -592,11 +588,12 @@ void with_cell(const LayerCall& call, Work work) {
   require_positive("hidden", call.hidden);
   require_positive("segment", call.segment);
   require_positive("block", call.block);
-#define CASE(kind, type, name) \
+  switch (call.cell) {
+#define CELL(kind, type, name) \
   case kind:                   \
     return work(type());
-  switch (call.cell) {
-    CELLS(CASE)
+#include "cells.inc"
+#undef CELL
     default:
       throw std::invalid_argument("cell: the kernels have none of the number " +
                                   std::to_string(call.cell));
