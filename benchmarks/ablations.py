@@ -85,8 +85,7 @@ class Recipe:
 
     def descend(self, rate: float) -> None:
         """Change the weights by their gradients."""
-        (group,) = self.optimizer.param_groups
-        group["lr"] = rate
+        self.optimizer.learning_rate = rate
         self.optimizer.step()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
@@ -254,8 +253,9 @@ class Muon(Recipe):
         lstm = layer_of(model)
         self.kernels: list[nn.Parameter] = [lstm.weight_ih_l0, lstm.weight_hh_l0]
         self.means = [torch.zeros_like(kernel) for kernel in self.kernels]
-        (group,) = self.optimizer.param_groups
-        group["params"] = [w for w in self.weights if all(w is not k for k in self.kernels)]
+        self.optimizer.parameters = [
+            w for w in self.weights if all(w is not k for k in self.kernels)
+        ]
 
     @torch.no_grad()
     def descend(self, rate: float) -> None:

@@ -59,6 +59,31 @@ def test_help_loads_nothing_that_is_slow(command: str, arguments: list[str]) -> 
     assert "dataset" in out or "COMMAND" in out or "folders" in out
 
 
+def test_training_loads_no_compiler_and_matplotlib_after_the_result(tmp_path: Path) -> None:
+    """Each takes as long to load as the quick start trains."""
+    run = tmp_path / "run"
+    sizes = ["--dataset.t", "30", "--model.hidden", "8", "--train.epochs", "2"]
+    words = ["train", "--recipe", "fast", *sizes, "--artifacts", str(run)]
+    program = (
+        "import sys, pathlib\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'matplotlib':\n"
+        f"            there = pathlib.Path({str(run)!r}, 'result.json').is_file()\n"
+        "            print('RESULT THERE', there, flush=True)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from adding_problem.cli import main\n"
+        f"assert main({words!r}) == 0\n"
+        "print('COMPILER', 'torch._dynamo' in sys.modules)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.index("best epoch") < out.index("RESULT THERE True")
+    assert "COMPILER False" in out
+    assert (run / "loss.png").stat().st_size > 1000
+
+
 def test_help_of_the_original_command(command: Command) -> None:
     done = command("--help", program=[REPOSITORY / "main.py"])
     assert done.returncode == 0

@@ -13,8 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, layer_served
-from adding_problem_native._library import CellKind
+from adding_problem_native._layer import CELLS, Cell, check_shape, layer
 
 __all__ = ["cornn", "lem", "modrelu_rnn", "slstm"]
 
@@ -52,15 +51,9 @@ def lem(
     Raises:
         ValueError: for a wrong shape or interval.
     """
-    hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {
-        "w_ih": (w_ih, (4 * hidden, inputs)),
-        "w_hh": (w_hh, (4 * hidden, hidden)),
-        "bias": (bias, (4 * hidden,)),
-    }
-    check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = _cell(CellKind.LEM, _lem_step, (0.0,), two_states=True, dt=dt)
-    y, yn, zn = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
+    y, yn, zn = layer(
+        "LEM", (dt,), x, w_ih, w_hh, bias, state, checkpoint_every, outputs, ("y0", "z0")
+    )
     assert zn is not None
     return y, (yn, zn)
 
@@ -91,18 +84,11 @@ def cornn(
 
     Everything else as of `lem`.
     """
-    hidden, inputs = len(w_ih), x.shape[-1]
-    weights = {
-        "w_ih": (w_ih, (hidden, inputs)),
-        "w_hh": (w_hh, (hidden, 2 * hidden)),
-        "bias": (bias, (hidden,)),
-    }
-    check_shapes(x, hidden, weights, state, ("y0", "z0"))
-    cell = _cell(
-        CellKind.CORNN, _cornn_step, (0.0,), two_states=True, dt=dt, gamma=gamma, epsilon=epsilon
-    )
-    y, yn, zn = _run(
-        cell, x, w_ih, torch.cat(w_hh.chunk(2, dim=1)), bias, state or (), checkpoint_every, outputs
+    check_shape("w_hh", w_hh.shape, (len(w_ih), 2 * len(w_ih)))
+    sources = torch.cat(w_hh.chunk(2, dim=1))
+    constants, names = (dt, gamma, epsilon), ("y0", "z0")
+    y, yn, zn = layer(
+        "CORNN", constants, x, w_ih, sources, bias, state, checkpoint_every, outputs, names
     )
     assert zn is not None
     return y, (yn, zn)
@@ -129,24 +115,9 @@ def modrelu_rnn(
 
     Everything else as of `lem`.
     """
-    hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {
-        "w_ih": (w_ih, (hidden, inputs)),
-        "w_hh": (w_hh, (hidden, hidden)),
-        "offset": (offset, (hidden,)),
-    }
-    check_shapes(x, hidden, weights, state, ("h0",))
+    check_shape("offset", offset.shape, (w_hh.shape[-1],))
     bias = torch.cat([torch.zeros_like(offset), offset])
-    y, hn, _ = _run(
-        _cell(CellKind.MODRELU, _modrelu_step),
-        x,
-        w_ih,
-        w_hh,
-        bias,
-        state or (),
-        checkpoint_every,
-        outputs,
-    )
+    y, hn, _ = layer("MODRELU", (), x, w_ih, w_hh, bias, state, checkpoint_every, outputs)
     return y, (hn,)
 
 
@@ -179,50 +150,12 @@ def slstm(
 
     Everything else as of `lem`.
     """
-    hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {
-        "w_ih": (w_ih, (4 * hidden, inputs)),
-        "w_hh": (w_hh, (4 * hidden, hidden)),
-        "bias": (bias, (4 * hidden,)),
-    }
-    check_shapes(x, hidden, weights, state, ("h0",))
-    cell = _cell(CellKind.SLSTM, _slstm_step, (0.0, 0.0, -torch.inf))
-    y, hn, _ = _run(cell, x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs)
+    y, hn, _ = layer("SLSTM", (), x, w_ih, w_hh, bias, state, checkpoint_every, outputs)
     return y, (hn,)
 
 
-def _cell(
-    kind: CellKind,
-    step: Callable[..., State],
-    starts: tuple[float, ...] = (),
-    *,
-    two_states: bool = False,
-    **constants: float,
-) -> Cell:
-    """A cell whose plain layer takes the same constants; `starts`: see `_unrolled`."""
-    plain = functools.partial(_unrolled, functools.partial(step, **constants), starts)
-    return Cell(kind, plain, two_states, **constants)
-
-
-def _run(
-    cell: Cell,
-    x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    bias: Tensor | None,
-    state: tuple[Tensor, ...],
-    checkpoint_every: int | None,
-    outputs: bool,
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    check_interval(checkpoint_every)
-    if len(x) and layer_served(x, w_ih, w_hh, bias, *state):
-        return layer(cell, x, w_ih, w_hh, bias, state, checkpoint_every, outputs=outputs)
-    y, hn, *rest = cell.plain(x, w_ih, w_hh, bias, *(*state, None, None)[:2])
-    return y if outputs else None, hn, rest[0] if cell.two_states else None
-
-
 def _unrolled(
-    step: Callable[[Tensor, Tensor, Tensor, State], State],
+    step: Callable[..., State],
     starts: tuple[float, ...],
     x: Tensor,
     w_ih: Tensor,
@@ -230,12 +163,13 @@ def _unrolled(
     bias: Tensor | None,
     h0: Tensor | None,
     c0: Tensor | None,
+    *constants: float,
 ) -> State:
     """Outputs and last state of a cell, step by step in plain PyTorch.
 
     Args:
-        step: the products of x with their bias, w_hh, the bias of what x has no part in, and the
-            state -> the next state.
+        step: the products of x with their bias, w_hh, the bias of what x has no part in, the state
+            and the constants -> the next state.
         starts: what the parts of the state after the output begin with.
     """
     bias = w_ih.new_zeros(len(w_ih)) if bias is None else bias
@@ -246,12 +180,12 @@ def _unrolled(
     )
     outputs = []
     for drive in torch.nn.functional.linear(x, w_ih, bias[: len(w_ih)]).unbind(1):
-        state = step(drive, w_hh, bias[len(w_ih) :], state)
+        state = step(drive, w_hh, bias[len(w_ih) :], state, *constants)
         outputs.append(state[0])
     return torch.stack(outputs, dim=1), *state
 
 
-def _lem_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float) -> State:
+def _lem_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State, dt: float) -> State:
     y, z = state
     hidden = y.shape[1]
     a, b, candidate = torch.addmm(drive[:, : 3 * hidden], y, w_hh[: 3 * hidden].T).chunk(3, dim=1)
@@ -262,7 +196,7 @@ def _lem_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float
 
 
 def _cornn_step(
-    drive: Tensor, w_hh: Tensor, _: Tensor, state: State, *, dt: float, gamma: float, epsilon: float
+    drive: Tensor, w_hh: Tensor, _: Tensor, state: State, dt: float, gamma: float, epsilon: float
 ) -> State:
     y, z = state
     of_z, of_y = w_hh.chunk(2)
@@ -283,3 +217,13 @@ def _slstm_step(drive: Tensor, w_hh: Tensor, _: Tensor, state: State) -> State:
     f, i = (kept - m).exp(), (i - m).exp()
     c, n = f * c + i * z.tanh(), f * n + i
     return o.sigmoid() * c / n, c, n, m
+
+
+for _name, _step, _starts, _rows in (
+    ("LEM", _lem_step, (0.0,), (4, 4, 4)),
+    ("CORNN", _cornn_step, (0.0,), (1, 2, 1)),
+    ("MODRELU", _modrelu_step, (), (1, 1, 2)),
+    ("SLSTM", _slstm_step, (0.0, 0.0, -torch.inf), (4, 4, 4)),
+):
+    _plain = functools.partial(_unrolled, _step, _starts)
+    CELLS[_name] = Cell(_plain, _rows, two_states=len(_starts) == 1)

@@ -7,7 +7,6 @@ Letters: B batch, T steps, I inputs, H hidden, L layers.
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from typing import Any
@@ -16,8 +15,14 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from adding_problem_native._layer import Cell, check_interval, check_shapes, layer, layer_served
-from adding_problem_native._library import CellKind
+from adding_problem_native._layer import (
+    CELLS,
+    Cell,
+    check_interval,
+    kernel_layer,
+    layer,
+    layer_served,
+)
 
 __all__ = ["GRU", "LSTM", "RNN", "lstm"]
 
@@ -52,29 +57,20 @@ def lstm(
     Raises:
         ValueError: for a wrong shape, type, device or interval.
     """
-    hidden, inputs = w_hh.shape[-1], x.shape[-1]
-    weights = {
-        "w_ih": (w_ih, (4 * hidden, inputs)),
-        "w_hh": (w_hh, (4 * hidden, hidden)),
-        "bias": (bias, (4 * hidden,)),
-    }
-    for name, tensor in check_shapes(x, hidden, weights, state, ("h0", "c0")).items():
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+    for name, tensor in zip(
+        ("x", "w_ih", "w_hh", "bias", "h0", "c0"),
+        (x, w_ih, w_hh, bias, *(state or ())),
+        strict=False,
+    ):
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
             raise ValueError(
                 f"{name}: expected float32 on the CPU, found {tensor.dtype} on {tensor.device}"
             )
-    if not len(x):
+    if not x.shape[0]:
         raise ValueError(
             f"x: expected (B, T, I) with a batch of at least 1, found {tuple(x.shape)}"
         )
-    check_interval(checkpoint_every)
-    if layer_served(x, w_ih, w_hh, bias, *(state or ())):
-        y, hn, cn = layer(
-            _CELLS["LSTM"], x, w_ih, w_hh, bias, state or (), checkpoint_every, outputs=outputs
-        )
-    else:
-        y, hn, cn = _plain_layer("LSTM", x, w_ih, w_hh, bias, *(state or (None, None)))
-        y = y if outputs else None
+    y, hn, cn = layer("LSTM", (), x, w_ih, w_hh, bias, state, checkpoint_every, outputs)
     assert cn is not None
     return y, (hn, cn)
 
@@ -82,12 +78,16 @@ def lstm(
 class _Native(nn.RNNBase):
     """What the drop-ins share: a recurrent module of PyTorch's with its layers on the kernels.
 
-    Where the kernels do not serve, PyTorch computes.
+    Where the kernels do not serve, PyTorch computes. None is an instance of PyTorch's class, for
+    `torch.compile` refuses to trace such an instance.
     """
 
+    _torchs: type[nn.RNNBase]
+
     def __init__(self, *args: Any, checkpoint_every: int | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
         check_interval(checkpoint_every)
+        # PyTorch's module makes the parameters: arguments, initial values and errors are its own.
+        object.__setattr__(self, "__dict__", self._torchs(*args, **kwargs).__dict__)
         self.checkpoint_every = checkpoint_every
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -101,21 +101,25 @@ class _Native(nn.RNNBase):
             return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), {})  # type: ignore[attr-defined]
         weights = self._weights()
         if not self._runs_natively(input, hx, weights):
-            return super().forward(input, hx)
+            return self._plain().forward(input, hx)
         return self._run(input, hx, weights, outputs=True)
 
     def final_state(self, input: Tensor, hx: Any = None) -> Any:
         """The last state alone, shaped as `forward` gives it, without the outputs of all steps."""
         weights = self._weights()
         if not self._runs_natively(input, hx, weights):
-            return super().forward(input, hx)[1]
+            return self._plain().forward(input, hx)[1]
         return self._run(input, hx, weights, outputs=False)[1]
 
-    def __prepare_scriptable__(self) -> nn.RNNBase:
-        """PyTorch's module on the same parameters, which `torch.jit.script` compiles instead."""
-        plain = copy.copy(self)
-        plain.__class__ = {"LSTM": nn.LSTM, "GRU": nn.GRU}.get(self.mode, nn.RNN)
+    def _plain(self) -> nn.RNNBase:
+        """PyTorch's module with the same parameters: another object with the same attributes."""
+        plain = self._torchs.__new__(self._torchs)
+        object.__setattr__(plain, "__dict__", self.__dict__)
         return plain
+
+    def __prepare_scriptable__(self) -> nn.RNNBase:
+        """What `torch.jit.script` compiles instead."""
+        return self._plain()
 
     def _weights(self) -> list[list[Any]]:
         """The weights of every layer, as they are now.
@@ -153,7 +157,10 @@ class _Native(nn.RNNBase):
             expected = "(h, c)" if self.mode == "LSTM" else "one tensor"
             raise RuntimeError(f"hx: expected {expected}, found {len(states)}")
         # PyTorch's own checks name the sizes of a wrong input or state.
-        self.check_forward_args(x, self._state(states or self._zero_state(x)), None)
+        self.check_input(x, None)
+        batch = x.shape[0 if self.batch_first else 1]
+        for part in states:
+            self.check_hidden_size(part, (self.num_layers, batch, self.hidden_size))
         y, states = self._run_batched(
             x if self.batch_first else x.transpose(0, 1), states, weights, outputs
         )
@@ -173,13 +180,16 @@ class _Native(nn.RNNBase):
         y: Tensor | None = x
         for number, tensors in enumerate(weights):
             last = number == self.num_layers - 1
-            y, *final = layer(
-                _CELLS[self.mode],
+            h0, c0 = (*(part[number] for part in states), None, None)[:2]
+            y, *final = kernel_layer(
+                _cell_name(self.mode),
+                (),
                 y,  # type: ignore[arg-type]
                 *self._kernel_weights(*tensors),
-                tuple(part[number] for part in states),
+                h0,
+                c0,
                 self.checkpoint_every,
-                outputs=outputs or not last,
+                outputs or not last,
             )
             finals.append(tuple(final))
         return y, [
@@ -190,12 +200,6 @@ class _Native(nn.RNNBase):
         """As PyTorch's module takes and gives it."""
         return tuple(parts) if self.mode == "LSTM" else parts[0]
 
-    def _zero_state(self, x: Tensor) -> list[Tensor]:
-        zero = x.new_zeros(()).expand(
-            self.num_layers, x.shape[0 if self.batch_first else 1], self.hidden_size
-        )
-        return [zero, zero]
-
     def _kernel_weights(
         self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -203,7 +207,7 @@ class _Native(nn.RNNBase):
         return w_ih, w_hh, biases[0] + biases[1] if biases else None
 
 
-class LSTM(_Native, nn.LSTM):
+class LSTM(_Native):
     """`torch.nn.LSTM` with the same arguments, parameters and state_dict, on the native kernels.
 
     The kernels compute in float32 on a CPU. What they do not do goes to PyTorch's own
@@ -215,9 +219,13 @@ class LSTM(_Native, nn.LSTM):
         checkpoint_every: see `lstm`; all other arguments as for `torch.nn.LSTM`.
     """
 
+    _torchs = nn.LSTM
 
-class GRU(_Native, nn.GRU):
+
+class GRU(_Native):
     """`torch.nn.GRU` likewise, see `LSTM`."""
+
+    _torchs = nn.GRU
 
     def _kernel_weights(
         self, w_ih: Tensor, w_hh: Tensor, *biases: Tensor
@@ -230,8 +238,10 @@ class GRU(_Native, nn.GRU):
         return w_ih.roll(self.hidden_size, 0), w_hh, torch.cat([n, r + r_h, z + z_h, n_h])
 
 
-class RNN(_Native, nn.RNN):
+class RNN(_Native):
     """`torch.nn.RNN`, of tanh or ReLU, likewise, see `LSTM`."""
+
+    _torchs = nn.RNN
 
 
 def _parts(hx: Any) -> list[Tensor]:
@@ -269,15 +279,16 @@ def _plain_layer(
     return y, hn[0]
 
 
-_KINDS = {
-    "LSTM": CellKind.LSTM,
-    "GRU": CellKind.GRU,
-    "RNN_TANH": CellKind.TANH,
-    "RNN_RELU": CellKind.RELU,
-}
+def _cell_name(mode: str) -> str:
+    """The kernels' name of a cell, by PyTorch's."""
+    return mode.removeprefix("RNN_")
 
-_CELLS = {
-    mode: Cell(kind, functools.partial(_plain_layer, mode), two_states=mode == "LSTM")
-    for mode, kind in _KINDS.items()
-}
-"""By PyTorch's name of a cell, `mode`."""
+
+for _mode, _rows in {
+    "LSTM": (4, 4, 4),
+    "GRU": (3, 3, 4),
+    "RNN_TANH": (1, 1, 1),
+    "RNN_RELU": (1, 1, 1),
+}.items():
+    _plain = functools.partial(_plain_layer, _mode)
+    CELLS[_cell_name(_mode)] = Cell(_plain, _rows, two_states=_mode == "LSTM")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adding_problem_native._library import ScanCall, check, library
-from adding_problem_native._tensors import address, plain_gradients, readable, served
+from adding_problem_native._library import Call, Kernels, library
+from adding_problem_native._tensors import (
+    address,
+    below_autograd,
+    define_operator,
+    dense,
+    kept,
+    plain_gradients,
+    served,
+)
 
 __all__ = ["linear_scan", "linear_scan_reference", "relu_scan", "relu_scan_reference"]
 
@@ -52,8 +60,7 @@ def _scan(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
     _check(a, b, h0)
     if not served(a, b, h0):
         return _reference(a, b, h0, relu=relu)
-    a, b, h0 = readable(a), readable(b), None if h0 is None else readable(h0)
-    return _Scan.apply(a, b, h0, relu)  # type: ignore[no-any-return, no-untyped-call]
+    return _operator(a, b, h0, relu)  # type: ignore[no-any-return]
 
 
 def _reference(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor:
@@ -68,63 +75,96 @@ def _reference(a: Tensor, b: Tensor, h0: Tensor | None, *, relu: bool) -> Tensor
 
 
 class _Scan(torch.autograd.Function):
-    """Forward and backward; all tensors `served`, `readable` and of the right shapes."""
+    """The operator `scan` where a gradient is wanted."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
-        h = torch.empty_like(b)
-        kernels = library()
-        check(kernels, kernels.scan_forward(ctypes.byref(_describe(a, b, h0, h, relu))))
-        ctx.save_for_backward(a, b, h0, h)
+        with below_autograd():
+            h = _operator(a, b, h0, relu)
+        ctx.save_for_backward(kept(a), kept(b), kept(h0), h)
         ctx.relu = relu
-        return h
+        return h  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         a, b, h0, h = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
         # With create_graph the gradient itself is to be differentiated. A hook on saved tensors may
         # give back others than it was given.
         if torch.is_grad_enabled() or not served(a, b, h0, h, dh):
-            return *plain_gradients(
-                lambda *inputs: [_reference(*inputs, relu=ctx.relu)],
-                (a, b, h0),
-                [dh],
-                ctx.needs_input_grad[:3],
-            ), None
-        _check(a, b, h0)
-        if h.shape != b.shape:
-            raise RuntimeError(
-                f"a saved tensor came back with shape {tuple(h.shape)}, expected {tuple(b.shape)}"
+            reference = lambda *inputs: [_reference(*inputs, relu=ctx.relu)]  # noqa: E731
+            return *plain_gradients(reference, (a, b, h0), [dh], needs), None
+        gradients = _operator_backward(a, b, h0, h, dh, ctx.relu)
+        wanted = (g if needed else None for g, needed in zip(gradients, needs, strict=True))
+        return *wanted, None
+
+
+def _result(a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
+    _check(a, b, h0)
+    return b.new_empty(b.shape)
+
+
+def _forward(a: Tensor, b: Tensor, h0: Tensor | None, relu: bool) -> Tensor:
+    kernels = library()
+    h = _result(a, b, h0, relu)
+    call, _inputs = _describe(kernels, a, b, h0, h, relu)
+    kernels.run("scan_forward", call)
+    return h
+
+
+def _backward(
+    a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, relu: bool
+) -> tuple[Tensor, ...]:
+    _check(a, b, h0)
+    for name, tensor in (("h", h), ("dh", dh)):
+        if tensor.shape != b.shape:
+            raise ValueError(
+                f"{name}: expected shape {tuple(b.shape)}, found {tuple(tensor.shape)}"
             )
-        a, b, h, dh = readable(a), readable(b), readable(h), readable(dh)
-        h0 = None if h0 is None else readable(h0)
-        constant = a.dim() == 1
-        da, db = (
-            b.new_zeros(b.shape[0], b.shape[2]) if constant else torch.empty_like(a),
-            torch.empty_like(b),
-        )
-        dh0 = torch.empty_like(h0) if h0 is not None and ctx.needs_input_grad[2] else None
-        call = _describe(a, b, h0, h, ctx.relu)
-        call.dh, call.da, call.db, call.dh0 = address(dh), address(da), address(db), address(dh0)
-        kernels = library()
-        check(kernels, kernels.scan_backward(ctypes.byref(call)))
-        return da.sum(0) if constant else da, db, dh0, None
+    kernels = library()
+    call, _inputs = _describe(kernels, a, b, h0, h, relu)
+    dh = dense(dh)  # type: ignore[assignment]
+    da, db, dh0 = _gradients(a, b, h0, h, dh, relu)
+    each = b.new_zeros(b.shape[0], b.shape[2]) if a.dim() == 1 else da
+    call.dh, call.da, call.db = address(dh), address(each), address(db)
+    call.dh0 = None if h0 is None else address(dh0)
+    kernels.run("scan_backward", call)
+    return each.sum(0) if a.dim() == 1 else da, db, dh0
 
 
-def _describe(a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool) -> ScanCall:
+def _gradients(a: Tensor, b: Tensor, h0: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
+    """Room for the gradients; that of an h0 that is left out has no numbers."""
+    return tuple(b.new_empty(0 if tensor is None else tensor.shape) for tensor in (a, b, h0))
+
+
+_operator = define_operator(
+    "scan", "(Tensor a, Tensor b, Tensor? h0, bool relu) -> Tensor", _forward, _result, _Scan
+)
+_operator_backward = define_operator(
+    "scan_backward",
+    "(Tensor a, Tensor b, Tensor? h0, Tensor h, Tensor dh, bool relu) -> "
+    "(Tensor da, Tensor db, Tensor dh0)",
+    _backward,
+    _gradients,
+)
+
+
+def _describe(
+    kernels: Kernels, a: Tensor, b: Tensor, h0: Tensor | None, h: Tensor, relu: bool
+) -> tuple[Call, Sequence[Tensor | None]]:
+    """A call without gradients, which its caller adds, and the tensors it points to."""
     batch, steps, features = b.shape
-    return ScanCall(
+    tensors = [dense(tensor) for tensor in (a, b, h0, h)]
+    call = kernels.scan_call(
         batch=batch,
         steps=steps,
         features=features,
         threads=torch.get_num_threads(),
         relu=relu,
         constant=a.dim() == 1,
-        a=address(a),
-        b=address(b),
-        h0=address(h0),
-        h=address(h),
     )
+    call.a, call.b, call.h0, call.h = map(address, tensors)
+    return call, tensors
 
 
 def _check(a: Tensor, b: Tensor, h0: Tensor | None) -> None:

@@ -28,8 +28,6 @@
 
 namespace {
 
-constexpr int64_t kBlock = 16;       // sequences per block at least, while there are few blocks
-constexpr int64_t kMostBlocks = 64;  // each has weight gradients of its own
 constexpr int64_t kGradientDepth =
     128;  // (step, sequence) rows whose weight gradients are summed in registers
 
@@ -85,12 +83,10 @@ struct Sizes {
         carried(Cell::kCarried * Hp),
         steps(call.steps),
         segment(std::min(call.segment, call.steps)),
-        segments((steps + segment - 1) / segment) {
+        segments((steps + segment - 1) / segment),
+        block(call.block),
+        blocks((call.batch + block - 1) / block) {
     static_assert(sources_in_order<Cell>());
-    const int64_t few =
-        call.batch <= kBlock ? (call.batch + 1) / 2 : kBlock;  // two threads share a small batch
-    block = round_up(std::max({few, (call.batch + kMostBlocks - 1) / kMostBlocks, int64_t{1}}), 4);
-    blocks = (call.batch + block - 1) / block;
     panel = most_vecs(static_cast<int>(block));
     panel_row = panel * kLanes;
   }
@@ -591,23 +587,13 @@ void with_cell(const LayerCall& call, Work work) {
   require_positive("inputs", call.inputs);
   require_positive("hidden", call.hidden);
   require_positive("segment", call.segment);
+  require_positive("block", call.block);
   switch (call.cell) {
-    case kLstm:
-      return work(Lstm());
-    case kGru:
-      return work(Gru());
-    case kTanh:
-      return work(Plain<false>());
-    case kRelu:
-      return work(Plain<true>());
-    case kModrelu:
-      return work(Modrelu());
-    case kSlstm:
-      return work(Slstm());
-    case kLem:
-      return work(Lem());
-    case kCornn:
-      return work(Cornn());
+#define CELL(kind, type, name) \
+  case kind:                   \
+    return work(type());
+#include "cells.inc"
+#undef CELL
     default:
       throw std::invalid_argument("cell: the kernels have none of the number " +
                                   std::to_string(call.cell));
@@ -615,17 +601,6 @@ void with_cell(const LayerCall& call, Work work) {
 }
 
 }  // namespace
-
-int64_t layer_saved_floats(const LayerCall* call) {
-  int64_t floats = -1;
-  guarded([&] {
-    with_cell(*call, [&](auto cell) {
-      const Sizes n(*call, cell);
-      floats = n.blocks * n.saved_per_block();
-    });
-  });
-  return floats;
-}
 
 int layer_forward(const LayerCall* call) {
   return guarded([&] { with_cell(*call, [&](auto cell) { forward<decltype(cell)>(*call); }); });

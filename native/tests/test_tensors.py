@@ -28,8 +28,7 @@ from adding_problem_native import (
     relu_scan_reference,
     slstm,
 )
-from adding_problem_native._layer import layer
-from adding_problem_native._recurrent import _CELLS
+from adding_problem_native._layer import CELLS
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -110,7 +109,7 @@ def of_function(
 
 
 def plain_lstm(x: Tensor, *tensors: Tensor) -> list[Tensor]:
-    return list(_CELLS["LSTM"].plain(x, *tensors))
+    return list(CELLS["LSTM"].plain(x, *tensors))
 
 
 def of_scan(
@@ -525,42 +524,33 @@ def test_another_default_device(entry: Entry) -> None:
 
 
 def test_kernels_of_other_sources_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A structure of the same size, with two fields of it exchanged."""
-    fields = list(_library.LayerCall._fields_)
-    names = [name for name, _ in fields]
-    y, dy = names.index("y"), names.index("dy")
-    fields[y], fields[dy] = fields[dy], fields[y]
-    exchanged = type("LayerCall", (ctypes.Structure,), {"_fields_": fields})
-    assert ctypes.sizeof(exchanged) == ctypes.sizeof(_library.LayerCall)
-    monkeypatch.setattr(_library, "LayerCall", exchanged)
+    monkeypatch.setattr(_library, "_VERSION", "1")
     with pytest.raises(
-        ImportError,
-        match=r"built for another version.*\(expected LayerCall\.dy:.*install the package anew",
+        ImportError, match=r"built for another version.*expected interface 1, found .*install the"
     ):
         _library._open.__wrapped__("generic")
 
 
 def test_kernels_that_do_not_say_what_they_are_are_refused() -> None:
-    with pytest.raises(ImportError, match="expected version:1, found nothing"):
-        _library._check_interface(ctypes.CDLL(None), Path("kernels_generic.so"))
+    with pytest.raises(ImportError, match="found none"):
+        _library._described(ctypes.CDLL(None), Path("kernels_generic.so"))
 
 
-def test_an_unknown_cell_is_an_error_that_says_so() -> None:
-    cell = dataclasses.replace(_CELLS["LSTM"], kind=99)  # type: ignore[arg-type]
-    x, *weights = LSTM_FUNCTION.tensors()[:4]
-    for trained in (True, False):
-        with (
-            torch.set_grad_enabled(trained),
-            pytest.raises(RuntimeError, match="cell: the kernels have none of the number 99"),
-        ):
-            layer(cell, x.requires_grad_(), *weights, (), None, outputs=True)
+def test_a_field_that_the_kernels_lack_cannot_be_set() -> None:
+    """They would read whatever else is there."""
+    call = _library.library().layer_call(batch=3)
+    with pytest.raises(AttributeError):
+        call.batches = 3
+    with pytest.raises(AttributeError):
+        _library.library().scan_call(segments=3)
 
 
 def test_a_call_that_makes_no_sense_is_an_error_that_says_so() -> None:
     kernels = _library.library()
     with pytest.raises(RuntimeError, match="features: expected at least 1, found 0"):
-        _library.check(
-            kernels, kernels.scan_forward(ctypes.byref(_library.ScanCall(batch=1, steps=1)))
-        )
+        kernels.run("scan_forward", kernels.scan_call(batch=1, steps=1))
     with pytest.raises(RuntimeError, match="batch: expected at least 1, found 0"):
-        _library.saved_floats(kernels, _library.LayerCall())
+        kernels.run("layer_forward", kernels.layer_call())
+    sizes = {"batch": 1, "steps": 1, "inputs": 1, "hidden": 1, "segment": 1, "block": 4}
+    with pytest.raises(RuntimeError, match="cell: the kernels have none of the number 99"):
+        kernels.run("layer_forward", kernels.layer_call(cell=99, **sizes))

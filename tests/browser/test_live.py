@@ -114,7 +114,7 @@ def test_its_steps_are_pythons(paused: Any) -> None:
     optimizer, state = optim.optimizer_for(run.train, model), schedule.Schedule.first(run)
     batches = [sample_batch(8, 20, seed=step) for step in range(6)]
     for x, y in batches:
-        optimizer.param_groups[0]["lr"] = state.learning_rate(run)
+        optimizer.learning_rate = state.learning_rate(run)
         # Ten times the answer: a gradient whose norm is above 1, so that it is clipped.
         state = schedule.advance(
             state, optim.step(run.train, model, optimizer, x.double(), 10 * y.double()), run

@@ -61,29 +61,40 @@ def run(arguments: Namespace) -> None:
     if run_config is None:
         return
 
-    from adding_problem.experiments.train import train
+    from adding_problem.experiments.train import fit
     from adding_problem.runs.folder import RunFolder
 
     folder = RunFolder(run_config.artifacts)
     if not arguments.overwrite and folder.holds_finished(run_config):
-        result = train(run_config)
+        result = fit(run_config)
         say(
             f"{folder.path} already holds this run, finished; "
             "it is not trained again (--overwrite would)."
         )
-        _print_result(folder, result)
+        _finish(run_config, folder, result)
         return
     if arguments.resume and not folder.has_checkpoint:
         say(f"note: {folder.path} holds nothing to resume: a new run begins")
     say(_announcement(run_config))
     with common.follow(run_config, output.console()) as listener:
-        result = train(
+        result = fit(
             run_config,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             listener=listener,
         )
+    _finish(run_config, folder, result)
+
+
+def _finish(run_config: RunConfig, folder: RunFolder, result: RunResult) -> None:
+    """Print the result before the picture is drawn: to load matplotlib takes time."""
+    from adding_problem.experiments.train import draw
+
     _print_result(folder, result)
+    draw(run_config, result)
+    if result.stop_reason == "diverged":
+        problem = f"in epoch {result.epochs} its loss became NaN or infinite"
+        raise DivergedError(folder.path, f"the run diverged: {problem}")
 
 
 def _announcement(run_config: RunConfig) -> str:
@@ -114,9 +125,6 @@ def _print_result(folder: RunFolder, result: RunResult) -> None:
     baseline = result.constant_predictor_mse
     common.say_if_on_plateau(folder, "validation MSE", result.best_val_loss, baseline)
     say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
-    if result.stop_reason == "diverged":
-        problem = f"in epoch {result.epochs} its loss became NaN or infinite"
-        raise DivergedError(folder.path, f"the run diverged: {problem}")
 
 
 def _where(result: RunResult) -> str:

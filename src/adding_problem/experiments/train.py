@@ -11,7 +11,7 @@ from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 from adding_problem.training.preflight import check_model
 
-__all__ = ["train"]
+__all__ = ["draw", "fit", "train"]
 
 
 def train(
@@ -51,13 +51,29 @@ def train(
         >>> result.stop_reason, result.epochs, result.sequences
         ('epochs', 2, 840)
     """
+    result = fit(config, resume=resume, overwrite=overwrite, listener=listener)
+    draw(config, result)
+    return result
+
+
+def fit(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> RunResult:
+    """All of `train` but the picture, for which matplotlib has to be loaded."""
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
-        result = loop.finished(folder, config)
-    else:
-        with enough_memory():
-            check_model(config)
-        result = loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
+        return loop.finished(folder, config)
+    with enough_memory():
+        check_model(config)
+    return loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
+
+
+def draw(config: RunConfig, result: RunResult) -> None:
+    """The picture of a run folder, where it has none yet."""
+    folder = RunFolder(config.artifacts)
     if not folder.loss_plot.exists():
         plots.draw_loss(folder.loss_plot, folder.read_history(), result)
-    return result

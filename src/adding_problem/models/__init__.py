@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from adding_problem.config import ModelConfig, families
 from adding_problem.config.families import FAMILIES
@@ -140,8 +141,24 @@ def _outline(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Modu
 
     Its tensors have names, shapes and types, but no values, and take no memory.
     """
-    with seeded(0), torch.device("meta"):
+    with seeded(0), torch.device("meta"), _Unfilled():
         return _of_family(name, arguments, **context)
+
+
+class _Unfilled(TorchFunctionMode):
+    """A block in which nothing is written into tensors.
+
+    On `meta` there is nothing to write, but to find that out PyTorch imports its compiler, which
+    takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        in_place = name.endswith("_") and name[-2:] != "__" and name != "requires_grad_"
+        if in_place or name == "__setitem__":
+            return (*args, *kwargs.values())[0]  # `nn.init` names its argument
+        return kwargs["out"] if "out" in kwargs else func(*args, **kwargs)
 
 
 def _of_family(name: str, arguments: Mapping[str, Any], **context: Any) -> nn.Module:

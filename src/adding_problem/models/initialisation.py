@@ -61,7 +61,7 @@ def column_keys_(keys: Tensor, generator: torch.Generator | None = None) -> Tens
     """
     cells, columns = keys.shape
     chosen = torch.randint(columns, (cells, 1), generator=generator)
-    signs = torch.randint(2, (cells, 1), generator=generator) * 2.0 - 1
+    signs = torch.randint(2, (cells, 1), generator=generator).mul_(2).sub_(1)
     return keys.zero_().scatter_(1, chosen, signs.to(keys.dtype))
 
 

@@ -85,7 +85,7 @@ class TrainingState:
     config: RunConfig
     device: torch.device
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: optim.Optimizer
     batches: Batches
     stopping: EarlyStopping
     schedule: Schedule
@@ -169,8 +169,7 @@ class TrainingState:
 
     def step(self, batch: Batch) -> StepEvent:
         """Change the weights by one step."""
-        (group,) = self.optimizer.param_groups
-        group["lr"] = self.schedule.learning_rate(self.config)
+        self.optimizer.learning_rate = self.schedule.learning_rate(self.config)
         x, y = batch.x.to(self.device), batch.y.to(self.device)
         with self._randomness():
             loss = optim.step(self.config.train, self.model, self.optimizer, x, y)
@@ -226,7 +225,7 @@ class TrainingState:
         """Named tensors, and everything else as plain values."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_weights.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
+        for index, moments in self.optimizer.moments.items():
             tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
         # A tensor: the header, which holds the other values, has a bound that many epochs pass.
         tensors["rows"] = torch.tensor([row.values for row in self.rows], dtype=torch.float64)
@@ -253,8 +252,7 @@ class TrainingState:
         for key, tensor in _with_prefix(tensors, "moments.").items():
             index, _, name = key.partition(".")
             moments.setdefault(int(index), {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.load_moments(moments)
         stopping = self.stopping
         stopping.best, stopping.best_epoch, stopping.wait, stopping.best_complete = values[
             "stopping"
