@@ -1,4 +1,4 @@
-"""Run folders by the hundred that nobody trained: their curves are drawn, their models untrained."""
+"""Run folders by the hundred that nobody trained: made curves and untrained models."""
 
 from __future__ import annotations
 

@@ -173,7 +173,9 @@ def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
         [tmp_path / "runs" / "a"], tmp_path / "alone.html", lengths=[12], sequences=20, threads=1
     )
     alone = Page((tmp_path / "alone.html").read_text())
-    assert finding_of(alone).startswith("LSTM(8), init oracle: in…")
+    assert finding_of(alone).startswith(
+        "LSTM(8), init oracle: input gates preset from the mark column remem"
+    )
     assert finding_of(alone).endswith("remembers T = 12 (trained up to T = 12)")
     assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
 
@@ -196,6 +198,11 @@ def test_runs_with_the_same_weights_are_one_model(
         ("60", "0", "1"),
     ]
     assert [row["run"] for row in page.csv("lengths")] == ["a", "b"]
+    far = summary.reaches(
+        runs.collect([tmp_path / "runs"]),
+        measure.measure([run_of(tmp_path / "runs" / "a")], [90], 10, threads=1),
+    )
+    assert far[0].cells[90].of == 1  # of the weights that are also those of T = 60
     assert {row["run"]: row["same_weights_as"] for row in page.csv("runs")} == {
         "a": "",
         "b": "",
@@ -232,12 +239,11 @@ def test_how_far_a_method_remembers() -> None:
         ([(50, 0, 3, False), own, (200, 3, 3, False), (500, 3, 3, False)], 500),
         ([own, (200, 1, 2, False), (500, 2, 2, False)], 100),
         ([(50, 3, 3, True), (100, 1, 3, True), (200, 2, 3, True)], 200),
-        ([(50, 2, 2, False), (100, 1, 2, True)], 50),
     ):
         solved = reach_of(*cells).solved
         assert solved is not None
         assert solved.t == far
-    assert reach_of((100, 1, 2, True)).solved is None
+    assert reach_of((50, 1, 1, False), (100, 1, 2, True)).solved is None
     near, far_one = reach_of(own), reach_of(own, (200, 2, 3, False))
     assert min(near, far_one, key=lambda reach: reach.rank) is far_one
     same = summary.finding([far_one, replace(far_one, method="n", trained=150), near])

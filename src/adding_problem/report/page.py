@@ -29,6 +29,7 @@ from adding_problem.report.summary import (
     Reach,
     distinct,
     finding,
+    has_model,
     middle,
     reaches,
     to_score,
@@ -164,7 +165,10 @@ def render(
             problems=[one for one in measured if one.problem],
             played=figures.played(measured),
             tasks=list(dict.fromkeys(replace(run.config.task, mix_seed=0) for run in found.runs)),
-            models=len(distinct(found.runs)),
+            models=len(distinct([run for run in found.runs if has_model(run)])),
+            without_model=sum(
+                run.record.result is not None and not has_model(run) for run in found.runs
+            ),
             tested=tested,
             sequences=sequences,
             epochs=sum(len(run.record.rows) for run in found.runs),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import takewhile
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from adding_problem.errors import printable
 from adding_problem.experiments.certificate import Certificate, Verdict
 from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection, Run
+from adding_problem.runs import atomic_io
+from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import SOLVED, RunRecord
 from adding_problem.task.variants import Task
 
@@ -24,6 +26,7 @@ __all__ = [
     "all_solved",
     "distinct",
     "finding",
+    "has_model",
     "middle",
     "reaches",
     "to_score",
@@ -76,36 +79,44 @@ def to_score(runs: Sequence[Run], most: int) -> list[Run]:
 
     All models where there are no more than `most`. Else the best run of each method and length;
     of more than `most`, those of the longest length of each method first. One model on one task
-    is scored once, whatever the lengths are at which it was validated. Runs without weights come
-    last: recorded runs may have none.
+    is scored once, whatever the lengths are at which it was validated. A folder may have no model,
+    as that of a recorded run.
     """
     by_path = {run.record.path: run for run in runs}
     ranked: dict[str, list[list[Run]]] = {}
     for group in together(runs):
-        finished = sorted((seed for seed in group.seeds if seed.result), key=group.value)
-        finished.sort(key=lambda seed: seed.weights is None)
-        if finished:
-            members = ranked.setdefault(group.method, [])
-            members.append([by_path[seed.path] for seed in finished])
+        seeds = sorted(group.seeds, key=group.value)
+        if finished := [by_path[seed.path] for seed in seeds if has_model(by_path[seed.path])]:
+            ranked.setdefault(group.method, []).append(finished)
     every = _once(run for members in ranked.values() for found in members for run in found)
     if len(every) > most:
         best = [
-            (found[0].record.weights is None, rank, found[0])
+            (rank, found[0])
             for members in ranked.values()
             for rank, found in enumerate(sorted(members, key=lambda found: -found[0].t))
         ]
-        best.sort(key=lambda one: one[:2])
-        every = _once(run for *_, run in best)[:most]
+        best.sort(key=lambda one: one[0])
+        every = _once(run for _, run in best)[:most]
     return sorted(every, key=lambda run: (run.oracle, run.t, run.method, run.record.seed))
+
+
+def has_model(run: Run) -> bool:
+    """Whether the run is finished and its folder has a model."""
+    return run.record.result is not None and atomic_io.is_regular(
+        RunFolder(run.record.path).weights
+    )
 
 
 def _once(runs: Iterable[Run]) -> list[Run]:
     """Of the runs with the same weights and task the first."""
     listed = list(runs)
-    again = aggregate.equals(
-        [run.record.weights and (run.record.weights, run.config.task) for run in listed]
-    )
+    again = aggregate.equals([_model_of(run.record) for run in listed])
     return [run for run, same in zip(listed, again, strict=True) if same is None]
+
+
+def _model_of(run: RunRecord) -> Hashable:
+    """Equal for runs of the same weights and task."""
+    return (run.weights, run.config.task) if run.weights else run.path
 
 
 # --- how far --------------------------------------------------------------------------------------
@@ -163,16 +174,22 @@ class Reach:
         return max(self.cells, default=0)
 
     @property
+    def only_best(self) -> bool:
+        """Whether at some lengths not all models were tested, but the best."""
+        own = [cell.of for cell in self.cells.values() if cell.validated]
+        return any(cell.of < own[-1] for cell in self.cells.values() if not cell.validated)
+
+    @property
     def solved(self) -> Cell | None:
         """The longest length up to which most of the models solve every one from their own T on.
 
-        Of models that do not solve their own T, the longest that they solve.
+        None where most do not solve their own T.
         """
-        solved = [cell for cell in self.cells.values() if cell.most_solved]
-        own = [cell.t for cell in solved if cell.validated]
-        failed = (cell.t for cell in self.cells.values() if not cell.most_solved)
-        first = min((t for t in failed if own and t > own[-1]), default=math.inf)
-        return max((c for c in solved if c.t < first), key=lambda cell: cell.t, default=None)
+        cells = list(self.cells.values())
+        own = [cell.t for cell in cells if cell.validated and cell.most_solved]
+        beyond = [cell for cell in cells if own and cell.t >= own[-1]]
+        solved = list(takewhile(lambda cell: cell.most_solved, beyond))
+        return solved[-1] if solved else None
 
     @property
     def rank(self) -> tuple[bool, int, float, float, str]:
@@ -190,22 +207,22 @@ def reaches(found: Collection, measured: Sequence[Measured]) -> list[Reach]:
     groups: dict[tuple[str, Task], list[Group]] = {}
     for group in together(found.runs):
         groups.setdefault((group.method, group.task), []).append(group)
-    by_path = {one.run.record.path: one for one in measured}
+    scored = {_model_of(one.run.record): one for one in measured}
     return sorted(
-        (_reach(members, by_path, found.certificates) for members in groups.values()),
+        (_reach(members, scored, found.certificates) for members in groups.values()),
         key=lambda reach: reach.rank,
     )
 
 
 def _reach(
     groups: Sequence[Group],
-    measured: Mapping[Path, Measured],
+    scored: Mapping[Hashable, Measured],
     certificates: Sequence[Certificate],
 ) -> Reach:
     last = max(groups, key=lambda group: group.t)
     cells = {
         t: _cell(t, [one.mse[t] for one in tested], validated=False)
-        for tested in [[measured[seed.path] for seed in last.seeds if seed.path in measured]]
+        for tested in [[scored[key] for key in map(_model_of, last.seeds) if key in scored]]
         for t in {t for one in tested for t in one.mse}
         if all(t in one.mse for one in tested)
     }
@@ -266,8 +283,8 @@ def finding(reaches: Sequence[Reach]) -> str:
         words = f"{which} {len(ranked)} methods remember {_length(far.t)}, and none more"
         if best.trained is None or best.trained >= far.t:
             return words
-        return f"{words}; {middle(best.method)} was only trained up to {_length(best.trained)}"
-    words = f"{middle(best.method)} remembers {_length(far.t)}{about}"
+        return f"{words}; {middle(best.method, 64)} was only trained up to {_length(best.trained)}"
+    words = f"{middle(best.method, 64)} remembers {_length(far.t)}{about}"
     if len(ranked) == 1:
         return words
     second = ranked[1].solved
