@@ -174,8 +174,8 @@ class Reach:
         return max(self.cells, default=0)
 
     @property
-    def only_best(self) -> bool:
-        """Whether at some lengths not all models were tested, but the best."""
+    def partly_tested(self) -> bool:
+        """Whether fewer models were tested at other lengths than at their own T."""
         own = [cell.of for cell in self.cells.values() if cell.validated]
         return any(cell.of < own[-1] for cell in self.cells.values() if not cell.validated)
 
