@@ -17,7 +17,8 @@ from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection, Run
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import SOLVED, RunRecord
+from adding_problem.runs.records import RunRecord
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.task.variants import Task
 
 __all__ = [
