@@ -8,6 +8,7 @@ Screenshots are left in `artifacts/browser/`, to be looked at.
 from __future__ import annotations
 
 import io
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,19 @@ from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
 from adding_problem.experiments.train import train
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
+from tests.helpers.made_runs import make_runs
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="no Playwright here: pip install -e '.[browser]'"
 )
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="no axe-core here: make test-browser"
+)
 pytestmark = needs_chromium
+
+FAMILIES = ("lstm", "gru", "rnn", "irnn", "indrnn", "lem", "mingru", "minlstm", "tcn")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,24 @@ def address(folder: Path) -> str:
     return out.as_uri()
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page about nine methods, four seeds each."""
+    root = tmp_path_factory.mktemp("many")
+    assert make_runs(root / "runs", FAMILIES, [40], 4) == 36
+    report.write([root / "runs"], root / "page.html", lengths=[40, 80], sequences=20, threads=1)
+    return (root / "page.html").as_uri()
+
+
+def assert_nothing_is_cut_off(page: Any, width: int) -> None:
+    """Neither the page nor a table is wider than its place, and axe-core has no complaint."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "[...document.querySelectorAll('.table')].filter((t) => t.scrollWidth > t.clientWidth)"
+    assert page.evaluate(f"{cut}.map((table) => table.innerText.slice(0, 60))") == []
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
 def luminance(picture: Image.Image, x: int, y: int) -> float:
     pixel = picture.convert("L").getpixel((x, y))
     assert isinstance(pixel, int)
@@ -62,7 +87,7 @@ def luminance(picture: Image.Image, x: int, y: int) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 720, 1440])
 def test_it_renders(browser: Any, address: str, width: int, scheme: str) -> None:
     with opened(browser, address, width, color_scheme=scheme) as page:
         charts = page.locator("[data-plot]").all()
@@ -72,7 +97,7 @@ def test_it_renders(browser: Any, address: str, width: int, scheme: str) -> None
                 chart.get_attribute("aria-label")
             )
             assert len(chart.get_attribute("aria-label") or "") > 60
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert_nothing_is_cut_off(page, width)
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         picture.save(SCREENSHOTS / f"report-{width}-{scheme}.png")
@@ -115,6 +140,86 @@ def test_charts_answer_to_keyboard_and_controls(browser: Any, address: str) -> N
         assert page.locator("[data-model]").last.input_value() == "1"
 
 
+# --- many methods ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 720, 1440])
+def test_many_methods_fit(browser: Any, many: str, width: int, scheme: str) -> None:
+    with opened(browser, many, width, color_scheme=scheme) as page:
+        assert_nothing_is_cut_off(page, width)
+        page.screenshot(full_page=True, path=SCREENSHOTS / f"many-{width}-{scheme}.png")
+
+
+def test_lines_are_medians_and_bands_the_lowest_and_highest_seed(browser: Any, many: str) -> None:
+    with opened(browser, many) as page:
+        runs = page.evaluate("data.runs.filter((run) => run.method === 'GRU(8)')")
+        drawn = page.evaluate("(runs) => spread(runs, 'sequence_steps', 'val_loss', true)", runs)
+        assert len(runs) == 4
+        for point in drawn[:: len(drawn) // 10] + drawn[-1:]:
+            seen = [
+                loss
+                for run in runs
+                for loss in [
+                    y
+                    for x, y in zip(run["sequence_steps"], run["val_loss"], strict=True)
+                    if x <= point["x"] * (1 + 1e-9)
+                ][-1:]
+            ]
+            assert point["y"] == pytest.approx(np.median(seen))
+            assert (point["low"], point["high"]) == (min(seen), max(seen))
+        plot = page.locator("[data-chart=curves] [data-plot]")
+        assert plot.locator("[aria-label=line] path").count() == 9
+        assert plot.locator("[aria-label=area] path").count() == 9
+        page.get_by_label("every seed").check()
+        assert plot.locator("[aria-label=line] path").count() == 9 + 36
+
+
+def test_a_method_that_is_pointed_at_stands_out(browser: Any, many: str) -> None:
+    with opened(browser, many) as page:
+        curves = page.locator("[data-chart=curves]")
+        curves.get_by_role("button", name="GRU(8)", exact=True).hover()
+        lit = "(marks) => marks.map((mark) => mark.getAttribute('aria-label'))"
+        assert set(curves.locator("path.lit").evaluate_all(lit)) == {"GRU(8)"}
+        assert curves.locator("path.dim").count() == 2 * 8
+        page.mouse.move(0, 0)
+        assert curves.locator(".dim, .lit").count() == 0
+
+
+def test_a_chart_without_lines_says_so(browser: Any, many: str) -> None:
+    with opened(browser, many) as page:
+        for name in ("curves", "best", "survival"):
+            chart = page.locator(f"[data-chart={name}]")
+            for button in chart.locator("[data-key] button").all():
+                button.click()
+            assert chart.locator("svg").count() == 0
+            playwright.expect(chart.locator(".note")).to_contain_text("Nothing to draw")
+        assert axe.Axe().run(page).violations_count == 0
+
+
+def test_tables_are_filtered_and_sorted(browser: Any, many: str) -> None:
+    with opened(browser, many) as page:
+        table = page.locator("[data-table=runs]")
+        rows = table.locator("tbody tr")
+        page.get_by_label("Filter runs").fill("mingru s2")
+        assert [
+            row.locator("th").text_content().strip() for row in rows.all() if row.is_visible()
+        ] == ["mingru-t40-s2"]
+        page.get_by_label("Filter runs").fill("no such run")
+        playwright.expect(
+            page.get_by_role("region", name="All runs").get_by_text("No row has these words.")
+        ).to_be_visible()
+        page.get_by_label("Filter runs").fill("")
+        heading = table.get_by_role("columnheader", name="MSE")
+        for direction in ("ascending", "descending"):
+            heading.get_by_role("button").click()
+            assert heading.get_attribute("aria-sort") == direction
+            column = [
+                float(text) for text in table.locator("tbody td:nth-child(7)").all_text_contents()
+            ]
+            assert column == sorted(column, reverse=direction == "descending")
+
+
 # --- the playground -------------------------------------------------------------------------------
 
 
@@ -153,6 +258,12 @@ def test_its_numbers_are_pythons(browser: Any, address: str, folder: Path) -> No
             assert found == pytest.approx(model(x).item(), abs=1e-4)
             assert abs(found - y.item()) < 0.3  # a model that has learned something
         assert_readings(page, folder)
+        within = abs(reading(page, "error")) < 0.04
+        mark = "✓ within 0.04" if within else "✗ not within 0.04"
+        assert page.locator("#verdict").text_content() == mark
+        assert set(re.findall("[A-Z]", page.locator("path.estimate").first.get_attribute("d"))) == {
+            *"MHV"
+        }
 
 
 @pytest.mark.parametrize(
@@ -243,25 +354,47 @@ def test_keys_move_marks_and_change_values(browser: Any, address: str, folder: P
         assert mark.get_attribute("aria-valuenow") == "1"
         page.keyboard.press("End")
         assert int(mark.get_attribute("aria-valuenow")) == page.evaluate("playground.length")
+        assert_labels(page)
+        page.keyboard.press("Home")
+        assert_labels(page)
         value = float(page.locator("#first-value").text_content())
         page.keyboard.press("ArrowDown")
         assert float(page.locator("#first-value").text_content()) == pytest.approx(
-            value - 0.01, abs=1.1e-3
+            max(0, value - 0.01), abs=1.1e-3
         )
         assert_readings(page, folder)
+
+
+def assert_labels(page: Any) -> None:
+    """The mark of the earlier step is the first, in the picture, in words and at its slider."""
+    marks = page.locator(".mark").all()
+    marks.sort(key=lambda mark: int(mark.get_attribute("aria-valuenow")))
+    for mark, number, name, slider in zip(
+        marks, "12", ("First", "Second"), ("first", "second"), strict=True
+    ):
+        assert mark.locator("text").text_content() == number
+        assert mark.get_attribute("aria-label") == f"{name} mark"
+        value = page.locator(f"#{slider}-value").text_content()
+        assert mark.get_attribute("aria-valuetext").endswith(f"value {value}")
 
 
 def test_sliders_and_play(browser: Any, address: str, folder: Path) -> None:
     with opened(browser, address) as page:
         page.locator("#length").fill("1")
-        assert page.evaluate("playground.length") == 1000
+        trained = page.evaluate("playground.model.trained")
+        assert page.evaluate("playground.length") == 10 * trained
+        mark, width = page.locator("#sequence .trained"), page.evaluate("playground.width")
+        assert float(mark.get_attribute("x1")) == pytest.approx(width / 10)
+        playwright.expect(page.locator("#sequence")).to_contain_text("trained up to here")
         page.locator("#second").fill("0.25")
         assert page.locator("#second-value").text_content() == "0.250"
         assert_readings(page, folder)
         page.locator("#length").fill("0")
         assert page.evaluate("playground.length") == 10
+        assert page.locator(".trained").count() == 0
         page.locator("#scrub").fill("7")
         assert page.locator("#step").text_content() == "7 / 10"
+        assert page.locator("#verdict").text_content() == "not asked yet"
         prefix = page.evaluate(
             "playground.predict(playground.values.slice(0, 7), playground.marks.slice(0, 7))"
         )

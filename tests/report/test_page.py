@@ -19,12 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adding_problem import config, report, sample_batch
 from adding_problem.analysis.aggregate import Group
 from adding_problem.errors import RunFolderError
 from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments.certificate import Certificate, Measured, Row, Training, Verdict
 from adding_problem.experiments.train import train
 from adding_problem.report import figures, measure, runs, summary
 from adding_problem.report.page import Table
@@ -32,6 +35,7 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunRecord, RunResult, StopReason
 from adding_problem.task.variants import Task
 from tests.conftest import Command
+from tests.helpers.made_runs import make_runs
 from tests.helpers.pages import Page
 from tests.helpers.reference import forward, weights_of
 
@@ -141,8 +145,7 @@ def test_the_longest_trained_length_is_told(folder: Path, tmp_path: Path) -> Non
     }
     assert "unknown" in page.content["td"]
     seen = "".join(page.seen)
-    assert seen.count("longest trained") >= 4
-    assert "trained at" not in seen
+    assert seen.count("trained up to") >= 4
 
 
 def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
@@ -161,18 +164,17 @@ def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
     text = (tmp_path / "out.html").read_text()
     page = Page(text)
     told = "init oracle: input gates preset from the mark column"
-    for table in ("runs", "groups", "lengths"):
+    for table in ("runs", "groups", "lengths", "reach"):
         assert [told in row["method"] for row in page.csv(table)] == [False, False, True], table
-    assert text.count('<tr class="apart">') == 3
+    assert text.count('<tr class="oracle">') == 4
     assert page.script("model")["name"] == "b"
-    assert "0 of 2" in page.content["strong"]
-    assert "1.0e-02" not in page.content["strong"]
-    assert "0.010" in page.content["strong"]
+    assert finding_of(page) == "None of these models remembers T = 12, the shortest length here"
     report.write(
         [tmp_path / "runs" / "a"], tmp_path / "alone.html", lengths=[12], sequences=20, threads=1
     )
     alone = Page((tmp_path / "alone.html").read_text())
-    assert "1 of 1" in alone.content["strong"]
+    name = "LSTM(8), init oracle: input gates preset from the mark column"
+    assert finding_of(alone) == f"{name} remembers T = 12 (trained up to T = 12)"
     assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
 
 
@@ -188,8 +190,17 @@ def test_runs_with_the_same_weights_are_one_model(
     shutil.copytree(folder / "b", tmp_path / "runs" / "b")
     report.write([tmp_path / "runs"], tmp_path / "out.html", lengths=[12], sequences=20, threads=1)
     page = Page((tmp_path / "out.html").read_text())
-    assert "0 of 2" in page.content["strong"]
-    assert [row["run"] for row in page.csv("lengths")] == ["a"]
+    assert [(row["T"], row["solved"], row["models"]) for row in page.csv("reach")] == [
+        ("12", "1", "2"),
+        ("30", "1", "1"),
+        ("60", "0", "1"),
+    ]
+    assert [row["run"] for row in page.csv("lengths")] == ["a", "b"]
+    far = summary.reaches(
+        runs.collect([tmp_path / "runs"]),
+        measure.measure([run_of(tmp_path / "runs" / "a")], [90], 10, threads=1),
+    )
+    assert far[0].cells[90].of == 1  # of the weights that are also those of T = 60
     assert {row["run"]: row["same_weights_as"] for row in page.csv("runs")} == {
         "a": "",
         "b": "",
@@ -208,9 +219,133 @@ def test_runs_with_the_same_weights_are_one_model(
     assert "4 runs of 2 models, 0 solved" in done.stdout
 
 
+def finding_of(page: Page) -> str:
+    """The title of the first figure."""
+    return page.content["h2"][0].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def reach_of(*cells: tuple[int, int, int, bool], trained: int | None = 100) -> summary.Reach:
+    """One whose cells are (T, solved, of, validated)."""
+    made = {t: summary.Cell(t, n, of, 1e-4, own) for t, n, of, own in cells}
+    return summary.Reach("m", Task(), False, trained, 1.0, made)
+
+
+def test_how_far_a_method_remembers() -> None:
+    """Up to the first length that most of its models do not solve, from their own on."""
+    own = (100, 2, 3, True)
+    for cells, far in (
+        ([(50, 0, 3, False), own, (200, 3, 3, False), (500, 3, 3, False)], 500),
+        ([own, (200, 1, 2, False), (500, 2, 2, False)], 100),
+        ([(50, 3, 3, True), (100, 1, 3, True), (200, 2, 3, True)], 200),
+    ):
+        solved = reach_of(*cells).solved
+        assert solved is not None
+        assert solved.t == far
+    assert reach_of((50, 1, 1, False), (100, 1, 2, True)).solved is None
+    near, far_one = reach_of(own), reach_of(own, (200, 2, 3, False))
+    assert min(near, far_one, key=lambda reach: reach.rank) is far_one
+    same = summary.finding([far_one, replace(far_one, method="n", trained=150), near])
+    assert same.replace("\N{NO-BREAK SPACE}", " ") == (
+        "2 of 3 methods remember T = 200, and none more; m was only trained up to T = 100"
+    )
+    first = summary.finding([far_one, replace(near, method="n")]).replace("\xa0", " ")
+    assert (
+        first == "m remembers T = 200 (2 of 3 seeds, trained up to T = 100); next is n with T = 100"
+    )
+
+
+def certificate_of(folder: Path, **changes: Any) -> Certificate:
+    """One of the run's model that nobody measured."""
+    error = Measured(100, 10, 1e-4)
+    training = Training(error, None, 12, 1000, 500, "budget", "a")
+    verdict = Verdict("reservoir", "a readout scores 1.0e-05")
+    row = Row("sum", Task(), 1 / 6, None, None, None, training, verdict)
+    made = Certificate(
+        title=RunFolder(folder).read_config().model.title,
+        digest="d",
+        model_source=None,
+        parameters=1,
+        recipe="original",
+        seed=0,
+        t=100,
+        budget=1000,
+        features="the readout's inputs",
+        order=None,
+        rows=(row,),
+        pooling=(),
+        notes=(),
+    )
+    return replace(made, **changes)
+
+
+def test_the_verdict_of_a_certificate_stands_beside_its_model(
+    folder: Path, tmp_path: Path, command: Command
+) -> None:
+    """In a run folder or given; of another model, recipe or task it says nothing."""
+    shutil.copytree(folder / "a", tmp_path / "runs" / "a")
+    record = tmp_path / "runs" / "certificate.json"
+
+    def verdict() -> str:
+        found = runs.collect([tmp_path / "runs"])
+        (reach,) = summary.reaches(found, [])
+        return reach.verdict.word if reach.verdict else ""
+
+    made = certificate_of(folder / "a")
+    for changes, word in (
+        ({}, "reservoir"),
+        ({"title": "gru"}, ""),
+        ({"recipe": "fast"}, ""),
+        ({"model_source": "0"}, ""),
+        ({"rows": (replace(made.rows[0], task=Task(target="difference")),)}, ""),
+    ):
+        record.write_bytes(replace(made, **changes).to_json())
+        assert verdict() == word, changes
+    record.write_text("{}")
+    assert "is not a certificate" in runs.collect([tmp_path / "runs"]).left_out[0]
+    record.unlink()
+    (tmp_path / "given.json").write_bytes(made.to_json())
+    words = ("--threads", 1, "--sequences", 20, "--lengths", 12, "--out", "page.html")
+    done = command("report", "runs", "--certificates", "given.json", *words)
+    assert done.returncode == 0, done.stderr
+    page = Page((tmp_path / "page.html").read_text())
+    assert {row["certificate"] for row in page.csv("reach")} == {"reservoir"}
+    assert "a readout scores 1.0e-05 (T = 100, seed 0)." in " ".join("".join(page.seen).split())
+    damaged = command("report", "runs", "--certificates", "page.html", *words)
+    assert damaged.returncode == 2
+    assert "is not a certificate" in damaged.stderr
+
+
+def test_the_longest_length_of_each_method_is_scored_first(tmp_path: Path) -> None:
+    """Where not all models are, then the best run of each method and length."""
+    assert make_runs(tmp_path, ["lstm", "irnn"], [20, 30], 2) == 8
+    found = runs.collect([tmp_path]).runs
+    weights = {run.record.weights for run in found}
+    assert len(weights) == 4  # the initial weights are those of the seed, whatever T is
+    every = summary.to_score(found, 4)
+    assert {run.record.weights for run in every} == weights
+    assert {(run.config.model.name, run.t) for run in summary.to_score(found, 2)} == {
+        ("lstm", 30),
+        ("irnn", 30),
+    }
+
+
+def test_the_first_sequence_is_a_typical_one(page: Page, folder: Path) -> None:
+    """As many new sequences have a larger error as have a smaller one."""
+    packed = page.script("model")
+    found = [row for row in page.csv("predictions") if row["run"] == packed["name"]]
+    errors = [abs(float(row["prediction"]) - float(row["target"])) for row in found]
+    marks = [float(step in packed["places"]) for step in range(packed["t"])]
+    x = torch.tensor([list(zip(packed["values"], marks, strict=True))])
+    right = sum(packed["values"][place] for place in packed["places"])
+    mine = abs(load_model(str(folder / packed["name"]))(x).item() - right)
+    assert sum(error < mine - 1e-4 for error in errors) <= len(errors) // 2
+    assert sum(error > mine + 1e-4 for error in errors) <= len(errors) // 2
+    assert packed["longest"] == 10 * packed["trained"]
+
+
 def test_hostile_names_are_text(page: Page) -> None:
     name = str(HOSTILE_FOLDERS)
-    assert name in page.content["th"]
+    assert [attributes for tag, attributes in page.elements if attributes.get("title") == name]
     assert name in [run["name"] for run in page.script("data")["runs"]]
     seen = "".join(page.seen)
     assert "start_from: </script><script>alert(2)</script>" in seen
@@ -247,7 +382,8 @@ def test_csv_is_what_the_run_folders_say(page: Page, folder: Path) -> None:
 
 
 def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
-    (best,) = {row["run"] for row in page.csv("predictions") if row["T"] == "12"}
+    best = "b"
+    assert {row["run"] for row in page.csv("predictions") if row["T"] == "12"} == {"a", best}
     model = load_model(str(folder / best))
     x, y = sample_batch(50, 12, seed=43)
     found = [row for row in page.csv("predictions") if row["run"] == best]
@@ -255,7 +391,7 @@ def test_scores_are_those_of_the_models(page: Page, folder: Path) -> None:
     assert np.allclose(
         [float(row["prediction"]) for row in found], model(x).detach()[:, 0], atol=1e-6
     )
-    memory = page.script("data")["models"][0]["memory"]
+    (memory,) = (one["memory"] for one in page.script("data")["models"] if one["name"] == best)
     gradient = [float(row["gradient_value"]) for row in page.csv("memory") if row["run"] == best]
     assert memory["at_marks"] == pytest.approx(
         [gradient[step] for step in memory["marks"]], rel=1e-3
@@ -412,7 +548,7 @@ def test_weights_in_the_page_take_plain_inputs(mix: str, target: str, tmp_path: 
         "product": "The right answer is the product of the two.",
     }[target] in seen
     assert (
-        f"always predicting the mean has a mean squared error of {packed['constant']:.3f}" in seen
+        f"Always predicting the mean has a mean squared error of {packed['constant']:.3f}" in seen
     )
 
 
@@ -666,11 +802,19 @@ def test_a_run_of_unknown_cost_ends_no_curve() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(99.7, "100"), (99.4, "99"), (0.123, "0.12"), (1240, "1,240"), (999_700, "1 million")],
+    ("value", "text"), [(99.7, "100"), (0.123, "0.12"), (1240, "1,240"), (math.nan, "–")]
 )
-def test_numbers_in_words(value: float, text: str) -> None:
-    assert figures.number(value) == text
+def test_seconds_in_words(value: float, text: str) -> None:
+    assert figures.seconds(value) == text
+
+
+@given(st.text(max_size=80), st.integers(5, 60))
+def test_a_long_name_is_shortened_in_the_middle(text: str, most: int) -> None:
+    short = summary.middle(text, most)
+    assert len(short) <= most
+    head, dots, tail = short.rpartition("…")
+    assert short == text if len(text) <= most else text.startswith(head) and text.endswith(tail)
+    assert dots or len(text) <= most
 
 
 def test_a_name_that_is_no_text_is_shown_with_a_mark(folder: Path, tmp_path: Path) -> None:
@@ -755,7 +899,8 @@ def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
         "comparison.pdf",
         "lengths.pdf",
         "predictions-1-t12.pdf",
-        "predictions-2-t20.pdf",
+        "predictions-2-t12.pdf",
+        "predictions-3-t20.pdf",
     }
     assert (tmp_path / "for-paper" / "lengths.pdf").read_bytes().startswith(b"%PDF")
     wrong = command("report", tmp_path / "nothing")

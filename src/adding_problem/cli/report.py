@@ -29,6 +29,7 @@ def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     parser.positional("folders", "run folders, or folders of them such as a sweep's", many=True)
     parser.option("--out", "page to write", default="report.html")
+    parser.option("--certificates", "files of memory certificates (certificate.json)", many=True)
     parser.option("--title", "title of the page", default="The adding problem")
     parser.option(
         "--lengths",
@@ -39,9 +40,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--sequences", "new sequences for each model", Count, default=500)
     parser.option(
         "--models",
-        "most models to score: the best run of each method and length",
+        "most models to score; of more, the best run of each method and length",
         Count,
-        default=8,
+        default=16,
     )
     parser.option("--pictures", "folder for the same figures as pictures for papers")
     parser.option("--format", "of these pictures", Literal["png", "pdf", "svg"], default="png")
@@ -60,6 +61,7 @@ def run(arguments: Namespace) -> None:
             arguments.folders,
             out,
             title=arguments.title,
+            certificates=arguments.certificates or (),
             lengths=arguments.lengths,
             sequences=arguments.sequences,
             models=arguments.models,

@@ -1,7 +1,7 @@
 """One self-contained HTML page about any number of runs, with a trained model that runs in it.
 
     runs.py       reads run folders; damaged ones are named and left out
-    summary.py    runs put together: by method and length, and by model
+    summary.py    runs put together: by method and length, by model, and how far each method reaches
     measure.py    scores trained models: other lengths, errors, gradients, states
     figures.py    what the charts draw, as values and in words
     pictures.py   the same figures for papers, by matplotlib

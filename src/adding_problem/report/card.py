@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from adding_problem import __version__
-from adding_problem.analysis.statistics import short_count
 from adding_problem.experiments.certificate import SHORT, Certificate, Measured
 from adding_problem.report.page import environment
 from adding_problem.runs import atomic_io
@@ -25,7 +24,7 @@ def write(made: Certificate, out: Path) -> None:
 def render(made: Certificate) -> str:
     """The page as text."""
     templates = environment()
-    templates.filters |= {"error": _error, "count": "{:,}".format, "short": short_count}
+    templates.filters |= {"error": _error, "count": "{:,}".format}
     template = templates.get_template("certificate.html.j2")
     return template.render(made=made, short=SHORT, version=__version__)
 

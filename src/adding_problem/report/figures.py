@@ -5,39 +5,43 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from adding_problem.analysis.aggregate import Group
+from adding_problem.analysis.statistics import short_count
 from adding_problem.config import families
 from adding_problem.report.measure import Measured, Memory, thinned
 from adding_problem.report.runs import Collection, Horizon, Run
-from adding_problem.report.summary import all_solved, distinct
+from adding_problem.report.summary import Reach, distinct
 from adding_problem.runs.records import UNITS
 from adding_problem.task.baselines import constant_predictor_mse
-from adding_problem.task.thresholds import HIT_TOLERANCE, SOLVED, THRESHOLDS
+from adding_problem.task.sampling import sample_batch
+from adding_problem.task.thresholds import HIT_TOLERANCE, THRESHOLDS
 from adding_problem.task.variants import Task
 
 __all__ = [
     "alternatives",
     "count",
     "data",
-    "headline",
     "interval",
     "loss",
-    "number",
     "perfect_memory",
     "played",
     "question",
+    "seconds",
     "shade",
+    "short",
     "state",
+    "typical",
 ]
 
 _POINTS = 200  # of a learning curve, at most
 _ALL_POINTS = 40_000  # of all learning curves together
-_PLAYED_LENGTH = 1_000  # longest sequence of the playground
+_PLAYED_LENGTH = 1_000  # longest first sequence of the playground
+_PLAYED_BEYOND = 10  # times the longest trained length may its sequences be
 _QUESTIONS = {
     "sum": "the sum of the two",
     "difference": "the first of the two minus the second",
@@ -49,16 +53,16 @@ _QUESTIONS = {
 # --- in words -------------------------------------------------------------------------------------
 
 
-def number(value: float | None) -> str:
-    """Two or three digits and a word: 1,240; 37.4 thousand; 1.5 million."""
+def short(value: float | None) -> str:
+    """Three digits and a letter, as 12.3k; a dash where there is no number."""
+    return "–" if value is None or not math.isfinite(value) else short_count(value)
+
+
+def seconds(value: float | None) -> str:
+    """Two digits at least, whole from ten on; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return "–"
-    if abs(value) >= 1e4:
-        value = float(f"{value:.3g}")  # or 999,700 would be 1e+03 thousand
-    for size, word in ((1e9, "billion"), (1e6, "million"), (1e4, "thousand")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if word == 'thousand' else size):.3g} {word}"
-    return f"{value:,.0f}" if abs(value) >= 99.5 or float(value).is_integer() else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def count(value: float | None) -> str:
@@ -74,11 +78,11 @@ def loss(value: float | None) -> str:
 
 
 def shade(mse: float | None, task: Task, t: int) -> int:
-    """Where an error stands between 1e-5 (0) and the mean baseline at T (100), on a log scale."""
+    """Where an error stands between the mean baseline at T (0) and 1e-5 (100), on a log scale."""
     if mse is None or not math.isfinite(mse):
-        return 100
+        return 0
     low, high = math.log(1e-5), math.log(constant_predictor_mse(task, t))
-    return round(100 * min(1.0, max(0.0, (math.log(max(mse, 1e-9)) - low) / (high - low))))
+    return round(100 * min(1.0, max(0.0, (high - math.log(max(mse, 1e-9))) / (high - low))))
 
 
 def question(task: Task) -> str:
@@ -110,92 +114,6 @@ def interval(group: Group) -> tuple[float, float] | None:
     """95% interval of the median loss; None with too few seeds, or where an end is infinite."""
     found = group.losses.interval
     return found if found and math.isfinite(found[1]) else None
-
-
-def headline(
-    found: Collection, groups: Sequence[Group], measured: Sequence[Measured]
-) -> list[dict[str, str]]:
-    """The figures at the top: value, what it is, a remark.
-
-    They are of learners; of oracles only where there is no learner.
-    """
-    runs = [run for run in found.runs if not run.oracle] or found.runs
-    oracle = runs[0].oracle
-    longest = max((run.t for run in runs if run.solved), default=None)
-    finite = (run for run in runs if math.isfinite(run.best))
-    best = min(finite, key=lambda run: run.best, default=None)
-    lowest_note = ""
-    if best:
-        mean = constant_predictor_mse(best.config.task, best.t)
-        lowest_note = f"T = {best.t:,}; always predicting the mean: {mean:.3f}"
-    tiles = [
-        _solved_tile(runs, len(found.runs) - len(runs)),
-        _tile(count(longest), "longest T solved", f"of {count(max(run.t for run in runs))} tried"),
-        _tile(
-            loss(best.best if best else None),
-            "lowest validation MSE of weights kept",
-            lowest_note,
-        ),
-    ]
-    tiles += _cost_tile([group for group in groups if (group.t, group.oracle) == (longest, oracle)])
-    horizons = [
-        horizon.result.horizon
-        for horizon in found.horizons.values()
-        if horizon.result.horizon and horizon.oracle == oracle
-    ]
-    if horizons:
-        tiles.append(
-            _tile(count(max(horizons)), "horizon", "longest T within the budget of a horizon run")
-        )
-    beyond = [
-        (t, longest)
-        for one in measured
-        if (longest := one.run.record.longest) and one.run.oracle == oracle
-        for t, mse in one.mse.items()
-        if mse < SOLVED and t > longest
-    ]
-    if beyond:
-        t, trained = max(beyond, key=lambda pair: pair[0] / pair[1])
-        note = f"longest trained {trained:,}, below 1e-3 at tested T = {t:,}"
-        tiles.append(_tile(f"×{number(t / trained)}", "held beyond the longest trained", note))
-    return tiles
-
-
-def _tile(value: str, what: str, note: str) -> dict[str, str]:
-    return {"value": value, "what": what, "note": note}
-
-
-def _solved_tile(runs: Sequence[Run], oracles: int) -> dict[str, str]:
-    """How many of these runs, or of their models, are solved."""
-    models = distinct(runs)
-    noun, notes = "runs", ["validation MSE below 1e-3"]
-    if len(models) < len(runs):
-        noun = "models"
-        notes = [
-            "validation MSE below 1e-3 at every T",
-            f"{len(runs)} runs, the same weights counted once",
-        ]
-    if oracles:
-        notes.append(f"{oracles} of an oracle not counted")
-    value = f"{sum(map(all_solved, models))} of {len(models)}"
-    return _tile(value, f"{noun} solved", "; ".join(notes))
-
-
-def _cost_tile(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """What the cheapest of these groups took; none where no group has a median."""
-    costs = [
-        (steps.median or math.inf, seconds.median, len(group.seeds))
-        for group in groups
-        for steps in [group.cost("1e-3", "sequence_steps")]
-        for seconds in [group.cost("1e-3", "seconds")]
-        if seconds.median is not None
-    ]
-    if not costs:
-        return []
-    steps, seconds, n = min(costs, key=lambda cost: cost[0])
-    of = f"median of {n} seeds" if n > 1 else "one seed"
-    note = f"{number(steps)} sequence-steps, {of}"
-    return [_tile(f"{number(seconds)} s", "to solve the longest", note)]
 
 
 def alternatives(
@@ -239,12 +157,15 @@ def alternatives(
 
 
 def data(
-    found: Collection, groups: Sequence[Group], measured: Sequence[Measured]
+    found: Collection,
+    reaches: Sequence[Reach],
+    groups: Sequence[Group],
+    measured: Sequence[Measured],
 ) -> dict[str, Any]:
     """All that the charts draw. No NaN and no infinity: JSON has none."""
     points = max(2, min(_POINTS, _ALL_POINTS // len(found.runs)))
     return {
-        "methods": found.methods,
+        "methods": list(dict.fromkeys(reach.method for reach in reaches)),
         "constant": _constant(found),
         "tolerance": HIT_TOLERANCE,
         "runs": [_curve(run, points) for run in found.runs],
@@ -257,7 +178,8 @@ def data(
 def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
     """The LSTM that runs in the page: the solved one of the longest T, up to a thousand.
 
-    Where none is solved, the best. An oracle only where there is no learner.
+    Where none is solved, the best. An oracle only where there is no learner. Its first sequence is
+    a typical one: of the new sequences that whose error is the median.
     """
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
@@ -272,6 +194,8 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
         ),
     )
     task, init = one.run.config.task, one.run.config.model.init
+    trained = one.run.record.longest or one.run.t
+    values, places = typical(one) if one.run.t <= _PLAYED_LENGTH else ([], [])
     return {
         **(one.weights or {}),
         "name": one.run.name,
@@ -282,10 +206,24 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
         "trained": one.run.record.longest,
         "variant": task.variant,
         "shortest": 10,
-        "longest": _PLAYED_LENGTH,
+        "longest": max(_PLAYED_BEYOND * trained, one.run.t),
+        "tolerance": HIT_TOLERANCE,
+        "values": values,
+        "places": places,
         "solved": one.run.solved,
         "told": families.described_init(str(init)) if init in families.TOLD else None,
     }
+
+
+def typical(one: Measured) -> tuple[list[float], list[int]]:
+    """Values and marked steps of that of its new sequences whose error is the median one."""
+    errors = np.abs(one.y_hat.astype(np.float64) - one.y)
+    item = int(np.argsort(errors, kind="stable")[len(errors) // 2])
+    config = one.run.config
+    plain = replace(config.task, mix="none", mix_seed=0)
+    x, _ = sample_batch(1, one.run.t, seed=config.validate.seed, start=item, task=plain)
+    values, marks = x[0].numpy().T
+    return [float(f"{value:.5g}") for value in values], np.flatnonzero(marks == 1).tolist()
 
 
 def _curve(run: Run, points: int) -> dict[str, Any]:

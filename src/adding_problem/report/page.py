@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from adding_problem import __version__
@@ -24,7 +25,16 @@ from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
 from adding_problem.report.runs import Collection, Run, collect
-from adding_problem.report.summary import distinct, representatives, together
+from adding_problem.report.summary import (
+    Reach,
+    distinct,
+    finding,
+    has_model,
+    middle,
+    reaches,
+    to_score,
+    together,
+)
 from adding_problem.runs import atomic_io
 from adding_problem.runs.records import Cost, EpochRow
 from adding_problem.task.thresholds import THRESHOLDS
@@ -42,6 +52,7 @@ _SCRIPTS = (
     "templates/theme.js",
     "templates/page.js",
 )
+_MOST_COLUMNS = 10  # of the first figure
 _MOST_ROWS = 10_000  # of metrics in the CSV: about a megabyte of the page
 
 
@@ -74,9 +85,10 @@ def write(
     out: Path,
     *,
     title: str = "The adding problem",
+    certificates: Sequence[str | Path] = (),
     lengths: Sequence[int] | None = None,
     sequences: int = 500,
-    models: int = 8,
+    models: int = 16,
     threads: int | None = None,
     pictures: Path | None = None,
     suffix: str = "png",
@@ -88,10 +100,11 @@ def write(
         folders: run folders, or folders of them such as a sweep's.
         out: the HTML file.
         title: of the page.
+        certificates: files of memory certificates, beside those in the folders.
         lengths: T at which the models are tested; None takes the trained ones, and up to ten times
             the longest.
         sequences: new ones at each length; long lengths have fewer.
-        models: how many are scored, at most.
+        models: how many are scored, at most, see `summary.to_score`.
         threads: on the CPU; None is one per core.
         pictures: folder for the same figures as pictures for papers; None draws none.
         suffix: of these: `png`, `pdf` or `svg`.
@@ -101,10 +114,10 @@ def write(
         What was found in the folders.
 
     Raises:
-        RunFolderError: when there is no run.
+        RunFolderError: when there is no run, or a certificate cannot be read.
     """
-    found = collect(folders)
-    shown = representatives(found.runs, models)
+    found = collect(folders, certificates)
+    shown = to_score(found.runs, models)
     tested = sorted(set(lengths or default_lengths(found.runs)))
     measured = measure(shown, tested, sequences, threads=threads, on_progress=on_progress)
     atomic_io.make_folder(out.parent)
@@ -122,7 +135,9 @@ def render(
     title: str,
 ) -> str:
     """The page as text."""
-    groups = together(found.runs)
+    far = reaches(found, measured)
+    order = {reach.method: place for place, reach in reversed(list(enumerate(far)))}
+    groups = sorted(together(found.runs), key=lambda group: (order[group.method], group.t))
     scripts = [Markup(resource(name)) for name in _SCRIPTS]
     return (
         environment()
@@ -136,23 +151,28 @@ def render(
             script_hashes=[script_hash(str(script)) for script in scripts],
             found=found,
             groups=groups,
-            apart=_apart,
             same={
                 run.name: [f"T = {other.t:,} ({other.name})" for other in model if other is not run]
                 for model in distinct(found.runs)
                 for run in model
             },
-            headline=figures.headline(found, groups, measured),
+            finding=finding(far),
+            reaches=far,
+            columns=_columns(far),
             alt=figures.alternatives(found, groups, measured),
-            data=figures.data(found, groups, measured),
+            data=figures.data(found, far, groups, measured),
             measured=[one for one in measured if not one.problem],
             problems=[one for one in measured if one.problem],
             played=figures.played(measured),
             tasks=list(dict.fromkeys(replace(run.config.task, mix_seed=0) for run in found.runs)),
+            models=len(distinct([run for run in found.runs if has_model(run)])),
+            without_model=sum(
+                run.record.result is not None and not has_model(run) for run in found.runs
+            ),
             tested=tested,
             sequences=sequences,
             epochs=sum(len(run.record.rows) for run in found.runs),
-            tables=_tables(found, groups, measured, tested),
+            tables=_tables(found, far, groups, measured, tested),
             several=any(len(group.seeds) > 1 for group in groups),
             configurations=[
                 (group, configuration.to_yaml(group.seeds[0].config)) for group in groups
@@ -161,21 +181,29 @@ def render(
     )
 
 
-def _apart(oracles: Sequence[bool], index: int) -> bool:
-    """Whether a rule stands above a row: it is the first oracle below learners."""
-    return index > 0 and oracles[index] and not oracles[index - 1]
+def _columns(far: Sequence[Reach]) -> list[int]:
+    """The lengths of the first figure, the shortest and the longest among them."""
+    lengths = sorted({t for reach in far for t in reach.cells})
+    if len(lengths) <= _MOST_COLUMNS:
+        return lengths
+    return [lengths[round(place)] for place in np.linspace(0, len(lengths) - 1, _MOST_COLUMNS)]
 
 
 # --- tables ---------------------------------------------------------------------------------------
 
 
 def _tables(
-    found: Collection, groups: Sequence[Group], measured: Sequence[Measured], tested: Sequence[int]
+    found: Collection,
+    far: Sequence[Reach],
+    groups: Sequence[Group],
+    measured: Sequence[Measured],
+    tested: Sequence[int],
 ) -> dict[str, Table]:
     scored = [one for one in measured if not one.problem]
     by_length = [f"T={t}" for t in tested]
     tables = [
         Table("runs", _RUNS, [_run_row(run) for run in found.runs]),
+        Table("reach", _REACH, [row for reach in far for row in _reach_rows(reach)]),
         Table("groups", _GROUPS, [_group_row(group) for group in groups]),
         Table("curves", _CURVES, _curve_rows(found.runs)),
         Table(
@@ -289,6 +317,37 @@ def _group_row(group: Group) -> list[Any]:
     ]
 
 
+_REACH = (
+    "method",
+    "task",
+    "longest_trained",
+    "certificate",
+    "T",
+    "solved",
+    "models",
+    "median_mse",
+    "validated",
+)
+
+
+def _reach_rows(reach: Reach) -> list[list[Any]]:
+    verdict = reach.verdict and reach.verdict.word
+    return [
+        [
+            reach.method,
+            reach.task.title,
+            reach.trained,
+            verdict,
+            cell.t,
+            cell.solved,
+            cell.of,
+            cell.mse,
+            int(cell.validated),
+        ]
+        for cell in reach.cells.values()
+    ]
+
+
 _CURVES = ("run", *(field.name for field in fields(EpochRow)))
 
 
@@ -354,7 +413,9 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "steps": _steps,
-        "number": figures.number,
+        "short": figures.short,
+        "seconds": figures.seconds,
+        "middle": middle,
         "loss": figures.loss,
         "count": figures.count,
         "shade": figures.shade,

@@ -13,6 +13,8 @@ from adding_problem import config as configuration
 from adding_problem.analysis import aggregate
 from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
+from adding_problem.experiments import certificate
+from adding_problem.experiments.certificate import Certificate
 from adding_problem.runs import atomic_io
 from adding_problem.runs.folder import HORIZON, RunFolder
 from adding_problem.runs.records import HorizonResult, RunRecord, read_json
@@ -84,11 +86,13 @@ class Collection:
     Attributes:
         runs: by method, T and seed, oracles last.
         horizons: horizon runs by name, oracles last.
+        certificates: memory certificates.
         left_out: what could not be read, and why.
     """
 
     runs: list[Run]
     horizons: dict[str, Horizon]
+    certificates: list[Certificate] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -97,13 +101,18 @@ class Collection:
         return list(dict.fromkeys(run.method for run in self.runs))
 
 
-def collect(folders: Sequence[str | Path]) -> Collection:
-    """The runs in these folders and in the folders below them.
+def collect(folders: Sequence[str | Path], certificates: Sequence[str | Path] = ()) -> Collection:
+    """The runs and certificates in these folders and in the folders below them.
 
     Symbolic links are not followed.
 
+    Args:
+        folders: run folders, or folders of them.
+        certificates: files of further certificates.
+
     Raises:
-        RunFolderError: when a folder is missing, or when there is no run in any of them.
+        RunFolderError: when a folder is missing, when there is no run in any of them, or when one
+            of `certificates` is not a certificate.
     """
     for folder in folders:
         if not Path(folder).is_dir():
@@ -117,6 +126,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     runs: list[Run] = []
     horizons: dict[Path, HorizonResult] = {}
     horizon_folders: dict[Path, str] = {}
+    certified = [certificate.read(Path(path)) for path in certificates]
     left_out: list[str] = []
     for resolved, path in found.items():
         if atomic_io.is_regular(RunFolder(path).config_copy):
@@ -125,6 +135,11 @@ def collect(folders: Sequence[str | Path]) -> Collection:
             except AddingProblemError as error:
                 left_out.append(printable(str(error).partition("\n")[0]))
     for resolved, path in found.items():
+        if atomic_io.is_regular(path / certificate.RECORD):
+            try:
+                certified.append(_read_certificate(path / certificate.RECORD))
+            except RunFolderError as error:
+                left_out.append(printable(str(error).partition("\n")[0]))
         if atomic_io.is_regular(path / HORIZON):
             horizon_folders[resolved] = names[resolved]
             try:
@@ -144,7 +159,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         run if same is None else replace(run, same_as=runs[same].name)
         for run, same in zip(runs, first, strict=True)
     ]
-    return Collection(runs, _with_names(horizons, names, runs), left_out)
+    return Collection(runs, _with_names(horizons, names, runs), certified, left_out)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -162,6 +177,13 @@ def _read_horizon(path: Path) -> HorizonResult:
     if atomic_io.escapes(path, path.parent):
         raise ValueError("a link that leads out of its folder")
     return read_json(HorizonResult, atomic_io.read_bounded(path, _MOST_BYTES))
+
+
+def _read_certificate(path: Path) -> Certificate:
+    """`certificate.json`, which may be an untrusted file."""
+    if atomic_io.escapes(path, path.parent):
+        raise RunFolderError(path, "is a link that leads out of its folder", "copy the file")
+    return certificate.read(path)
 
 
 def _with_names(
@@ -190,32 +212,44 @@ def _with_methods(runs: Sequence[Run], horizon_runs: Mapping[Path, str]) -> list
         horizon_runs: names of the horizon runs by their resolved folders.
     """
     owners = [_horizon_run_of(run, horizon_runs) for run in runs]
-    deviations = [
-        {} if owner else _deviations(run.config) for run, owner in zip(runs, owners, strict=True)
+    free = [run.config for run, owner in zip(runs, owners, strict=True) if owner is None]
+    names = iter(_method_names(free))
+    named = [
+        next(names) if owner is None else f"{_model_name(run.config)}, horizon run ({owner})"
+        for run, owner in zip(runs, owners, strict=True)
     ]
-    common = set.intersection(*({(k, repr(v)) for k, v in each.items()} for each in deviations))
-    several_recipes = len({run.config.recipe for run in runs}) > 1
-    named = []
-    for run, owner, deviation in zip(runs, owners, deviations, strict=True):
-        model, init = run.config.model, run.config.model.init
-        parts = [_model_name(run.config)]
-        parts += [f"recipe {run.config.recipe}"] if several_recipes else []
-        said = {"model.name", "model.hidden"}
-        if model.name in families.FAMILIES and init in families.TOLD:
-            parts.append(f"init {families.described_init(str(init))}")
-            said.add("model.init")
-        parts += [
-            f"{key.rpartition('.')[2]} {value}"
-            for key, value in deviation.items()
-            if (key, repr(value)) not in common and key not in said
-        ]
-        parts += [f"horizon run ({owner})"] if owner else []
-        named.append(", ".join(parts))
     sources = aggregate.code_labels(named, [run.record.model_source for run in runs])
     return [
         replace(run, method=f"{name}, code {source}" if source else name)
         for run, name, source in zip(runs, named, sources, strict=True)
     ]
+
+
+def _method_names(configs: Sequence[RunConfig]) -> list[str]:
+    """The model, the recipe where there are several, and what sets methods of both apart."""
+    deviations = [_deviations(config) for config in configs]
+    common: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for config, deviation in zip(configs, deviations, strict=True):
+        values = {(key, repr(value)) for key, value in deviation.items()}
+        kind = (config.model.name, config.recipe)
+        common[kind] = common.get(kind, values) & values
+    several_recipes = len({config.recipe for config in configs}) > 1
+    named = []
+    for config, deviation in zip(configs, deviations, strict=True):
+        model, init = config.model, config.model.init
+        parts = [_model_name(config)]
+        said = {"model.name", "model.hidden"}
+        if model.name in families.FAMILIES and init in families.TOLD:
+            parts.append(f"init {families.described_init(str(init))}")
+            said.add("model.init")
+        parts += [f"recipe {config.recipe}"] if several_recipes else []
+        parts += [
+            f"{key.rpartition('.')[2]} {value}"
+            for key, value in deviation.items()
+            if (key, repr(value)) not in common[model.name, config.recipe] and key not in said
+        ]
+        named.append(", ".join(parts))
+    return named
 
 
 def _horizon_run_of(run: Run, horizon_runs: Mapping[Path, str]) -> str | None:
@@ -242,5 +276,5 @@ def _recipe(name: str, model: str) -> dict[str, Any]:
 
 
 def _model_name(config: RunConfig) -> str:
-    hidden = config.flat().get("model.hidden")
-    return f"{config.model.name.upper()}({hidden})" if hidden else config.model.name
+    hidden, title = config.flat().get("model.hidden"), families.title_of(config.model.name)
+    return f"{title}({hidden})" if hidden else title

@@ -3,6 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const PLAY_SECONDS = 6;
+const MOST_COLUMNS = 2000; // of the picture of the cell states
 
 // By target: the right answer to the two marked values in the order of their steps, 0 until they are read; and lines of the picture.
 const TARGETS = {
@@ -28,7 +29,8 @@ class Playground {
     // The marks stay in the picture while it is drawn anew, or they would lose the focus and the pointer that drags them.
     this.draw.sequence.append(this.ground, ...this.heads);
     this.listen();
-    this.setLength(Math.max(model.shortest, Math.min(200, model.t)));
+    if (model.values.length) this.show(Float32Array.from(model.values), model.places);
+    else this.setLength(Math.max(model.shortest, Math.min(200, model.t)));
     new ResizeObserver(() => this.render()).observe(this.draw.sequence);
   }
 
@@ -39,14 +41,18 @@ class Playground {
 
   // --- the sequence ---
 
+  show(values, places) {
+    this.values = values;
+    this.length = values.length;
+    this.places = places;
+    this.changed(this.length);
+  }
+
   setLength(length) {
-    this.length = length;
-    this.values = Float32Array.from({ length }, this.random);
     const half = this.model.variant === "halves" ? Math.floor(length / 2) : length;
     const first = Math.floor(half * this.random());
     const second = half < length ? half + Math.floor((length - half) * this.random()) : Math.floor((length - 1) * this.random());
-    this.places = [first, half === length && second >= first ? second + 1 : second];
-    this.changed(length);
+    this.show(Float32Array.from({ length }, this.random), [first, half === length && second >= first ? second + 1 : second]);
   }
 
   moveMark(index, step) {
@@ -62,6 +68,9 @@ class Playground {
     const half = Math.floor(this.length / 2);
     return this.model.variant === "any" ? [0, this.length - 1] : [[0, half - 1], [half, this.length - 1]][index];
   }
+
+  /** The marks in the order of their steps: the first one is `ranks[0]`, whatever way they were dragged. */
+  get ranks() { return this.places[0] < this.places[1] ? [0, 1] : [1, 0]; }
 
   setValue(index, value) {
     this.values[this.places[index]] = Math.max(0, Math.min(1, value));
@@ -119,8 +128,8 @@ class Playground {
   render() {
     this.renderSequence();
     this.renderTrace();
-    const H = this.model.hidden;
-    drawStates(this.find("states"), this.length, H, (step, row) => this.cells[step * H + this.order[row]] / this.scale);
+    const H = this.model.hidden, columns = Math.min(this.length, MOST_COLUMNS), stride = this.length / columns;
+    drawStates(this.find("states"), columns, H, (column, row) => this.cells[Math.floor(column * stride) * H + this.order[row]] / this.scale);
     this.renderControls();
     this.renderStep();
   }
@@ -133,8 +142,11 @@ class Playground {
     this.ground.replaceChildren(
       shape("path", { class: "bars", d: bars, "stroke-width": Math.max(0.6, (0.62 * this.width) / this.length) }),
       shape("line", { class: "base", x1: 0, x2: this.width, y1: base, y2: base }),
-      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"));
+      label(0, height - 4, "1"), label(this.width, height - 4, integer(this.length), "end"), ...this.renderTrained(0, base, true));
     this.heads.forEach((head, index) => {
+      const rank = this.ranks.indexOf(index);
+      head.setAttribute("aria-label", `${["First", "Second"][rank]} mark`);
+      head.lastChild.textContent = String(rank + 1);
       const place = this.places[index], at = this.x(place), tall = y(this.values[place]);
       const [low, high] = this.bounds(index);
       head.setAttribute("aria-valuemin", low + 1);
@@ -148,19 +160,29 @@ class Playground {
     });
   }
 
+  /** Where the longest trained length ends, if the sequence is longer. */
+  renderTrained(y1, y2, told) {
+    const { trained } = this.model, at = (trained * this.width) / this.length, right = at > this.width / 2;
+    if (!trained || trained >= this.length) return [];
+    const line = shape("line", { class: "trained", x1: at, x2: at, y1, y2 });
+    return told ? [line, label(at + (right ? -5 : 5), 11, `trained up to here, T = ${integer(trained)}`, right ? "end" : "start")] : [line];
+  }
+
   renderTrace() {
     const svg = this.draw.trace, height = svg.clientHeight || 136, base = height - 8, top = 8;
     const [low, high] = d3.extent([...this.target.lines, ...this.estimates]);
     const y = (value) => base - ((value - low) / (high - low)) * (base - top);
-    const path = (values) => Array.from(values, (value, step) => `${step ? "L" : "M"}${this.x(step).toFixed(2)} ${y(value).toFixed(2)}`).join("");
-    const stairs = Array.from(this.answers, (answer, step) => `${step ? "H" : "M0 " + y(0).toFixed(2) + "H"}${this.x(step).toFixed(2)}V${y(answer).toFixed(2)}`).join("") + `H${this.width}`;
+    // A value holds from the step that gives it to the next step.
+    const stairs = (values, first) => Array.from(values, (value, step) => `${step ? "" : first}H${this.x(step).toFixed(2)}V${y(value).toFixed(2)}`).join("") + `H${this.width}`;
+    const paths = { sum: stairs(this.answers, `M0 ${y(0).toFixed(2)}`), estimate: stairs(this.estimates, `M${this.x(0).toFixed(2)} ${y(this.estimates[0]).toFixed(2)}`) };
     svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.draw.now.setAttribute("viewBox", `0 0 ${this.width} 100`);
     const clip = shape("clipPath", { id: "past" }, shape("rect", { id: "past-box", x: 0, y: -10, height: height + 20 }));
-    svg.replaceChildren(clip,
+    svg.replaceChildren(clip, ...this.renderTrained(0, height),
       ...this.target.lines.flatMap((value) => [shape("line", { class: "base", x1: 0, x2: this.width, y1: y(value), y2: y(value) }), label(-7, y(value) + 4, String(value).replace("-", "−"), "end")]),
       ...["later", "past"].map((when) => shape("g", when === "later" ? { class: "later" } : { "clip-path": "url(#past)" },
-        shape("path", { class: "sum", d: stairs }), shape("path", { class: "estimate", d: path(this.estimates) }))));
+        ...Object.entries(paths).map(([name, d]) => shape("path", { class: name, d })))),
+      shape("circle", { class: "answer", cx: this.width, cy: y(this.estimates.at(-1)), r: 4 }));
   }
 
   renderControls() {
@@ -169,8 +191,8 @@ class Playground {
     this.find("length").value = Math.log(this.length / shortest) / Math.log(longest / shortest);
     this.find("length-value").textContent = integer(this.length);
     this.find("length").setAttribute("aria-valuetext", integer(this.length));
-    ["first", "second"].forEach((id, index) => {
-      const value = this.values[this.places[index]];
+    ["first", "second"].forEach((id, rank) => {
+      const value = this.values[this.places[this.ranks[rank]]];
       this.find(id).value = value;
       this.find(`${id}-value`).textContent = value.toFixed(3);
     });
@@ -180,17 +202,21 @@ class Playground {
   renderStep() {
     const step = this.shown, right = step ? this.answers[step - 1] : 0, estimate = step ? this.estimates[step - 1] : NaN;
     const at = step ? this.x(step - 1) : 0;
-    const cursor = () => shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: step === this.length ? 0 : "100%" });
+    const cursor = () => shape("line", { class: "cursor", x1: at, x2: at, y1: 0, y2: asked ? 0 : "100%" });
+    const asked = step === this.length, within = Math.abs(estimate - right) < this.model.tolerance;
     this.find("estimate").textContent = step ? estimate.toFixed(4).replace("-", "−") : "–";
     this.find("right").textContent = right.toFixed(4).replace("-", "−");
-    this.find("right-label").textContent = step === this.length ? "right answer" : "so far";
-    // The model is asked after the last step alone.
-    this.find("error").textContent = step === this.length ? (estimate - right).toFixed(4).replace("-", "−") : "–";
+    this.find("right-label").textContent = asked ? "right answer" : "right so far";
+    this.find("estimate-label").textContent = asked ? "answer" : "estimate so far";
+    this.find("error").textContent = asked ? (estimate - right).toFixed(4).replace("-", "−") : "–";
+    this.find("verdict").textContent = asked ? `${within ? "✓" : "✗ not"} within ${this.model.tolerance}` : "not asked yet";
+    this.find("verdict").className = asked && within ? "within" : "";
     this.find("step").textContent = `${integer(step)} / ${integer(this.length)}`;
     this.find("scrub").value = step;
-    set(this.root.querySelector("#past-box"), { width: step === this.length ? this.width : at });
+    set(this.root.querySelector("#past-box"), { width: asked ? this.width : at });
+    this.draw.trace.lastChild.setAttribute("opacity", asked ? 1 : 0);
     this.draw.now.replaceChildren(
-      shape("rect", { x: at, y: 0, width: step === this.length ? 0 : Math.max(0, this.width - at), height: 100, fill: "var(--card)", opacity: 0.82 }),
+      shape("rect", { x: at, y: 0, width: asked ? 0 : Math.max(0, this.width - at), height: 100, fill: "var(--card)", opacity: 0.82 }),
       cursor());
     for (const svg of [this.draw.sequence, this.draw.trace]) {
       svg.querySelector(".cursor")?.remove();
@@ -201,9 +227,8 @@ class Playground {
   // --- hands ---
 
   makeMark(index) {
-    const head = shape("g", { class: "mark", role: "slider", tabindex: 0, "aria-label": `${["First", "Second"][index]} mark`, "data-mark": index },
+    const head = shape("g", { class: "mark", role: "slider", tabindex: 0, "data-mark": index },
       shape("circle", { class: "reach", r: 24 }), shape("line", {}), shape("circle", { class: "head", r: 9 }), shape("text", {}));
-    head.lastChild.textContent = String(index + 1);
     head.addEventListener("keydown", (event) => this.onKey(event, index));
     head.addEventListener("pointerdown", (event) => { head.setPointerCapture(event.pointerId); head.dragged = true; event.preventDefault(); head.focus({ focusVisible: false }); });
     head.addEventListener("pointermove", (event) => head.dragged && this.drag(event, index));
@@ -241,7 +266,7 @@ class Playground {
       const next = wanted === this.length ? wanted + Math.sign(+event.target.value - now) : wanted;
       this.setLength(Math.max(shortest, Math.min(longest, next)));
     });
-    ["first", "second"].forEach((id, index) => this.find(id).addEventListener("input", (event) => this.setValue(index, +event.target.value)));
+    ["first", "second"].forEach((id, rank) => this.find(id).addEventListener("input", (event) => this.setValue(this.ranks[rank], +event.target.value)));
   }
 }
 
