@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-__all__ = ["Guard", "console", "guarded", "say"]
+__all__ = ["Guard", "announce", "console", "guarded", "say", "shorten"]
 
 
 def say(*lines: str, error: bool = False) -> None:
@@ -30,6 +30,14 @@ def say(*lines: str, error: bool = False) -> None:
     """
     text = "".join(printable(line.replace("\n", "\0")) + "\n" for line in lines)
     print(text, end="", file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, with an ellipsis in its middle where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def console(**options: Any) -> Console:
@@ -52,6 +60,14 @@ def console(**options: Any) -> Console:
     stream = sys.stdout
     file = cast(TextIO, stream.with_controls()) if isinstance(stream, _Stream) else None
     return _Printable(emoji=False, file=file, **options)
+
+
+def announce(console: Console, *lines: str) -> None:
+    """Print lines, each broken between words where the console is a terminal."""
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 class _Stream:
