@@ -98,8 +98,8 @@ def folders(tmp_path: Path) -> list[Path]:
 def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
     wide, narrow = collect(folders)
     assert (wide.method, narrow.method) == (
-        "lstm, recipe original, hidden=100",
-        "lstm, recipe original, hidden=7",
+        "LSTM, original",
+        "LSTM, original, hidden 7",
     )
     assert [seed.seed for seed in wide.seeds] == [0, 1, 2]
     assert wide.values == [5e-4, 6e-4, 4e-3]
@@ -173,7 +173,7 @@ def test_all_are_measured_alike(folders: list[Path], tmp_path: Path) -> None:
 
 def test_comparisons(folders: list[Path]) -> None:
     (sentence,) = comparisons(collect(folders))
-    assert "lstm, recipe original, hidden=7 in 2" in sentence
+    assert "LSTM, original, hidden 7 in 2" in sentence
     assert "at least 6 seeds" in sentence
     assert comparisons(collect(folders[:3])) == []
 
@@ -197,7 +197,8 @@ def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(
     found = collect(runs)
     assert [group.oracle for group in found] == [False, False, True, True]
     assert all(
-        "init oracle: input gates preset from the mark column" in group.method
+        "init oracle" in group.method
+        and group.told == "oracle: input gates preset from the mark column"
         for group in found[2:]
     )
     sentences = comparisons(found)
@@ -355,8 +356,8 @@ def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path)
     short = made(tmp_path / "short", [9e-4], train__stop_val_loss=1e-3)
     long = made(tmp_path / "long", [9e-4], dataset__t=30, train__stop_val_loss=1e-4)
     assert [group.method for group in collect([short, long])] == [
-        "lstm, recipe original",
-        "lstm, recipe original",
+        "LSTM, original",
+        "LSTM, original",
     ]
     other = made(tmp_path / "other", [9e-4], train__stop_val_loss=1e-2)
     assert len({group.method for group in collect([short, other])}) == 2

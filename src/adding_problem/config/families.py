@@ -24,6 +24,7 @@ __all__ = [
     "described_init",
     "is_oracle",
     "recipe_overrides",
+    "title_of",
     "trust_hint",
     "with_defaults",
 ]
@@ -59,6 +60,7 @@ class Family:
     """A kind of model.
 
     Attributes:
+        title: its name, as the paper writes it.
         home: module and class, ``module:Class``, in `adding_problem.models`.
         paper: where it comes from.
         cost: of one step of one sequence, in words; H is `hidden`.
@@ -72,6 +74,7 @@ class Family:
             as tuned in docs/league.json.
     """
 
+    title: str
     home: str
     paper: str
     cost: str
@@ -92,6 +95,7 @@ def _tcn_state(given: Mapping[str, Any]) -> int:
 
 FAMILIES: dict[str, Family] = {
     "lstm": Family(
+        title="LSTM",
         home="lstm:AddingLSTM",
         paper="Hochreiter & Schmidhuber 1997; Gers et al. 2000",
         cost="four H x H products",
@@ -103,6 +107,7 @@ FAMILIES: dict[str, Family] = {
         state=lambda given: 2 * given["hidden"],
     ),
     "gru": Family(
+        title="GRU",
         home="gru:AddingGRU",
         paper="Cho et al. 2014",
         cost="three H x H products",
@@ -113,6 +118,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2, "model.init": "chrono", "model.memory": None},
     ),
     "rnn": Family(
+        title="RNN",
         home="rnn:AddingRNN",
         paper="Elman 1990",
         cost="one H x H product",
@@ -122,6 +128,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 1e-3},
     ),
     "irnn": Family(
+        title="IRNN",
         home="rnn:AddingIRNN",
         paper="Le, Jaitly & Hinton 2015",
         cost="one H x H product",
@@ -131,6 +138,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 5e-3},
     ),
     "indrnn": Family(
+        title="IndRNN",
         home="indrnn:AddingIndRNN",
         paper="Li et al. 2018",
         cost="one H x H product for each layer but the first, parallel over T; H multiplications",
@@ -140,6 +148,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 1e-3},
     ),
     "exprnn": Family(
+        title="expRNN",
         home="exprnn:AddingExpRNN",
         paper="Lezcano-Casado & Martinez-Rubio 2019",
         cost="one H x H product; once for each batch a matrix exponential",
@@ -149,6 +158,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 5e-3},
     ),
     "cornn": Family(
+        title="coRNN",
         home="cornn:AddingCoRNN",
         paper="Rusch & Mishra 2021",
         cost="two H x H products",
@@ -158,6 +168,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2},
     ),
     "lem": Family(
+        title="LEM",
         home="lem:AddingLEM",
         paper="Rusch et al. 2022",
         cost="four H x H products",
@@ -167,6 +178,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2},
     ),
     "mingru": Family(
+        title="minGRU",
         home="mingru:AddingMinGRU",
         paper="Feng et al. 2024",
         cost="two H x H products for each layer but the first; H multiplications",
@@ -178,6 +190,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "minlstm": Family(
+        title="minLSTM",
         home="mingru:AddingMinLSTM",
         paper="Feng et al. 2024",
         cost="three H x H products for each layer but the first; H multiplications",
@@ -189,6 +202,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2, "model.memory": None},
     ),
     "lru": Family(
+        title="LRU",
         home="lru:AddingLRU",
         paper="Orvieto et al. 2023",
         cost="for each layer six H x H products; 2 N multiplications",
@@ -206,6 +220,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 5e-3},
     ),
     "s6": Family(
+        title="S6",
         home="s6:AddingS6",
         paper="Gu & Dao 2023 (Mamba)",
         cost="for each layer four H x H products; 3 N H multiplications",
@@ -217,6 +232,7 @@ FAMILIES: dict[str, Family] = {
         fast={"model.init": None, "model.memory": None, "train.learning_rate": 5e-3},
     ),
     "slstm": Family(
+        title="sLSTM",
         home="slstm:AddingSLSTM",
         paper="Beck et al. 2024 (xLSTM)",
         cost="four H x H / heads products",
@@ -226,6 +242,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2},
     ),
     "tcn": Family(
+        title="TCN",
         home="tcn:AddingTCN",
         paper="Bai, Kolter & Koltun 2018",
         cost="two convolutions of K H x H products for each level",
@@ -236,6 +253,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2},
     ),
     "transformer": Family(
+        title="Transformer",
         home="transformer:AddingTransformer",
         paper="Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
         cost="for each layer twelve H x H products and T x H multiplications",
@@ -246,6 +264,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 5e-3},
     ),
     "attention": Family(
+        title="Attention",
         home="attention:AddingAttention",
         paper="Raffel & Ellis 2016",
         cost="3 H multiplications; once for each sequence one H x H product",
@@ -256,6 +275,7 @@ FAMILIES: dict[str, Family] = {
         fast={"train.learning_rate": 2e-2},
     ),
     "pooling": Family(
+        title="Pooling",
         home="pooling:AddingPooling",
         paper="Zaheer et al. 2017 (Deep Sets)",
         cost="4 H multiplications",
@@ -303,6 +323,11 @@ def with_defaults(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in arguments.items()
         },
     }
+
+
+def title_of(name: str) -> str:
+    """The name of a model as its paper writes it; a custom model's own name."""
+    return FAMILIES[name].title if name in FAMILIES else name
 
 
 def recipe_overrides(name: str) -> dict[str, Any]:
