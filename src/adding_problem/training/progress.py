@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from adding_problem.analysis.statistics import short_loss
 from adding_problem.config import RunConfig
 from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say, shorten
@@ -93,6 +94,7 @@ class TrainingDisplay:
             note="",
             count="",
         )
+        self._move_upper(0.0, 0.0, "")
         self._steps = self._progress.add_task("step", total=None, note="", count="")
 
     def __enter__(self) -> TrainingDisplay:
@@ -116,19 +118,19 @@ class TrainingDisplay:
         self._last_draw = now
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
         note = f"{self._length}{rate:,.0f} seq/s"
-        losses = self._losses or f"loss of this batch {_short(event.loss)}"
+        losses = self._losses or f"loss of this batch {short_loss(event.loss)}"
         if self._console.is_terminal:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
             self._move_upper(event.epoch - 1 + event.step / event.steps, event.seconds, losses)
         else:
             say(
                 f"epoch {event.epoch}{self._of}  step {event.step:,}/{event.steps:,}  {note}  "
-                f"loss of this batch {_short(event.loss)}"
+                f"loss of this batch {short_loss(event.loss)}"
             )
 
     def on_epoch(self, row: EpochRow) -> None:
         """Show the losses of the epoch."""
-        self._losses = f"loss {_short(row.loss)}  val {_short(row.val_loss)}"
+        self._losses = f"loss {short_loss(row.loss)}  val {short_loss(row.val_loss)}"
         if self._console.is_terminal:
             self._move_upper(row.epoch, row.seconds, self._losses)
         else:
@@ -169,9 +171,3 @@ def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: Any
         progress.reset(task)
     count = f"{done:,}/{total:,}"
     progress.update(task, completed=done, total=total, count=count, **fields)
-
-
-def _short(loss: float) -> str:
-    """Two digits and a short exponent: 6.6e-2."""
-    mantissa, _, exponent = f"{loss:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
