@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -156,9 +157,24 @@ class Guard:
 
 
 @contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Drop warnings where they would be shown, so that a filter can still make them errors."""
+    shown = warnings.showwarning
+    if not sys.warnoptions:
+        warnings.showwarning = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+@contextmanager
 def guarded() -> Iterator[Guard]:
-    """Send everything that the block prints through this module."""
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+    """Send everything that the block prints through this module.
+
+    Python's warnings are dropped, unless the interpreter was started with -W.
+    """
+    with _without_warnings(), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # A stream that was closed when Python started is None.
         guard = Guard(_Stream(sys.stdout or nowhere), _Stream(sys.stderr or nowhere))
         with redirect_stdout(cast(TextIO, guard._out)), redirect_stderr(cast(TextIO, guard._err)):
