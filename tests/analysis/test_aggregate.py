@@ -25,53 +25,11 @@ from adding_problem.runs.records import (
     EpochRow,
     HorizonResult,
     Rung,
-    RunResult,
-    Score,
     Spent,
-    StopReason,
 )
 from tests.conftest import Command
 from tests.helpers.files import PNG
-
-
-def made(
-    path: Path,
-    val_losses: list[float],
-    mse: float | None = None,
-    loss: float = 0.1,
-    stop_reason: StopReason = "epochs",
-    **values: Any,
-) -> Path:
-    """A run folder with these validation losses, ten sequences of 20 steps in an epoch."""
-    run = config.load(
-        None,
-        {
-            "dataset.t": 20,
-            **{key.replace("__", "."): value for key, value in values.items()},
-            "artifacts": str(path),
-        },
-    )
-    path.mkdir(exist_ok=True)
-    folder = RunFolder(path)
-    folder.open(run)
-    rows = [
-        EpochRow(e, loss, value, 10 * e, 200 * e, float(e))
-        for e, value in enumerate(val_losses, start=1)
-    ]
-    folder.write_history(rows)
-    where: dict[str, Any] = {"device": "cpu", "backend": "torch", "threads": 1}
-    folder.write_result(RunResult.of(run, rows, len(rows), stop_reason, **where))
-    if mse is not None:
-        score = Score(
-            t=run.dataset.t,
-            **run.task.to_record(),
-            sequences=100,
-            mse=mse,
-            mse_standard_error=mse / 100,
-            model=run.digest,
-        )
-        folder.write_score(score)
-    return path
+from tests.helpers.made_runs import made
 
 
 @pytest.fixture
@@ -305,25 +263,6 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
     )
 
 
-def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:
-    drawn = [
-        made(tmp_path / f"h{hidden}", [0.01, 0.005], model__hidden=hidden)
-        for hidden in range(2, 16)
-    ]
-    looks = []
-    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
-        axes = figure.add_subplot()
-        found = collect(drawn)
-        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
-        comparison._plot_best(axes, found, [], dict(looks_of))
-        looks = [
-            (line.get_color(), line.get_linestyle())
-            for line in axes.lines
-            if line.get_marker() == "o"
-        ]
-    assert len(set(looks)) == len(looks) == 14
-
-
 def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is_made_up(
     tmp_path: Path,
 ) -> None:
@@ -335,8 +274,7 @@ def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is
     with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect([*drawn, high])
-        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
-        comparison._plot_best(axes, found, [], dict(looks_of))
+        comparison._plot_best(axes, found, [], comparison._looks(found, 8))
         places = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
         crosses = [
             place[0]

@@ -27,6 +27,7 @@ __all__ = [
     "collect",
     "comparisons",
     "equals",
+    "finding",
     "group_runs",
     "lengths_in_words",
     "one_per_seed",
@@ -83,6 +84,11 @@ class Group:
         return families.described_init(init) if init in families.TOLD else ""
 
     @property
+    def solved_by_most(self) -> bool:
+        """Whether more than half of the runs have a final loss below 1e-3."""
+        return 2 * self.solved.successes > self.solved.n
+
+    @property
     def losses(self) -> statistics.Losses:
         """The final losses."""
         return statistics.losses(self.values)
@@ -114,6 +120,33 @@ class Group:
             for (seed, end), row in zip(known, first, strict=True)
         ]
         return statistics.survival(costs, [row is not None for row in first])
+
+
+def finding(groups: Sequence[Group]) -> str:
+    """The longest T that most seeds of a method solved, and by which; in a sentence.
+
+    Oracles are told apart from the other methods.
+    """
+    kinds = [[group for group in groups if group.oracle is oracle] for oracle in (False, True)]
+    learners, oracles = (_longest_solved(kind) for kind in kinds)
+    return "; ".join(filter(None, [learners, oracles and f"oracles: {oracles}"]))
+
+
+def _longest_solved(groups: Sequence[Group]) -> str:
+    if not groups:
+        return ""
+    methods = len({(group.method, group.task) for group in groups})
+    longest = max((group.t for group in groups if group.solved_by_most), default=None)
+    if longest is None:
+        ends = sorted({group.t for group in groups})
+        where = f"T = {ends[0]:,}" if len(ends) == 1 else f"T = {ends[0]:,} to {ends[-1]:,}"
+        who = groups[0].method if methods == 1 else f"None of {methods} methods"
+        return f"{who} {'does not solve' if methods == 1 else 'solves'} {where}"
+    best = [group for group in groups if group.t == longest and group.solved_by_most]
+    if len(best) > 1:
+        return f"{len(best)} of {methods} methods solve T = {longest:,}"
+    seeds = f"{best[0].solved.successes} of {best[0].solved.n} seeds"
+    return f"{best[0].method} solves T = {longest:,} ({seeds})"
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
