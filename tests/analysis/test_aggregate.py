@@ -25,53 +25,11 @@ from adding_problem.runs.records import (
     EpochRow,
     HorizonResult,
     Rung,
-    RunResult,
-    Score,
     Spent,
-    StopReason,
 )
 from tests.conftest import Command
 from tests.helpers.files import PNG
-
-
-def made(
-    path: Path,
-    val_losses: list[float],
-    mse: float | None = None,
-    loss: float = 0.1,
-    stop_reason: StopReason = "epochs",
-    **values: Any,
-) -> Path:
-    """A run folder with these validation losses, ten sequences of 20 steps in an epoch."""
-    run = config.load(
-        None,
-        {
-            "dataset.t": 20,
-            **{key.replace("__", "."): value for key, value in values.items()},
-            "artifacts": str(path),
-        },
-    )
-    path.mkdir(exist_ok=True)
-    folder = RunFolder(path)
-    folder.open(run)
-    rows = [
-        EpochRow(e, loss, value, 10 * e, 200 * e, float(e))
-        for e, value in enumerate(val_losses, start=1)
-    ]
-    folder.write_history(rows)
-    where: dict[str, Any] = {"device": "cpu", "backend": "torch", "threads": 1}
-    folder.write_result(RunResult.of(run, rows, len(rows), stop_reason, **where))
-    if mse is not None:
-        score = Score(
-            t=run.dataset.t,
-            **run.task.to_record(),
-            sequences=100,
-            mse=mse,
-            mse_standard_error=mse / 100,
-            model=run.digest,
-        )
-        folder.write_score(score)
-    return path
+from tests.helpers.made_runs import made
 
 
 @pytest.fixture
@@ -98,8 +56,8 @@ def folders(tmp_path: Path) -> list[Path]:
 def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
     wide, narrow = collect(folders)
     assert (wide.method, narrow.method) == (
-        "lstm, recipe original, hidden=100",
-        "lstm, recipe original, hidden=7",
+        "LSTM, original",
+        "LSTM, original, hidden 7",
     )
     assert [seed.seed for seed in wide.seeds] == [0, 1, 2]
     assert wide.values == [5e-4, 6e-4, 4e-3]
@@ -173,7 +131,7 @@ def test_all_are_measured_alike(folders: list[Path], tmp_path: Path) -> None:
 
 def test_comparisons(folders: list[Path]) -> None:
     (sentence,) = comparisons(collect(folders))
-    assert "lstm, recipe original, hidden=7 in 2" in sentence
+    assert "LSTM, original, hidden 7 in 2" in sentence
     assert "at least 6 seeds" in sentence
     assert comparisons(collect(folders[:3])) == []
 
@@ -197,7 +155,8 @@ def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(
     found = collect(runs)
     assert [group.oracle for group in found] == [False, False, True, True]
     assert all(
-        "init oracle: input gates preset from the mark column" in group.method
+        "init oracle" in group.method
+        and group.told == "oracle: input gates preset from the mark column"
         for group in found[2:]
     )
     sentences = comparisons(found)
@@ -304,25 +263,6 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
     )
 
 
-def test_more_methods_than_colours_are_told_apart(tmp_path: Path) -> None:
-    drawn = [
-        made(tmp_path / f"h{hidden}", [0.01, 0.005], model__hidden=hidden)
-        for hidden in range(2, 16)
-    ]
-    looks = []
-    with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
-        axes = figure.add_subplot()
-        found = collect(drawn)
-        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
-        comparison._plot_best(axes, found, [], dict(looks_of))
-        looks = [
-            (line.get_color(), line.get_linestyle())
-            for line in axes.lines
-            if line.get_marker() == "o"
-        ]
-    assert len(set(looks)) == len(looks) == 14
-
-
 def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is_made_up(
     tmp_path: Path,
 ) -> None:
@@ -334,8 +274,7 @@ def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is
     with new_figure(tmp_path / "picture.svg", (4, 4)) as figure:
         axes = figure.add_subplot()
         found = collect([*drawn, high])
-        looks_of = zip(map(comparison._method, found), comparison._looks(), strict=False)
-        comparison._plot_best(axes, found, [], dict(looks_of))
+        comparison._plot_best(axes, found, [], comparison._looks(found, 8))
         places = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
         crosses = [
             place[0]
@@ -355,8 +294,8 @@ def test_where_a_run_ends_tells_methods_apart_at_one_length_only(tmp_path: Path)
     short = made(tmp_path / "short", [9e-4], train__stop_val_loss=1e-3)
     long = made(tmp_path / "long", [9e-4], dataset__t=30, train__stop_val_loss=1e-4)
     assert [group.method for group in collect([short, long])] == [
-        "lstm, recipe original",
-        "lstm, recipe original",
+        "LSTM, original",
+        "LSTM, original",
     ]
     other = made(tmp_path / "other", [9e-4], train__stop_val_loss=1e-2)
     assert len({group.method for group in collect([short, other])}) == 2

@@ -22,7 +22,7 @@ from adding_problem.evaluation.load_model import load_model
 from adding_problem.experiments import horizon
 from adding_problem.experiments.train import train
 from tests.browser.conftest import SCREENSHOTS, needs_chromium, opened
-from tests.helpers.made_runs import make_runs
+from tests.helpers.report_runs import make_runs
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 

@@ -292,6 +292,10 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"horizon: T = 20 after .* [0-9.]+ s, of a budget of 1 minute", done.stdout)
+    assert "\ntrying 10\n" in done.stdout
+    assert "\nsolved 10 -> trying 20\n" in done.stdout
+    assert done.stdout.count("mean baseline: 0.1667") == 1
+    assert "recipe fast, seed 0" in done.stdout
     assert "longest trained" in done.stdout
     assert "tested T" in done.stdout
     for length in (10, 20):  # as if they had learned

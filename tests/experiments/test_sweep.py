@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -217,7 +218,8 @@ def test_failures_are_listed_and_tried_again(tmp_path: Path, command: Command) -
     assert "holds a run of another configuration" in done.stderr
     state = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert state["counts"] == {"failed": 1, "done": 1}
-    assert " failed " in done.stdout
+    assert "1 failed, 1 done" in done.stdout
+    assert "next: adding-problem report out" in done.stdout
     (broken / "config_copy.yaml").unlink()
     mended = command("sweep", "--config", path, "--out", "out")
     assert mended.returncode == 0, mended.stderr
@@ -552,10 +554,46 @@ def test_a_narrow_terminal_goes_without_columns(tmp_path: Path, width: int, colu
     assert "│ " + "n" * 20 in console.export_text()
 
 
-def test_a_file_gets_the_complete_table(tmp_path: Path) -> None:
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(display.render(board_of(tmp_path, driver.Entry("n" * 90, "", {}, 1, "done"))))
-    assert "n" * 90 in console.export_text()
+def test_the_bar_of_a_sweep_fits_80_columns(tmp_path: Path) -> None:
+    """Three of ten runs have ended, in ten seconds; the other seven cost as much each."""
+    states: list[driver.State] = ["done", "done", "failed", "running", "running"]
+    states += ["queued" for _ in range(5)]
+    entries = [driver.Entry(f"r{i}", "", {}, 1, state) for i, state in enumerate(states)]
+    entries[0].mse = 3e-4
+    board = board_of(tmp_path / "sweep", *entries)
+    board.begin = time.time() - 30
+    console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    console.print(display.SweepDisplay(console)._drawn(board))
+    bar = console.export_text().splitlines()[0]
+    assert bar.split()[2:] == ["3/10", "0:01:10", "1", "failed", "best", "MSE", "3.0e-4"]
+    assert bar.count("━") > 4
+
+
+def test_a_sweep_ends_with_medians_and_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two methods with three seeds; one run failed and has no part in them."""
+    path = write(tmp_path, "dataset: {t: 20}\ngrid: {model.hidden: [4, 100], seed: [0, 1, 2]}\n")
+    runs = plan.read(path, out=str(tmp_path / "a b"))
+    entries = [
+        driver.Entry(run.name, "", {}, 1, "done", mse=mse, sequence_steps=steps)
+        for run, mse, steps in zip(
+            runs,
+            [0.1, 0.2, math.nan, 5e-4, 7e-4, None],
+            [1000, 3000, 2000, 4000, 6000, 0],
+            strict=True,
+        )
+    ]
+    entries[-1].state = "failed"
+    display.show_results(runs, board_of(tmp_path / "a b", *entries), Console(width=80))
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert rows == [
+        ["LSTM, original, hidden 4", "20", "0 of 3", "2.0e-1", "1.0e-1 to inf", "2k"],
+        ["LSTM, original", "20", "2 of 2", "6.0e-4", "5.0e-4 to 7.0e-4", "5k"],
+    ]
+    assert lines[0] == f"{tmp_path / 'a b'}: 1 failed, 5 done"
+    assert lines[-1] == f"next: adding-problem report '{tmp_path / 'a b'}'"
 
 
 def test_a_message_cannot_speak_to_the_terminal(tmp_path: Path) -> None:

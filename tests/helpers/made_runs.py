@@ -1,66 +1,86 @@
-"""Run folders by the hundred that nobody trained: made curves and untrained models."""
+"""Run folders that were written and not trained."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from adding_problem import config, models
+from adding_problem import config
 from adding_problem.config import RunConfig, families
 from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import EpochRow, RunResult
-from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.runs.records import EpochRow, RunRecord, RunResult, Score, StopReason
 
-__all__ = ["make_runs"]
-
-_EPOCHS = 120
+LENGTHS = (100, 300, 1000, 3000, 10_000)
 
 
-def make_runs(root: Path, names: Sequence[str], lengths: Sequence[int], seeds: int) -> int:
-    """A run of each family, length and seed; the later a family's name, the sooner it fails.
-
-    Returns:
-        How many there are.
-    """
-    made = 0
-    for rank, name in enumerate(names):
-        for t in lengths:
-            for seed in range(seeds):
-                small = "hidden" in families.FAMILIES[name].defaults
-                values = {"dataset.t": t, "seed": seed, "model.name": name, "threads": 1}
-                folder = root / f"{name}-t{t}-s{seed}"
-                run = config.load(
-                    None,
-                    {"recipe": "fast", "artifacts": str(folder)}
-                    | values
-                    | ({"model.hidden": 8} if small else {}),
-                )
-                _make_run(run, hardness=rank / len(names))
-                made += 1
-    return made
-
-
-def _make_run(run: RunConfig, hardness: float) -> None:
-    folder = RunFolder(run.artifacts)
+def made(
+    path: Path,
+    val_losses: list[float],
+    mse: float | None = None,
+    loss: float = 0.1,
+    stop_reason: StopReason = "epochs",
+    **values: Any,
+) -> Path:
+    """A run folder with these validation losses, ten sequences of 20 steps in an epoch."""
+    run = config.load(
+        None,
+        {
+            "dataset.t": 20,
+            **{key.replace("__", "."): value for key, value in values.items()},
+            "artifacts": str(path),
+        },
+    )
+    path.mkdir(exist_ok=True)
+    folder = RunFolder(path)
     folder.open(run)
-    model = models.build_model(run.model, seed=run.seed, length=run.dataset.t)
-    folder.write_model(model.state_dict(), models.describe(model))
-    rows = list(_rows(run, hardness))
+    rows = [
+        EpochRow(e, loss, value, 10 * e, 200 * e, float(e))
+        for e, value in enumerate(val_losses, start=1)
+    ]
     folder.write_history(rows)
-    where = {"device": "cpu", "backend": "torch", "threads": 1}
-    best = min(rows, key=lambda row: row.val_loss).epoch
-    folder.write_result(RunResult.of(run, rows, best, "epochs", parameters=1, **where))
+    where: dict[str, Any] = {"device": "cpu", "backend": "torch", "threads": 1}
+    folder.write_result(RunResult.of(run, rows, len(rows), stop_reason, **where))
+    if mse is not None:
+        score = Score(
+            t=run.dataset.t,
+            **run.task.to_record(),
+            sequences=100,
+            mse=mse,
+            mse_standard_error=mse / 100,
+            model=run.digest,
+        )
+        folder.write_score(score)
+    return path
 
 
-def _rows(run: RunConfig, hardness: float) -> Iterator[EpochRow]:
-    """A plateau, and then a fall, which comes too late for hard lengths."""
-    t, random = run.dataset.t, np.random.default_rng([run.seed, run.dataset.t])
-    fall = _EPOCHS * (0.15 + hardness * math.log10(t) / 2.2) * random.uniform(0.8, 1.25)
-    for epoch in range(1, _EPOCHS + 1):
-        exponent = 4 / (1 + math.exp((fall - epoch) / 6)) + random.normal(0, 0.08)
-        loss = constant_predictor_mse(run.task, t) * 10**-exponent
-        steps = epoch * 1000 * t
-        yield EpochRow(epoch, loss, loss, epoch * 1000, steps, steps / 1e5, 1000, t)
+def many() -> list[RunRecord]:
+    """Three seeds of 17 methods at five lengths.
+
+    Two seeds of method i, counted from 0, solve every T below 100 times 2 to the i; the third one
+    never does.
+    """
+    methods: list[dict[str, Any]] = [
+        {"recipe": "fast", "model.name": name} for name in list(families.FAMILIES)[:14]
+    ]
+    methods += [{}, {"model.hidden": 50}, {"model.hidden": 50, "train.learning_rate": 0.1}]
+    return [
+        _record(config.load(None, {"dataset.t": t, "seed": seed, **method}), index, seed)
+        for index, method in enumerate(methods)
+        for t in LENGTHS
+        for seed in range(3)
+    ]
+
+
+def _record(run: RunConfig, index: int, seed: int) -> RunRecord:
+    t = run.dataset.t
+    solved = t < 100 * 2**index and seed < 2
+    final = (1 + index / 20) * (4e-4 * (1 + 0.3 * seed) if solved else 0.05 + 0.02 * seed)
+    losses = [0.17, 0.17, 0.16, (1 + seed) * final, final]
+    rows = [
+        EpochRow(e, loss, loss, 100 * 4**e, 100 * 4**e * t, float(e), 0, t)
+        for e, loss in enumerate(losses, start=1 + index % 3)
+    ]
+    score = Score(
+        t=t, **run.task.to_record(), sequences=9, mse=final, mse_standard_error=0, model=""
+    )
+    return RunRecord(Path(f"{index}-{t}-{seed}"), run, tuple(rows), None, score)

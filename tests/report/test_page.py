@@ -35,7 +35,7 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunRecord, RunResult, StopReason
 from adding_problem.task.variants import Task
 from tests.conftest import Command
-from tests.helpers.made_runs import make_runs
+from tests.helpers.report_runs import make_runs
 from tests.helpers.pages import Page
 from tests.helpers.reference import forward, weights_of
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from adding_problem.analysis import statistics
+from adding_problem.analysis.names import NOT_THE_METHOD, method_names
 from adding_problem.analysis.original import OriginalRun
-from adding_problem.config import WITHOUT_EFFECT, RunConfig, families
+from adding_problem.config import families
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import RunRecord, Unit, lowest_val_loss
 from adding_problem.task.thresholds import SOLVED, THRESHOLDS
@@ -26,35 +27,12 @@ __all__ = [
     "collect",
     "comparisons",
     "equals",
+    "finding",
     "group_runs",
     "lengths_in_words",
     "one_per_seed",
     "table_rows",
 ]
-
-# How long a run may go on.
-_ENDINGS = {
-    "train.epochs",
-    "train.stop_val_loss",
-    "train.budget_steps",
-    "train.budget_minutes",
-    "train.val_subset",
-}
-NOT_THE_METHOD = (
-    *WITHOUT_EFFECT,
-    "seed",
-    "threads",
-    "device",
-    "backend",
-    "validate.seed",
-    "validate.dt_length",
-)
-"""Keys of the seeds, and of where and how a run is computed and scored.
-
-Runs that differ in these alone are of one method.
-"""
-_TASK = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.mix")
-_COLUMNS = ("model.name", "recipe", *_TASK, "dataset.t")
 
 Measure = Literal["test MSE", "lowest validation MSE", "validation MSE of the kept weights"]
 """Which loss of a run counts. A test MSE is on new sequences."""
@@ -100,6 +78,17 @@ class Group:
         return statistics.proportion(sum(value < SOLVED for value in self.values), len(self.seeds))
 
     @property
+    def told(self) -> str:
+        """The initialisation with what it tells the model; empty where it tells nothing."""
+        init = self.seeds[0].config.model.init
+        return families.described_init(init) if init in families.TOLD else ""
+
+    @property
+    def solved_by_most(self) -> bool:
+        """Whether more than half of the runs have a final loss below 1e-3."""
+        return 2 * self.solved.successes > self.solved.n
+
+    @property
     def losses(self) -> statistics.Losses:
         """The final losses."""
         return statistics.losses(self.values)
@@ -133,6 +122,33 @@ class Group:
         return statistics.survival(costs, [row is not None for row in first])
 
 
+def finding(groups: Sequence[Group]) -> str:
+    """The longest T that most seeds of a method solved, and by which; in a sentence.
+
+    Oracles are told apart from the other methods.
+    """
+    kinds = [[group for group in groups if group.oracle is oracle] for oracle in (False, True)]
+    learners, oracles = (_longest_solved(kind) for kind in kinds)
+    return "; ".join(filter(None, [learners, oracles and f"oracles: {oracles}"]))
+
+
+def _longest_solved(groups: Sequence[Group]) -> str:
+    if not groups:
+        return ""
+    methods = len({(group.method, group.task) for group in groups})
+    longest = max((group.t for group in groups if group.solved_by_most), default=None)
+    if longest is None:
+        ends = sorted({group.t for group in groups})
+        where = f"T = {ends[0]:,}" if len(ends) == 1 else f"T = {ends[0]:,} to {ends[-1]:,}"
+        who = groups[0].method if methods == 1 else f"None of {methods} methods"
+        return f"{who} {'does not solve' if methods == 1 else 'solves'} {where}"
+    best = [group for group in groups if group.t == longest and group.solved_by_most]
+    if len(best) > 1:
+        return f"{len(best)} of {methods} methods solve T = {longest:,}"
+    seeds = f"{best[0].solved.successes} of {best[0].solved.n} seeds"
+    return f"{best[0].method} solves T = {longest:,} ({seeds})"
+
+
 def collect(folders: Sequence[str | Path]) -> list[Group]:
     """The groups of the runs in these folders; see `group_runs`.
 
@@ -148,21 +164,23 @@ def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
     All groups have the same measure: the test MSE where every run has one.
     """
     runs = list({run.path.resolve(): run for run in runs}.values())
-    members: dict[Method, list[RunRecord]] = {}
-    methods = [_method_of(run.config) for run in runs]
-    sources = code_labels(methods, [run.model_source for run in runs])
-    for run, method, source in zip(runs, methods, sources, strict=True):
-        members.setdefault((*method, ("source", source)), []).append(run)
-    varying = _varying(members)
+    names = method_names([run.config for run in runs])
+    tasks = [replace(run.config.task, mix_seed=0) for run in runs]
+    places = [(name, task, run.t) for name, task, run in zip(names, tasks, runs, strict=True)]
+    sources = code_labels(places, [run.model_source for run in runs])
+    members: dict[tuple[str, Task, int], list[RunRecord]] = {}
+    for run, (name, task, t), source in zip(runs, places, sources, strict=True):
+        method = f"{name}, code {source}" if source else name
+        members.setdefault((method, task, t), []).append(run)
     measure: Measure = "test MSE" if all(run.score for run in runs) else "lowest validation MSE"
     groups = []
-    for method, seeds in members.items():
-        values, each = dict(method), one_per_seed(seeds)
+    for (method, task, t), seeds in members.items():
+        each = one_per_seed(seeds)
         groups.append(
             Group(
-                _title(values, varying),
-                Task(*(values[key] for key in _TASK)),
-                values["dataset.t"],
+                method,
+                task,
+                t,
                 tuple(each),
                 len(seeds) - len(each),
                 oracle=each[0].oracle,
@@ -170,51 +188,6 @@ def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
             )
         )
     return sorted(groups, key=lambda group: (group.oracle, group.task.title, group.t, group.method))
-
-
-Method = tuple[tuple[str, Any], ...]
-"""Every value that makes a method, by dotted key."""
-
-
-def _method_of(config: RunConfig) -> Method:
-    return tuple(
-        (key, value if isinstance(value, int | float | str | None) else repr(value))
-        for key, value in config.flat().items()
-        if key not in NOT_THE_METHOD
-    )
-
-
-def _varying(methods: Iterable[Method]) -> set[str]:
-    """The keys by which methods are distinguished, beside those that have a column of their own.
-
-    How long a run may go on distinguishes methods at one length only.
-    """
-    found: set[str] = set()
-    for first, second in itertools.combinations(map(dict, methods), 2):
-        keys = first.keys() | second.keys()
-        differing = {key for key in keys if first.get(key) != second.get(key)}
-        found |= differing - _ENDINGS if differing & {*_TASK, "dataset.t"} else differing
-    return found - set(_COLUMNS)
-
-
-def _title(values: Mapping[str, Any], varying: set[str]) -> str:
-    """The model, the recipe and what varies; what an initialisation tells the model is always said.
-
-    That comes first: a picture's legend cuts long names.
-    """
-    told = {"model.init"} if values.get("model.init") in families.TOLD else set()
-    parts = [
-        _named(key, value)
-        for key, value in sorted(values.items(), key=lambda item: item[0] not in told)
-        if key in varying | told and value is not None
-    ]
-    return ", ".join([values["model.name"], f"recipe {values['recipe']}", *parts])
-
-
-def _named(key: str, value: Any) -> str:
-    if key == "model.init":
-        return f"init {families.described_init(str(value))}"
-    return f"{key.rpartition('.')[2]}={str(value).removesuffix('.0')}"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ __all__ = [
     "paired",
     "proportion",
     "short_count",
+    "short_loss",
     "survival",
 ]
 
@@ -111,6 +112,12 @@ def short_count(count: float) -> str:
         if rounded >= size:
             return f"{rounded / size:.3g}{letter}"
     return f"{rounded:.3g}"
+
+
+def short_loss(loss: float) -> str:
+    """Two digits and a short exponent: 6.6e-2."""
+    mantissa, _, exponent = f"{loss:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:

@@ -54,7 +54,6 @@ def run(arguments: Namespace) -> None:
     run_config = _configuration(arguments)
     if run_config is None:
         return
-    from rich.markup import escape
 
     from adding_problem.experiments import certificate
     from adding_problem.report import card
@@ -69,7 +68,7 @@ def run(arguments: Namespace) -> None:
             yield listener
 
     def counting(name: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        return progress.counting(escape(name), console)
+        return progress.counting(name, console)
 
     if arguments.overwrite:
         certificate.forget(folder)

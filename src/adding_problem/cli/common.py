@@ -175,12 +175,20 @@ def show_table(table: Table, console: Console) -> None:
 
 
 @contextmanager
-def follow(run_config: RunConfig, console: Console) -> Iterator[Listener | None]:
-    """Show a training on the console, and log it where the configuration says."""
+def follow(
+    run_config: RunConfig, console: Console, spent: float = 0.0
+) -> Iterator[Listener | None]:
+    """Show a training on the console, and log it where the configuration says.
+
+    Args:
+        run_config: of the run.
+        console: where it is shown.
+        spent: seconds of the budget that went into other runs before.
+    """
     from adding_problem.training import loggers, progress
 
     with (
-        progress.TrainingDisplay(run_config, console) as shown,
+        progress.TrainingDisplay(run_config, console, spent) as shown,
         loggers.attach(run_config, shown) as listener,
     ):
         yield listener

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from adding_problem.cli import common
 from adding_problem.cli.parsing import CommandParser
+from adding_problem.config import COMMAND_LINE
+from adding_problem.errors import ConfigError, nearest
 from adding_problem.system import output
 from adding_problem.system.output import say
 
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Statistics over seeds of several run folders, their best loss against T and their curves."
+    "Statistics over seeds of several run folders, their best loss against T and their curves. "
+    "Methods are named by model, recipe and the keys that tell them apart."
 )
 EXAMPLES = (
     "adding-problem compare artifacts/original/*",
     "adding-problem compare artifacts/* --out comparison.svg",
+    "adding-problem compare artifacts/* --test 'GRU, fast' 'LSTM, fast, init keyed'",
 )
+_MOST_RUNS = 20  # in a table of runs
+_MOST_GROUPS = 8  # of a method and a length, in a table of statistics
+_MOST_TESTED = 3  # methods, every two of which are compared on their seeds
+_LONGEST_NAME = 40
+_WIDE = 100  # columns of a terminal, from which a method takes one line
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -39,6 +48,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--original",
         "JSON of the original system's curves to draw beside them: docs/original_curves.json",
     )
+    parser.option("--test", "two methods, by name, to compare seed by seed", many=True)
 
 
 def run(arguments: Namespace) -> None:
@@ -51,9 +61,11 @@ def run(arguments: Namespace) -> None:
     originals = read_original(Path(arguments.original)) if arguments.original else []
     runs = [RunFolder(folder).read() for folder in arguments.folders]
     groups, console = aggregate.group_runs(runs), output.console()
+    tested = _tested(groups, arguments.test)
     plots.draw_comparison(out, groups, originals)
     _print_runs(aggregate.table_rows(runs, originals), console)
     _print_groups(groups, console)
+    _print_tests(tested)
     say(f"picture: {out}")
 
 
@@ -63,6 +75,13 @@ def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
 
     from adding_problem.analysis import aggregate
 
+    first = aggregate.equals([row.weights for row in rows])
+    models = first.count(None)
+    if models < len(first):
+        say(f"{len(first)} runs, {models} models: runs with the same weights are one model")
+    if len(rows) > _MOST_RUNS:
+        say(f"{len(rows)} runs; adding-problem report shows each of them")
+        return
     table = Table(
         "tested T",
         "longest trained",
@@ -70,7 +89,6 @@ def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
         "epochs",
         "lowest validation MSE",
     )
-    first = aggregate.equals([row.weights for row in rows])
     for row, above, same in zip(rows, [None, *rows], first, strict=False):
         if above and row.oracle and not above.oracle:
             table.add_section()
@@ -84,28 +102,91 @@ def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
             f"{row.lowest:.2e}",
         )
     console.print(table)
-    models = first.count(None)
-    if models < len(first):
-        say(f"{len(first)} runs, {models} models: runs with the same weights are one model")
 
 
-def _print_groups(found: list[Group], console: Console) -> None:
-    """What several seeds say together, and two methods on the same seeds."""
+def _print_groups(found: Sequence[Group], console: Console) -> None:
+    """What several seeds say together, and what limits it."""
+    if len(found) > _MOST_GROUPS:
+        _print_overview(found, console)
+    elif max(len(group.seeds) for group in found) > 1:
+        _print_seeds(found, console)
+    say(*dict.fromkeys(f"init {group.told}" for group in found if group.told))
+    remarks: dict[str, list[str]] = {}
+    for group in found:
+        remarks.setdefault(group.remark, []).append(f"{group.method}, T = {group.t:,}")
+    for remark, places in remarks.items():
+        if remark:
+            many = f"{len(places)} of {len(found)} methods and lengths"
+            say(f"{places[0] if len(places) == 1 else many}: {remark}")
+
+
+def _tested(groups: Sequence[Group], names: Sequence[str] | None) -> list[Group]:
+    """The groups of the methods to compare; all groups where few methods are there."""
+    methods = list(dict.fromkeys(group.method for group in groups))
+    if names is None:
+        return list(groups) if len(methods) <= _MOST_TESTED else []
+    if len(set(names)) != 2:
+        hint = "name two, each in quotes"
+        raise ConfigError("--test", "two methods", str(len(names)), hint, COMMAND_LINE)
+    for name in names:
+        if name not in methods:
+            expected = "a method of these runs"
+            raise ConfigError("--test", expected, repr(name), nearest(name, methods), COMMAND_LINE)
+    return [group for group in groups if group.method in names]
+
+
+def _print_tests(tested: Sequence[Group]) -> None:
+    """Two methods on the same seeds."""
     from adding_problem.analysis.aggregate import comparisons
 
-    if max(len(group.seeds) for group in found) > 1:
-        _print_seeds(found, console)
-    remarks = {
-        f"{group.method}, T = {group.t:,}: {group.remark}" for group in found if group.remark
-    }
-    say(*sorted(remarks))
-    sentences = comparisons(found)
+    if not tested:
+        say("more than three methods: --test NAME NAME compares two of them seed by seed")
+    sentences = comparisons(tested)
     if len(sentences) > 1:
         say(f"{len(sentences)} comparisons, p-values not corrected for their number:")
     say(*sentences)
 
 
-def _print_seeds(found: list[Group], console: Console) -> None:
+def _print_overview(found: Sequence[Group], console: Console) -> None:
+    """A row for each method, a column for each length."""
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from adding_problem.analysis.aggregate import lengths_in_words
+    from adding_problem.analysis.statistics import short_loss
+
+    lengths = sorted({group.t for group in found})
+    several = len({group.task for group in found}) > 1
+    between = " " if console.width >= _WIDE else "\n"
+    table = Table(
+        Column("method", overflow="fold", min_width=20),
+        f"longest{between}trained",
+        *(Column(f"{t:,}", justify="right", no_wrap=True) for t in lengths),
+        title=f"Solved runs of all, and the median {found[0].measure}, by tested T",
+    )
+    methods: dict[tuple[str, str], dict[int, Group]] = {}
+    for group in found:
+        methods.setdefault((group.method, group.task.title), {})[group.t] = group
+    above: bool | None = None
+    for (method, task), here in methods.items():
+        oracle = next(iter(here.values())).oracle
+        if oracle and above is False:
+            table.add_section()
+        above = oracle
+        name = output.shorten(method, _LONGEST_NAME) if console.is_terminal else method
+        cells = (
+            f"{one.solved.successes}/{one.solved.n}{between}{short_loss(one.losses.median)}"
+            if (one := here.get(t))
+            else "-"
+            for t in lengths
+        )
+        trained = lengths_in_words(run.longest for one in here.values() for run in one.seeds)
+        trained = trained.replace(" to ", f" to{between}")
+        table.add_row(escape(f"{name}, {task}" if several else name), trained, *cells)
+    console.print(table)
+
+
+def _print_seeds(found: Sequence[Group], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -129,7 +210,7 @@ def _print_seeds(found: list[Group], console: Console) -> None:
         table.add_row(
             f"{group.t:,}",
             group.longest,
-            escape(f"{group.method}, {group.task.title}"),
+            escape(f"{group.method} ({group.task.title})"),
             str(group.solved).replace(" (", "\n("),
             f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}",
             *costs,

@@ -112,27 +112,52 @@ def _rungs(
 
     from adding_problem.experiments import horizon
 
+    rungs: list[Rung] = []
+    lengths = arguments.lengths or horizon.LENGTHS
+    output.announce(console, *_announcement(config, lengths, budget))
+
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
         again = run.seed != config.seed
         why = ", on to a lower goal: new sequences are not solved yet" if again else ""
-        seed = f", seed {config.seed}" if arguments.seeds > 1 else ""
-        console.print(f"T = {run.dataset.t:,}{seed}{why}", style="bold")
-        with common.follow(run, console) as listener:
+        left = run.train.budget_minutes if again else None
+        spent = rungs[-1].seconds if rungs else 0.0
+        if left and budget.minutes:
+            spent = 60 * (budget.minutes - left)
+        console.print(f"{_ladder(rungs)}trying {run.dataset.t:,}{why}", style="bold")
+        with common.follow(run, console, spent) as listener:
             yield listener
 
     def refused(error: AddingProblemError) -> None:
         console.print(f"note: the horizon run ends here: {escape(str(error))}")
 
-    yield from horizon.find_horizon(
+    for rung in horizon.find_horizon(
         config,
         minutes=budget.minutes,
         steps=budget.steps,
-        lengths=arguments.lengths or horizon.LENGTHS,
+        lengths=lengths,
         following=following,
         overwrite=arguments.overwrite,
         on_refusal=refused,
+    ):
+        rungs.append(rung)
+        yield rung
+
+
+def _announcement(config: RunConfig, lengths: Sequence[int], budget: Budget) -> tuple[str, str]:
+    from adding_problem.task.baselines import constant_predictor_mse
+
+    return (
+        f"{config.model.title} on the adding problem ({config.task.title}), "
+        f"recipe {config.recipe}, seed {config.seed}",
+        f"  budget: {budget} of training, from T = {min(lengths):,} up to {max(lengths):,}; "
+        f"mean baseline: {constant_predictor_mse(config.task):.4f}",
     )
+
+
+def _ladder(rungs: Sequence[Rung]) -> str:
+    """The lengths that were solved so far."""
+    return f"solved {', '.join(f'{rung.t:,}' for rung in rungs)} -> " if rungs else ""
 
 
 def _say_horizon(

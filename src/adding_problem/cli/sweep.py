@@ -51,7 +51,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Run a sweep, or what is left of it, and print its table."""
+    """Run a sweep, or what is left of it, and print what it found."""
     if arguments.config is None:
         hint = "give one, such as configs/sweep.yaml"
         raise ConfigError("--config", "a sweep file", "none", hint, COMMAND_LINE)
@@ -80,5 +80,5 @@ def run(arguments: Namespace) -> None:
             retries=arguments.retries,
             follow=shown.follow,
         )
-    console.print(display.render(board))
+    display.show_results(runs, board, console)
     driver.raise_failures(board)

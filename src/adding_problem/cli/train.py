@@ -75,8 +75,9 @@ def run(arguments: Namespace) -> None:
         return
     if arguments.resume and not folder.has_checkpoint:
         say(f"note: {folder.path} holds nothing to resume: a new run begins")
-    say(_announcement(run_config))
-    with common.follow(run_config, output.console()) as listener:
+    console = output.console()
+    output.announce(console, *_announcement(run_config))
+    with common.follow(run_config, console) as listener:
         result = fit(
             run_config,
             resume=arguments.resume,
@@ -97,14 +98,17 @@ def _finish(run_config: RunConfig, folder: RunFolder, result: RunResult) -> None
         raise DivergedError(folder.path, f"the run diverged: {problem}")
 
 
-def _announcement(run_config: RunConfig) -> str:
+def _announcement(run_config: RunConfig) -> tuple[str, str]:
+    from adding_problem.task.baselines import constant_predictor_mse
+
     data, few = run_config.dataset, run_config.train.val_subset or run_config.dataset.n_held_out
     training = "fresh" if data.stream else f"{data.n_train:,}"
     subset = f" (the first {few:,} until the goal is near)" if few < data.n_held_out else ""
     return (
         f"{run_config.model.title} on the adding problem, T = {data.t:,} "
-        f"({run_config.task.title}): {training} training and {data.n_held_out:,} validation "
-        f"sequences{subset}, seed {run_config.seed}"
+        f"({run_config.task.title}), recipe {run_config.recipe}, seed {run_config.seed}",
+        f"  {training} training and {data.n_held_out:,} validation sequences{subset}; "
+        f"mean baseline: {constant_predictor_mse(run_config.task, data.t):.4f}",
     )
 
 
@@ -113,8 +117,7 @@ def _print_result(folder: RunFolder, result: RunResult) -> None:
 
     say(
         f"best epoch {result.best_epoch} of {result.epochs}: validation MSE "
-        f"{result.best_val_loss:.2e} (mean baseline: {result.constant_predictor_mse:.4f}); "
-        f"{_where(result)}"
+        f"{result.best_val_loss:.2e}; {_where(result)}"
     )
     if remark := _ENDINGS.get(result.stop_reason):
         say(f"  ended in epoch {result.epochs}: {remark}")

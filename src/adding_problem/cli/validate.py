@@ -219,13 +219,11 @@ def _score_run(
     run_config: RunConfig, lengths: Sequence[int], n: int, trust: bool, console: Console
 ) -> dict[int, float]:
     """Mean squared errors by T; a T that the model does not take is left out."""
-    from rich.markup import escape
-
     from adding_problem.evaluation.lengths import score_at_lengths
     from adding_problem.training import progress
 
     path = run_config.artifacts
-    with progress.counting(escape(path), console) as counter:
+    with progress.counting(path, console) as counter:
         scores = score_at_lengths(
             run_config,
             lengths,

@@ -29,6 +29,7 @@ from adding_problem.config.values import (
     explain,
     key,
     keys_of,
+    short_number,
 )
 from adding_problem.config.yaml_file import AmbiguousWord
 from adding_problem.errors import ConfigError, shown
@@ -184,7 +185,7 @@ class ModelConfig(_Section):
         values = {key: value for key, value in values.items() if value is not None}
         if "init" in values and self.name in families.FAMILIES:
             values["init"] = families.described_init(values["init"])
-        listed = ", ".join(f"{key} {value}" for key, value in values.items())
+        listed = ", ".join(f"{key} {short_number(value)}" for key, value in values.items())
         return f"{self.name} ({listed})" if listed else self.name
 
 

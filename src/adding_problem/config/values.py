@@ -41,6 +41,7 @@ __all__ = [
     "keys_of",
     "meaning",
     "read_word",
+    "short_number",
     "takes_text",
     "word_shown",
     "wrong_value",
@@ -233,6 +234,13 @@ def word_shown(word: str) -> str:
     """A word in a message: as it was given, without quotes, cut to 60 characters."""
     text = word or "nothing"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def short_number(value: Any) -> str:
+    """A value as text, round numbers from a million up in short: ``1e9`` for 1000000000."""
+    if isinstance(value, int | float) and abs(value) >= 1e6 and value == float(f"{value:.3g}"):
+        return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+    return str(value)
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adding_problem.analysis import plots
+from adding_problem.analysis.names import method_names
 from adding_problem.config import RunConfig
 from adding_problem.errors import ConfigError, RunFolderError
 from adding_problem.evaluation.consistency import check_custom
@@ -73,7 +74,8 @@ def validate(
             check_custom(model, config, before)
         y, y_hat = writer.written.y, writer.written.y_hat
         score = score_of(sequences, y, y_hat, model=digest)
-        plots.draw_predictions(folder.prediction_plot, y, y_hat, score)
+        (method,) = method_names([config])
+        plots.draw_predictions(folder.prediction_plot, y, y_hat, score, method)
         folder.write_score(score)
     return score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adding_problem.analysis import plots
+from adding_problem.analysis.names import method_names
 from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import RunResult
@@ -76,4 +77,5 @@ def draw(config: RunConfig, result: RunResult) -> None:
     """The picture of a run folder, where it has none yet."""
     folder = RunFolder(config.artifacts)
     if not folder.loss_plot.exists():
-        plots.draw_loss(folder.loss_plot, folder.read_history(), result)
+        (method,) = method_names([config])
+        plots.draw_loss(folder.loss_plot, folder.read_history(), result, method)

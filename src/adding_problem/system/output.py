@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-__all__ = ["Guard", "console", "guarded", "say"]
+__all__ = ["Guard", "announce", "console", "guarded", "say", "shorten"]
 
 
 def say(*lines: str, error: bool = False) -> None:
@@ -30,6 +31,14 @@ def say(*lines: str, error: bool = False) -> None:
     """
     text = "".join(printable(line.replace("\n", "\0")) + "\n" for line in lines)
     print(text, end="", file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, with an ellipsis in its middle where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def console(**options: Any) -> Console:
@@ -52,6 +61,14 @@ def console(**options: Any) -> Console:
     stream = sys.stdout
     file = cast(TextIO, stream.with_controls()) if isinstance(stream, _Stream) else None
     return _Printable(emoji=False, file=file, **options)
+
+
+def announce(console: Console, *lines: str) -> None:
+    """Print lines, each broken between words where the console is a terminal."""
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 class _Stream:
@@ -140,9 +157,24 @@ class Guard:
 
 
 @contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Drop warnings where they would be shown, so that a filter can still make them errors."""
+    shown = warnings.showwarning
+    if not sys.warnoptions:
+        warnings.showwarning = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+@contextmanager
 def guarded() -> Iterator[Guard]:
-    """Send everything that the block prints through this module."""
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+    """Send everything that the block prints through this module.
+
+    Python's warnings are dropped, unless the interpreter was started with -W.
+    """
+    with _without_warnings(), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # A stream that was closed when Python started is None.
         guard = Guard(_Stream(sys.stdout or nowhere), _Stream(sys.stderr or nowhere))
         with redirect_stdout(cast(TextIO, guard._out)), redirect_stderr(cast(TextIO, guard._err)):

@@ -8,52 +8,94 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
+from adding_problem.analysis.statistics import short_loss
 from adding_problem.config import RunConfig
 from adding_problem.runs.records import EpochRow
-from adding_problem.system.output import say
-from adding_problem.task.baselines import constant_predictor_mse
+from adding_problem.system.output import say, shorten
 from adding_problem.training.state import StepEvent
 
-__all__ = ["TrainingDisplay", "counting"]
+__all__ = ["TrainingDisplay", "bars", "counting"]
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0  # where the output is no terminal
+_BAR_WIDTH = 30
+_LONGEST_LABEL = 28
+_SPEED_SECONDS = 600.0  # over which the time left is estimated: an epoch may take minutes
+
+
+def bars(console: Console) -> Progress:
+    """Bars of one line each: label, bar, count, time left, note.
+
+    Where the console is narrow the bar gives way first.
+
+    A task has the fields `count` and `note`, which are text, and may have `left`, the seconds that
+    remain, where these are not to be estimated from its speed.
+    """
+    return Progress(
+        TextColumn("{task.description}", table_column=_fixed(min_width=6)),
+        BarColumn(bar_width=_BAR_WIDTH),
+        TextColumn("{task.fields[count]}", justify="right", table_column=_fixed(min_width=7)),
+        _TimeLeft(table_column=_fixed()),
+        TextColumn("{task.fields[note]}", table_column=_fixed()),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=_SPEED_SECONDS,
+        transient=True,
+    )
+
+
+def _fixed(**options: Any) -> Column:
+    """A column that does not give way while one that could wrap is left."""
+    return Column(no_wrap=True, **options)
+
+
+class _TimeLeft(ProgressColumn):
+    """Hours, minutes and seconds; a dash for each where nobody knows."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left", task.time_remaining)
+        if left is None:
+            return Text("-:--:--", style="progress.remaining")
+        minutes, seconds = divmod(max(0, int(left)), 60)
+        shown = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+        return Text(shown, style="progress.remaining")
 
 
 class TrainingDisplay:
-    """A `Listener` that draws two bars, or prints lines where the output is no terminal."""
+    """A `Listener` that draws two bars, or prints lines where the output is no terminal.
 
-    def __init__(self, config: RunConfig, console: Console) -> None:
-        self._config, self._console = config, console
-        self._constant = constant_predictor_mse(config.task, config.dataset.t)
-        self._losses = "no epoch finished yet"
+    The first bar counts epochs, or the seconds of the budget; the second one the epoch's steps.
+
+    Args:
+        config: of the run.
+        console: where it is shown.
+        spent: seconds of the budget that went into other runs before.
+    """
+
+    def __init__(self, config: RunConfig, console: Console, spent: float = 0.0) -> None:
+        self._config, self._console, self._spent = config, console, spent
         self._last_draw = self._begin = time.perf_counter()
         self._first_sequences: int | None = None
-        self._length_text = ""
-        self._progress = Progress(
-            TextColumn("{task.description:<6}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not console.is_terminal,
+        self._losses = self._length = ""
+        minutes, epochs = config.train.budget_minutes, config.train.epochs
+        self._budget = None if minutes is None else spent + 60 * minutes
+        self._of = f"/{epochs}" if minutes is None else ""
+        self._progress = bars(console)
+        self._upper = self._progress.add_task(
+            "epoch" if minutes is None else "budget",
+            total=epochs if self._budget is None else self._budget,
+            note="",
+            count="",
         )
-        most = (
-            config.train.epochs if config.train.budget_minutes is None else None
-        )  # of a budget nobody knows how many it holds
-        self._of = f"/{most}" if most else ""
-        self._epochs = self._progress.add_task("epoch", total=most, note=self._losses)
-        self._steps = self._progress.add_task("step", total=None, note="")
+        self._move_upper(0.0, 0.0, "")
+        self._steps = self._progress.add_task("step", total=None, note="", count="")
 
     def __enter__(self) -> TrainingDisplay:
         self._progress.start()
@@ -67,61 +109,59 @@ class TrainingDisplay:
         now = time.perf_counter()
         if self._first_sequences is None:  # a resumed run begins later than at 0
             self._first_sequences, self._begin = event.sequences, now
-        self._length_text = self._length(event)
+        if self._config.curriculum.start is not None:
+            self._length = f"T {event.longest:,}/{self._config.dataset.t:,}  "
         if now - self._last_draw < (
             _REFRESH_SECONDS if self._console.is_terminal else _LINE_SECONDS
         ):
             return
         self._last_draw = now
         rate = (event.sequences - self._first_sequences) / max(now - self._begin, 1e-9)
-        note = f"{self._length_text}{rate:,.0f} sequences/s   loss of this batch {event.loss:.2e}"
+        note = f"{self._length}{rate:,.0f} seq/s"
+        losses = self._losses or f"loss of this batch {short_loss(event.loss)}"
         if self._console.is_terminal:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
-            self._progress.update(self._epochs, completed=event.epoch - 1)
+            self._move_upper(event.epoch - 1 + event.step / event.steps, event.seconds, losses)
         else:
-            say(f"epoch {event.epoch}{self._of}   step {event.step:,} of {event.steps:,}   {note}")
-
-    def _length(self, event: StepEvent) -> str:
-        """How far the curriculum is, where there is one."""
-        if self._config.curriculum.start is None:
-            return ""
-        return f"length {event.longest:,} of {self._config.dataset.t:,}   "
+            say(
+                f"epoch {event.epoch}{self._of}  step {event.step:,}/{event.steps:,}  {note}  "
+                f"loss of this batch {short_loss(event.loss)}"
+            )
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Show the losses of the epoch beside the constant predictor's."""
-        few = (
-            f" on the first {row.val_sequences:,}"
-            if row.val_sequences < self._config.dataset.n_held_out
-            else ""
-        )
-        self._losses = (
-            f"training loss {row.loss:.2e}   validation loss {row.val_loss:.2e}{few}   "
-            f"(mean baseline: {self._constant:.4f})"
-        )
+        """Show the losses of the epoch."""
+        self._losses = f"loss {short_loss(row.loss)}  val {short_loss(row.val_loss)}"
         if self._console.is_terminal:
-            self._progress.update(self._epochs, completed=row.epoch, note=self._losses)
+            self._move_upper(row.epoch, row.seconds, self._losses)
         else:
             self._last_draw = time.perf_counter()
             rate = row.sequences / max(row.seconds, 1e-9)
             say(
-                f"epoch {row.epoch}{self._of}   {self._length_text}{self._losses}   "
-                f"{rate:,.0f} sequences/s   {row.seconds:.0f} s"
+                f"epoch {row.epoch}{self._of}  {self._losses}  {self._length}{rate:,.0f} seq/s  "
+                f"{row.seconds:.0f} s"
+            )
+
+    def _move_upper(self, epochs: float, seconds: float, note: str) -> None:
+        if self._budget is None:
+            count = f"{int(epochs)}{self._of}"
+            self._progress.update(self._upper, completed=epochs, count=count, note=note)
+        else:
+            spent = self._spent + seconds
+            self._progress.update(
+                self._upper,
+                completed=spent,
+                count=f"{spent:,.0f}/{self._budget:,.0f} s",
+                left=self._budget - spent,
+                note=note,
             )
 
 
 @contextmanager
 def counting(label: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A single bar, moved by calling what this gives with the number done and the number of all."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(label, total=None)
+    with bars(console) as progress:
+        name = escape(shorten(label, _LONGEST_LABEL))
+        task = progress.add_task(name, total=None, count="", note="")
         yield lambda done, total: _move(progress, task, done, total)
 
 
@@ -129,4 +169,5 @@ def _move(progress: Progress, task: TaskID, done: int, total: int, **fields: Any
     """Move a bar; one that has ended begins again, or it would say that no time remains."""
     if done < total and progress.tasks[task].finished:
         progress.reset(task)
-    progress.update(task, completed=done, total=total, **fields)
+    count = f"{done:,}/{total:,}"
+    progress.update(task, completed=done, total=total, count=count, **fields)

@@ -42,6 +42,7 @@ class StepEvent:
         sequences: trained on since the start of the run.
         length: T of this step's sequences.
         longest: T that the curriculum has come to, the longest that may be drawn now.
+        seconds: since the start of the run, the time between a cut and its continuation left out.
     """
 
     epoch: int
@@ -51,6 +52,7 @@ class StepEvent:
     sequences: int
     length: int
     longest: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class TrainingState:
             self.sequences,
             batch.length,
             batch.longest,
+            self.seconds,
         )
 
     def end_epoch(self, validation: Validation) -> EpochRow:

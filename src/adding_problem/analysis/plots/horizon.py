@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from adding_problem.analysis.plots import style
@@ -9,8 +10,10 @@ from adding_problem.runs.records import HorizonResult
 
 __all__ = ["draw_horizon"]
 
-# Threshold, colour, marker, its size: the two are often in the same place.
-_THRESHOLDS = (("1e-2", style.TRAIN, "s", 9), ("1e-3", style.VALIDATION, "o", 5))
+_TITLE_COLUMNS = 85
+# Threshold, colour, marker, its size: the two are often in the same place. The lower threshold is
+# the darker one.
+_THRESHOLDS = (("1e-2", "#9ECAE1", "s", 9), ("1e-3", "#08519C", "o", 5))
 
 
 def draw_horizon(path: Path, horizon: HorizonResult) -> None:
@@ -34,7 +37,7 @@ def draw_horizon(path: Path, horizon: HorizonResult) -> None:
                     color=color,
                     label=f"validation MSE below {threshold}",
                 )
-            cross = {"color": style.BASELINE, "markersize": 9, "label": "not solved"}
+            cross = {"color": style.BASELINE, "markersize": 9, "label": "ended there, not solved"}
             for rung in rungs:
                 if not rung.solved:
                     axes.plot(rung.t, getattr(rung, unit), "x", **cross)
@@ -48,7 +51,7 @@ def draw_horizon(path: Path, horizon: HorizonResult) -> None:
         found = f"T = {horizon.horizon:,}" if horizon.horizon else "none of the lengths"
         figure.suptitle(
             f"Horizon: {found} ({horizon.task.title}), seed {horizon.seed}{_why_it_ended(horizon)}"
-            + (f"\n{horizon.model}" if horizon.model else "")
+            + "".join(f"\n{line}" for line in textwrap.wrap(horizon.model, _TITLE_COLUMNS))
         )
 
 

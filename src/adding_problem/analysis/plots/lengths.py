@@ -39,7 +39,14 @@ def draw_lengths(
     )
     names = 0.08 * max(map(len, runs))  # inches that the longest one takes
     size = (3 + names + 1.1 * len(tested), 2.2 + 0.6 * len(runs))
-    with style.new_figure(path, size) as figure:
+    columns = zip(*mse, strict=True)
+    solved = {
+        t: sum(found < SOLVED for found in column)
+        for t, column in zip(tested, columns, strict=True)
+    }
+    most = max((t for t, n in solved.items() if n), default=None)
+    title = f"{solved[most]} of {len(runs)} solve T = {most:,}" if most else "None solves any T"
+    with style.new_figure(path, size, title) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
         values = np.clip(np.array(mse), 1e-6, 1)
@@ -51,4 +58,6 @@ def draw_lengths(
         axes.set_xticks(range(len(tested)), [f"{t:,}" for t in tested])
         axes.set_yticks(range(len(runs)), runs)
         axes.set(xlabel="tested T", ylabel="run (longest trained)")
+        if np.isnan(values).any():
+            figure.supxlabel("-: the model does not take this T", fontsize=9)
         figure.colorbar(image, label=f"MSE, up to {baseline:.3f}", extend="both")

@@ -27,16 +27,22 @@ def split_by_coverage(rows: Sequence[EpochRow]) -> Iterator[tuple[int, list[Epoc
         yield n, [row for row in rows if row.val_sequences == n]
 
 
-def draw_loss(path: Path, rows: Sequence[EpochRow], result: RunResult) -> None:
+def draw_loss(path: Path, rows: Sequence[EpochRow], result: RunResult, method: str = "") -> None:
     """Training and validation loss on a log scale, with the mean baseline.
 
-    They are drawn against the epoch. Epochs on fresh sequences differ in length: the losses of
-    such a run are drawn against the sequence-steps.
+    Args:
+        path: where the picture goes.
+        rows: the epochs.
+        result: of the run.
+        method: its name, see `method_names`.
     """
-    unit = "sequence_steps" if result.stream else "epoch"
-    with style.new_figure(path, (7.5, 4.5)) as figure:
+    title = (
+        f"{method or 'Adding problem'}, T = {result.t:,} ({result.task.title}), "
+        f"seed {result.seed}: {_outcome(result)}"
+    )
+    with style.new_figure(path, (7.5, 4.5), title) as figure:
         axes = figure.add_subplot()
-        places = [getattr(row, unit) for row in rows]
+        places = [row.sequence_steps for row in rows]
         losses = [row.loss for row in rows]
         dot = "." if len(rows) < _FEW_EPOCHS else None
         axes.plot(places, losses, color=style.TRAIN, marker=dot, label="training loss")
@@ -45,7 +51,7 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: RunResult) -> None:
             covers_all = n == parts[-1][0]
             which = f", {'all' if covers_all else 'first'} {n:,}" if len(parts) > 1 else ""
             axes.plot(
-                [getattr(row, unit) for row in part],
+                [row.sequence_steps for row in part],
                 [row.val_loss for row in part],
                 color=style.VALIDATION,
                 marker="." if len(part) < _FEW_EPOCHS else None,
@@ -63,20 +69,14 @@ def draw_loss(path: Path, rows: Sequence[EpochRow], result: RunResult) -> None:
                 label="weights that are kept",
             )
         axes.set(
-            xlabel="sequence-steps" if result.stream else "epoch",
+            xlabel="sequence-steps of training",
             ylabel="mean squared error",
             yscale="log",
             xlim=(0, 1.05 * max(places) or 1),
         )
         style.use_whole_decades(axes)
-        if result.stream:
-            style.use_prefixes(axes.xaxis)
-        else:
-            axes.locator_params(axis="x", integer=True)
+        style.use_prefixes(axes.xaxis)
         axes.legend()
-        figure.suptitle(
-            f"Adding problem, T = {result.t:,} ({result.task.title}): {_outcome(result)}"
-        )
 
 
 def _outcome(result: RunResult) -> str:
@@ -87,13 +87,21 @@ def _outcome(result: RunResult) -> str:
 
 
 def draw_predictions(
-    path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Score
+    path: Path, y: NDArray[np.float32], y_hat: NDArray[np.float32], score: Score, method: str = ""
 ) -> None:
-    """Predictions y_hat (n,) against targets y (n,), and the distribution of the error."""
+    """Predictions y_hat (n,) against targets y (n,), and the distribution of the error.
+
+    The title is what they show, of the method of this name.
+    """
+    title = (
+        f"{method or 'Adding problem'}, T = {score.t:,} ({score.task.title}), test seed "
+        f"{score.seed}: {'solved' if score.mse < SOLVED else 'not solved'}, MSE {score.mse:.1e} "
+        f"(mean baseline {score.constant_predictor_mse:.3f})"
+    )
     error = y_hat.astype(np.float64) - y
     finite = error[np.isfinite(error)]
     shown = slice(None, _MOST_POINTS)
-    with style.new_figure(path, (10, 4.5)) as figure:
+    with style.new_figure(path, (10, 4.5), title) as figure:
         scatter, histogram = figure.subplots(1, 2)
         dots = {"markersize": 2, "alpha": 0.5, "color": style.VALIDATION, "rasterized": True}
         scatter.plot(y[shown], y_hat[shown], ".", **dots)
@@ -118,10 +126,6 @@ def draw_predictions(
             xlabel="prediction − target",
             ylabel="sequences",
             title=f"{score.within_tolerance:.2%} within ±{score.tolerance} (dashed)",
-        )
-        figure.suptitle(
-            f"Adding problem, T = {score.t:,} ({score.task.title}), seed {score.seed}: "
-            f"MSE {score.mse:.1e}, mean baseline ({score.constant_predictor_mse:.3f})"
         )
 
 

@@ -1,8 +1,10 @@
-"""What a sweep shows on a terminal: its plan, its runs while they go on, and their results."""
+"""What a sweep shows: its plan, a bar and its runs while they go on, and what they found."""
 
 from __future__ import annotations
 
 import math
+import shlex
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,25 +14,30 @@ from pathlib import Path
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from adding_problem.analysis.statistics import short_count
+from adding_problem.analysis.names import method_names
+from adding_problem.analysis.statistics import losses, short_count, short_loss
 from adding_problem.errors import RunFolderError, printable
 from adding_problem.experiments.sweep.driver import Board, Entry
 from adding_problem.experiments.sweep.job import Job, finished
 from adding_problem.experiments.sweep.plan import PlannedRun, most_sequence_steps
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, lowest_val_loss
-from adding_problem.system.output import say
+from adding_problem.system.output import say, shorten
+from adding_problem.task.thresholds import SOLVED
+from adding_problem.training.progress import bars
 
-__all__ = ["SweepDisplay", "dry_run", "render"]
+__all__ = ["SweepDisplay", "dry_run", "render", "show_results"]
 
 _REDRAW_SECONDS = 0.5
 _FOLDED = ("run", "why")
 _COLUMNS = ("run", "state", "epoch", "steps", "seconds", "validation", "test", "why")
 # Columns that a narrow terminal goes without, in this order.
 _DISPENSABLE = ("seconds", "epoch", "steps", "why", "test", "validation")
+_LONGEST_FOLDER = 24  # characters of the sweep's folder beside the bar
 _LONGEST_WHY = 160  # characters of a message, which ends with what was found
 _FOLDED_WIDTH = 24  # that a column of names or messages keeps before others give way
 _COLORS = {
@@ -58,25 +65,18 @@ class Line:
 
 
 def render(board: Board, limit: int | None = None) -> Group:
-    """Counts, the best run and a table of at most `limit` runs.
+    """A table of at most `limit` runs.
 
     Runs under way stand first, then those that failed or are held, then the others.
     """
-    lines, counts = _lines(board), board.counts
-    states = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
-    head = Text(printable(f"{board.folder}{_time_left(board)}: {states}"))
-    scored = [(_score(line), line.name) for line in lines if math.isfinite(_score(line))]
-    if scored:
-        best, name = min(scored)
-        head.append(printable(f"; best MSE {best:.2e} ({name})"))
-    ordered = sorted(lines, key=lambda line: _ORDER[line.state])
+    ordered = sorted(_lines(board), key=lambda line: _ORDER[line.state])
     shown = ordered[:limit]
     rest = (
         Text(f"and {len(ordered) - len(shown):,} more", style="dim")
         if len(shown) < len(ordered)
         else Text()
     )
-    return Group(head, _RunTable(shown), rest)
+    return Group(_RunTable(shown), rest)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,6 @@ class _RunTable:
             for name in _COLUMNS
             if any(row.get(name) for row in rows)
         }
-        if not console.is_terminal:  # a file has no width: the console becomes as wide as the table
-            console.width = max(console.width, _width(widths))
-            options = options.update(width=console.width)
         columns = _fitting(widths, options.max_width)
         table = Table()
         for name in columns:
@@ -161,11 +158,59 @@ def _measured(runs: Sequence[PlannedRun], left: int) -> str:
     )
 
 
+def show_results(runs: Sequence[PlannedRun], board: Board, console: Console) -> None:
+    """Print the counts of runs, the medians over the seeds and the next command."""
+    say(f"{board.folder}: {_states(board)}")
+    if board.counts["done"]:
+        console.print(_medians(runs, board))
+        say(f"next: adding-problem report {shlex.quote(str(board.folder))}")
+
+
+def _medians(runs: Sequence[PlannedRun], board: Board) -> Table:
+    """The medians of each method at each length, over the runs that are done.
+
+    The loss that counts is the test MSE where every run that is done has one, else the lowest
+    validation MSE.
+    """
+    done = [run for run in runs if board.entries[run.name].state == "done"]
+    entries = [board.entries[run.name] for run in done]
+    scored = all(entry.mse is not None for entry in entries)
+    found: dict[tuple[str, str, int], list[Entry]] = {}
+    for run, entry, name in zip(
+        done, entries, method_names([run.config for run in done]), strict=True
+    ):
+        place = (name, run.config.task.title, run.config.dataset.t)
+        found.setdefault(place, []).append(entry)
+    several = len({task for _, task, _ in found}) > 1
+    table = Table(
+        Column("method", overflow="fold"),
+        Column("T", justify="right"),
+        Column("solved", no_wrap=True),
+        Column(f"median\n{'test' if scored else 'validation'} MSE", justify="right"),
+        Column("range", no_wrap=True),
+        Column("steps", justify="right"),
+    )
+    for (name, task, t), seeds in found.items():
+        values = [_score(entry.mse if scored else entry.lowest_val_loss) for entry in seeds]
+        spread = losses(values)
+        table.add_row(
+            Text(printable(f"{name} ({task})" if several else name)),
+            f"{t:,}",
+            f"{sum(value < SOLVED for value in values)} of {len(values)}",
+            short_loss(spread.median),
+            f"{short_loss(spread.least)} to {short_loss(spread.most)}" if len(values) > 1 else "",
+            short_count(statistics.median(entry.sequence_steps for entry in seeds)),
+        )
+    return table
+
+
 class SweepDisplay:
-    """Follows a sweep: a live table on a terminal, a line for each run elsewhere."""
+    """Follows a sweep: a bar and a live table on a terminal, a line for each run elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._last = console, 0.0
+        self._bars = bars(console)
+        self._bar = self._bars.add_task("", total=None, count="", note="")
         self._live = (
             Live(console=console, auto_refresh=False, transient=True)
             if console.is_terminal
@@ -188,7 +233,34 @@ class SweepDisplay:
                 say(_sentence(board, board.changed))
         elif time.monotonic() - self._last > _REDRAW_SECONDS:
             self._last = time.monotonic()
-            self._live.update(render(board, max(3, self._console.height - 8)), refresh=True)
+            self._live.update(self._drawn(board), refresh=True)
+
+    def _drawn(self, board: Board) -> Group:
+        ended, runs = board.counts["done"] + board.counts["failed"], len(board.entries)
+        self._bars.update(
+            self._bar,
+            description=escape(shorten(str(board.folder), _LONGEST_FOLDER)),
+            completed=ended,
+            total=runs,
+            count=f"{ended}/{runs}",
+            left=board.seconds_left(),
+            note=_note(board),
+        )
+        table = render(board, max(3, self._console.height - 8))
+        return Group(self._bars.get_renderable(), table)
+
+
+def _states(board: Board) -> str:
+    counts = board.counts
+    return ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+
+
+def _note(board: Board) -> str:
+    """What stands beside the bar: what went wrong, and the best loss."""
+    wrong = [f"{board.counts[s]} {s}" for s in ("failed", "held") if board.counts[s]]
+    found = [_score(entry.mse, entry.lowest_val_loss) for entry in board.entries.values()]
+    best = min(found, default=math.inf)
+    return "  ".join([*wrong, *([f"best MSE {short_loss(best)}"] if math.isfinite(best) else [])])
 
 
 def _sentence(board: Board, entry: Entry) -> str:
@@ -239,9 +311,10 @@ def _line_of(folder: Path, entry: Entry) -> Line:
     )
 
 
-def _score(line: Line) -> float:
-    found = [value for value in (line.mse, line.lowest_val_loss) if value is not None]
-    return found[0] if found else math.inf
+def _score(*values: float | None) -> float:
+    """The first loss that is there; infinite where none is, or it is NaN."""
+    found = next((value for value in values if value is not None), math.inf)
+    return found if math.isfinite(found) else math.inf
 
 
 def _cells(line: Line) -> dict[str, str]:
@@ -259,4 +332,4 @@ def _cells(line: Line) -> dict[str, str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1e}"
+    return "" if value is None else short_loss(value)
