@@ -35,9 +35,9 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunRecord, RunResult, StopReason
 from adding_problem.task.variants import Task
 from tests.conftest import Command
-from tests.helpers.report_runs import make_runs
 from tests.helpers.pages import Page
 from tests.helpers.reference import forward, weights_of
+from tests.helpers.report_runs import make_runs
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
 HOSTILE_FOLDERS = Path("=1+1<") / f"script>{HOSTILE}"  # their path holds "</script>"
