@@ -78,7 +78,7 @@ def state_of(model: nn.Module, config: RunConfig) -> int | None:
 def _handed_on(module: nn.Module) -> int:
     if isinstance(module, nn.RNNBase):
         sequences = module.num_layers * (2 if module.bidirectional else 1)
-        cells = module.hidden_size if isinstance(module, nn.LSTM) else 0
+        cells = module.hidden_size if module.mode == "LSTM" else 0
         return sequences * (cells + (module.proj_size or module.hidden_size))
     if isinstance(module, nn.RNNCellBase):
         return module.hidden_size * (2 if isinstance(module, nn.LSTMCell) else 1)
