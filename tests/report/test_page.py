@@ -173,7 +173,7 @@ def test_an_oracle_stands_below_the_learners(tmp_path: Path) -> None:
         [tmp_path / "runs" / "a"], tmp_path / "alone.html", lengths=[12], sequences=20, threads=1
     )
     alone = Page((tmp_path / "alone.html").read_text())
-    name = "LSTM(8), init oracle: input gates preset from the mark column"
+    name = "LSTM, original, init oracle: input gat…eset from the mark column"
     assert finding_of(alone) == f"{name} remembers T = 12 (trained up to T = 12)"
     assert "oracle: input gates preset from the mark column" in alone.script("model")["told"]
 
@@ -772,7 +772,7 @@ def test_a_logger_makes_no_other_method_and_a_horizon_run_has_its_own_runs_alone
         "a": {},
         "b": {"logger": "tensorboard", "seed": 1},
         "t12": {"dataset.t": 12},
-        "deep/t12": {"dataset.t": 12, "train.learning_rate": 0.5},
+        "deep/t9": {"train.learning_rate": 0.5},
     }
     for name, values in made_of.items():
         RunFolder(tmp_path / name).open(
@@ -784,8 +784,8 @@ def test_a_logger_makes_no_other_method_and_a_horizon_run_has_its_own_runs_alone
     methods = {run.name: run.method for run in runs.collect([tmp_path]).runs}
     assert methods["a"] == methods["b"]
     assert "horizon run" in methods["t12"]
-    assert "horizon run" not in methods["a"] + methods["deep/t12"]
-    assert methods["deep/t12"].endswith("learning_rate 0.5")
+    assert "horizon run" not in methods["a"] + methods["deep/t9"]
+    assert methods["deep/t9"].endswith("learning_rate 0.5")
 
 
 def test_a_run_of_unknown_cost_ends_no_curve() -> None:
@@ -862,9 +862,9 @@ def test_methods_are_told_by_what_differs(tmp_path: Path) -> None:
             config.load(None, SMALL | values | {"artifacts": str(tmp_path / name)})
         )
     assert [run.method for run in runs.collect([tmp_path]).runs] == [
-        "LSTM(8)",
-        "LSTM(8), learning_rate 0.001",
-        "LSTM(9)",
+        "LSTM, original, hidden 8",
+        "LSTM, original, hidden 8, learning_rate 0.001",
+        "LSTM, original, hidden 9",
     ]
 
 

@@ -110,5 +110,7 @@ def _name(config: RunConfig, model: str, values: dict[str, Hashable], telling: s
 def _part(key: str, value: Any) -> str:
     if key in _COUNTS:
         return f"{'fresh' if value is None else format(value, ',')} {_COUNTS[key]}"
+    if key == "model.init" and value == "oracle":
+        value = families.described_init(value)  # never shown without what it is told
     shown = "none" if value is None else short_number(value)
     return f"{key.rpartition('.')[2]} {shown.lower() if isinstance(value, bool) else shown}"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from adding_problem import config as configuration
 from adding_problem.analysis import aggregate
+from adding_problem.analysis.names import method_names
 from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.experiments import certificate
@@ -24,9 +22,6 @@ __all__ = ["Collection", "Horizon", "Run", "collect"]
 
 _MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
-
-# What a method's name need not say: the recipe is named first, and T stands beside it.
-_NOT_TOLD = (*aggregate.NOT_THE_METHOD, "recipe", "dataset.t")
 
 
 @dataclass(frozen=True)
@@ -202,10 +197,9 @@ def _with_names(
 
 
 def _with_methods(runs: Sequence[Run], horizon_runs: Mapping[Path, str]) -> list[Run]:
-    """The runs with their `method`: the recipe and the deviations from it, where runs differ.
+    """The runs with their `method`: its name and, where code differs, which code.
 
-    What an initialisation tells the model is always said. The runs of a horizon run, whose
-    deviations come from its steps, are one method.
+    The runs of a horizon run, whose settings follow from its steps, are one method.
 
     Args:
         runs: the runs.
@@ -226,30 +220,11 @@ def _with_methods(runs: Sequence[Run], horizon_runs: Mapping[Path, str]) -> list
 
 
 def _method_names(configs: Sequence[RunConfig]) -> list[str]:
-    """The model, the recipe where there are several, and what sets methods of both apart."""
-    deviations = [_deviations(config) for config in configs]
-    common: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for config, deviation in zip(configs, deviations, strict=True):
-        values = {(key, repr(value)) for key, value in deviation.items()}
-        kind = (config.model.name, config.recipe)
-        common[kind] = common.get(kind, values) & values
-    several_recipes = len({config.recipe for config in configs}) > 1
-    named = []
-    for config, deviation in zip(configs, deviations, strict=True):
-        model, init = config.model, config.model.init
-        parts = [_model_name(config)]
-        said = {"model.name", "model.hidden"}
-        if model.name in families.FAMILIES and init in families.TOLD:
-            parts.append(f"init {families.described_init(str(init))}")
-            said.add("model.init")
-        parts += [f"recipe {config.recipe}"] if several_recipes else []
-        parts += [
-            f"{key.rpartition('.')[2]} {value}"
-            for key, value in deviation.items()
-            if (key, repr(value)) not in common[model.name, config.recipe] and key not in said
-        ]
-        named.append(", ".join(parts))
-    return named
+    """The names of the methods, with the task where there are several."""
+    names, tasks = method_names(configs), [config.task.title for config in configs]
+    if len({*tasks}) == 1:
+        return names
+    return [f"{name}, {task}" for name, task in zip(names, tasks, strict=True)]
 
 
 def _horizon_run_of(run: Run, horizon_runs: Mapping[Path, str]) -> str | None:
@@ -258,21 +233,6 @@ def _horizon_run_of(run: Run, horizon_runs: Mapping[Path, str]) -> str | None:
     if path.name.partition("-")[0] != f"t{run.t}":
         return None
     return horizon_runs.get(path.resolve().parent)
-
-
-def _deviations(config: RunConfig) -> dict[str, Any]:
-    """Values that are not the recipe's own."""
-    usual = _recipe(config.recipe, config.model.name)
-    return {
-        key: value
-        for key, value in config.flat().items()
-        if key not in _NOT_TOLD and value != usual.get(key)
-    }
-
-
-@cache
-def _recipe(name: str, model: str) -> dict[str, Any]:
-    return configuration.load(None, {"recipe": name, "model.name": model}).flat()
 
 
 def _model_name(config: RunConfig) -> str:
