@@ -252,8 +252,15 @@ class TrainConfig(_Section):
         "loss that early stopping watches; the weights of the epoch in which it was lowest "
         "are kept, however the run ends",
     )
-    optimizer: Literal["adam", "sgd", "rmsprop"] = key(
-        "adam", "Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = key(
+        "adam", "Adam and AdamW with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"
+    )
+    weight_decay: Real = key(
+        0.0,
+        "adamw: a step also takes learning_rate * weight_decay of every weight from it; the "
+        "others: weight_decay times the weight is added to its clipped gradient",
+        ge=0,
+        lt=math.inf,
     )
     learning_rate: Real = key(1e-2, "learning rate", gt=0, lt=math.inf)
     clip_value: Real | None = key(
@@ -378,8 +385,10 @@ class RunConfig(_Section):
         "on the CPU, of the families that have them: native kernels or torch; auto: native "
         "where installed",
     )
-    logger: Literal["tensorboard"] | None = key(
-        None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not"
+    logger: Literal["tensorboard", "trackio", "wandb"] | None = key(
+        None,
+        "also log for a tracker, an extra of the same name: tensorboard and wandb (offline) in the "
+        "run folder, trackio in its own; null: not",
     )
     artifacts: Text = key(
         "artifacts", "the run folder: everything that the run leaves is written there"
