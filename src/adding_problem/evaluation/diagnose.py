@@ -34,14 +34,14 @@ from torch import nn
 
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError
+from adding_problem.evaluation.consistency import check_custom
 from adding_problem.evaluation.evaluate import Sequences as Asked
 from adding_problem.evaluation.evaluate import evaluate
 from adding_problem.evaluation.load_model import loaded
-from adding_problem.evaluation.validate import check_custom
-from adding_problem.runs.records import SOLVED
 from adding_problem.system.memory import enough_memory
 from adding_problem.task.data_sets import affordable, evaluation_batch
 from adding_problem.task.sampling import Sequences, draw, targets_of
+from adding_problem.task.thresholds import SOLVED
 from adding_problem.task.variants import MIN_LENGTH, Task
 
 __all__ = ["Diagnosis", "Scored", "diagnose", "diagnose_run"]
