@@ -80,23 +80,21 @@ def _say_score(scored: Scored) -> None:
 def _show(title: str, found: Diagnosis) -> None:
     """The card: a line for each cause, then the length at which the error passes 1e-3."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Column, Table
 
-    heading = f"{escape(title)}, trained up to T = {found.t:,}"
     table = Table(
         Column("", no_wrap=True, style="bold"),
         Column("measured"),
         Column("of the error", justify="right"),
         box=box.SIMPLE_HEAD,
-        title=heading,
     )
     for name, text in _lines(found):
         table.add_row(name, text, f"{found.causes[name]:.0%}")
+    say(f"{title}, trained up to T = {found.t:,}")
     output.console().print(table)
     at = found.predicted or found.limit
     say(
-        f"Shares: of the error that is predicted at T = {at:,}.",
+        f"The shares are of the MSE that is predicted at T = {at:,}.",
         f"MSE above 1e-3: predicted {_length(found.predicted, found)}, "
         f"measured {_length(found.measured, found)}",
     )
@@ -104,7 +102,7 @@ def _show(title: str, found: Diagnosis) -> None:
 
 def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     """Each part of the error, and what was measured of it."""
-    yield "readout", f"MSE {found.mse:.1e} at T = {found.t:,}, {found.readout_error:.1e} of it here"
+    yield "readout", f"{found.readout_error:.1e} of an MSE of {found.mse:.1e} at T = {found.t:,}"
     yield (
         "leak-in",
         f"{found.leak_in:.1e} for a unit of an unmarked value; "
@@ -113,8 +111,9 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     on = "and settles" if found.drift_growth < 0 else f"and goes on as T^{found.drift_growth:.1f}"
     moves = f"the mean moves by {found.drift:+.1e} a step {on}"
     yield "drift", moves if found.drift else "the mean does not move"
-    reach = "no decay seen" if found.reach is None else f"half after {found.reach:,} steps"
-    yield "leak-out", f"a marked value loses {found.leak_out:.1e} of itself a step; {reach}"
+    loses = f"a marked value loses {found.leak_out:.1e} of itself a step"
+    half = "" if found.reach is None else f"; half is left after {found.reach:,} steps"
+    yield "leak-out", (loses if found.leak_out else "no decay of marked values") + half
 
 
 def _length(t: int | None, found: Diagnosis) -> str:
