@@ -36,7 +36,7 @@ test-browser: install
 	$(BIN)/python -m pytest tests/browser
 
 test-cluster: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,tensorboard]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,tensorboard,wandb]' --group dev
 	$(BIN)/python -m pytest tests/cluster tests/training/test_loggers.py
 
 test-interop: install

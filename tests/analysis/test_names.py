@@ -13,6 +13,8 @@ from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
 from tests.conftest import REPOSITORY
 
+ORACLE = "init oracle: input gates preset from the mark column"
+
 
 def run(**values: Any) -> RunConfig:
     return config.load(None, {key.replace("__", "."): value for key, value in values.items()})
@@ -57,7 +59,7 @@ def run(**values: Any) -> RunConfig:
         ),
         (
             [{"model__init": "oracle"}, {"model__init": "oracle", "model__memory": 10**9}],
-            ["LSTM, original, init oracle", "LSTM, original, init oracle, memory 1e9"],
+            [f"LSTM, original, {ORACLE}", f"LSTM, original, {ORACLE}, memory 1e9"],
         ),
         ([{"recipe": "fast"}], ["LSTM, fast, init keyed"]),  # always said
         (

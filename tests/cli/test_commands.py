@@ -24,6 +24,7 @@ from adding_problem import config
 from adding_problem.cli import COMMANDS
 from adding_problem.cli.common import plateau_hints
 from adding_problem.config.values import described
+from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult, on_plateau
 from adding_problem.task.thresholds import PLATEAU
 from tests.conftest import REPOSITORY, Command
@@ -123,13 +124,23 @@ def test_a_run_on_the_plateau_says_so_and_what_to_change(
     )
     lines = trained.stdout.splitlines()
     assert lines.count(said) == 1
-    recipe, longer = (line.split(": ", 2)[2] for line in lines if line.startswith("  hint: "))
+    hints = [line for line in lines if line.startswith("  hint: ")]
+    assert lines[-3:] == hints
+    recipe, longer, slower = (hint.split(": ", 2)[2] for hint in hints)
     program, *fast = shlex.split(recipe)
     assert program == "adding-problem"
     printed = command(*fast, "--print_config")
     assert printed.returncode == 0, printed.stderr
     assert "recipe: fast" in printed.stdout
     assert "t: 100 " in printed.stdout
+    lower = command(*shlex.split(slower)[1:])
+    assert lower.returncode == 0, lower.stderr
+    beside = next(small_config.parent.glob("run_rate_*"))
+    rates = (
+        RunFolder(path).read_config().train.learning_rate
+        for path in (beside, beside.parent / "run")
+    )
+    assert next(rates) == next(rates) / 4
     # 30 T = 3,000 steps, of which an epoch has ceil(210 / 32) = 7
     assert longer == "--train.epochs 429 --resume"
     resumed = command("train", *words[:-2], *shlex.split(longer.replace("429", "2")))
@@ -139,7 +150,7 @@ def test_a_run_on_the_plateau_says_so_and_what_to_change(
     validated = command("validate", "--artifacts", small_config.parent / "run")
     assert validated.returncode == 0, validated.stderr
     assert validated.stdout.count("still at the mean baseline: the MSE is not below 0.15") == 1
-    assert validated.stdout.count("  hint: ") == 2
+    assert validated.stdout.splitlines()[-3:] == hints
 
 
 def test_a_run_that_has_learned_does_not_speak_of_the_plateau(
@@ -160,34 +171,33 @@ def test_a_run_that_has_learned_does_not_speak_of_the_plateau(
         (
             {"train.es_patience": 10},
             {"stop_reason": "early_stopping"},
-            ("--recipe fast", "--train.es_patience 30 --resume"),
+            ("--recipe fast", "--train.es_patience 30 --resume", "--train.learning_rate 0.0025"),
         ),
         (
             {"dataset.target": "difference", "train.budget_steps": 500},
             {"stop_reason": "budget", "sequence_steps": 600},
-            ("--dataset.target difference", "--train.budget_steps 1500 --resume"),
+            ("--dataset.target difference", "--train.budget_steps 1500 --resume", "_rate_0.0025"),
         ),
         (
-            {"train.budget_minutes": 0.5},
+            {"train.budget_minutes": 0.5, "model.name": "a.py:Mine", "model.config.width": 8},
             {"stop_reason": "budget", "sequence_steps": 600},
-            ("--recipe fast", "--train.budget_minutes 1.5 --resume"),
-        ),
-        (
-            {"recipe": "fast", "dataset.t": 1000},
-            {"stop_reason": "epochs", "longest_length": 20},
-            ("--train.learning_rate 0.0075", "--train.epochs 2000 --resume"),
+            (
+                "--model.name a.py:Mine --model.config.width 8",
+                "--train.budget_minutes 1.5 --resume",
+                "--config artifacts/config_copy.yaml --model a.py:Mine --train.learning_rate",
+            ),
         ),
         (
             {"recipe": "fast", "dataset.t": 1000},
             {"stop_reason": "epochs", "longest_length": 90},
-            ("--train.epochs 2000 --resume", "--dataset.t 333"),
+            ("--train.epochs 2000 --resume", "--dataset.t 333", "--train.learning_rate 0.0075"),
         ),
     ],
 )
 def test_the_hints_are_the_runs_own(
     values: dict[str, object],
     result: dict[str, Any],
-    expected: tuple[str, str],
+    expected: tuple[str, str, str],
 ) -> None:
     run = config.load(None, values)
     rows = [EpochRow(1, 0.2, 0.2, 16, result.pop("sequence_steps", 160), 1.0)]

@@ -162,6 +162,7 @@ def leaf_changes() -> list[tuple[str, object]]:
         ("train.decay_steps", 50),
         ("train.decay_below", 0.02),
         ("train.optimizer", "sgd"),
+        ("train.weight_decay", 0.1),
         ("train.budget_steps", 10),
         ("train.only_readout", True),
         ("train.ending_steps", 7),

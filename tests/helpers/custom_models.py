@@ -9,6 +9,10 @@ from adding_problem import config
 from adding_problem.config import RunConfig
 
 MODELS = '''
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -117,6 +121,67 @@ class Masked(nn.Module):
     def forward(self, x):
         mask = self.mask[: x.shape[1], : x.shape[1]]
         return (mask / mask.sum(1, keepdim=True)) @ self.inputs(x)
+
+class Logits(Last):
+    """As a Hugging Face model with a head: a mapping whose first item is something else."""
+    def forward(self, x):
+        return OrderedDict(loss=None, logits=super().forward(x), hidden_states=(x,))
+
+class Hidden(nn.Module):
+    """As one without a head."""
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(2, 4, batch_first=True)
+    def forward(self, x):
+        states, state = self.rnn(x)
+        return SimpleNamespace(pooler_output=None, last_hidden_state=states, state=state)
+
+class Head(nn.Module):
+    """A number for every step, with its state."""
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(2, 4, batch_first=True), nn.Linear(4, 1)
+    def forward(self, x):
+        states, state = self.rnn(x)
+        return self.head(states), state
+
+class HeadTimeFirst(Head):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(2, 4)
+
+def brain16():
+    return Last().bfloat16()
+
+def brain16_sequence():
+    return nn.LSTM(2, 4, batch_first=True, dtype=torch.bfloat16)
+
+def double():
+    return nn.GRU(2, 4, batch_first=True, dtype=torch.float64)
+
+def both_ways():
+    return nn.GRU(2, 4, batch_first=True, bidirectional=True)
+
+@dataclass
+class Rates:
+    slow: float = 0.1
+    fast: float = 0.9
+
+@dataclass
+class Config:
+    width: int
+    rates: Rates = field(default_factory=Rates)
+
+class Configured(Last):
+    def __init__(self, config: "Config"):
+        self.config = config
+        super().__init__(config.width)
+        self.config = config
+
+class Optional(Last):
+    def __init__(self, rates: Rates, config: "Config | None" = None, plain: dict | None = None):
+        super().__init__()
+        self.given = rates, config, plain
 
 instance = batch_first()
 '''

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import json
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ SHAPES = [
     ("lazy", "btc", 3),
     ("instance", "btc", 4),
     ("Fixed", "btc", None),
+    ("Logits", "btc", None),
+    ("Hidden", "btc", 4),
+    ("Head", "btc", 1),
+    ("HeadTimeFirst", "tbc", 1),
+    ("brain16", "btc", None),
+    ("brain16_sequence", "btc", 4),
+    ("double", "btc", 4),
+    ("both_ways", "btc", 8),
 ]
 
 
@@ -63,20 +72,32 @@ def test_what_a_model_may_be_and_give(
     assert isinstance(model, models.CustomModel)
     x = sample_batch(4, 30, seed=1)[0]
     shown = {"btc": x, "tbc": x.transpose(0, 1), "bct": x.transpose(1, 2)}[layout]
-    output = model.inner(shown)
-    output = output[0] if isinstance(output, tuple) else output
+    output = model.inner(shown.to(next(model.inner.parameters()).dtype))
+    match name:
+        case "Logits":
+            output = output["logits"]
+        case "Hidden":
+            output = output.last_hidden_state
+        case _:
+            output = output[0] if isinstance(output, tuple) else output
+    output = output.float()
     if width is None:
         assert model.readout is None
         expected = output
     else:
-        assert model.readout is not None
-        assert model.readout.in_features == width
         last = {
             "btc": lambda: output[:, -1],
             "tbc": lambda: output[-1],
             "bct": lambda: output[:, :, -1],
         }[layout]()
-        expected = last @ model.readout.weight.T + model.readout.bias
+        assert last.shape == (4, width)
+        if width == 1:
+            assert model.readout is None
+            expected = last
+        else:
+            assert model.readout is not None
+            expected = last @ model.readout.weight.T + model.readout.bias
+    assert model(x).dtype == torch.float32
     assert model(x).shape == (4, 1)
     assert torch.allclose(model(x), expected, atol=1e-6)
     preflight.check_model(run_of(file.parent, f"{file}:{name}", model__layout=layout))
@@ -346,7 +367,24 @@ def test_runs_of_changed_code_are_not_taken_for_seeds_of_one_method(
 
 
 @pytest.mark.parametrize(
-    "name", ["Last", "Dropout", "tied", "batch_first", "Complex", "Half", "half_sequence", "Masked"]
+    "name",
+    [
+        "Last",
+        "Dropout",
+        "tied",
+        "batch_first",
+        "Complex",
+        "Half",
+        "half_sequence",
+        "Masked",
+        "Logits",
+        "Hidden",
+        "Head",
+        "brain16",
+        "brain16_sequence",
+        "double",
+        "both_ways",
+    ],
 )
 def test_run_folder_round_trip(name: str, file: Path) -> None:
     run = run_of(file.parent, f"{file}:{name}")
@@ -453,6 +491,7 @@ def test_the_digest_covers_the_arguments(tmp_path: Path) -> None:
         "off",
         "null",
         ["1e5"],
+        {"width": 8, "rates": {"slow": 0.1}, "names": ["on", {}]},
     ],
 )
 def test_arguments_survive_yaml(value: Any, tmp_path: Path) -> None:
@@ -472,9 +511,145 @@ def test_arguments_in_a_file(tmp_path: Path) -> None:
         "other": "1e-3",
     }
     assert config.load(path).get("model.rate") == 1e-3
-    path.write_text("model: {name: a.Model, options: {x: 1}}")
-    with pytest.raises(ConfigError, match=r"model\.options: expected a number, text"):
+    path.write_text("model: {name: a.Model, options: {x: 1, on: yes}}")
+    with pytest.raises(ConfigError, match=r"model\.options\.on: expected true or false, or text"):
         config.load(path)
+    path.write_text("model: {name: a.Model, options: [{a.b: 1}]}")
+    with pytest.raises(ConfigError, match=r"model\.options: expected names without a dot"):
+        config.load(path)
+
+
+def test_fields_of_an_argument(file: Path, tmp_path: Path) -> None:
+    """Those of the command line are stronger than the file's, which keeps its others."""
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {name: a.Model, config: {width: 8, rates: {slow: 1, fast: 2}}}")
+    run = config.load(path, {"model.config.rates.fast": "3", "model.config.depth": "2"})
+    expected = {"width": 8, "rates": {"slow": 1, "fast": 3}, "depth": 2}
+    assert run.model.arguments == {"config": expected}
+    assert run.get("model.config") == expected
+    assert run.get("model.config.rates.fast") == run.flat()["model.config.rates.fast"] == 3
+    assert (
+        run.model.title == "a.Model (config.width 8, config.rates.slow 1, config.rates.fast 3, "
+        "config.depth 2)"
+    )
+    assert run.digest != config.load(path).digest
+    replaced = config.load(path, {"model.config": "{width: 1}"})
+    assert replaced.model.arguments == {"config": {"width": 1}}
+
+
+def test_dataclasses_reach_the_constructor(file: Path) -> None:
+    made = build(f"{file}:Configured", config={"width": 5, "rates": {"fast": 0.5}}).inner
+    assert made.rnn.hidden_size == made.config.width == 5  # type: ignore[union-attr]
+    assert (made.config.rates.slow, made.config.rates.fast) == (0.1, 0.5)  # type: ignore[union-attr]
+    given = {"config": {"width": 5}, "plain": {"width": 5}}
+    rates, mine, plain = build(f"{file}:Optional", **given).inner.given  # type: ignore[misc]
+    assert (rates.slow, rates.fast, mine.width) == (0.1, 0.9, 5)  # type: ignore[union-attr]
+    assert plain == {"width": 5}
+    for wrong, message in {
+        "Config(width)": (3, r"model\.config: expected fields of Config, found 3"),
+        "unknown": ({"widht": 3}, r"(?s)model\.config\.widht: expected a field of Config.*'width'"),
+        "missing": (
+            {},
+            r"(?s)model\.config\.width: expected a value: Config.*--model\.config\.width",
+        ),
+        "inner": ({"width": 1, "rates": {"x": 1}}, r"model\.config\.rates\.x: expected a field"),
+    }.values():
+        with pytest.raises(ConfigError, match=message):
+            build(f"{file}:Configured", config=wrong)
+    with pytest.raises(ConfigError, match=r"model\.config\.width: expected a value"):
+        build(f"{file}:Configured")
+
+
+@dataclass
+class Sizes:
+    units: int = 3
+
+
+class Here(nn.Module):
+    """What a user would define beside the call."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(2, sizes.units, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.rnn(x)[0]
+
+
+def make_here() -> nn.Module:
+    return Here(Sizes(4))
+
+
+def test_a_class_in_python(tmp_path: Path) -> None:
+    """The configuration keeps its name, by which the class is found again."""
+    values = {"dataset.t": 10, "dataset.dt_length": 100, "train.epochs": 1, "threads": 1}
+    given = {"model.name": Here, "model.sizes": Sizes(5), "artifacts": str(tmp_path / "a")}
+    run = config.load(None, values | given)
+    assert run.model.name == f"{__name__}:Here"
+    assert run.model.arguments == {"sizes": {"units": 5}}
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(run))
+    assert config.load(path) == run
+    assert config.load(path).digest == run.digest
+    train(run)
+    assert validate.validate(run).mse > 0
+    assert load_model(run.artifacts, trust=True).inner.rnn.hidden_size == 5  # type: ignore[union-attr]
+    other = config.load(None, values | {"model.name": make_here, "artifacts": str(tmp_path / "b")})
+    assert models.build_model(other.model).inner.rnn.hidden_size == 4  # type: ignore[union-attr]
+
+
+def test_what_no_name_leads_to_and_what_has_weights_already() -> None:
+    class Inside(Here):
+        pass
+
+    for wrong, message in (
+        (
+            Here(Sizes()),
+            "(?s)found an instance of Here.*draws its initial weights from its own seed",
+        ),
+        (functools.partial(Here, Sizes()), "found an instance of partial"),
+        (Inside, r"at the top level of a module, found .*<locals>\.Inside"),
+        (lambda: Here(Sizes()), "<lambda>"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config.load(None, {"model.name": wrong})
+
+
+NOTEBOOK = '''
+import linecache, sys
+from adding_problem import load, models, train, load_model
+from adding_problem.runs.folder import RunFolder
+
+def cell(code, name):
+    """Run as a notebook does: in __main__, which has no file, with the source kept aside."""
+    linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+    exec(compile(code, name, "exec"), vars(sys.modules["__main__"]))
+
+del sys.modules["__main__"].__file__
+CODE = """
+from torch import nn
+class Mine(nn.Module):
+    def __init__(self, units=3):
+        super().__init__()
+        self.rnn = nn.GRU(2, units, batch_first=True)
+    def forward(self, x):
+        return self.rnn(x)[0]
+"""
+values = {"dataset.t": 10, "dataset.dt_length": 100, "train.epochs": 1, "artifacts": "run"}
+cell(CODE, "<cell 1>")
+train(load(overrides=values | {"model.name": Mine}))
+assert load_model("run", trust=True).inner.rnn.hidden_size == 3
+source = RunFolder("run").read_result().model_source
+assert not models.changed_since("__main__:Mine", source)
+cell(CODE.replace("[0]", "[0] * 2"), "<cell 2>")
+assert models.changed_since("__main__:Mine", source)
+'''
+
+
+def test_a_class_of_a_notebook(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    done = command(program=["notebook.py"])
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_line(

@@ -146,6 +146,40 @@ class State(Base):
 class WrongSize(Base):
     def forward(self, x): return nn.functional.linear(x, torch.ones(4, 5))
 instance = Base()
+class Typed(nn.Module):
+    """Its state is of another type than its weights."""
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.RNN(2, 3, batch_first=True).double(), nn.Linear(3, 1)
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+class Asking(Base):
+    def forward(self, x, state): return super().forward(x)
+class Keeping(Base):
+    """The state of the last batch, for as many sequences."""
+    def __init__(self):
+        super().__init__()
+        self.h = None
+    def forward(self, x):
+        y, h = self.rnn(x, self.h)
+        self.h = h.detach()
+        return self.out(y[:, -1])
+class KeepingInTraining(Keeping):
+    def forward(self, x):
+        return super().forward(x) if self.training else self.out(self.rnn(x)[0][:, -1])
+class KeepingItsGraph(Base):
+    h = None
+    def forward(self, x):
+        y, h = self.rnn(x, self.h if self.training else None)
+        self.h = h if self.training else None
+        return self.out(y[:, -1])
+class BothWays(Base):
+    def __init__(self):
+        super().__init__(3)
+        self.rnn = nn.RNN(2, 3, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(6, 1)
+def both_ways(): return nn.RNN(2, 3, batch_first=True, bidirectional=True)
+def one_unit(): return nn.RNN(2, 1, batch_first=True)
 
 class Carrying(Base):
     """Begins where the last batch of as many sequences ended, as a text model does."""
@@ -343,8 +377,26 @@ MISTAKES = {
     "Detached": (ModelError, "can be differentiated"),
     "Overwritten": (ModelError, "(?s)modified by an inplace operation.*in place"),
     "Endless": (ModelError, "finite gradients, found NaN"),
-    "Unseen": (ModelError, "a tuple that begins with one, found dict"),
-    "Raising": (ModelError, r"AttributeError.*missing.*broken\.py, line \d+"),
+    "Unseen": (ModelError, "or one named logits or last_hidden_state, found dict of prediction"),
+    "Raising": (
+        ModelError,
+        r"(?s)AttributeError.*missing.*broken\.py, line \d+.*hint: correct the model$",
+    ),
+    "Typed": (
+        ModelError,
+        r"(?s)the input is float64, as the first parameter is; the parameters are float32, float64",
+    ),
+    "Asking": (ModelError, "(?s)'state'.*forward is given the sequences alone"),
+    "Keeping": (
+        ModelError,
+        r"(?s)after a batch of 3, found a model that keeps its state between calls, in h: "
+        r".*line \d+.*hint: start from a fresh state in every forward",
+    ),
+    "KeepingInTraining": (
+        ModelError,
+        "(?s)after a batch of 5, found a model that keeps its state between calls, in h: ",
+    ),
+    "KeepingItsGraph": (ModelError, "(?s)a second time.*start from a fresh state"),
     "Empty": (ModelError, "expected parameters to train, found none"),
     "FailsToBuild": (ModelError, "ZeroDivisionError: no units"),
     "Required": (ConfigError, r"model\.units: expected a value"),
@@ -364,6 +416,25 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
         train(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}", dataset__t=120))
     assert "hint: " in str(caught.value)
     assert not (tmp_path / "run").exists()  # no folder that another configuration would find taken
+
+
+NOTES = {
+    "BothWays": ["layers of both directions, which models of the zoo have not"],
+    "both_ways": ["a sequence of 6 units", "the backward direction has seen that step alone"],
+    "one_unit": ["that of the last step is its prediction"],
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_how_the_prediction_is_taken_is_noted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    caplog.set_level("INFO", "adding_problem")
+    preflight.check_model(run_of(tmp_path, f"{tmp_path / 'broken.py'}:{name}"))
+    assert len(caplog.messages) == len(NOTES[name])
+    for message, expected in zip(caplog.messages, NOTES[name], strict=True):
+        assert expected in message
 
 
 def test_a_last_batch_of_one_sequence(tmp_path: Path) -> None:

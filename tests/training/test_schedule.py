@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adding_problem import config
-from adding_problem.config import RunConfig
+from adding_problem.config import ModelConfig, RunConfig
 from adding_problem.errors import ConfigError, Interrupted, RunFolderError
 from adding_problem.evaluation import validate
 from adding_problem.evaluation.load_model import load_model
@@ -404,13 +404,21 @@ def test_the_fast_recipe_solves_t_100(tmp_path: Path) -> None:
         ("sgd", lambda p: torch.optim.SGD(p, lr=0.01)),
         ("rmsprop", lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.9)),
         ("adam", lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-7)),
+        ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.3)),
+        ("rmsprop", lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.9, weight_decay=0.3)),
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-7, weight_decay=0.3)),
+        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01, eps=1e-7, weight_decay=0.3)),
+        ("adamw", lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-7)),  # without decay the same
     ],
 )
 def test_optimizers(name: str, reference: Any, tmp_path: Path) -> None:
     """Two steps as PyTorch takes them; the second one's weights are kept, its loss being lower."""
+    model = build_model(ModelConfig(hidden=3), seed=stream_seed(0, "initialisation"))
+    optimizer = reference([p for p in model.parameters() if p.requires_grad])
     run = config.load(
         None,
         {
+            "train.weight_decay": optimizer.param_groups[0]["weight_decay"],
             "dataset.dt_length": 20,
             "dataset.t": 5,
             "train.batch": 14,
@@ -423,8 +431,6 @@ def test_optimizers(name: str, reference: Any, tmp_path: Path) -> None:
             "artifacts": str(tmp_path / "run"),
         },
     )
-    model = build_model(run.model, seed=stream_seed(0, "initialisation"))
-    optimizer = reference([p for p in model.parameters() if p.requires_grad])
     x, y = sample_batch(14, 5, seed=0)
     for _ in range(2):
         optimizer.zero_grad()

@@ -32,6 +32,7 @@ COMMANDS = {
     "horizon": "find the longest T that a model solves",
     "certify": "say what a model was given, and what it learned",
     "bench": "compare a model with known ones, under the same conditions",
+    "diagnose": "say why a trained model breaks beyond its length, and where",
     "sweep": "many runs: a grid, on this machine or on a Ray cluster",
     "models": "list the models of the zoo",
     "compare": "draw several runs in one picture",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from adding_problem import config
 from adding_problem.config import COMMAND_LINE, RunConfig, families
+from adding_problem.config.values import leaves
 from adding_problem.errors import ConfigError
 from adding_problem.runs import atomic_io
 from adding_problem.system.output import say
@@ -202,7 +203,10 @@ _KEPT = ("dataset.variant", "dataset.target", "dataset.noise_columns", "dataset.
 
 
 def say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float) -> None:
-    """Say that a model does no better than the mean baseline, and what is most likely to help."""
+    """Say that a model does no better than the mean baseline, and what is most likely to help.
+
+    The last line is a command with a lower learning rate.
+    """
     from adding_problem.runs.records import on_plateau
 
     if not math.isfinite(mse) or not on_plateau(mse, baseline):
@@ -216,21 +220,19 @@ def say_if_on_plateau(folder: RunFolder, name: str, mse: float, baseline: float)
         say(*(f"  hint: {hint}" for hint in plateau_hints(run_config, result)))
 
 
-def plateau_hints(run_config: RunConfig, result: RunResult) -> tuple[str, str]:
-    """The two settings that are most likely to take a run off the plateau, the surer one first.
+def plateau_hints(run_config: RunConfig, result: RunResult) -> tuple[str, str, str]:
+    """Two settings that may take a run off the plateau, and a command with a lower learning rate.
 
     Args:
         run_config: of the run.
         result: its `result.json`.
     """
     longer = _longer(run_config, result)
+    slower = f"a lower learning rate: {_with_lower_rate(run_config)}"
     if run_config.recipe != "fast":
-        return f"the recipe fast: {_with_recipe_fast(run_config)}", longer
-    if (result.longest_length or 0) <= (run_config.curriculum.start or 0):
-        rate = f"--train.learning_rate {run_config.train.learning_rate / 4:g}"
-        return f"another learning rate, for the first length was not learned: {rate}", longer
+        return f"the recipe fast: {_with_recipe_fast(run_config)}", longer, slower
     shorter = max(run_config.dataset.t // 3, MIN_LENGTH[run_config.dataset.variant])
-    return longer, f"shorter sequences: --dataset.t {shorter}"
+    return longer, f"shorter sequences: --dataset.t {shorter}", slower
 
 
 def _with_recipe_fast(run_config: RunConfig) -> str:
@@ -241,8 +243,28 @@ def _with_recipe_fast(run_config: RunConfig) -> str:
         "recipe": "fast",
         "dataset.t": run_config.dataset.t,
         **kept,
+        **dict(leaves(run_config.model.arguments, "model.")),
         "artifacts": f"{run_config.artifacts}_fast",
     }
+    return _train_command(values)
+
+
+def _with_lower_rate(run_config: RunConfig) -> str:
+    """The command of the same run with a quarter of its learning rate, in a folder beside it."""
+    from adding_problem.runs.folder import RunFolder
+
+    rate, name = f"{run_config.train.learning_rate / 4:g}", run_config.model.name
+    return _train_command(
+        {
+            "config": RunFolder(run_config.artifacts).config_copy,
+            **({} if name in families.FAMILIES else {"model": name}),
+            "train.learning_rate": rate,
+            "artifacts": f"{run_config.artifacts}_rate_{rate}",
+        }
+    )
+
+
+def _train_command(values: Mapping[str, object]) -> str:
     words = (word for key, value in values.items() for word in (f"--{key}", str(value)))
     return shlex.join(["adding-problem", "train", *words])
 

@@ -125,9 +125,9 @@ def _print_result(folder: RunFolder, result: RunResult) -> None:
         say(f"  below {threshold}: {_cost(cost) if cost else 'never'}")
     longest = lengths_in_words([folder.read(score=False).longest])
     say(f"  longest trained {longest}, tested T = {result.t:,}")
+    say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
     baseline = result.constant_predictor_mse
     common.say_if_on_plateau(folder, "validation MSE", result.best_val_loss, baseline)
-    say(f"model:   {folder.model}", f"picture: {folder.loss_plot}")
 
 
 def _where(result: RunResult) -> str:

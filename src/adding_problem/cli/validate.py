@@ -102,8 +102,8 @@ def score(arguments: Namespace) -> None:
         f"mean baseline: MSE {found.constant_predictor_mse:.4f} ± "
         f"{found.constant_predictor_standard_error:.4f}",
     )
-    common.say_if_on_plateau(folder, "MSE", found.mse, found.constant_predictor_mse)
     say(f"data:    {folder.prediction_pickle}", f"picture: {folder.prediction_plot}")
+    common.say_if_on_plateau(folder, "MSE", found.mse, found.constant_predictor_mse)
     if not math.isfinite(found.mse):
         problem = "the model's predictions on these sequences are not all finite"
         raise DivergedError(folder.path, problem)

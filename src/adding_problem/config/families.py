@@ -5,7 +5,9 @@ A family's class stands in `models/`, and takes exactly the arguments listed her
 
 from __future__ import annotations
 
+import inspect
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,6 +25,7 @@ __all__ = [
     "check",
     "described_init",
     "is_oracle",
+    "name_of",
     "recipe_overrides",
     "title_of",
     "trust_hint",
@@ -333,6 +336,40 @@ def title_of(name: str) -> str:
 def recipe_overrides(name: str) -> dict[str, Any]:
     """What the recipe `fast` does differently for a model, by dotted key."""
     return dict(FAMILIES[name].fast) if name in FAMILIES else {}
+
+
+def name_of(model: Any) -> Any:
+    """The name of a class or function that makes a model, by which it is found again.
+
+    It is ``module:Name``; of a script or a notebook the module is ``__main__``. A name is returned
+    as it is.
+
+    Raises:
+        ConfigError: for an instance, whose weights would not come from the seed of the run, and
+            for what no name leads to: a lambda, or a class made inside a function.
+    """
+    if not (inspect.isclass(model) or inspect.isroutine(model)):
+        if callable(model):
+            raise ConfigError(
+                "model.name",
+                "a name, a class or a function that makes the model",
+                f"an instance of {type(model).__name__}",
+                "give the class itself, and its arguments by keys such as model.units: every run "
+                "draws its initial weights from its own seed",
+            )
+        return model
+    path = f"{model.__module__}:{model.__qualname__}"
+    found: Any = sys.modules.get(model.__module__)
+    for part in model.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not model:
+        raise ConfigError(
+            "model.name",
+            "a class or a function at the top level of a module",
+            path,
+            "define it there, and give what varies as arguments: model.KEY",
+        )
+    return path
 
 
 def trust_hint(name: str | None = None) -> str:

@@ -88,13 +88,24 @@ def _build(values: Mapping[str, Any]) -> RunConfig:
         if key in KEYS and section in groups:
             groups[section][name] = value
         elif section == "model" and name:
-            groups["model"]["arguments"][name] = value
+            _nest(groups["model"]["arguments"], name.split("."), value)
         elif section in groups and name:
             groups[section][name] = value
         else:
             top[str(key)] = value
     made = {name: SECTIONS[name](**group) for name, group in groups.items()}
     return RunConfig(**made | top)
+
+
+def _nest(arguments: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set an argument of the model, or a field of one: ``config.width`` is one of `config`."""
+    first, *rest = names
+    if rest:
+        outer = arguments.get(first)
+        arguments[first] = dict(outer) if isinstance(outer, Mapping) else {}
+        _nest(arguments[first], rest, value)
+    else:
+        arguments[first] = value
 
 
 def _read_value(key: str, value: Any) -> Any:

@@ -7,15 +7,23 @@ The defaults are the original's method, but for the share that is kept for valid
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from adding_problem.config import families
@@ -29,6 +37,7 @@ from adding_problem.config.values import (
     explain,
     key,
     keys_of,
+    leaves,
     short_number,
 )
 from adding_problem.config.yaml_file import AmbiguousWord
@@ -61,6 +70,18 @@ WITHOUT_EFFECT = ("artifacts", "logger", "train.checkpoint_minutes")
 
 # The validators are built when the first configuration is: a command's --help makes none.
 _CHECKED = ConfigDict(extra="forbid", defer_build=True)
+
+
+def _with_mappings(arguments: Any) -> Any:
+    """Arguments of a model, those that are dataclasses as mappings."""
+    if not isinstance(arguments, Mapping):
+        return arguments
+    return {
+        name: dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+        for name, value in arguments.items()
+    }
 
 
 class _Section:
@@ -132,13 +153,13 @@ class ModelConfig(_Section):
     """The model. Every other key under `model:`, or --model.KEY, is an argument of the model.
 
     Attributes:
-        arguments: further arguments of the model by name: numbers, text, truth values, None, and
-            lists of them.
+        arguments: further arguments of the model by name: numbers, text, truth values, None, lists
+            of them, and mappings and dataclasses of all these. Dataclasses become mappings.
     """
 
     _section: ClassVar[str] = "model"
 
-    name: Text = key(
+    name: Annotated[Text, BeforeValidator(families.name_of)] = key(
         "lstm",
         "which model: of the zoo (see: adding-problem models), package.module.Class, "
         "path/to/file.py:Class or a plug-in; --model NAME for short",
@@ -165,7 +186,9 @@ class ModelConfig(_Section):
     start_from: Text | None = key(
         None, "run folder whose trained weights are the start; null: fresh ones, by init"
     )
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    arguments: Annotated[Mapping[str, Any], BeforeValidator(_with_mappings)] = field(
+        default_factory=dict, hash=False
+    )
 
     def __post_init__(self) -> None:
         for name, value in self.arguments.items():
@@ -182,7 +205,7 @@ class ModelConfig(_Section):
     def title(self) -> str:
         """The model in a few words, such as ``lstm (hidden 100, init keras)``."""
         values = families.with_defaults(self.name, self.given)
-        values = {key: value for key, value in values.items() if value is not None}
+        values = {key: value for key, value in leaves(values) if value is not None}
         if "init" in values and self.name in families.FAMILIES:
             values["init"] = families.described_init(values["init"])
         listed = ", ".join(f"{key} {short_number(value)}" for key, value in values.items())
@@ -230,8 +253,15 @@ class TrainConfig(_Section):
         "loss that early stopping watches; the weights of the epoch in which it was lowest "
         "are kept, however the run ends",
     )
-    optimizer: Literal["adam", "sgd", "rmsprop"] = key(
-        "adam", "Adam with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = key(
+        "adam", "Adam and AdamW with Keras's epsilon, plain SGD, or RMSprop (decay 0.9)"
+    )
+    weight_decay: Real = key(
+        0.0,
+        "adamw: a step also takes learning_rate * weight_decay of every weight from it; the "
+        "others: weight_decay times the weight is added to its clipped gradient",
+        ge=0,
+        lt=math.inf,
     )
     learning_rate: Real = key(1e-2, "learning rate", gt=0, lt=math.inf)
     clip_value: Real | None = key(
@@ -356,8 +386,10 @@ class RunConfig(_Section):
         "on the CPU, of the families that have them: native kernels or torch; auto: native "
         "where installed",
     )
-    logger: Literal["tensorboard"] | None = key(
-        None, "also log to the run folder's tensorboard/ (extra tensorboard); null: not"
+    logger: Literal["tensorboard", "trackio", "wandb"] | None = key(
+        None,
+        "also log for a tracker, an extra of the same name: tensorboard and wandb (offline) in the "
+        "run folder, trackio in its own; null: not",
     )
     artifacts: Text = key(
         "artifacts", "the run folder: everything that the run leaves is written there"
@@ -376,10 +408,14 @@ class RunConfig(_Section):
         return Task(data.variant, data.target, data.noise_columns, data.mix, mix_seed)
 
     def get(self, key: str) -> Any:
-        """The value of a dotted key such as ``dataset.t``, or of a model's argument."""
+        """The value of a dotted key such as ``dataset.t``, or of a model's argument.
+
+        The fields of an argument that is a mapping have keys such as ``model.config.width``.
+        """
+        group, *names = key.split(".")
+        if group == "model" and names[0] in self.model.arguments:
+            return functools.reduce(operator.getitem, names, self.model.arguments)
         section, _, name = key.rpartition(".")
-        if section == "model" and name in self.model.arguments:
-            return self.model.arguments[name]
         return getattr(getattr(self, section) if section else self, name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -390,7 +426,7 @@ class RunConfig(_Section):
         """Every value by its dotted key; of the model all arguments, its own defaults included."""
         values = {key: self.get(key) for key in KEYS}
         arguments = families.with_defaults(self.model.name, self.model.given)
-        return values | {f"model.{name}": value for name, value in arguments.items()}
+        return values | dict(leaves(arguments, "model."))
 
     @property
     def digest(self) -> str:
@@ -423,6 +459,11 @@ def _check_plain(key: str, value: Any) -> None:
     if isinstance(value, list | tuple):
         for item in value:
             _check_plain(key, item)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str) or "." in name or not name:
+                raise ConfigError(key, "names without a dot", shown(name), "rename that field")
+            _check_plain(f"{key}.{name}", item)
     elif isinstance(value, AmbiguousWord):
         raise ConfigError(key, "true or false, or text in quotes", str(value), QUOTE)
     elif not (value is None or isinstance(value, str | bool | int)) and not (
@@ -430,7 +471,7 @@ def _check_plain(key: str, value: Any) -> None:
     ):
         raise ConfigError(
             key,
-            "a number, text, true, false, null or a list of them",
+            "a number, text, true, false, null, or a list or mapping of them",
             shown(value),
             "give the argument a plain value",
         )

@@ -39,6 +39,7 @@ __all__ = [
     "explain",
     "key",
     "keys_of",
+    "leaves",
     "meaning",
     "read_word",
     "short_number",
@@ -199,6 +200,20 @@ def keys_of(cls: Any, section: str = "") -> Iterator[Key]:
         elif field.description is not None:
             kind = Annotated[hints[name], field]  # type: ignore[valid-type]
             yield Key(f"{section}{name}", kind, field.description, field.default)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything in nested mappings.
+
+    Examples:
+        >>> dict(leaves({"units": 3, "config": {"width": 8, "rate": {"first": 0.1}}}))
+        {'units': 3, 'config.width': 8, 'config.rate.first': 0.1}
+    """
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 # --- words ---------------------------------------------------------------------------------------

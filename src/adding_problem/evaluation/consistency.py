@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,21 +19,25 @@ from adding_problem.task.variants import MIN_LENGTH, Task
 
 __all__ = [
     "BATCH",
+    "FRESH_STATE",
     "HINT_BATCH",
     "INDEPENDENT",
     "NAMED",
     "SAME",
     "SHORT_LENGTHS",
+    "changed_by",
     "check_custom",
     "check_predictions",
     "close",
     "model_error",
+    "rounding",
 ]
 
 BATCH = 5
 SHORT_LENGTHS = (23, 30)  # of every variant, and unequal to the batch
 _FEW_STEPS = (2, 5)  # an untrained LSTM forgets an earlier state within some 20 steps
 _CLOSE = 1e-3  # rounding may differ between batches by this, relative and absolute
+_UNITS_OF_ROUNDING = 8  # or by so many spacings of the numbers next to 1, where weights are coarser
 SAME = 1e-5  # and by this between two calls with one input, which run the same kernels
 NAMED = 3  # attributes that a message names, at most
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -43,6 +47,11 @@ INDEPENDENT = "predictions of a sequence that do not depend on the others in its
 HINT_BATCH = (
     "check which axis is the batch (batch_first=True, or model.layout: tbc), and that nothing in "
     "evaluation mode depends on the batch"
+)
+
+FRESH_STATE = (
+    "start from a fresh state in every forward; keep nothing in self on which a later prediction "
+    "depends"
 )
 
 
@@ -95,7 +104,7 @@ class _Questions:
     """Asks a model in evaluation mode for predictions, and for the same ones again."""
 
     def __init__(self, model: nn.Module, name: str) -> None:
-        self._model, self._name = model, name
+        self._model, self._name, self._rounding = model, name, rounding(model)
 
     def first(self, x: Tensor) -> Tensor | None:
         """Predictions (B, 1) of x (B, T, 2); None where the model does not take such sequences."""
@@ -129,7 +138,7 @@ class _Questions:
         middle = len(x) // 2  # a recurrence over the wrong axis sees only the sequences on one side
         among = others.clone()
         among[middle] = x[middle]
-        if not close(self._predict(among)[middle], expected[middle]):
+        if not close(self._predict(among)[middle], expected[middle], self._rounding):
             raise (
                 self._state(x, others)
                 if self._differ(x, expected)
@@ -156,21 +165,25 @@ class _Questions:
             )
 
     def _state(self, x: Tensor, others: Tensor) -> ModelError:
-        before = _attributes(self._model)
-        self._predict(others)
-        after = _attributes(self._model)
-        changed = [name for name, value in after.items() if not _alike(value, before.get(name))]
-        where = f", in {', '.join(changed[:NAMED])}" if changed else ""
+        where = changed_by(self._model, lambda: self._predict(others))
         return self._error(
             x,
             _SAME_PREDICTIONS,
             f"others when it comes again: the model keeps its state between calls{where}",
-            "start from a fresh state in every forward; keep nothing in self on which a later "
-            "prediction depends",
+            FRESH_STATE,
         )
 
     def _error(self, x: Tensor, expected: str, found: str, hint: str) -> ModelError:
         return model_error(self._name, x, expected, found, hint)
+
+
+def changed_by(model: nn.Module, call: Callable[[], object]) -> str:
+    """What a call of a model changes in it, as `, in h, c`; empty where nothing is found."""
+    before = _attributes(model)
+    call()
+    after = _attributes(model)
+    changed = [name for name, value in after.items() if not _alike(value, before.get(name))]
+    return f", in {', '.join(changed[:NAMED])}" if changed else ""
 
 
 def _attributes(model: nn.Module) -> dict[str, Any]:
@@ -207,6 +220,13 @@ def _alike(one: Any, other: Any) -> bool:
 
 def model_error(name: str, x: Tensor, expected: str, found: str, hint: str) -> ModelError:
     return ModelError(name, f"for sequences {tuple(x.shape)} {expected}", found, hint)
+
+
+def rounding(model: nn.Module) -> float:
+    """By how much predictions of other batches may differ, relative and absolute."""
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    coarsest = max((torch.finfo(kind).eps for kind in types), default=0.0)
+    return max(_CLOSE, _UNITS_OF_ROUNDING * coarsest)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = _CLOSE) -> bool:

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from adding_problem.config import ModelConfig, families
 from adding_problem.config.families import FAMILIES
 from adding_problem.errors import ConfigError, ModelError
-from adding_problem.models.custom import CustomModel
+from adding_problem.models.custom import PROBED, CustomModel
 from adding_problem.models.layers import CarriesState
 from adding_problem.models.lstm import AddingLSTM
 from adding_problem.models.user_code import changed_since, class_in, pick_accepted, source_digest
@@ -25,6 +25,7 @@ from adding_problem.system.seeding import seeded
 
 __all__ = [
     "FAMILIES",
+    "PROBED",
     "AddingLSTM",
     "CarriesState",
     "CustomModel",

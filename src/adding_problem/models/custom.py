@@ -1,13 +1,15 @@
 """Adapts a user's module to (B, T, C) -> (B, 1); C is 2 without noise columns.
 
-Any `nn.Module` will do that returns (B, 1), an output sequence (B, T, H), or a tuple that begins
-with either. After a sequence comes a linear readout of its last step. Keras 3 models on the torch
-backend are such modules.
+Any `nn.Module` will do that returns (B, 1), an output sequence (B, T, H), a tuple that begins with
+either, or an object or mapping that holds either as `logits` or `last_hidden_state`. After a
+sequence comes a linear readout of its last step, unless H is 1. Keras 3 models on the torch backend
+are such modules.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +20,14 @@ from adding_problem.errors import ModelError
 from adding_problem.models import user_code
 from adding_problem.system.memory import out_of_memory
 
-__all__ = ["CustomModel"]
+__all__ = ["PROBED", "CustomModel"]
 
+PROBED = 3
+"""Number of sequences in the first batch that a model is given."""
+
+_ABOUT_TYPES = re.compile("dtype|scalar type|data type")
 _AXES = {"btc": (0, 1, 2), "tbc": (1, 0, 2), "bct": (0, 2, 1)}  # each is its own inverse
+_NAMED = ("logits", "last_hidden_state")  # as Hugging Face's models call their outputs
 _SHORT = 22  # the shortest length that every variant has
 _SEEDS = 2**32  # as many as NumPy's generators accept
 
@@ -39,6 +46,7 @@ class CustomModel(nn.Module):
     Attributes:
         inner: the user's module.
         readout: the linear unit that was added, or None.
+        gives_sequence: whether the module returns an output for every step.
         last_unit: the name of the module's own last `nn.Linear` of one output, in the order of the
             forward pass, or None. It takes one vector for each sequence.
 
@@ -75,7 +83,8 @@ class CustomModel(nn.Module):
         self.readout: nn.Linear | None = None
         self.last_unit: str | None = None
         width = self._probe(device)
-        if width is not None:
+        self.gives_sequence = width is not None
+        if width is not None and width > 1:
             self.readout = nn.Linear(width, 1).to(device)
 
     @classmethod
@@ -119,9 +128,15 @@ class CustomModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, 1) of sequences (B, T, C)."""
         output = self._output(x)
-        if self.readout is None:
-            return output.float()
-        return self.readout(self._swap_axes(output)[:, -1].float())  # type: ignore[no-any-return]
+        if self.gives_sequence:
+            output = self._swap_axes(output)[:, -1]
+        return output.float() if self.readout is None else self.readout(output.float())
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type of the inputs that the module is given: that of its first real parameter."""
+        real = (p.dtype for p in self.inner.parameters() if p.is_floating_point())
+        return next(real, torch.float32)
 
     def _swap_axes(self, x: Tensor) -> Tensor:
         """From the module's order of axes to (B, T, ...), or back."""
@@ -133,9 +148,9 @@ class CustomModel(nn.Module):
         Raises:
             ModelError: when the module raises an exception or returns no tensor of real numbers.
         """
-        given = self._swap_axes(x)
+        given = self._swap_axes(x).to(self.input_dtype)
         try:
-            output = self.inner(given)
+            output = _tensor_in(self.inner(given))
         except Exception as error:
             if out_of_memory(error):
                 raise
@@ -143,15 +158,13 @@ class CustomModel(nn.Module):
                 self.name,
                 f"an output for sequences {tuple(given.shape)}",
                 user_code.locate_error(error),
-                f"correct the model; {_layout_hint(self.layout)}",
+                self._hint(error),
             ) from error
-        if isinstance(output, Sequence) and output:
-            output = output[0]
         if not isinstance(output, Tensor):
             raise ModelError(
                 self.name,
-                "a tensor, or a tuple that begins with one",
-                type(output).__name__,
+                f"a tensor, a tuple that begins with one, or one named {' or '.join(_NAMED)}",
+                _described(output),
                 "return the output of every step (B, T, H), or the prediction (B, 1)",
             )
         if output.is_complex():
@@ -162,6 +175,22 @@ class CustomModel(nn.Module):
                 "return their real part, or another real function of them",
             )
         return output
+
+    def _hint(self, error: Exception) -> str:
+        """What to do about an exception of the module, by its cause."""
+        text = str(error)
+        if isinstance(error, TypeError) and "positional argument" in text:
+            return "forward is given the sequences alone: let its other arguments have defaults"
+        if _ABOUT_TYPES.search(text):
+            found = {str(p.dtype).removeprefix("torch.") for p in self.inner.parameters()}
+            return (
+                f"the input is {str(self.input_dtype).removeprefix('torch.')}, as the first "
+                f"parameter is; the parameters are {', '.join(sorted(found))}: give all one type, "
+                "make what forward creates of the type of its input, or convert in forward"
+            )
+        if isinstance(error, RuntimeError | ValueError | IndexError | AssertionError):
+            return f"correct the model; {_layout_hint(self.layout)}"
+        return "correct the model"
 
     def _probe(self, device: torch.device) -> int | None:
         """H where the module returns a sequence of H units, None where it returns predictions.
@@ -210,6 +239,20 @@ class CustomModel(nn.Module):
             return full, self._output(full)
 
 
+def _tensor_in(output: Any) -> Any:
+    """The tensor of an output by its name, or the first part of a tuple; all else as it is."""
+    for name in _NAMED:
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, Tensor):
+            return found
+    return output[0] if isinstance(output, Sequence) and output else output
+
+
+def _described(output: Any) -> str:
+    kind = type(output).__name__
+    return f"{kind} of {', '.join(map(str, output))}" if isinstance(output, Mapping) else kind
+
+
 def _note_call(called: list[str], name: str, unit: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Before a linear layer runs: note its name if it gives one number for each sequence."""
     if isinstance(unit, nn.Linear) and unit.out_features == 1 and inputs and inputs[0].dim() == 2:
@@ -217,11 +260,11 @@ def _note_call(called: list[str], name: str, unit: nn.Module, inputs: tuple[Any,
 
 
 def _sequences(length: int, input_size: int) -> Tensor:
-    """Three sequences (3, length, input_size), marked at their first and last step.
+    """`PROBED` sequences (3, length, input_size), marked at their first and last step.
 
     Drawn by torch, not by `sample_batch`: the readout's weights, drawn after them, depend on it.
     """
-    x = torch.rand(3, length, input_size)
+    x = torch.rand(PROBED, length, input_size)
     x[..., 1] = 0.0
     x[:, [0, -1], 1] = 1.0
     return x

@@ -6,6 +6,7 @@ and runs the user's code.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -15,17 +16,19 @@ import os
 import sys
 import sysconfig
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import FunctionType, UnionType
+from typing import Any, Union
 
 import torch
 from torch import nn
 
 from adding_problem.config.families import PLUGINS
-from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest
+from adding_problem.errors import ConfigError, ModelError, in_one_line, nearest, shown
 from adding_problem.system.seeding import seeded
 
 __all__ = ["changed_since", "class_in", "locate_error", "make", "pick_accepted", "source_digest"]
@@ -39,10 +42,13 @@ _NOT_THE_USERS = (_PACKAGE, sysconfig.get_path("stdlib"), "<frozen")
 def source_digest(name: str) -> str | None:
     """SHA-256 of the file that a model's name leads to; None where there is no such file.
 
-    Files that it imports do not count.
+    Files that it imports do not count. Of a notebook's class or function it is that of its own
+    source, of a class the source of its methods.
     """
-    path, _ = _place(name)
+    path, attribute = _place(name)
     try:
+        if path == "__main__":
+            return _source_digest_of_main(attribute)
         if not path.endswith(".py"):
             with _importable(Path.cwd()):
                 spec = importlib.util.find_spec(path)
@@ -50,6 +56,17 @@ def source_digest(name: str) -> str | None:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except Exception:  # finding a module imports its packages, which may fail in any way
         return None
+
+
+def _source_digest_of_main(attribute: str) -> str:
+    """That of the script, or else, in a notebook, of a class or function."""
+    main = sys.modules["__main__"]
+    if file := getattr(main, "__file__", None):
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    target = functools.reduce(getattr, attribute.split("."), main)
+    parts = vars(target).values() if inspect.isclass(target) else [target]
+    sources = [inspect.getsource(part) for part in parts if isinstance(part, FunctionType)]
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
 
 def changed_since(name: str, digest: str | None) -> bool:
@@ -100,11 +117,18 @@ def make(
             f"{name}, a {type(target).__name__}",
             "name something that gives a module",
         )
+    arguments = _with_defaults(target, arguments)
     _check_arguments(name, target, arguments, context)
     try:
         _reset_keras_names()
         with _importable(_folder(name)):
-            module = target(**{**pick_accepted(target, context), **arguments})
+            made = {
+                key: _convert(f"model.{key}", value, _hints(target).get(key))
+                for key, value in arguments.items()
+            }
+            module = target(**{**pick_accepted(target, context), **made})
+    except ConfigError:
+        raise
     except Exception as error:
         raise ModelError(
             name,
@@ -154,6 +178,67 @@ def _parameters(constructor: Callable[..., Any]) -> Mapping[str, inspect.Paramet
         return {}
 
 
+def _hints(target: Any) -> dict[str, Any]:
+    """The annotations of a function's or a constructor's parameters, or a dataclass's fields."""
+    of_fields = dataclasses.is_dataclass(target) or not inspect.isclass(target)
+    try:
+        return typing.get_type_hints(target if of_fields else target.__init__)
+    except Exception:  # names that are there for a type checker alone, and builtins
+        return {}
+
+
+def _dataclass_of(hint: Any) -> Any:
+    """The dataclass of an annotation, ``Config`` or ``Config | None``; None where there is none."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
+    found = (part for part in parts if inspect.isclass(part) and dataclasses.is_dataclass(part))
+    return next(found, None)
+
+
+def _with_defaults(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and no fields for a required dataclass of which none is given."""
+    required = [
+        key
+        for key, parameter in _parameters(target).items()
+        if parameter.default is parameter.empty and _dataclass_of(_hints(target).get(key))
+    ]
+    return {key: {} for key in required} | dict(arguments)
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    """A mapping as an instance of the dataclass of its annotation; all else as it is.
+
+    Raises:
+        ConfigError: for a field that is unknown, or that is required and missing.
+    """
+    kind = _dataclass_of(hint)
+    if kind is None or not isinstance(value, Mapping):
+        if kind is hint and kind is not None:
+            expected = f"fields of {kind.__name__}"
+            raise ConfigError(key, expected, shown(value), f"write --{key}.FIELD VALUE")
+        return value
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    for name in value:
+        if name not in fields:
+            raise ConfigError(
+                f"{key}.{name}",
+                f"a field of {kind.__name__}",
+                f"the unknown field {name!r}",
+                nearest(name, list(fields)),
+            )
+    for name, field in fields.items():
+        absent = field.default is field.default_factory is dataclasses.MISSING
+        if absent and name not in value:
+            raise _missing(f"{key}.{name}", kind.__name__)
+    hints = _hints(kind)
+    made = {name: _convert(f"{key}.{name}", item, hints.get(name)) for name, item in value.items()}
+    return kind(**made)
+
+
+def _missing(key: str, owner: str) -> ConfigError:
+    hint = f"add '{key.removeprefix('model.')}: ...' under model:, or --{key} VALUE"
+    return ConfigError(key, f"a value: {owner} requires it", "none", hint)
+
+
 def _check_input_size(
     name: str, target: Any, arguments: Mapping[str, Any], input_size: int
 ) -> None:
@@ -196,12 +281,7 @@ def _check_arguments(
             )
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in {*arguments, *context}:
-            raise ConfigError(
-                f"model.{key}",
-                f"a value: {name} requires it",
-                "none",
-                f"add '{key}: ...' under model:, or --model.{key} VALUE",
-            )
+            raise _missing(f"model.{key}", name)
 
 
 # --- names ---

@@ -12,6 +12,7 @@
     validation.json, pred.pkl, pred.png    left by validation mode
     scored/                  predictions of long scorings, by a digest of what was scored
     tensorboard/             event files, where the configuration asks for them
+    wandb/                   runs of Weights & Biases, likewise; those of older runs stay
 
 Every file is written under a temporary name, flushed to the disk and renamed: a reader never meets
 half of one. Pickles are written, for the original's users, and never read. What is read may come
@@ -128,6 +129,7 @@ class RunFolder:
         self.prediction_pickle = self.path / "pred.pkl"
         self.prediction_plot = self.path / "pred.png"
         self.tensorboard = self.path / "tensorboard"
+        self.wandb = self.path / "wandb"
         self.scored = self.path / "scored"
         self._held = False
 

@@ -18,13 +18,13 @@ __all__ = ["Optimizer", "optimizer_for", "require_training_memory", "step"]
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-7  # Keras's default; PyTorch's is 1e-8
 # Times the weights' size: the most that training takes while a checkpoint is written (measured).
-_COPIES = {"adam": 26, "rmsprop": 22, "sgd": 18}
+_COPIES = {"adam": 26, "adamw": 26, "rmsprop": 22, "sgd": 18}
 _RMSPROP_DECAY = 0.9  # Tallec & Ollivier 2018's; PyTorch's default is 0.99
 _RMSPROP_EPSILON = 1e-8
 
 
 class Optimizer:
-    """Adam, SGD or RMSprop, with the numbers of `torch.optim`, whose functions it calls.
+    """Adam, AdamW, SGD or RMSprop, with the numbers of `torch.optim`, whose functions it calls.
 
     The classes there import PyTorch's compiler, which takes longer than a short run.
 
@@ -41,9 +41,10 @@ class Optimizer:
         self.parameters = list(parameters)
         self.learning_rate = config.learning_rate
         self.moments: dict[int, dict[str, Tensor]] = {}
-        self._name = config.optimizer
+        self._name, self._decay = config.optimizer, config.weight_decay
+        self._adam = self._name in ("adam", "adamw")
         # The fused kernels know no complex numbers.
-        self._fused = self._name == "adam" and all(p.is_floating_point() for p in self.parameters)
+        self._fused = self._adam and all(p.is_floating_point() for p in self.parameters)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -70,7 +71,7 @@ class Optimizer:
                 lr=self.learning_rate,
                 momentum=0.0,
                 dampening=0.0,
-                weight_decay=0.0,
+                weight_decay=self._decay,
                 nesterov=False,
                 maximize=False,
             )
@@ -92,7 +93,7 @@ class Optimizer:
                 lr=self.learning_rate,
                 alpha=_RMSPROP_DECAY,
                 eps=_RMSPROP_EPSILON,
-                weight_decay=0.0,
+                weight_decay=self._decay,
                 momentum=0.0,
                 centered=False,
             )
@@ -106,11 +107,12 @@ class Optimizer:
             steps,
             fused=self._fused,
             has_complex=has_complex,
+            decoupled_weight_decay=self._name == "adamw",
             amsgrad=False,
             beta1=_ADAM_DECAYS[0],
             beta2=_ADAM_DECAYS[1],
             lr=self.learning_rate,
-            weight_decay=0.0,
+            weight_decay=self._decay,
             eps=_ADAM_EPSILON,
             maximize=False,
         )
@@ -128,7 +130,7 @@ class Optimizer:
             where = parameter.device if self._fused else torch.device("cpu")
             wide = torch.get_default_dtype() == torch.float64 and not self._fused
             step = torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=where)
-            names = ("exp_avg", "exp_avg_sq") if self._name == "adam" else ("square_avg",)
+            names = ("exp_avg", "exp_avg_sq") if self._adam else ("square_avg",)
             self.moments[index] = {
                 "step": step,
                 **{name: torch.zeros_like(parameter) for name in names},

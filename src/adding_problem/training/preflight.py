@@ -19,16 +19,19 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import ModelError, in_one_line
 from adding_problem.evaluation.consistency import (
     BATCH,
+    FRESH_STATE,
     HINT_BATCH,
     INDEPENDENT,
     NAMED,
     SAME,
     SHORT_LENGTHS,
+    changed_by,
     check_predictions,
     close,
     model_error,
+    rounding,
 )
-from adding_problem.models import CustomModel
+from adding_problem.models import PROBED, CustomModel
 from adding_problem.system.device import resolve_backend, resolve_device
 from adding_problem.system.memory import out_of_memory
 from adding_problem.system.seeding import seeded
@@ -62,14 +65,8 @@ def check_model(config: RunConfig) -> None:
         backend = resolve_backend(config.backend, device)
         model = build_model(config, device, backend, seed=config.seed)
         optim.require_training_memory(config.train, model)
-        if isinstance(model, CustomModel) and model.readout is not None:
-            _logger.info(
-                "%s gives a sequence of %d units: a linear readout of its last step was added "
-                "(%d parameters)",
-                config.model.name,
-                model.readout.in_features,
-                model.readout.in_features + 1,
-            )
+        if isinstance(model, CustomModel):
+            _note_output(model)
         if not any(p.requires_grad for p in model.parameters()):
             frozen = sum(1 for _ in model.parameters())
             raise ModelError(
@@ -100,6 +97,33 @@ def check_model(config: RunConfig) -> None:
         trial.answer()
 
 
+def _note_output(model: CustomModel) -> None:
+    """Say how the prediction is taken from what the module returns."""
+    if model.readout is not None:
+        _logger.info(
+            "%s gives a sequence of %d units: a linear readout of its last step was added "
+            "(%d parameters)",
+            model.name,
+            model.readout.in_features,
+            model.readout.in_features + 1,
+        )
+    elif model.gives_sequence:
+        _logger.info(
+            "%s gives one number for every step: that of the last step is its prediction",
+            model.name,
+        )
+    if any(getattr(module, "bidirectional", False) is True for module in model.modules()):
+        at_last = (
+            "; at the last step, which the prediction is taken from, the backward direction has "
+            "seen that step alone"
+        )
+        _logger.info(
+            "%s has layers of both directions, which models of the zoo have not%s",
+            model.name,
+            at_last if model.gives_sequence else "",
+        )
+
+
 class _Trial:
     """A model under test. Errors name the model and the shape of the sequences."""
 
@@ -108,6 +132,7 @@ class _Trial:
     ) -> None:
         self._config, self._model = config, model
         self._device, self._backend = device, backend
+        self._rounding = rounding(model)
         self._zero = [p for p in model.parameters() if p.requires_grad and not p.any()]
 
     def answer(self) -> int:
@@ -129,7 +154,8 @@ class _Trial:
         if self._takes(short[0]):
             return short
         if not self._takes(t):
-            self._predict(self._sequences(short[0]))  # raises what the model raised
+            x = self._sequences(short[0])
+            self._require_accepted(x, before=x[:PROBED])
         if self._config.curriculum.start is not None or self._config.curriculum.shortest < 1:
             raise ModelError(
                 self._config.model.name,
@@ -146,6 +172,23 @@ class _Trial:
             t,
         )
         return [t]
+
+    @torch.no_grad()
+    def _require_accepted(self, x: Tensor, before: Tensor) -> None:
+        """Raise what the model raises for x, and say so where it is state from a batch before."""
+        try:
+            self._predict(x)
+        except ModelError as error:
+            try:
+                where = changed_by(self._model, lambda: self._predict(before))
+            except ModelError:
+                raise error from None
+            raise self._error(
+                x,
+                f"predictions after a batch of {len(before)}",
+                f"a model that keeps its state between calls{where}: {error.found}",
+                FRESH_STATE,
+            ) from error
 
     def evaluate(self, length: int) -> None:
         """Shape, finite values, and the same predictions of every sequence when it is alone."""
@@ -176,7 +219,7 @@ class _Trial:
                 "do not squeeze the batch away when it is of one",
             )
             self._require(
-                close(torch.cat(alone), y),
+                close(torch.cat(alone), y, self._rounding),
                 x,
                 INDEPENDENT,
                 "other ones when each is alone",
@@ -240,6 +283,7 @@ class _Trial:
         """A step as the run will take it, the last batch of an epoch too."""
         self._model.train()
         x, data, batch = self._sequences(length), self._config.dataset, self._config.train.batch
+        self._require_accepted(x[:PROBED], before=x)  # the last batch of an epoch may be smaller
         left = 0 if data.stream else data.n_train % batch
         if 1 in (batch, left):
             try:
@@ -365,8 +409,10 @@ class _Trial:
                 x,
                 "predictions that can be differentiated",
                 in_one_line(error),
-                "compute with torch operations, without detach() and without changing tensors in "
-                "place",
+                FRESH_STATE
+                if "second time" in str(error)  # the graph of the batch before
+                else "compute with torch operations, without detach() and without changing "
+                "tensors in place",
             ) from error
         return [y.detach(), *(g.to_dense() for g in grads)]
 
