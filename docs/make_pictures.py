@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent
 PICTURES_FOLDER = DOCS / "pictures"
 SIZE = (7.6, 3.2)  # inches: 760 by 320 pixels on a page
-_RED, _BLUE, _PINK, _ORANGE, _LIGHT, _BLACK = style.PALETTE
+_RED, _BLUE, _PINK, _ORANGE, _LIGHT, _BLACK, *_ = style.PALETTE
 _GREY = style.BASELINE
 
 

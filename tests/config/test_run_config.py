@@ -455,7 +455,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         (["train", "--dataset.t=1"], ["dataset.t", "at least 2", "found 1"]),
         (["train", "--config", "nowhere.yaml"], ["nowhere.yaml", "readable YAML file"]),
         (["train", "--config"], ["--config: expected a value, found nothing"]),
-        (["train", "--logger", "wandb"], ["logger: expected tensorboard or null, found wandb"]),
+        (["train", "--logger", "mlflow"], ["logger: expected one of tensorboard, trackio, wandb"]),
         (
             ["train", "--train.epochs"],
             ["train.epochs: expected a whole number from 1 to 1,000,000, found nothing"],

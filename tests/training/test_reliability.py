@@ -38,6 +38,7 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow
 from adding_problem.system import signals
 from adding_problem.training import checkpoints as module
+from adding_problem.training import optim
 from adding_problem.training.checkpoints import Checkpoints
 from adding_problem.training.state import TrainingState
 from tests.conftest import REPOSITORY, Command
@@ -372,7 +373,7 @@ def test_too_little_memory_for_a_checkpoint_is_not_called_damage(
     def full(*words: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict", full)
+    monkeypatch.setattr(optim.Optimizer, "load_moments", full)
     with pytest.raises(BackendError, match="memory"):
         train(small(tmp_path), resume=True)
 
