@@ -6,7 +6,7 @@
 
 LSTM(100), T = 1000, target `difference`, six noise columns; odd seeds have value and mark
 exchanged. A run ends by the recipe's rule, at the budget of sequence-steps or after 200 epochs, and
-is then scored on new sequences. A length is left out once a shorter one has an error above 0.1.
+is then scored on test sequences. A length is left out once a shorter one has an error above 0.1.
 Changes of a configuration key are trained by `train`. The others are trained by `learn`, a short
 loop that gives the numbers of `train` where nothing is changed. Runs that the record holds are not
 made again.

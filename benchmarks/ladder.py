@@ -14,7 +14,7 @@ r"""The ladder of knowledge: what is an LSTM told, does it solve T = 1000, and h
 LSTM(100), recipe `fast`, T = 1000. The rows differ in the initialisation alone, the questions in
 the task. Odd seeds have value and mark exchanged, but for the oracle, which names the mark's
 column, and where the question turns the inputs itself. A run ends by the recipe's rule or at the
-budget of sequence-steps. Its weights are then scored on new sequences: 2,000 of T = 1000, and
+budget of sequence-steps. Its weights are then scored on test sequences: 2,000 of T = 1000, and
 --sequences of each longer T. A length is left out once a shorter one has an error above 0.1. Runs,
 and scores of at least as many sequences, that the record holds are not made again.
 """

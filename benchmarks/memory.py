@@ -233,7 +233,7 @@ def measure_drop(folder: Path) -> dict[str, Any]:
 
 
 def measure_beyond(runs: dict[str, tuple[Path, RunConfig]]) -> dict[str, Any]:
-    """By model, errors by length on new sequences, and the longest sequence of the training."""
+    """By model, errors by length on test sequences, and the longest sequence of the training."""
     fields = ("t", "sequences", "mse", "mse_standard_error")
     return {
         name: {

@@ -4,12 +4,12 @@
     python benchmarks/original_seeds.py --workers 2 --threads 1  # two at a time
     python docs/make_original.py --pictures >docs/original.md    # the page that shows the record
 
-A run is configs/original/1000.yaml with its 30,000 training sequences, but 10,000 held-out ones. It
-ends once the validation MSE is below 1e-2, by the published patience of ten epochs, or after 100
-epochs. Its folder is artifacts/original_seeds/SEED. The record is written after every run. The
-same command, with as many threads, continues what was cut; runs that the record holds are not made
-again. Seed 0 is the run of docs/runs/original/1000, which differs in one thing: it went on below
-1e-2.
+A run is configs/original/1000.yaml with its 30,000 training sequences, but 10,000 validation
+sequences. It ends once the validation MSE is below 1e-2, by the published patience of ten epochs,
+or after 100 epochs. Its folder is artifacts/original_seeds/SEED. The record is written after every
+run. The same command, with as many threads, continues what was cut; runs that the record holds are
+not made again. Seed 0 is the run of docs/runs/original/1000, which differs in one thing: it went on
+below 1e-2.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Every run is recorded as it ends, in one JSON for all papers, `--out`. A second 
 machine too, leaves out what is recorded and goes on from the run folders in `--keep` with what is
 not.
 
-Solved: a mean squared error below 1e-3 on the new sequences of `validate` (of the run's own
+Solved: a mean squared error below 1e-3 on the test sequences of `validate` (of the run's own
 length). Costs are those at which the validation error first was below a threshold: median and
 range, Kaplan and Meier's where not every seed got there.
 """
@@ -111,7 +111,7 @@ def table(records: Records) -> str:
         key = run["variant"], run["t"], run["method"]
         members.setdefault(key, []).append(_run_of(run))
     rows = [
-        "| T | method | solved, 95% interval | MSE on new data: median, least to most "
+        "| T | method | solved, 95% interval | test MSE: median, least to most "
         "| sequences to 1e-2 | sequences to 1e-3 | sequences trained on, at most |",
         "|---|---|---|---|---|---|---|",
     ]

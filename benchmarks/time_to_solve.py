@@ -11,10 +11,10 @@ r"""How much does it take to solve the adding problem, over many seeds?
     python benchmarks/time_to_solve.py --table docs/time_to_solve/precise.json
 
 Contenders: the recipe `fast` on the native kernels and on torch; the original's method (recipe
-`original`, 30,000 training and 70,000 held-out sequences) on the native kernels, on torch, and in
+`original`, 30,000 training and 70,000 validation sequences) on the native kernels, on torch, and in
 Keras on TensorFlow.
 
-A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its held-out
+A fast run starts from scratch and ends by the recipe's own rule (validation MSE on its validation
 sequences below `train.stop_val_loss`) or at the budget. Solved means: MSE below 1e-3 on 10,000
 sequences that nothing else has seen (fewer at lengths above 100,000, or by --sequences); where
 --config names one, a validation MSE below its `train.stop_val_loss`. The original's method ends
@@ -57,7 +57,7 @@ HERE = Path(__file__).parent
 
 
 def fast(length: int, seed: int, backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run of the recipe `fast`, and its score on new data."""
+    """One run of the recipe `fast`, and its test score."""
     n, path = _tested(length, arguments), arguments.config.get(length)
     held_out = (
         {} if path else {"dataset.held_out": affordable(1_000, length, steps=2 * 10**8, fewest=256)}
@@ -177,7 +177,7 @@ def _folder(
 
 
 def _tested(length: int, arguments: argparse.Namespace) -> int:
-    """How many new sequences decide whether a fast run has solved it."""
+    """How many test sequences decide whether a fast run has solved it."""
     return affordable(arguments.sequences, length, steps=10**9, fewest=256)
 
 
@@ -231,7 +231,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: a row for each contender, variant, length and choice of settings."""
     rows = [
         "| T | variant | contender | solved | sequence-steps, median (range) "
-        "| training time, median (range) | MSE on new data, median (worst) |",
+        "| training time, median (range) | test MSE, median (worst) |",
         "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -281,11 +281,7 @@ def _worst(errors: list[float]) -> str:
 
 def line(run: dict[str, Any]) -> str:
     """One line about a run."""
-    error = (
-        f"MSE on new data {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, "
-        if "mse" in run
-        else ""
-    )
+    error = f"test MSE {run['mse']:.2e} ± {run['mse_standard_error']:.0e}, " if "mse" in run else ""
     costs = "; ".join(
         f"{name}: {cost['sequences']:,} sequences, {cost['sequence_steps'] / 1e6:.3g} M steps, "
         f"{cost['seconds']:.1f} s"
@@ -315,7 +311,7 @@ def main() -> None:
         "--sequences",
         type=int,
         default=10_000,
-        help="new sequences that decide whether a fast run has solved it; "
+        help="test sequences that decide whether a fast run has solved it; "
         "at lengths above 100,000 a billion steps together",
     )
     parser.add_argument(

@@ -64,7 +64,7 @@ def main() -> None:
             weights, *sample_batch_numpy(BATCH, LENGTH, seed=0, start=step * BATCH)
         )
     score = mse(weights, *sample_batch_numpy(2000, LENGTH, seed=43))
-    print(f"held-out MSE {score:.4f} (mean baseline: {constant_predictor_mse():.4f})")
+    print(f"validation MSE {score:.4f} (mean baseline: {constant_predictor_mse():.4f})")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def main() -> None:
-    """Read, train, print the held-out error beside that of always answering the mean."""
+    """Read, train, print the validation error beside the mean baseline."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,7 +30,7 @@ def main() -> None:
     history = model.fit(
         x, y, batch_size=64, epochs=arguments.epochs, validation_split=0.2, verbose=0
     )
-    print(f"held-out MSE {history.history['val_loss'][-1]:.4f} (mean baseline: {1 / 6:.4f})")
+    print(f"validation MSE {history.history['val_loss'][-1]:.4f} (mean baseline: {1 / 6:.4f})")
 
 
 if __name__ == "__main__":

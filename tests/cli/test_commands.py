@@ -222,7 +222,7 @@ def test_validation_at_another_length(small_config: Path, command: Command) -> N
         "validate", "--config", small_config, "--dataset.t", "40", "--validate.dt_length", "50"
     )
     assert done.returncode == 0, done.stderr
-    assert "50 new sequences, T = 40" in done.stdout
+    assert "test set: 50 sequences, T = 40" in done.stdout
 
 
 def test_the_originals_command(small_config: Path, command: Command) -> None:
@@ -307,7 +307,7 @@ def test_validate_knows_how_the_folder_was_trained(small_config: Path, command: 
     assert command("train", "--config", small_config).returncode == 0
     done = command("validate", "--artifacts", run)
     assert done.returncode == 0, done.stderr
-    assert "300 new sequences, T = 12 (any), seed 43" in done.stdout
+    assert "test set: 300 sequences, T = 12 (any), seed 43" in done.stdout
     assert "T = 20 (any)" in command("validate", "--artifacts", run, "--dataset.t", 20).stdout
     other = command("validate", "--artifacts", run, "--model", "gru")
     assert other.returncode == 2
@@ -318,10 +318,10 @@ def test_validate_takes_run_folders(small_config: Path, command: Command) -> Non
     assert command("train", "--config", small_config).returncode == 0
     done = command("validate", "--validate.dt_length", 50, "run")  # before it or behind it
     assert done.returncode == 0, done.stderr
-    assert "50 new sequences, T = 12 (any), seed 43" in done.stdout
+    assert "test set: 50 sequences, T = 12 (any), seed 43" in done.stdout
     table = command("validate", "--threads", 1, "run", "--lengths", 10, 20, "--sequences", 30)
     assert table.returncode == 0, table.stderr
-    assert "MSE on 30 new sequences, by tested T" in table.stdout
+    assert "MSE on 30 test sequences, by tested T" in table.stdout
     assert (small_config.parent / "lengths.png").exists()
 
 

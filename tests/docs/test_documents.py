@@ -51,7 +51,7 @@ def example(name: str, *arguments: object) -> float:
         env={**os.environ, "KERAS_BACKEND": backend},
     )
     assert done.returncode == 0, done.stderr
-    return float(re.findall(r"held-out MSE (\S+)", done.stdout)[0])
+    return float(re.findall(r"validation MSE (\S+)", done.stdout)[0])
 
 
 @needs("keras")

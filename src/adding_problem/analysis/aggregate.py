@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Measure = Literal["test MSE", "lowest validation MSE", "validation MSE of the kept weights"]
-"""Which loss of a run counts. A test MSE is on new sequences."""
+"""Which loss of a run counts. A test MSE is on test sequences."""
 
 
 @dataclass(frozen=True)

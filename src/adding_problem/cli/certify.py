@@ -125,7 +125,7 @@ def show(made: Certificate, console: Console) -> None:
         table.add_row(label, *cells, style="dim" if label.startswith("pooling") else "")
     console.print(table)
     say(
-        "Mean squared errors on new sequences. Fitted: a readout on the untrained model, on "
+        "Mean squared errors on test sequences. Fitted: a readout on the untrained model, on "
         f"{made.features}.",
         "Exchanged, rotated and noise: the difference, from changed inputs. "
         f"Each training: recipe {made.recipe}, at most {made.budget:,} sequence-steps.",

@@ -119,7 +119,7 @@ def _rungs(
     @contextmanager
     def following(run: RunConfig) -> Iterator[Listener | None]:
         again = run.seed != config.seed
-        why = ", on to a lower goal: new sequences are not solved yet" if again else ""
+        why = ", on to a lower goal: test sequences are not solved yet" if again else ""
         left = run.train.budget_minutes if again else None
         spent = rungs[-1].seconds if rungs else 0.0
         if left and budget.minutes:

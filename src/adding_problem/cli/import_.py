@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> None:
     )
     say(
         f"{found.kind}: LSTM({found.hidden}), T = {found.t:,}",
-        f"on {found.sequences:,} new sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} "
+        f"on {found.sequences:,} test sequences: MSE {found.mse:.2e} ± {found.standard_error:.0e} "
         f"(mean baseline: {found.constant:.4f})",
     )
     if found.difference is not None:

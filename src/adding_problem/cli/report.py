@@ -37,7 +37,7 @@ def add_arguments(parser: CommandParser) -> None:
         Length,
         many=True,
     )
-    parser.option("--sequences", "new sequences for each model", Count, default=500)
+    parser.option("--sequences", "test sequences for each model", Count, default=500)
     parser.option(
         "--models",
         "most models to score; of more, the best run of each method and length",

@@ -94,7 +94,7 @@ def score(arguments: Namespace) -> None:
         found = validate.validate(run_config, trust=arguments.trust, on_progress=counter)
     folder = RunFolder(run_config.artifacts)
     say(
-        f"{found.sequences:,} new sequences, T = {found.t:,} "
+        f"test set: {found.sequences:,} sequences, T = {found.t:,} "
         f"({found.task.title}), seed {found.seed}",
         f"MSE      {found.mse:.3e} ± {found.mse_standard_error:.1e}",
         f"RMSE     {found.rmse:.3e}",
@@ -249,7 +249,7 @@ def _print_table(
         "longest trained",
         Column("run", overflow="fold"),
         *(f"{t:,}" for t in lengths),
-        title=f"MSE on {n:,} new sequences, by tested T",
+        title=f"MSE on {n:,} test sequences, by tested T",
     )
     for line, above in zip(scored, [None, *scored], strict=False):
         if above and line.oracle and not above.oracle:

@@ -1,1 +1,1 @@
-"""Trained models scored on new sequences."""
+"""Trained models scored on test sequences."""

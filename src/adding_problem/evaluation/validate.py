@@ -1,4 +1,4 @@
-"""A trained model scored on new sequences, of another seed than that of its training."""
+"""A trained model scored on test sequences, of another seed than that of its training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["new_sequences", "score_kept", "score_once", "validate"]
 
 
 def new_sequences(config: RunConfig) -> Sequences:
-    """The new sequences that a run is scored on: its own T and task, the seed `validate.seed`."""
+    """The test sequences that a run is scored on: its own T and task, the seed `validate.seed`."""
     n = config.validate.dt_length or config.dataset.dt_length
     return Sequences(config.task, config.dataset.t, config.validate.seed, n)
 

@@ -40,7 +40,7 @@ _ORDER_SEQUENCES = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """A mean squared error on new sequences; None where it is not finite."""
+    """A mean squared error on test sequences; None where it is not finite."""
 
     t: Count
     sequences: Count

@@ -126,7 +126,7 @@ def import_model(
 ) -> Imported:
     """Make a run folder of a model trained elsewhere, for `validate`, `compare` and the rest.
 
-    The model is scored on new sequences, and the score compared with its log where there is one.
+    The model is scored on test sequences, and the score compared with its log where there is one.
     `metrics.csv` holds that log, without seconds; without a log its only row is epoch 0, the score.
 
     Args:

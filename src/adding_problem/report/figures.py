@@ -145,7 +145,7 @@ def alternatives(
         "survival": f"Share of runs that are solved against the training spent. {best}.",
         "horizon": "Cost to reach 0.01 and 0.001 against the length, both on log scales. "
         f"{horizons}.",
-        "scatter": "Prediction against target on new sequences, with the line of right answers.",
+        "scatter": "Prediction against target on test sequences, with the line of right answers.",
         "errors": f"Histogram of prediction minus target. {within}.",
         "memory": "Size of the derivative of the prediction by the value at each step of one "
         "sequence, with the two marked steps. A model that remembers rightly has "
@@ -179,7 +179,7 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
     """The LSTM that runs in the page: the solved one of the longest T, up to a thousand.
 
     Where none is solved, the best. An oracle only where there is no learner. Its first sequence is
-    a typical one: of the new sequences that whose error is the median.
+    a typical one: of the test sequences that whose error is the median.
     """
     able = [one for one in measured if one.weights and math.isfinite(one.run.best)]
     if not able:
@@ -216,7 +216,7 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
 
 
 def typical(one: Measured) -> tuple[list[float], list[int]]:
-    """Values and marked steps of that of its new sequences whose error is the median one."""
+    """Values and marked steps of that of its test sequences whose error is the median one."""
     errors = np.abs(one.y_hat.astype(np.float64) - one.y)
     item = int(np.argsort(errors, kind="stable")[len(errors) // 2])
     config = one.run.config

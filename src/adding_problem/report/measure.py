@@ -153,14 +153,14 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
 
 
 def _sequences(run: Run, t: int, n: int) -> Sequences:
-    """The first n of the new sequences on which `validate` scores."""
+    """The first n of the test sequences on which `validate` scores."""
     return Sequences(run.config.task, t, run.config.validate.seed, n)
 
 
 def _predict(
     model: nn.Module, run: Run, t: int, n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Targets and predictions (k,) on at most n new sequences."""
+    """Targets and predictions (k,) on at most n test sequences."""
     n = affordable(n, t, steps=_SCORE_STEPS, fewest=_FEWEST if t <= _LONG else _FEWEST_LONG)
     found = evaluate(model, _sequences(run, t, n))
     return found.y, found.y_hat

@@ -277,7 +277,7 @@ class RunResult(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Question):
-    """`validation.json`: the errors of a model on new sequences.
+    """`validation.json`: the errors of a model on test sequences.
 
     Attributes:
         t: of the sequences.
@@ -405,7 +405,7 @@ class Rung:
     Attributes:
         t: the length.
         longest_length: the longest T that was trained on up to here; None where unknown.
-        mse, mse_standard_error, sequences_tested: on new sequences, after training.
+        mse, mse_standard_error, sequences_tested: on test sequences, after training.
         solved: whether that is below 1e-3.
         reached: name of a threshold -> what was spent until the validation loss first was below.
         sequence_steps, seconds: spent from the start until this length was left.
