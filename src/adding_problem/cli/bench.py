@@ -40,7 +40,7 @@ EXAMPLES = (
     "adding-problem bench --model mine.py:Mine:units=8 --against gru --budget 20M",
 )
 AGAINST = ("lstm", "gru", "mingru")
-BUDGET = 2_000_000
+BUDGET = 1_500_000
 _T, _SEEDS = 300, 3
 _SHOWN = ("device", "backend")
 _SET_HERE = (
@@ -65,7 +65,7 @@ def add_arguments(parser: CommandParser) -> None:
     minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
     parser.option("--against", "models to compare with", many=True, default=list(AGAINST))
     parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
-    parser.option("--budget", "sequence-steps of a horizon run, as 20M (default: 2M)", Steps)
+    parser.option("--budget", "sequence-steps of a horizon run, as 20M (default: 1.5M)", Steps)
     parser.option("--minutes", "minutes of a horizon run, in place of --budget", minutes)
     parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
     parser.option("--match-parameters", "model to whose size the widths of the others are set")
