@@ -153,7 +153,7 @@ def test_many_methods_fit(browser: Any, many: str, width: int, scheme: str) -> N
 
 def test_lines_are_medians_and_bands_the_lowest_and_highest_seed(browser: Any, many: str) -> None:
     with opened(browser, many) as page:
-        runs = page.evaluate("data.runs.filter((run) => run.method === 'GRU(8)')")
+        runs = page.evaluate("data.runs.filter((run) => run.method === 'GRU, fast')")
         drawn = page.evaluate("(runs) => spread(runs, 'sequence_steps', 'val_loss', true)", runs)
         assert len(runs) == 4
         for point in drawn[:: len(drawn) // 10] + drawn[-1:]:
@@ -178,9 +178,9 @@ def test_lines_are_medians_and_bands_the_lowest_and_highest_seed(browser: Any, m
 def test_a_method_that_is_pointed_at_stands_out(browser: Any, many: str) -> None:
     with opened(browser, many) as page:
         curves = page.locator("[data-chart=curves]")
-        curves.get_by_role("button", name="GRU(8)", exact=True).hover()
+        curves.get_by_role("button", name="GRU, fast", exact=True).hover()
         lit = "(marks) => marks.map((mark) => mark.getAttribute('aria-label'))"
-        assert set(curves.locator("path.lit").evaluate_all(lit)) == {"GRU(8)"}
+        assert set(curves.locator("path.lit").evaluate_all(lit)) == {"GRU, fast"}
         assert curves.locator("path.dim").count() == 2 * 8
         page.mouse.move(0, 0)
         assert curves.locator(".dim, .lit").count() == 0
