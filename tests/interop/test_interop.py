@@ -87,7 +87,7 @@ def test_the_originals_folder_becomes_a_run(tmp_path: Path, commands: Callable[.
     losses = pickle.loads((ORIGINAL / "loss.pkl").read_bytes())  # noqa: S301  (a fixture of ours)
     assert [row.val_loss for row in rows] == losses["val_loss"]
     assert RunFolder(run).read_result().best_epoch == 3
-    assert "500 test sequences, T = 12" in commands(
+    assert "test set: 500 sequences, T = 12" in commands(
         "validate", "--config", "run/config_copy.yaml", "--validate.dt_length", 500
     )
     assert f"{losses['val_loss'][2]:.2e}" in commands("compare", "run")
