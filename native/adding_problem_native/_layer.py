@@ -364,9 +364,8 @@ def _describe(
     """
     x = dense_rows(x)
     others = [dense(t) for t in (w_ih, w_hh, bias, h0, c0)]
-    shapes = (x.shape, *[None if t is None else t.shape for t in others])
     template, saved_floats = _template(
-        kernels, cell, tuple(constants), shapes, checkpoint_every, MEMORY_BUDGET
+        kernels, cell, tuple(constants), _shapes(x, *others), checkpoint_every, MEMORY_BUDGET
     )
     call = kernels.layer_call.from_buffer_copy(template)
     call.threads = torch.get_num_threads()
