@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from adding_problem.analysis import statistics
-from adding_problem.analysis.names import NOT_THE_METHOD, method_names
+from adding_problem.analysis.names import method_names
 from adding_problem.analysis.original import OriginalRun
 from adding_problem.config import families
 from adding_problem.runs.folder import RunFolder
@@ -19,7 +19,6 @@ from adding_problem.task.thresholds import SOLVED, THRESHOLDS
 from adding_problem.task.variants import Task
 
 __all__ = [
-    "NOT_THE_METHOD",
     "Group",
     "Measure",
     "TableRow",
@@ -80,8 +79,7 @@ class Group:
     @property
     def told(self) -> str:
         """The initialisation with what it tells the model; empty where it tells nothing."""
-        init = self.seeds[0].config.model.init
-        return families.described_init(init) if init in families.TOLD else ""
+        return families.told_by(self.seeds[0].config.model.init)
 
     @property
     def solved_by_most(self) -> bool:

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from adding_problem.cli import common
 from adding_problem.cli.parsing import CommandParser
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Count, Length, Real, Steps
+from adding_problem.config.values import Count, Length, Minutes, Steps
 from adding_problem.errors import AddingProblemError, ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -42,6 +40,7 @@ EXAMPLES = (
 AGAINST = ("lstm", "gru", "mingru")
 BUDGET = 1_500_000
 _T, _SEEDS = 300, 3
+_LONGEST_NOTE = 36  # of the name of a piece of work beside the bar
 _SHOWN = ("device", "backend")
 _SET_HERE = (
     "dataset.t",
@@ -62,11 +61,10 @@ _SET_HERE = (
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
     parser.option("--against", "models to compare with", many=True, default=list(AGAINST))
     parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
     parser.option("--budget", "sequence-steps of a horizon run, as 20M (default: 1.5M)", Steps)
-    parser.option("--minutes", "minutes of a horizon run, in place of --budget", minutes)
+    parser.option("--minutes", "minutes of a horizon run, in place of --budget", Minutes)
     parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
     parser.option("--match-parameters", "model to whose size the widths of the others are set")
     parser.option("--width", "argument of a custom model that is its width", default="hidden")
@@ -164,31 +162,27 @@ def _workers(arguments: Namespace, plan: Plan) -> int:
 @contextmanager
 def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, a line for each finished piece elsewhere."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
+    from rich.markup import escape
 
-    columns: Any = (BarColumn(bar_width=20), TextColumn("{task.description}"))
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    from adding_problem.training.progress import bars, time_left
+
+    with bars(console) as bar:
+        task = bar.add_task("bench", total=None, count="", note="")
 
         def follow(progress: Progress) -> None:
-            text = f"{progress.done} of {progress.pieces} done{_time_left(progress)}"
             if not console.is_terminal and progress.ended:
                 failed = "failed" if progress.ended in progress.failures else "done"
-                say(f"{failed}  {progress.ended}   ({text})")
-            under_way = "".join(f"\n  {name}" for name in progress.running)
+                text = f"{progress.done} of {progress.pieces} done"
+                say(f"{failed}  {progress.ended}   ({text}{time_left(progress.seconds_left)})")
+            first, *others = progress.running or ("",)
+            more = f" and {len(others)} more" if others else ""
             bar.update(
                 task,
                 total=progress.weight,
                 completed=progress.weight_done,
-                description=f"{text}{under_way}",
+                count=f"{progress.done}/{progress.pieces}",
+                left=progress.seconds_left,
+                note=escape(output.shorten(first, _LONGEST_NOTE) + more),
             )
 
         yield follow
-
-
-def _time_left(progress: Progress) -> str:
-    left = progress.seconds_left
-    if not left:
-        return ""
-    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} minutes left"

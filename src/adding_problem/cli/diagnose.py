@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _say_score(scored: Scored) -> None:
-    say(f"T = {scored.t:,}: MSE {scored.mse:.1e} on {scored.sequences:,} new sequences")
+    say(f"T = {scored.t:,}: MSE {scored.mse:.1e} on {scored.sequences:,} test sequences")
 
 
 def _show(title: str, found: Diagnosis) -> None:

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from adding_problem import config
 from adding_problem.cli import common
 from adding_problem.cli.parsing import CommandParser
-from adding_problem.config.values import Count, Length, Real, Steps
+from adding_problem.config.values import Count, Length, Minutes, Steps
 from adding_problem.errors import AddingProblemError
 from adding_problem.runs.records import Budget
 from adding_problem.system import output
@@ -52,9 +50,8 @@ _MINUTES = 5.0
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
     parser.option(
-        "--minutes", f"training time for all lengths together (default: {_MINUTES:g})", minutes
+        "--minutes", f"training time for all lengths together (default: {_MINUTES:g})", Minutes
     )
     parser.option("--budget", "sequence-steps in place of --minutes, such as 20M", Steps)
     parser.option("--lengths", "lengths to try (100, 300, 1000, ... 1000000)", Length, many=True)

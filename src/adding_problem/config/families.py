@@ -28,6 +28,7 @@ __all__ = [
     "name_of",
     "recipe_overrides",
     "title_of",
+    "told_by",
     "trust_hint",
     "with_defaults",
 ]
@@ -47,7 +48,12 @@ so."""
 
 def described_init(init: str) -> str:
     """The initialisation with what it tells the model."""
-    return f"{init}: {TOLD[init]}" if init in TOLD else init
+    return told_by(init) or init
+
+
+def told_by(init: str | None) -> str:
+    """The initialisation with what it tells the model; empty where it tells nothing."""
+    return f"{init}: {TOLD[init]}" if init in TOLD else ""
 
 
 def is_oracle(name: str, init: str | None) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "Index",
     "Key",
     "Length",
+    "Minutes",
     "Real",
     "Steps",
     "Text",
@@ -83,6 +84,7 @@ Length = Annotated[
     Whole, Field(ge=min(MIN_LENGTH.values()))
 ]  # each variant has a minimum of its own
 Steps = Annotated[Count, BeforeValidator(_spelled_out)]  # may be written 20M
+Minutes = Annotated[Real, Field(gt=0, lt=float("inf"))]
 
 
 # --- a type in words -----------------------------------------------------------------------------

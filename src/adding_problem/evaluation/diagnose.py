@@ -36,7 +36,7 @@ from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation.consistency import check_custom
 from adding_problem.evaluation.evaluate import Sequences as Asked
-from adding_problem.evaluation.evaluate import evaluate
+from adding_problem.evaluation.evaluate import evaluate, score_of
 from adding_problem.evaluation.load_model import loaded
 from adding_problem.system.memory import enough_memory
 from adding_problem.task.data_sets import affordable, evaluation_batch
@@ -477,11 +477,10 @@ def _scores_to_crossing(
 
     def solved(length: int) -> bool:
         n = affordable(_SCORED, length, steps=_SCORED_STEPS, fewest=_FEWEST)
+        asked = Asked(task, length, seed, n)
         with enough_memory():
-            scored = evaluate(model, Asked(task, length, seed, n))
-        error = scored.y_hat.astype(np.float64) - scored.y
-        with np.errstate(all="ignore"):
-            scores[length] = Scored(length, n, float(np.mean(error**2)))
+            scored = evaluate(model, asked)
+        scores[length] = Scored(length, n, score_of(asked, scored.y, scored.y_hat).mse)
         on_score(scores[length])
         return scores[length].mse < SOLVED
 

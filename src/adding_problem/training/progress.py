@@ -19,7 +19,7 @@ from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say, shorten
 from adding_problem.training.state import StepEvent
 
-__all__ = ["TrainingDisplay", "bars", "counting"]
+__all__ = ["TrainingDisplay", "bars", "counting", "time_left"]
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0  # where the output is no terminal
@@ -47,6 +47,14 @@ def bars(console: Console) -> Progress:
         speed_estimate_period=_SPEED_SECONDS,
         transient=True,
     )
+
+
+def time_left(seconds: float | None) -> str:
+    """The end of a line about long work; empty where nobody knows, or nothing is left."""
+    if not seconds:
+        return ""
+    told = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    return f", about {told} left"
 
 
 def _fixed(**options: Any) -> Column:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adding_problem.analysis.statistics import (
     Proportion,
@@ -19,6 +19,7 @@ from adding_problem.config import families
 from adding_problem.experiments.bench.contenders import CLOSE, Contender, parameters_of
 from adding_problem.experiments.bench.pieces import BEYOND, HorizonRun
 from adding_problem.experiments.bench.plan import RATES, TARGETS, TUNING_SHARE, TUNING_T, Plan
+from adding_problem.task.baselines import constant_predictor_mse
 from adding_problem.task.variants import Target
 
 __all__ = ["Line", "lines_of", "notes_of", "tables_of"]
@@ -222,14 +223,14 @@ def notes_of(
     """What has to be read with the tables."""
     notes = [
         f"Each horizon run: {plan.budget} of training, each length from the weights that "
-        "solved the one before. Solved: a mean squared error below 1e-3 on new sequences.",
+        "solved the one before. Solved: a mean squared error below 1e-3 on a test set.",
         f"Seeds 0 to {plan.seeds - 1}; in every second one value and mark are exchanged."
         if plan.seeds > 1
         else "One seed only: luck is not told from method.",
         f"Learning rates: {', '.join(f'{rate:g}' for rate in RATES)} for every model, on both "
         f"targets at T = {min(TUNING_T, plan.t):,}, each within 1/{TUNING_SHARE} of the budget.",
         "10x, 100x: median mean squared error at so many times the longest T trained on; "
-        "the mean baseline is 0.167.",
+        f"the mean baseline is {_baseline(plan)}.",
         f"Verdict: of the certificate at T = {plan.t:,} with the first seed. Steps to 1e-3: "
         "sequence-steps from the start, median (range); seeds that never came there are censored.",
     ]
@@ -246,11 +247,17 @@ def notes_of(
     return notes + [f"{name} failed: {' '.join(why.split())}" for name, why in failures.items()]
 
 
+def _baseline(plan: Plan) -> str:
+    """On each target, where they differ; all contenders have one task."""
+    task = plan.contenders[0].config.task
+    errors = {constant_predictor_mse(replace(task, target=each), plan.t) for each in TARGETS}
+    return " or ".join(sorted({f"{error:.3f}" for error in errors}))
+
+
 def _told(plan: Plan) -> Iterator[str]:
     for contender in plan.contenders:
-        init = contender.config.model.init
-        if init in families.TOLD:
-            yield f"{contender.label}: initialisation {families.described_init(init)}."
+        if told := families.told_by(contender.config.model.init):
+            yield f"{contender.label}: initialisation {told}."
 
 
 def _unmatched(plan: Plan, matched: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, lowest_val_loss
 from adding_problem.system.output import say, shorten
 from adding_problem.task.thresholds import SOLVED
-from adding_problem.training.progress import bars
+from adding_problem.training.progress import bars, time_left
 
 __all__ = ["SweepDisplay", "dry_run", "render", "show_results"]
 
@@ -275,15 +275,8 @@ def _sentence(board: Board, entry: Entry) -> str:
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     return (
         f"{'lost' if entry.state == 'queued' else entry.state}  {entry.name}: {what}   "
-        f"({counts['done']} of {len(board.entries)} done{failed}{_time_left(board)})"
+        f"({counts['done']} of {len(board.entries)} done{failed}{time_left(board.seconds_left())})"
     )
-
-
-def _time_left(board: Board) -> str:
-    left = board.seconds_left()
-    if not left:
-        return ""
-    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} minutes left"
 
 
 def _lines(board: Board) -> list[Line]:
