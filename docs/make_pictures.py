@@ -57,7 +57,11 @@ def show_marks(axes: Axes, marks: list[int]) -> None:
 # --- the headline ---------------------------------------------------------------------------------
 
 QUESTION = "difference, 6 noise columns"
-STARTS = {"long": ("#6f8fc4", "-"), "keras": ("#303030", "--"), "keyed": ("#0b2a5b", "-")}
+STARTS = {
+    "long": ("long: told a time scale", "#6f8fc4", "-"),
+    "keras": ("keras", "#303030", "--"),
+    "keyed": ("keyed: told a time scale\nand to write rarely", "#0b2a5b", "-"),
+}
 TITLE = "Trained on at most 1,000 steps, keyed still answers at a million"
 
 
@@ -69,7 +73,7 @@ def draw_headline(path: Path) -> None:
         for start, look in STARTS.items():
             group = [run for run in runs if (run["row"], run["question"]) == (start, QUESTION)]
             if group:
-                _draw_errors(axes, group, f"{start}, {len(group)} seeds", look)
+                _draw_errors(axes, group, *look)
         style.draw_baseline(axes, constant_predictor_mse())
         axes.axhline(SOLVED, color=_GREY, linestyle=":", linewidth=1, label="solved (0.001)")
         axes.set(
@@ -82,14 +86,15 @@ def draw_headline(path: Path) -> None:
 
 
 def _draw_errors(
-    axes: Axes, group: list[dict[str, Any]], label: str, look: tuple[str, str]
+    axes: Axes, group: list[dict[str, Any]], label: str, color: str, line: str
 ) -> None:
-    """A line through the medians over the seeds, and a dot for each seed."""
+    """A line through the medians over the seeds, a dot for each seed, and how many at each T."""
     errors: dict[int, list[float]] = {}
     for run in group:
         for length, error in run["errors"].items():
             errors.setdefault(int(length), []).append(error["mse"])
-    lengths, (color, line) = sorted(errors), look
+    lengths = sorted(errors)
+    label += f"\n({', '.join(str(len(errors[length])) for length in lengths)} seeds)"
     medians = [statistics.median(errors[length]) for length in lengths]
     axes.plot(lengths, medians, color=color, linestyle=line, linewidth=2, label=label)
     for length in lengths:

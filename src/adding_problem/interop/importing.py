@@ -76,7 +76,7 @@ class Imported:
         folder: the run folder.
         kind: of what was read: `savedmodel`, `keras` or `safetensors`.
         t, hidden: length that the model is for, and number of its cells.
-        sequences: new ones that it was scored on.
+        sequences: that it was scored on.
         mse, standard_error: its score there.
         constant: score of the mean baseline.
         kept: epoch of the log whose weights were kept; None without a log.

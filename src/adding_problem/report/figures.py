@@ -211,7 +211,7 @@ def played(measured: Sequence[Measured]) -> dict[str, Any] | None:
         "values": values,
         "places": places,
         "solved": one.run.solved,
-        "told": families.described_init(str(init)) if init in families.TOLD else None,
+        "told": families.told_by(init),
     }
 
 

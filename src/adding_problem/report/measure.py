@@ -173,7 +173,7 @@ def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
 def _memory(model: nn.Module, run: Run) -> Memory | None:
     """The gradient of one prediction; None where the model has none.
 
-    The sequence is that of the first 64 new ones whose marks are farthest apart. It has the run's
+    Of the first 64 test sequences it is the one whose marks are farthest apart. It has the run's
     length, but at most 2,000 steps.
     """
     task = run.config.task

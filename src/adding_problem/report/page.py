@@ -21,6 +21,7 @@ from markupsafe import Markup
 from adding_problem import __version__
 from adding_problem import config as configuration
 from adding_problem.analysis.aggregate import Group, lengths_in_words
+from adding_problem.config import families
 from adding_problem.report import figures
 from adding_problem.report.measure import Measured, default_lengths, measure
 from adding_problem.report.pictures import draw
@@ -103,7 +104,7 @@ def write(
         certificates: files of memory certificates, beside those in the folders.
         lengths: T at which the models are tested; None takes the trained ones, and up to ten times
             the longest.
-        sequences: new ones at each length; long lengths have fewer.
+        sequences: test sequences at each length; long lengths have fewer.
         models: how many are scored, at most, see `summary.to_score`.
         threads: on the CPU; None is one per core.
         pictures: folder for the same figures as pictures for papers; None draws none.
@@ -158,6 +159,7 @@ def render(
             },
             finding=finding(far),
             reaches=far,
+            told=sorted({families.told_by(run.config.model.init) for run in found.runs} - {""}),
             columns=_columns(far),
             alt=figures.alternatives(found, groups, measured),
             data=figures.data(found, far, groups, measured),

@@ -203,7 +203,7 @@ def reaches(found: Collection, measured: Sequence[Measured]) -> list[Reach]:
     """How far each method remembers, farthest first, oracles last.
 
     At a length at which a method has runs, their validation errors count. At others count the
-    errors on new sequences of its runs of the longest T.
+    errors on test sequences of its runs of the longest T.
     """
     groups: dict[tuple[str, Task], list[Group]] = {}
     for group in together(found.runs):

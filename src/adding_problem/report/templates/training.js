@@ -536,7 +536,7 @@ class Training {
     );
   }
 
-  /** Error on n new sequences of another length, fewer of them where they are long. */
+  /** Error on n test sequences of another length, fewer of them where they are long. */
   beyond(length) {
     const n = this.costBeyond(length) / length;
     return {
