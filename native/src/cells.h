@@ -43,7 +43,7 @@ struct Source {
 
 // The row of a cell's state that begins at minus infinity, where one does not begin at zero.
 template <class Cell>
-constexpr int kLowest = -1;
+inline constexpr int kLowest = -1;
 
 //   i, f, o = sigmoid(z), g = tanh(z);  c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)        gate order
 //   i, f, g, o
@@ -283,4 +283,4 @@ struct Slstm {
 };
 
 template <>
-constexpr int kLowest<Slstm> = Slstm::kStabiliser;
+inline constexpr int kLowest<Slstm> = Slstm::kStabiliser;
