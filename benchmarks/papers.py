@@ -76,11 +76,13 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
     """What a table asks of a finished run: its score, and the epochs in which it was first below a
     threshold, best, and last."""
     (group,) = collect([run.config.artifacts])
-    (seed,) = group.seeds
-    best = min(seed.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf)
+    (ended,) = group.runs
+    best = min(
+        ended.rows, key=lambda row: row.val_loss if math.isfinite(row.val_loss) else math.inf
+    )
     rows = {
         row.epoch: row
-        for row in (*map(seed.first_below, THRESHOLDS.values()), best, seed.rows[-1])
+        for row in (*map(ended.first_below, THRESHOLDS.values()), best, ended.rows[-1])
         if row
     }
     method = [
@@ -92,9 +94,9 @@ def record(run: plan.PlannedRun) -> dict[str, Any]:
         "method": ", ".join(method) or run.config.model.name,
         "variant": group.task.variant,
         "t": group.t,
-        "seed": seed.seed,
-        "mse": seed.score.mse if seed.score else None,
-        "stop_reason": seed.result.stop_reason if seed.result else None,
+        "seed": ended.seed,
+        "mse": ended.score.mse if ended.score else None,
+        "stop_reason": ended.result.stop_reason if ended.result else None,
         "rows": [asdict(rows[epoch]) for epoch in sorted(rows)],
         "commit": results.commit(),
         "processor": processor(),
@@ -121,15 +123,15 @@ def table(records: Records) -> str:
             _row(
                 Group(
                     method,
-                    seeds[0].config.task,
+                    runs[0].config.task,
                     t,
-                    tuple(seeds),
+                    tuple(runs),
                     measure="test MSE"
-                    if all(seed.score for seed in seeds)
+                    if all(run.score for run in runs)
                     else "lowest validation MSE",
                 )
             )
-            for (_, t, method), seeds in members.items()
+            for (_, t, method), runs in members.items()
         ]
     )
 
@@ -156,7 +158,7 @@ def _run_of(entry: dict[str, Any]) -> RunRecord:
 
 def _row(group: Group) -> str:
     losses = group.losses
-    most = max(seed.rows[-1].sequences for seed in group.seeds)
+    most = max(run.rows[-1].sequences for run in group.runs)
     return (
         f"| {group.t:,} | {group.method} | {group.solved} "
         f"| {losses.median:.1e}, {losses.least:.1e} to {losses.most:.1e} "

@@ -59,7 +59,7 @@ def test_seeds_of_one_method_come_together(folders: list[Path]) -> None:
         "LSTM, original",
         "LSTM, original, hidden 7",
     )
-    assert [seed.seed for seed in wide.seeds] == [0, 1, 2]
+    assert [run.seed for run in wide.runs] == [0, 1, 2]
     assert wide.values == [5e-4, 6e-4, 4e-3]
     assert (wide.solved.successes, wide.solved.n) == (2, 3)
     assert wide.losses.median == 6e-4
@@ -81,7 +81,7 @@ def test_a_seed_counts_once(tmp_path: Path) -> None:
     first = made(tmp_path / "a", [9e-4], seed=0)
     again = made(tmp_path / "b", [0.1], seed=0, threads=2)
     (group,) = collect([first, again, first, tmp_path / "b" / ".." / "a"])
-    assert [seed.lowest for seed in group.seeds] == [9e-4]
+    assert [run.lowest for run in group.runs] == [9e-4]
     assert group.remark == (
         "1 seed only: luck is not told from method; 1 run of a seed that is there already left out"
     )
@@ -242,7 +242,7 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
         folder = RunFolder(path)
         folder.write_result(replace(folder.read_result(), longest_length=longest))
     (group,) = collect(runs)
-    assert [seed.longest for seed in group.seeds] == [30, 90, None]
+    assert [run.longest for run in group.runs] == [30, 90, None]
     assert group.longest == "30 to 90, some unknown"
     (fixed,) = collect([made(tmp_path / "fixed", [0.1], seed=0)])
     assert fixed.longest == "20"

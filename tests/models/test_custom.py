@@ -355,7 +355,7 @@ def test_runs_of_changed_code_are_not_taken_for_seeds_of_one_method(
     assert "has changed since finished runs of this sweep" in caplog.text
     second = models.source_digest(runs[0].model.name)
     found = {
-        group.method.rpartition("code ")[2]: len(group.seeds)
+        group.method.rpartition("code ")[2]: len(group.runs)
         for group in aggregate.collect([run.artifacts for run in runs])
     }
     assert found == {str(first)[:8]: 1, str(second)[:8]: 2}

@@ -762,7 +762,7 @@ def test_a_seed_counts_once(folder: Path, tmp_path: Path) -> None:
     found = runs.collect([there, there / "a", f"{there}/../runs"])
     (group,) = summary.together(found.runs)
     assert len(found.runs) == 2
-    assert (len(group.seeds), group.repeated) == (1, 1)
+    assert (len(group.runs), group.repeated) == (1, 1)
 
 
 def test_a_logger_makes_no_other_method_and_a_horizon_run_has_its_own_runs_alone(

@@ -44,7 +44,7 @@ class Group:
     Attributes:
         method: what distinguishes it from the other groups, beside the task and T.
         task, t: of the data. Where inputs are rotated, each seed has a rotation of its own.
-        seeds: the runs, by seed.
+        runs: by seed.
         repeated: runs that are left out, because another one of the same seed is there.
         oracle: whether its models are oracles, see `families.is_oracle`. These stand below others.
         measure: what `values` are.
@@ -53,7 +53,7 @@ class Group:
     method: str
     task: Task
     t: int
-    seeds: tuple[RunRecord, ...]
+    runs: tuple[RunRecord, ...]
     repeated: int = 0
     _: KW_ONLY
     oracle: bool = False
@@ -62,7 +62,7 @@ class Group:
     @property
     def values(self) -> list[float]:
         """The final losses; NaN counts as infinite."""
-        return [self.value(seed) for seed in self.seeds]
+        return [self.value(run) for run in self.runs]
 
     def value(self, run: RunRecord) -> float:
         """The final loss of one of its runs."""
@@ -74,12 +74,12 @@ class Group:
     @property
     def solved(self) -> statistics.Proportion:
         """How many have a final loss below 1e-3."""
-        return statistics.proportion(sum(value < SOLVED for value in self.values), len(self.seeds))
+        return statistics.proportion(sum(value < SOLVED for value in self.values), len(self.runs))
 
     @property
     def told(self) -> str:
         """The initialisation with what it tells the model; empty where it tells nothing."""
-        return families.told_by(self.seeds[0].config.model.init)
+        return families.told_by(self.runs[0].config.model.init)
 
     @property
     def solved_by_most(self) -> bool:
@@ -94,14 +94,14 @@ class Group:
     @property
     def longest(self) -> str:
         """The longest T that its runs trained on, which may be shorter than T."""
-        return lengths_in_words(seed.longest for seed in self.seeds)
+        return lengths_in_words(run.longest for run in self.runs)
 
     @property
     def remark(self) -> str:
         """What limits the conclusions from it; empty where nothing does."""
-        runs = f"{self.repeated} run{'s' if self.repeated != 1 else ''}"
-        again = f"{runs} of a seed that is there already left out" if self.repeated else ""
-        return "; ".join(filter(None, [statistics.few_seeds(len(self.seeds)), again]))
+        repeated = f"{self.repeated} run{'s' if self.repeated != 1 else ''}"
+        again = f"{repeated} of a seed that is there already left out" if self.repeated else ""
+        return "; ".join(filter(None, [statistics.few_seeds(len(self.runs)), again]))
 
     def cost(self, threshold: str, unit: Unit) -> statistics.Survival:
         """What it took until the validation loss first was below a threshold.
@@ -110,12 +110,12 @@ class Group:
         is censored at the end of the longest run: it was not about to get there. A run of unknown
         cost is left out.
         """
-        known = [(seed, end) for seed in self.seeds if (end := seed.spent(unit)) is not None]
+        known = [(run, end) for run in self.runs if (end := run.spent(unit)) is not None]
         longest = max((end for _, end in known), default=0.0)
-        first = [seed.first_below(THRESHOLDS[threshold]) for seed, _ in known]
+        first = [run.first_below(THRESHOLDS[threshold]) for run, _ in known]
         costs = [
-            float(getattr(row, unit)) if row else longest if seed.failed else end
-            for (seed, end), row in zip(known, first, strict=True)
+            float(getattr(row, unit)) if row else longest if run.failed else end
+            for (run, end), row in zip(known, first, strict=True)
         ]
         return statistics.survival(costs, [row is not None for row in first])
 
@@ -172,15 +172,15 @@ def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
         members.setdefault((method, task, t), []).append(run)
     measure: Measure = "test MSE" if all(run.score for run in runs) else "lowest validation MSE"
     groups = []
-    for (method, task, t), seeds in members.items():
-        each = one_per_seed(seeds)
+    for (method, task, t), found in members.items():
+        each = one_per_seed(found)
         groups.append(
             Group(
                 method,
                 task,
                 t,
                 tuple(each),
-                len(seeds) - len(each),
+                len(found) - len(each),
                 oracle=each[0].oracle,
                 measure=measure,
             )
@@ -282,7 +282,7 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
     for first, second in itertools.combinations(groups, 2):
         if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
             continue
-        a, b = ({seed.seed: group.value(seed) for seed in group.seeds} for group in (first, second))
+        a, b = ({run.seed: group.value(run) for run in group.runs} for group in (first, second))
         shared = sorted(a.keys() & b.keys())
         if not shared:
             continue
@@ -290,8 +290,8 @@ def comparisons(groups: Sequence[Group]) -> list[str]:
         measure = "test MSE" if first.measure == "test MSE" else "validation MSE"
         place = f"T = {first.t:,} ({first.task.title})"
         sentence = f"{place}: {found.sentence(first.method, second.method, measure)}"
-        seeds = [*first.seeds, *second.seeds]
-        models = tuple(seed.weights for seed in seeds if seed.seed in shared)
+        both = [*first.runs, *second.runs]
+        models = tuple(run.weights for run in both if run.seed in shared)
         if None not in models and (t := compared.setdefault(models, first.t)) != first.t:
             sentence += f" These are the same weights as at T = {t:,}, not other models."
         sentences.append(sentence)

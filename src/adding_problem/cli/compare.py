@@ -108,7 +108,7 @@ def _print_groups(found: Sequence[Group], console: Console) -> None:
     """What several seeds say together, and what limits it."""
     if len(found) > _MOST_GROUPS:
         _print_overview(found, console)
-    elif max(len(group.seeds) for group in found) > 1:
+    elif max(len(group.runs) for group in found) > 1:
         _print_seeds(found, console)
     say(*dict.fromkeys(f"init {group.told}" for group in found if group.told))
     remarks: dict[str, list[str]] = {}
@@ -180,7 +180,7 @@ def _print_overview(found: Sequence[Group], console: Console) -> None:
             else "-"
             for t in lengths
         )
-        trained = lengths_in_words(run.longest for one in here.values() for run in one.seeds)
+        trained = lengths_in_words(run.longest for one in here.values() for run in one.runs)
         trained = trained.replace(" to ", f" to{between}")
         table.add_row(escape(f"{name}, {task}" if several else name), trained, *cells)
     console.print(table)

@@ -122,7 +122,7 @@ def alternatives(
     """What the charts show, for readers who cannot see them."""
     best = "; ".join(
         f"{group.method} at T = {group.t:,}: median {loss(group.losses.median)}, "
-        f"{group.solved.successes} of {len(group.seeds)} solved"
+        f"{group.solved.successes} of {len(group.runs)} solved"
         for group in groups[:12]
     )
     horizons = "; ".join(
@@ -254,11 +254,11 @@ def _group(group: Group) -> dict[str, Any]:
     costs = {
         threshold: {unit: group.cost(threshold, unit) for unit in UNITS} for threshold in THRESHOLDS
     }
-    spent = {unit: [seed.spent(unit) for seed in group.seeds] for unit in UNITS}
+    spent = {unit: [run.spent(unit) for run in group.runs] for unit in UNITS}
     return {
         "method": group.method,
         "t": group.t,
-        "n": len(group.seeds),
+        "n": len(group.runs),
         "solved": solved.successes,
         "share": (solved.low, solved.high),
         "median": _finite(group.losses.median),

@@ -175,9 +175,9 @@ def render(
             sequences=sequences,
             epochs=sum(len(run.record.rows) for run in found.runs),
             tables=_tables(found, far, groups, measured, tested),
-            several=any(len(group.seeds) > 1 for group in groups),
+            several=any(len(group.runs) > 1 for group in groups),
             configurations=[
-                (group, configuration.to_yaml(group.seeds[0].config)) for group in groups
+                (group, configuration.to_yaml(group.runs[0].config)) for group in groups
             ],
         )
     )
@@ -308,7 +308,7 @@ def _group_row(group: Group) -> list[Any]:
         group.method,
         group.t,
         group.longest,
-        len(group.seeds),
+        len(group.runs),
         solved.successes,
         solved.low,
         solved.high,

@@ -86,8 +86,8 @@ def to_score(runs: Sequence[Run], most: int) -> list[Run]:
     by_path = {run.record.path: run for run in runs}
     ranked: dict[str, list[list[Run]]] = {}
     for group in together(runs):
-        seeds = sorted(group.seeds, key=group.value)
-        if finished := [by_path[seed.path] for seed in seeds if has_model(by_path[seed.path])]:
+        best_first = [by_path[run.path] for run in sorted(group.runs, key=group.value)]
+        if finished := [run for run in best_first if has_model(run)]:
             ranked.setdefault(group.method, []).append(finished)
     every = _once(run for members in ranked.values() for found in members for run in found)
     if len(every) > most:
@@ -223,14 +223,14 @@ def _reach(
     last = max(groups, key=lambda group: group.t)
     cells = {
         t: _cell(t, [one.mse[t] for one in tested], validated=False)
-        for tested in [[scored[key] for key in map(_model_of, last.seeds) if key in scored]]
+        for tested in [[scored[key] for key in map(_model_of, last.runs) if key in scored]]
         for t in {t for one in tested for t in one.mse}
         if all(t in one.mse for one in tested)
     }
     cells |= {group.t: _cell(group.t, group.values, validated=True) for group in groups}
-    trained = [seed.longest for group in groups for seed in group.seeds]
+    trained = [run.longest for group in groups for run in group.runs]
     known = [length for length in trained if length is not None]
-    certified = _certificate_of(last.seeds[0], certificates)
+    certified = _certificate_of(last.runs[0], certificates)
     return Reach(
         last.method,
         last.task,

@@ -74,7 +74,7 @@ def draw_comparison(
     lengths = sorted({*(group.t for group in groups), *(run.t for run in originals)})
     rows = math.ceil(len(lengths) / _MOST_COLUMNS)
     columns = math.ceil(len(lengths) / rows)
-    several = max(len(group.seeds) for group in groups) > 1
+    several = max(len(group.runs) for group in groups) > 1
     heights = [4.2, *[0.5 + 2.6 * rows] * (1 + several)]
     looks = _looks(groups, len(_LOOKS) - bool(originals))
     size = (max(10, 3.0 * columns), sum(heights) + 0.8)
@@ -220,7 +220,7 @@ def _plot_best(
         )
     _draw_baselines(axes, groups, originals, "mean baseline")
     axes.axhline(SOLVED, color=style.BASELINE, linewidth=1, linestyle=":", label="solved: 1e-3")
-    rows = [row for group in groups for seed in group.seeds for row in seed.rows]
+    rows = [row for group in groups for run in group.runs for row in run.rows]
     if not all(math.isfinite(row.val_loss) for row in rows):
         axes.plot([], [], "x", color=style.BASELINE, label="diverged")
     axes.set(xlabel="sequence length T", ylabel=groups[0].measure, yscale="log")
@@ -242,7 +242,7 @@ def _draw_legend(axes: Axes, of: Axes, more: int) -> None:
 
 
 def _label(method: Method, members: Sequence[Group], with_task: bool) -> str:
-    counts = sorted({len(group.seeds) for group in members})
+    counts = sorted({len(group.runs) for group in members})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     name = shorten(method[0], _LONGEST_NAME)
     task = f", {method[1].title}" if with_task else ""
@@ -266,7 +266,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
 
 def _plot_solved_by(axes: Axes, groups: Sequence[Group], looks: Mapping[Method, _Look]) -> None:
     """Kaplan and Meier's curves; where there are few they have their bands."""
-    every = [row.sequence_steps for group in groups for run in group.seeds for row in run.rows]
+    every = [row.sequence_steps for group in groups for run in group.runs for row in run.rows]
     begin, end = (pick(filter(None, every), default=1) for pick in (min, max))
     for group in groups:
         look, curve = looks.get(_method(group), _OTHER), group.cost("1e-3", "sequence_steps")
@@ -276,12 +276,12 @@ def _plot_solved_by(axes: Axes, groups: Sequence[Group], looks: Mapping[Method, 
         axes.step(places, share, where="post", linestyle=look.line, **drawn)
         censored = [
             spent
-            for run in group.seeds
+            for run in group.runs
             if not run.first_below(SOLVED) and (spent := run.spent("sequence_steps"))
         ]
         heights = [share[np.searchsorted(places[:-1], one, side="right") - 1] for one in censored]
         axes.plot(censored, heights, "|", markersize=9, **drawn)
-        if len(groups) <= _MOST_BANDS and curve.costs and len(group.seeds) >= FEW:
+        if len(groups) <= _MOST_BANDS and curve.costs and len(group.runs) >= FEW:
             low, high = ([0.0, *side, side[-1]] for side in (curve.low, curve.high))
             axes.fill_between(
                 places, low, high, step="post", color=look.color, alpha=0.15, linewidth=0
@@ -299,7 +299,7 @@ def _plot_curves(
     """The validation losses of the runs of one length."""
     lines: list[tuple[Sequence[EpochRow], _Look]] = [(run.rows, _ORIGINAL) for run in originals]
     lines += [
-        (run.rows, looks.get(_method(group), _OTHER)) for group in groups for run in group.seeds
+        (run.rows, looks.get(_method(group), _OTHER)) for group in groups for run in group.runs
     ]
     for rows, look in lines:
         most = max((row.val_sequences for row in rows), default=0)
