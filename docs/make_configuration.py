@@ -1,4 +1,4 @@
-"""Print docs/configuration.md: every key, what the recipes set, and what values it takes.
+"""Print docs/configuration.md: every key, what the recipes set, and what it means.
 
 make docs
 """
@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from adding_problem import config
 from adding_problem.config import families
-from adding_problem.config.values import described
+from adding_problem.config.values import choices
 
 HEADER = """# The configuration, key by key
 
-Made from the source by `make docs`. `original` is the default recipe, the original's method; a
-dash in the column `fast` says that it sets the same. Every key can be set in the file and on the
-command line, where it is stronger; `adding-problem train --config FILE --print_config` prints what
-a run would use. Sweeps have two more sections ([many runs](sweeps.md)).
+Made from the source by `make docs`. A default is that of the recipe `original`; where `fast` has
+another, it stands behind an arrow. Every key can be set in the file and on the command line, where
+it is stronger. `adding-problem train --config FILE --print_config` prints what a run would use;
+`--help-all` adds types and bounds. Sweeps have two more sections ([many runs](sweeps.md)).
 
-| key | original | fast | a value is | what it says |
-|---|---|---|---|---|"""
+| key | default | meaning |
+|---|---|---|"""
 FAMILIES = """
-## What `fast` sets for other families than the LSTM
+## Learning rates of `fast`
 
-Sizes and initialisations are each family's own (`adding-problem models`); those of a custom model
-are its own too. The rest is as the LSTM's.
+Each family has its own, as well as its own size and initialisation (`adding-problem models`). All
+else is as the LSTM's. A custom model has the learning rate of `lstm`.
 
-| family | what differs |
+| `train.learning_rate` | families |
 |---|---|"""
 
 
@@ -35,18 +35,19 @@ def main() -> None:
     )
     print(HEADER)
     for name, key in config.KEYS.items():
-        changed = shown(fast[name]) if fast[name] != original[name] and name != "recipe" else "-"
-        cells = (f"`{name}`", shown(original[name]), changed, described(key.kind), key.help)
-        print(f"| {' | '.join(cells)} |")
+        default = shown(original[name])
+        if fast[name] != original[name] and name != "recipe":
+            default += f" → {shown(fast[name])}"
+        words = ", ".join(f"`{word}`" for word in choices(key.kind))
+        meaning = f"{words}: {key.help}" if words and key.kind is not bool else key.help
+        print(f"| `{name}` | {default} | {meaning} |")
     print(FAMILIES)
+    rates: dict[float, list[str]] = {}
     for family in families.FAMILIES:
-        own = config.load(None, {"recipe": "fast", "model.name": family}).flat()
-        differs = [
-            f"`{name}: {shown(own[name])}`"
-            for name in fast
-            if own.get(name) != fast[name] and not name.startswith("model.")
-        ]
-        print(f"| {family} | {', '.join(differs) or 'nothing'} |")
+        own = config.load(None, {"recipe": "fast", "model.name": family})
+        rates.setdefault(own.train.learning_rate, []).append(family)
+    for rate, names in rates.items():
+        print(f"| {shown(rate)} | {', '.join(names)} |")
 
 
 def shown(value: object) -> str:
