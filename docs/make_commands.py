@@ -31,8 +31,22 @@ where a command has them:
 | 2 | a wrong setting, file or folder |
 | 3 | a loss, score or prediction that is NaN or infinite; the files are written |
 | 74 | a file that cannot be written |
-| 128 + n | signal n |
+| 128 + n | signal n; 141 when the reader of the output has gone |
 """
+PAGES = {
+    "train": "train_and_validate.md",
+    "validate": "train_and_validate.md#the-two-commands",
+    "certify": "certificate.md",
+    "bench": "own_model.md#the-table",
+    "diagnose": "own_model.md#why-it-fails-beyond-its-length",
+    "sweep": "sweeps.md",
+    "compare": "sweeps.md#what-compare-computes",
+    "export": "interop.md#export-the-trained-model-for-other-runtimes",
+    "import": "interop.md#import-a-model-trained-elsewhere-becomes-a-run",
+    "data": "interop.md#data-the-same-sequences-in-a-file",
+}
+"""Where a command has a page, which says what it does."""
+
 SHARED = {"--help", "--help-all", "--config", "--print_config", "--trust", "--overwrite"}
 
 
@@ -51,7 +65,9 @@ def main() -> None:
     print(HEADER)
     for name in COMMANDS:
         parser = parser_of(name)
-        print(f"## {name}\n\n{parser.description}\n\n```text\n{options_of(parser)}\n```\n")
+        line = COMMANDS[name][0].upper() + COMMANDS[name][1:]
+        about = f"[{line}]({PAGES[name]})." if name in PAGES else parser.description
+        print(f"## {name}\n\n{about}\n\n```text\n{options_of(parser)}\n```\n")
     print("## main.py\n\n`python main.py --mode train|validate --config FILE` is `train` and")
     print("`validate` under the original program's names.")
 

@@ -6,7 +6,6 @@ make docs
 from __future__ import annotations
 
 from adding_problem import config
-from adding_problem.config import families
 from adding_problem.config.values import choices
 
 HEADER = """# The configuration, key by key
@@ -16,16 +15,11 @@ another, it stands behind an arrow. Every key can be set in the file and on the 
 it is stronger. `adding-problem train --config FILE --print_config` prints what a run would use;
 `--help-all` adds types and bounds. Sweeps have two more sections ([many runs](sweeps.md)).
 
+The column is the LSTM's. `fast` gives every other family its own learning rate, size and
+initialisation; `adding-problem models NAME` prints them.
+
 | key | default | meaning |
 |---|---|---|"""
-FAMILIES = """
-## Learning rates of `fast`
-
-Each family has its own, as well as its own size and initialisation (`adding-problem models`). All
-else is as the LSTM's. A custom model has the learning rate of `lstm`.
-
-| `train.learning_rate` | families |
-|---|---|"""
 
 
 def main() -> None:
@@ -41,13 +35,6 @@ def main() -> None:
         words = ", ".join(f"`{word}`" for word in choices(key.kind))
         meaning = f"{words}: {key.help}" if words and key.kind is not bool else key.help
         print(f"| `{name}` | {default} | {meaning} |")
-    print(FAMILIES)
-    rates: dict[float, list[str]] = {}
-    for family in families.FAMILIES:
-        own = config.load(None, {"recipe": "fast", "model.name": family})
-        rates.setdefault(own.train.learning_rate, []).append(family)
-    for rate, names in rates.items():
-        print(f"| {shown(rate)} | {', '.join(names)} |")
 
 
 def shown(value: object) -> str:
