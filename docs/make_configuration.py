@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from adding_problem import config
-from adding_problem.config.values import choices
+from adding_problem.config.values import choices, short_number
 
 HEADER = """# The configuration, key by key
 
@@ -48,7 +48,7 @@ def shown(value: object) -> str:
     """A value as it stands in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else short_number(value)
 
 
 if __name__ == "__main__":
