@@ -167,9 +167,9 @@ class ModelConfig(_Section):
     hidden: Whole | None = key(None, "number of units; null: the model's own default", ge=1)
     init: Text | None = key(
         None,
-        "initialisation; null: the model's own default. lstm: keras, torch, chrono, long, "
-        "keyed-directions, keyed or oracle, see docs/train_and_validate.md; gru and s6, as an "
-        "experiment: keyed, of the gate that writes and forgets at once",
+        "initialisation; null: the model's own default. lstm: keras, torch, chrono, long, keyed, "
+        "keyed-directions, oracle (docs/train_and_validate.md); gru and s6, as an experiment: "
+        "keyed, of the gate that writes and forgets at once",
     )
     memory: Whole | None = key(
         None,
