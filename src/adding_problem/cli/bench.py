@@ -97,7 +97,7 @@ def run(arguments: Namespace) -> None:
         say(f"table:   {out}")
     say(f"records: {plan.folder}")
     if failures:
-        raise BenchError(f"{len(failures)} pieces of work failed; the same call tries them again")
+        raise BenchError(f"{len(failures)} pieces of work failed; repeat the command to retry them")
 
 
 class BenchError(AddingProblemError):
