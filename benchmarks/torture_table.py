@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 _KILLED = "commands: "
-_NAMES = {"commands: more epochs": "`train --resume` with more epochs"}
 _HARM = ["lost", "tracebacks", "wrong_without_a_word"]
 _COUNTED = ["lost, tracebacks, silently wrong", "peak MiB", "worst s"]
 # Of each part, what came of its trials; the names are those of its outcome.
@@ -20,21 +19,20 @@ _FOUND = {
     "configs": "{accepted} accepted, {refused} refused with a message",
     "folders": "{read} readings succeeded, {refused} refused; {escaped} files outside changed",
     "faults": "{as_expected} as expected, {unexpected} otherwise; {left_out} without their extra",
+    "commands": "{commands} commands, {repetitions} repetitions",
 }
 
 
 def table(record: dict[str, Any]) -> str:
-    """Two in Markdown, of parts and of commands, with what they were measured on."""
+    """In Markdown, a row for each part, with what they were measured on."""
     parts = record["parts"]
-    lines = [*_head("part", "trials", "outcome")]
+    outcomes = {name: part["all"] for name, part in parts.items()}
+    killed = [outcome for name, outcome in outcomes.items() if name.startswith(_KILLED)]
+    if killed:
+        outcomes["commands"] = _together(killed)
+    lines = _head("part", "trials", "outcome")
     lines += [
-        _line(name, parts[name]["all"], found) for name, found in _FOUND.items() if name in parts
-    ]
-    lines += ["", *_head("command", "trials", "repetitions")]
-    lines += [
-        _line(_NAMES.get(name, f"`{name.removeprefix(_KILLED)}`"), part["all"], "{repetitions}")
-        for name, part in parts.items()
-        if name.startswith(_KILLED)
+        _line(name, outcomes[name], found) for name, found in _FOUND.items() if name in outcomes
     ]
     machine, versions = record["machine"], record["versions"]
     tried = [part for name, part in parts.items() if name != "cost"]
@@ -47,6 +45,17 @@ def table(record: dict[str, Any]) -> str:
         + "."
     )
     return "\n".join([*lines, "", text])
+
+
+def _together(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One outcome of several: counts are added, and of memory and time the largest is taken."""
+    counts = ("trials", "operations", "repetitions", *_HARM)
+    largest = ("peak_memory_mib", "worst_seconds")
+    return {
+        "commands": len(outcomes),
+        **{key: sum(outcome[key] for outcome in outcomes) for key in counts},
+        **{key: max(outcome[key] for outcome in outcomes) for key in largest},
+    }
 
 
 def _head(*columns: str) -> list[str]:

@@ -19,7 +19,6 @@ from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import group_runs
 from adding_problem.analysis.original import read_original
 from adding_problem.analysis.statistics import proportion
-from adding_problem.config import RunConfig
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult
 from adding_problem.task.thresholds import SOLVED, THRESHOLDS
@@ -33,15 +32,9 @@ TEXT = DOCS / "original.md.in"
 SEEDS = DOCS / "original_seeds.json"
 RUNS = DOCS / "runs" / "original"
 EPOCH = 30_000  # training sequences in an epoch, the original's and ours
-COMMITS = {
-    150: "d807c31",
-    200: "a36e7b9",
-    250: "a36e7b9",
-    300: "a36e7b9",
-    500: "a36e7b9",
-    700: "a36e7b9 up to epoch 25, then 7b502f1",
-    1000: "7b502f1",
-}  # which a run folder does not tell
+COMMITS = (  # which a run folder does not tell
+    "`d807c31` (150), `7b502f1` (1,000), `a36e7b9` (the others; 700 from epoch 26 on `7b502f1`)"
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,6 @@ class Run:
 class Ours(Run):
     """One of our runs, with what its folder says of it."""
 
-    config: RunConfig
     rows: list[EpochRow]
     result: RunResult
 
@@ -93,7 +85,6 @@ def recorded() -> dict[int, Ours]:
             result.t,
             [row.val_loss for row in rows],
             patience,
-            folder.read_config(),
             rows,
             result,
         )
@@ -157,22 +148,6 @@ def table_of_runs(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
 def threads_of(backend: str, threads: int) -> str:
     """Such as `native, 1 thread`."""
     return f"{backend}, {threads} thread{'s' * (threads != 1)}"
-
-
-def machines(ours: dict[int, Ours]) -> str:
-    """Where and how our runs were made."""
-    groups: dict[str, list[Ours]] = {}
-    for t, run in ours.items():
-        how = (
-            f"{run.config.dataset.n_held_out:,}; {run.result.processor}; "
-            f"{threads_of(run.result.backend, run.result.threads)}; {COMMITS.get(t, '')}"
-        )
-        groups.setdefault(how, []).append(run)
-    return "\n".join(
-        f"- {', '.join(f'{run.t:,}' for run in runs)}: "
-        f"{' / '.join(f'{run.result.seconds:,.0f}' for run in runs)}; {how}"
-        for how, runs in groups.items()
-    )
 
 
 # --- ten seeds at T = 1000 -----------------------------------------------------------------------
@@ -304,7 +279,7 @@ def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
         titles(ours),
         pictures="T = " + ", ".join(f"[{t:,}](pictures/original/{t}.png)" for t in ours),
         runs=table_of_runs(theirs, ours),
-        machines=machines(ours),
+        commits=COMMITS,
         plateau=", ".join(f"{b[t] - a[t]} at {t:,}" for t in sorted(a.keys() & b.keys())),
         stopped=len(theirs[1000].val_loss),
         left=left,

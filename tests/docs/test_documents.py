@@ -23,6 +23,8 @@ def test_the_tour_runs_and_shows_what_it_says() -> None:
 
     tour = REPOSITORY / "docs" / "tour.ipynb"
     notebook = nbformat.read(tour, as_version=4)  # type: ignore[no-untyped-call]
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "%pip install" in first.source
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     printed = "".join(
         output.text

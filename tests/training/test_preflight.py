@@ -386,7 +386,7 @@ MISTAKES = {
         ModelError,
         r"(?s)the input is float64, as the first parameter is; the parameters are float32, float64",
     ),
-    "Asking": (ModelError, "(?s)'state'.*forward is given the sequences alone"),
+    "Asking": (ModelError, "(?s)'state'.*forward is given only the sequences"),
     "Keeping": (
         ModelError,
         r"(?s)after a batch of 3, found a model that keeps its state between calls, in h: "
@@ -419,8 +419,8 @@ def test_mistakes_are_told_before_training(name: str, tmp_path: Path) -> None:
 
 
 NOTES = {
-    "BothWays": ["layers of both directions, which models of the zoo have not"],
-    "both_ways": ["a sequence of 6 units", "the backward direction has seen that step alone"],
+    "BothWays": ["bidirectional layers, which the built-in models do not have"],
+    "both_ways": ["a sequence of 6 units", "the backward direction has seen that step only"],
     "one_unit": ["that of the last step is its prediction"],
 }
 

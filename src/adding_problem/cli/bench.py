@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Compare --model, which may be left out, with others under the same conditions. Each is tuned "
-    "over the same learning rates, makes a horizon run of every seed on sum and on difference, is "
-    "certified and timed, on one core unless --threads says more. All is kept in --artifacts "
-    "(artifacts/bench): the same call again continues, also with more models or seeds. A model may "
-    "have arguments, as gru:hidden=64."
+    "Compare models under the same conditions: --model, which may be left out, and those of "
+    "--against. Each is tuned over the same learning rates, makes horizon runs on sum and on "
+    "difference, is certified and timed, on one core unless --threads says otherwise. Results stay "
+    "in --artifacts (artifacts/bench): repeat the command to continue, or to add models and seeds. "
+    "A model may have arguments, such as gru:hidden=64."
 )
 EXAMPLES = (
     "adding-problem bench --model mine.py:Mine --out table.tex",
@@ -63,10 +63,10 @@ def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     parser.option("--against", "models to compare with", many=True, default=list(AGAINST))
     parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
-    parser.option("--budget", "sequence-steps of a horizon run, as 20M (default: 1.5M)", Steps)
+    parser.option("--budget", "sequence-steps of a horizon run (default: 1.5M)", Steps)
     parser.option("--minutes", "minutes of a horizon run, in place of --budget", Minutes)
     parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
-    parser.option("--match-parameters", "model to whose size the widths of the others are set")
+    parser.option("--match-parameters", "set the widths of the others for as many parameters")
     parser.option("--width", "argument of a custom model that is its width", default="hidden")
     parser.option("--workers", "pieces of work at a time (default: as many as fit)", Count)
     parser.option("--out", "also write the table: .csv, .json, .tex or .md")
@@ -97,7 +97,7 @@ def run(arguments: Namespace) -> None:
         say(f"table:   {out}")
     say(f"records: {plan.folder}")
     if failures:
-        raise BenchError(f"{len(failures)} pieces of work failed; the same call tries them again")
+        raise BenchError(f"{len(failures)} pieces of work failed; repeat the command to retry them")
 
 
 class BenchError(AddingProblemError):

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "show"]
 
 DESCRIPTION = (
-    "Certify a model's memory: fit a readout on the untrained model, train the readout alone, "
-    "change the inputs, ask for an order, and train. It says of each question whether the answer "
-    "was given (oracle, reservoir), pooled or learned. Takes minutes; the same call again "
-    "continues one that was cut. Without --recipe and --config the recipe is fast."
+    "Find out whether training made a model's memory. On up to five questions: fit a readout on "
+    "the untrained model, train the readout alone, and train the model. The verdict on each is "
+    "pooled, oracle, reservoir, learned or not solved. Takes minutes; repeat the command to "
+    "continue an interrupted one. The default recipe is fast."
 )
 EXAMPLES = (
     "adding-problem certify --model gru",

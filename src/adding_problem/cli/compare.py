@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Statistics over seeds of several run folders, their best loss against T and their curves. "
-    "Methods are named by model, recipe and the keys that tell them apart."
+    "Print statistics over the seeds of run folders; draw their best loss against T and their "
+    "curves. Methods are named by model, recipe and the settings that differ."
 )
 EXAMPLES = (
     "adding-problem compare artifacts/original/*",

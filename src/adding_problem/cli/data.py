@@ -16,8 +16,8 @@ from adding_problem.task.variants import Mix, Target, Task, Variant
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Write sequences to a file for another framework: those of a seed, on which training by the "
-    "recipe original with that seed goes."
+    "Write the sequences of a seed to a file for another framework. The recipe original with that "
+    "seed trains on the same ones."
 )
 EXAMPLES = (
     "adding-problem data --n 100000 --length 150 --out train.npz",
@@ -30,7 +30,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--n", "number of sequences", Count, required=True)
     parser.option("--length", "length T of a sequence, in steps", Length, required=True)
     parser.option("--out", "file to write: .npz, or .parquet (extra parquet)", required=True)
-    parser.option("--seed", "root seed; a run trains on that of its own seed", Index, default=0)
+    parser.option("--seed", "root seed of the sequences", Index, default=0)
     parser.option("--start", "index of the first sequence", Index, default=0)
     parser.option("--variant", "where the two marks may stand", Variant, default="any")
     parser.option("--target", "what is asked of the two marked values", Target, default="sum")

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Say why a trained model breaks beyond the length that it was trained at. It measures, by "
-    "finite differences of the predictions, how unmarked values leak in, how the mean drifts and "
-    "how marked values fade; predicts the length at which the MSE passes 1e-3; and scores the "
-    "model up to there. Takes a minute."
+    "Say why a trained model fails beyond its trained length. It measures, on the predictions, how "
+    "unmarked values leak in, how the mean drifts and how marked values fade. From these it "
+    "predicts the T at which the MSE passes 1e-3, then scores the model at longer and longer T. "
+    "Takes a minute."
 )
 EXAMPLES = (
     "adding-problem diagnose artifacts/mine --trust",

@@ -13,8 +13,8 @@ from adding_problem.system.output import say
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Write the trained model of a run folder for another runtime, load it back there and compare "
-    "1,000 predictions."
+    "Write the trained model of a run folder for another runtime, load it there and compare 1,000 "
+    "predictions."
 )
 EXAMPLES = (
     "adding-problem export artifacts/150 --to keras",

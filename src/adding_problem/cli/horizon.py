@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Find the longest T that a model learns to solve within a budget of training, from length to "
-    "length. The same call again continues a horizon run that was cut; with a larger budget, which "
-    "counts from its start, it goes on. It sets dataset.t, the budget of train, train.epochs and "
-    "the curriculum's start; long T are scored on fewer sequences. Without --recipe and --config "
-    "the recipe is fast."
+    "Find the longest T that a model learns within a training budget. It trains at one length "
+    "after another, each time from the weights that solved the one before. Repeat the command to "
+    "continue an interrupted horizon run; a larger budget counts from its start. The command sets "
+    "dataset.t, train.epochs, the budget and the curriculum's start. Long T are scored on fewer "
+    "sequences. The default recipe is fast."
 )
 EXAMPLES = (
     "adding-problem horizon --minutes 5",

@@ -16,8 +16,8 @@ __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
     "Make a run folder of a model trained elsewhere: the original's artifact folder or SavedModel, "
-    "a .keras or .h5 file, or a PyTorch state_dict in .safetensors. It must be an LSTM and a "
-    "linear unit, and is refused where nothing shows that. The options override the configuration "
+    "a .keras or .h5 file, or a PyTorch state_dict in .safetensors. The model must be equivalent "
+    "to an LSTM and a linear unit; otherwise it is refused. Options override the configuration "
     "beside it."
 )
 EXAMPLES = (
@@ -29,7 +29,7 @@ _SHOWN = ("dataset.t", "dataset.variant", "dataset.dt_length", "validate.seed", 
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    parser.positional("path", "what to import")
+    parser.positional("path", "file or folder to import")
     parser.option("--out", "run folder to make", required=True)
     parser.option(
         "--predictions",
@@ -38,7 +38,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.flag(
         "--trust",
-        "let TensorFlow run a SavedModel, in a process of its own, to compare predictions",
+        "let TensorFlow run a SavedModel, in a separate process, and compare predictions",
     )
     parser.flag("--overwrite", "delete the run that the folder holds")
     parser.keys(_SHOWN, file=None)

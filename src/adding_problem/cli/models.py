@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "List the models of the zoo; of those that are named, say what they cost, their defaults and "
-    "where these come from. A custom model is named --model package.module.Class or --model "
-    "path/to/file.py:Class."
+    "List the built-in models. For those that are named, print costs, defaults and sources. A "
+    "custom model is named --model package.module.Class or --model path/to/file.py:Class."
 )
 EXAMPLES = ("adding-problem models", "adding-problem models lstm gru")
 

@@ -44,7 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
         Count,
         default=16,
     )
-    parser.option("--pictures", "folder for the same figures as pictures for papers")
+    parser.option("--pictures", "also write the figures as pictures, into this folder")
     parser.option("--format", "of these pictures", Literal["png", "pdf", "svg"], default="png")
     parser.option("--threads", "CPU threads (default: one per core)", Count)
 

@@ -17,9 +17,9 @@ from adding_problem.system.output import say
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run"]
 
 DESCRIPTION = (
-    "Many runs: every combination of the lists in a sweep file's section grid:, and the lines of "
-    "its section runs:. A second call skips finished runs, resumes cut ones and tries failed ones "
-    "again. docs/sweeps.md shows the file, docs/cluster.md Ray."
+    "Train every combination of the lists under grid: in a sweep file, and every line under runs:. "
+    "Repeat the command to skip finished runs, resume interrupted ones and retry failed ones. "
+    "docs/sweeps.md shows the file, docs/cluster.md Ray."
 )
 EXAMPLES = (
     "adding-problem sweep --config configs/sweep.yaml --dry_run",
@@ -40,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--address", "with ray: a running cluster (default: a new one)")
     parser.option("--gpus", "with ray: GPUs of each run (default: by device)", Real)
     parser.option("--storage", "with ray: path or URL that all nodes reach")
-    parser.option("--retries", "how often a lost run begins again", Whole, default=3)
+    parser.option("--retries", "restarts of a lost run", Whole, default=3)
     parser.flag("--no_score", "do not score the trained models")
     parser.flag("--dry_run", "print the runs and what they may cost, and exit")
     common.add_safety(parser)

@@ -48,7 +48,7 @@ def add_arguments(
     """What the command takes."""
     parser.flag(
         "--resume",
-        "continue a cut run, or a finished one that is given a larger budget, such as more "
+        "continue an interrupted run, or a finished one with a larger budget, such as more "
         "train.epochs",
     )
     common.add_safety(parser, overwrite="run", without="--resume")

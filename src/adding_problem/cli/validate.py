@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "score"]
 
 DESCRIPTION = (
-    "Score the model of a run folder on a test set, which is of another seed. With --lengths score "
+    "Score the model of a run folder on a test set, drawn with another seed. With --lengths, score "
     f"the models of several folders at other lengths: a table and a heatmap. {EXIT_CODE}"
 )
 EXAMPLES = (
@@ -43,7 +43,7 @@ _SEQUENCES, _OUT = 1000, "lengths.png"
 
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
-    parser.positional("runs", "run folders; one without --lengths", many=True, required=False)
+    parser.positional("runs", "run folders; without --lengths only one", many=True, required=False)
     parser.option("--lengths", "lengths to test at", Length, many=True)
     parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", Count)
     parser.option("--out", f"with --lengths: picture to write ({_OUT})")

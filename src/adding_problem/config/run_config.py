@@ -106,7 +106,7 @@ class DatasetConfig(_Section):
 
     dt_length: Whole = key(
         100_000,
-        "without dataset.stream: number of sequences, for training and validation together",
+        "number of sequences, for training and validation together; not with dataset.stream",
         ge=2,
     )
     t: Whole = key(150, "length T of a sequence, in steps", ge=2)
@@ -115,21 +115,21 @@ class DatasetConfig(_Section):
     )
     target: Target = key(
         "sum",
-        "what is asked of the two marked values: their sum, the first minus the second, "
-        "their product, or the first",
+        "function of the two marked values: their sum, the first minus the second, their "
+        "product, or the first",
     )
     noise_columns: Whole = key(0, "columns of U[0, 1) noise beside value and mark", ge=0, le=1_000)
     mix: Mix = key(
         "none",
-        "what is done to the input columns: nothing, value and mark exchanged (swap), or "
-        "all turned by a random rotation (rotate)",
+        "change of the input columns: none, value and mark exchanged (swap), or all turned "
+        "by a random rotation (rotate)",
     )
     mix_seed: Whole | None = key(None, "seed of the rotation; null: the run's", ge=0)
     validation_split: Real = key(
         0.3, "share of dt_length for validation, where held_out is null", gt=0, lt=1
     )
     stream: Truth = key(
-        False, "train on fresh sequences without end, instead of dt_length fixed ones in epochs"
+        False, "train on fresh sequences without end, instead of dt_length fixed ones"
     )
     held_out: Whole | None = key(
         None, "number of validation sequences; null: as validation_split says", ge=1
@@ -161,30 +161,27 @@ class ModelConfig(_Section):
 
     name: Annotated[Text, BeforeValidator(families.name_of)] = key(
         "lstm",
-        "which model: of the zoo (see: adding-problem models), package.module.Class, "
+        "model: a built-in one (see: adding-problem models), package.module.Class, "
         "path/to/file.py:Class or a plug-in; --model NAME for short",
     )
     hidden: Whole | None = key(None, "number of units; null: the model's own default", ge=1)
     init: Text | None = key(
         None,
-        "initialisation; null: the model's own default. lstm: keras or torch, that "
-        "framework's; chrono: gates for every time scale up to memory; long: forget gates "
-        "alone; keyed: and shut input gates, each opened by one input column drawn at "
-        "random (keyed-directions: by a random direction); oracle: input gates preset from "
-        "the mark column. gru and s6, as an experiment: keyed, of the gate that writes and "
-        "forgets at once",
+        "initialisation; null: the model's own default. lstm: keras, torch, chrono, long, keyed, "
+        "keyed-directions, oracle (docs/train_and_validate.md); gru and s6, as an experiment: "
+        "keyed, of the gate that writes and forgets at once",
     )
     memory: Whole | None = key(
         None,
-        "the longest time scale that the initialisation prepares for, in steps; null: dataset.t",
+        "longest time scale that the initialisation prepares for, in steps; null: dataset.t",
         ge=2,
         le=families.LONGEST_MEMORY,
     )
     layout: Literal["btc", "tbc", "bct"] = key(
-        "btc", "order of the axes that your model takes: btc is (batch, time, 2)"
+        "btc", "order of the axes that your model takes; btc is (batch, time, 2)"
     )
     start_from: Text | None = key(
-        None, "run folder whose trained weights are the start; null: fresh ones, by init"
+        None, "run folder whose trained weights are the start; null: new ones, by init"
     )
     arguments: Annotated[Mapping[str, Any], BeforeValidator(_with_mappings)] = field(
         default_factory=dict, hash=False
@@ -240,7 +237,7 @@ class TrainConfig(_Section):
 
     _section: ClassVar[str] = "train"
 
-    epochs: Whole = key(100, "most epochs to train", ge=1, le=MOST_EPOCHS)
+    epochs: Whole = key(100, "maximum number of epochs", ge=1, le=MOST_EPOCHS)
     epoch_steps: Whole = key(
         100, "with dataset.stream: training steps in an epoch, which ends with a validation", ge=1
     )
@@ -258,7 +255,7 @@ class TrainConfig(_Section):
     )
     weight_decay: Real = key(
         0.0,
-        "adamw: a step also takes learning_rate * weight_decay of every weight from it; the "
+        "adamw: a step also subtracts learning_rate * weight_decay times the weight; the "
         "others: weight_decay times the weight is added to its clipped gradient",
         ge=0,
         lt=math.inf,
@@ -266,13 +263,13 @@ class TrainConfig(_Section):
     learning_rate: Real = key(1e-2, "learning rate", gt=0, lt=math.inf)
     clip_value: Real | None = key(
         10.0,
-        "every component of the gradient is clipped to [-clip_value, clip_value]; null: not",
+        "components of the gradient are clipped to [-clip_value, clip_value]; null: no clipping",
         gt=0,
     )
     clip_norm: Real | None = key(
-        None, "the norm of the whole gradient is clipped to this; null: not", gt=0
+        None, "largest norm of the whole gradient, which is clipped to it; null: no clipping", gt=0
     )
-    warmup_steps: Whole = key(0, "steps in which the learning rate rises from 0 in a line", ge=0)
+    warmup_steps: Whole = key(0, "steps in which the learning rate rises linearly from 0", ge=0)
     decay_below: Real = key(
         1e-2,
         "smoothed training loss at full length below which the learning rate begins to fall",
@@ -280,19 +277,19 @@ class TrainConfig(_Section):
     )
     decay_steps: Whole | None = key(
         None,
-        "steps in which the learning rate falls in a line to 0 once the loss is below "
+        "steps in which the learning rate falls linearly to 0 once the loss is below "
         "decay_below, and again, from half the rate over twice as many, while the run goes "
         "on; null: it never falls",
         ge=1,
     )
     budget_steps: Whole | None = key(
         None,
-        "stop at the end of the epoch in which so many sequence-steps are reached; null: no limit",
+        "stop after the epoch that reaches so many sequence-steps; null: no limit",
         ge=1,
     )
     budget_minutes: Real | None = key(
         None,
-        "stop at the end of the epoch in which so many minutes are reached; null: no limit",
+        "stop after the epoch that reaches so many minutes; null: no limit",
         gt=0,
     )
     checkpoint_minutes: Real = key(
@@ -307,9 +304,9 @@ class TrainConfig(_Section):
     )
     ending_steps: Whole | None = key(
         None,
-        "once the validation loss is below ending_below, so many more steps, in which the "
-        "learning rate falls in a line to 0 and the lengths grow; twice as many after an "
-        "ending that did not reach stop_val_loss; null: stop at once",
+        "last steps, once the validation loss is below ending_below: the learning rate falls "
+        "linearly to 0 and the lengths grow; twice as many after an ending that did not reach "
+        "stop_val_loss; null: stop at once",
         ge=1,
     )
     ending_below: Real | None = key(
@@ -317,18 +314,17 @@ class TrainConfig(_Section):
     )
     ending_length: Whole | None = key(
         None,
-        "longest T of the last of these steps, where the curriculum has not come further; "
-        "null: dataset.t",
+        "longest T of these steps, unless the curriculum is further; null: dataset.t",
         ge=2,
     )
     only_readout: Truth = key(
-        False, "train the final linear unit alone; all other weights keep their initial values"
+        False, "train the final linear unit only; all other weights keep their initial values"
     )
     val_subset: Whole | None = key(
         None,
-        "validation sequences that a validation covers first; it covers all only when the "
-        "loss on these is near stop_val_loss, or first below 1e-3 (metrics.csv: "
-        "val_sequences). null: always all",
+        "validation sequences that are scored first, and all of them only when the loss on "
+        "these is near stop_val_loss, or first below 1e-3 (metrics.csv: val_sequences); null: "
+        "always all",
         ge=1,
     )
 
@@ -383,17 +379,14 @@ class RunConfig(_Section):
     device: Device = key("auto", "where to compute; auto: cuda where there is one, else cpu")
     backend: Backend = key(
         "auto",
-        "on the CPU, of the families that have them: native kernels or torch; auto: native "
+        "native kernels or torch, on a CPU, for the families that have kernels; auto: native "
         "where installed",
     )
     logger: Literal["tensorboard", "trackio", "wandb"] | None = key(
         None,
-        "also log for a tracker, an extra of the same name: tensorboard and wandb (offline) in the "
-        "run folder, trackio in its own; null: not",
+        "also log for this tracker, an extra of the same name; null: none",
     )
-    artifacts: Text = key(
-        "artifacts", "the run folder: everything that the run leaves is written there"
-    )
+    artifacts: Text = key("artifacts", "the run folder, for everything that the run writes")
 
     def __post_init__(self) -> None:
         for error in _contradictions(self):

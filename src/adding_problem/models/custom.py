@@ -180,7 +180,7 @@ class CustomModel(nn.Module):
         """What to do about an exception of the module, by its cause."""
         text = str(error)
         if isinstance(error, TypeError) and "positional argument" in text:
-            return "forward is given the sequences alone: let its other arguments have defaults"
+            return "forward is given only the sequences: give its other arguments defaults"
         if _ABOUT_TYPES.search(text):
             found = {str(p.dtype).removeprefix("torch.") for p in self.inner.parameters()}
             return (

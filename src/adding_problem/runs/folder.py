@@ -278,7 +278,7 @@ class RunFolder:
                 "artifacts",
                 "a folder that can be written",
                 f"{self.path}: {getattr(error, 'strerror', None) or error}",
-                "give artifacts another path, or mend its permissions",
+                "give artifacts another path, or fix its permissions",
             ) from None
 
     def _own_files(self) -> list[Path]:

@@ -26,12 +26,11 @@ class Task:
     """What a sequence is and what its target is, apart from its length.
 
     Attributes:
-        variant: where the two marks may stand, see `sampling`.
-        target: of the two marked values in the order of their steps: their sum, the first minus
-            the second, their product, or the first.
+        variant: where the two marks may stand: any, halves or hs1997.
+        target: function of the two marked values in the order of their steps: sum, difference
+            (the first minus the second), product or first.
         noise_columns: columns of U[0, 1) noise beside value and mark.
-        mix: what is done to the columns: nothing, value and mark exchanged, or a random rotation
-            of all of them.
+        mix: change of the columns: none, swap (of value and mark), or rotate (all, at random).
         mix_seed: seed of the rotation.
 
     Raises:

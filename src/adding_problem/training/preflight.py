@@ -115,10 +115,10 @@ def _note_output(model: CustomModel) -> None:
     if any(getattr(module, "bidirectional", False) is True for module in model.modules()):
         at_last = (
             "; at the last step, which the prediction is taken from, the backward direction has "
-            "seen that step alone"
+            "seen that step only"
         )
         _logger.info(
-            "%s has layers of both directions, which models of the zoo have not%s",
+            "%s has bidirectional layers, which the built-in models do not have%s",
             model.name,
             at_last if model.gives_sequence else "",
         )
@@ -167,7 +167,7 @@ class _Trial:
                 "and curriculum.shortest to 1",
             )
         _logger.info(
-            "%s takes sequences of %d steps alone: it cannot be trained or scored at other lengths",
+            "%s takes only sequences of %d steps: it cannot be trained or scored at other lengths",
             self._config.model.name,
             t,
         )

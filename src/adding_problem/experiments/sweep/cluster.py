@@ -278,7 +278,7 @@ class RayEngine:
 def _lost(why: str) -> BackendError:
     return BackendError(
         f"engine: the Ray cluster was lost ({why})",
-        "start it again; then the same command goes on where each run stood",
+        "start it again, then repeat the command: each run continues",
     )
 
 

@@ -257,13 +257,12 @@ def raise_failures(board: Board) -> None:
         (
             "failed",
             "failed",
-            "mend what they say; the same command tries them again "
-            f"(tracebacks: {board.folder / SWEEP_FILE})",
+            f"fix what they say, then repeat the command (tracebacks: {board.folder / SWEEP_FILE})",
         ),
         (
             "held",
             "were left to the processes that work in their folders",
-            "wait until these processes have ended; the same command goes on where they stood",
+            "wait until these processes have ended, then repeat the command to continue",
         ),
     ):
         if found := [entry for entry in board.entries.values() if entry.state == state]:
