@@ -166,11 +166,12 @@ def test_who_is_told_stands_below_the_learners_and_is_compared_with_none(
     ]
     done = command("compare", *runs, "--out", "picture.png")
     assert done.returncode == 0, done.stderr
-    for table in (part for part in re.split("┏", done.stdout)[1:]):
-        learners, oracles = table.split("├", 1)  # one rule, below the learners
+    tables = re.findall(r"(?s)── *\n(.*?)── *\n(.*?)\n *\n", done.stdout)
+    assert len(tables) == 2
+    for learners, oracles in tables:  # one rule, below the learners
         assert "oracle" not in learners
         assert "oracle" in oracles
-        assert "├" not in oracles
+        assert "──" not in oracles
     assert "oracle: input gates preset from the mark column" in done.stdout
 
 
@@ -222,8 +223,8 @@ def test_compare_prints_and_draws_the_seeds(
         "2 of 3",
         "(21% to 94%)",
         "6.0e-04",
-        "(range 5.0e-04 to",
-        "600 (400 to 600)",
+        "(range 5.0e-04",
+        "(400 to 600)",
         "at least 6 seeds",
     ):
         assert part in done.stdout, done.stdout
@@ -258,8 +259,8 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
     for part in ("tested T", "longest trained", "30 to 90"):
         assert part in re.sub(r"\s+", " ", done.stdout), done.stdout
     assert "trained at" not in done.stdout
-    assert {"500 │ 30", "500 │ 90", "500 │ 45", "20 │ 20"} <= set(
-        re.findall(r"\d+ +│ \d+", re.sub(r" +", " ", done.stdout))
+    assert {"500 30", "500 90", "500 45", "20 20"} <= set(
+        re.findall(r"\d+ \d+", re.sub(r" +", " ", done.stdout))
     )
 
 
