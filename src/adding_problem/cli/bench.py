@@ -68,7 +68,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
     parser.option("--match-parameters", "set the widths of the others for as many parameters")
     parser.option("--width", "argument of a custom model that is its width", default="hidden")
-    common.add_engine(parser, "piece of work")
+    common.add_engine(parser, "task")
     parser.option("--out", "also write the table: .csv, .json, .tex or .md")
     parser.keys(_SHOWN, recipe="fast", file=None)
 
