@@ -13,7 +13,7 @@ from rich.console import Console
 from adding_problem.analysis import plots
 from adding_problem.analysis.aggregate import Group, finding, group_runs, table_rows
 from adding_problem.analysis.plots import comparison
-from adding_problem.cli import common, compare
+from adding_problem.cli import compare
 from adding_problem.errors import ConfigError
 from adding_problem.runs.records import RunRecord
 from adding_problem.system.output import say
@@ -36,7 +36,7 @@ def test_seventeen_methods_fit_a_screen(
 ) -> None:
     console = Console(width=width)
     compare._print_runs(table_rows(runs), console)
-    common.show_table(compare._overview(groups, console), console)
+    compare._print_groups(groups, console)
     say(*compare._remarks(groups))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 60

@@ -76,22 +76,21 @@ def run(arguments: Namespace) -> None:
         expected = f"a table, {', '.join(tables.FORMATS)}, of horizon runs alone"
         hint = "each has a picture in its folder; adding-problem report draws them on one page"
         raise ConfigError("--out", expected, str(out), hint, COMMAND_LINE)
-    shown = [horizons.table_of(of_methods)] if of_methods else []
-    for table in shown:
+    reached = [horizons.table_of(of_methods)] if of_methods else []
+    for table in reached:
         common.show_table(table, console)
     notes: list[str] = []
     if runs:
         _print_runs(aggregate.table_rows(runs, originals), console)
-        overview = len(groups) > _MOST_GROUPS
-        shown.append(_overview(groups, console) if overview else _seeds(groups))
-        if overview or max(len(group.runs) for group in groups) > 1:
-            common.show_table(shown[-1], console)
+        _print_groups(groups, console)
         notes = [*_remarks(groups), *_tests(tested)]
         say(*notes)
         if not tested:
             say("more than three methods: --test NAME NAME compares two of them seed by seed")
     if not draws:
-        tables.write(out, shown, [*horizons.records_of(of_methods), *map(_record, groups)], notes)
+        shown = [*reached, _seeds(groups)] if runs else reached
+        records = [*horizons.records_of(of_methods), *map(_record, groups)]
+        tables.write(out, shown, records, notes)
         say(f"table:   {out}")
     elif runs:
         plots.draw_comparison(out, groups, originals)
@@ -119,6 +118,14 @@ def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
     heading = ("run", "tested T", "longest trained", "epochs", "lowest validation MSE")
     table = Table("Runs", heading, tuple(cells), rule=rule_above(row.oracle for row in rows))
     common.show_table(table, console)
+
+
+def _print_groups(found: Sequence[Group], console: Console) -> None:
+    """What several seeds say together: a row for each group, or of many for each method."""
+    if len(found) > _MOST_GROUPS:
+        common.show_table(_overview(found, console), console)
+    elif max(len(group.runs) for group in found) > 1:
+        common.show_table(_seeds(found), console)
 
 
 def _remarks(found: Sequence[Group]) -> Iterator[str]:
