@@ -703,7 +703,7 @@ def test_a_limit_on_t_ends_a_horizon_run_and_not_a_table(
         cli.main(["validate", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
     )
     shown = capsys.readouterr()
-    assert re.search(r"│ 30 +│ run │ [\d.e+-]+ │ - +│", shown.out)
+    assert re.search(r"run +30 +[\d.e+-]+ +- ", shown.out)
     assert f"note: run, T = 60: {problem}" in shown.err
     assert (
         cli.main(

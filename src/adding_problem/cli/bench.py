@@ -35,7 +35,7 @@ DESCRIPTION = (
 )
 EXAMPLES = (
     "adding-problem bench --model mine.py:Mine --out table.tex",
-    "adding-problem bench --model mine.py:Mine:units=8 --against gru --budget 20M --engine ray",
+    "adding-problem bench --model mine.py:Mine:units=8 --against gru --engine ray",
 )
 AGAINST = ("lstm", "gru", "mingru")
 BUDGET = 1_500_000
@@ -65,9 +65,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
     parser.option("--budget", "sequence-steps of a horizon run (default: 1.5M)", Steps)
     parser.option("--minutes", "minutes of a horizon run, in place of --budget", Minutes)
-    parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
+    parser.option("--t", "T of certificate, costs, solved seeds", Length, default=_T)
     parser.option("--match-parameters", "set the widths of the others for as many parameters")
-    parser.option("--width", "argument of a custom model that is its width", default="hidden")
+    parser.option("--width", "a custom model's width argument", default="hidden")
     common.add_engine(parser, "task")
     parser.option("--out", "also write the table: .csv, .json, .tex or .md")
     parser.keys(_SHOWN, recipe="fast", file=None)

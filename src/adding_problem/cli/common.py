@@ -65,7 +65,7 @@ def add_safety(
 def add_engine(parser: CommandParser, work: str) -> None:
     """Take what says where work is done, which a text names: see `engine_of`."""
     engines = Literal["local", "ray"]
-    parser.option("--engine", "processes here, or tasks of a Ray cluster", engines, default="local")
+    parser.option("--engine", "processes here, or a Ray cluster", engines, default="local")
     parser.option("--workers", f"{work}s at a time (default: as many as fit)", Count)
     parser.option("--address", "with ray: a running cluster (default: a new one)")
     parser.option("--gpus", f"with ray: GPUs of each {work} (default: by device)", Real)
