@@ -40,8 +40,9 @@ test-cluster: install
 	$(BIN)/python -m pytest tests/cluster tests/training/test_loggers.py
 
 test-interop: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,tensorflow,onnx,parquet,jax]' --group dev --group docs
-	$(PYTEST) tests/interop tests/docs tests/models/test_custom.py::test_a_keras_model
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,tensorflow,onnx,parquet,jax,torchrecurrent]' --group dev --group docs
+	$(PYTEST) tests/interop tests/docs tests/models/test_custom.py::test_a_keras_model \
+	  tests/models/test_custom.py::test_every_layer_of_torchrecurrent
 
 lint: install
 	$(BIN)/ruff check .

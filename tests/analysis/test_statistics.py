@@ -8,9 +8,12 @@ import statistics as standard
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adding_problem.analysis.statistics import (
     few_seeds,
+    holm,
     losses,
     paired,
     proportion,
@@ -128,17 +131,17 @@ def test_paired() -> None:
     )
     assert found.ratio == pytest.approx(4 / 6)
     assert found.least_p == 2 / 2**7
-    assert "more than luck" in found.sentence("A", "B", "loss")
+    assert "more than luck" in found.sentence("A", "B", "loss", found.p)
 
 
 def test_what_pairs_cannot_tell() -> None:
     five = paired([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 4.0, 5.0, 7.0])
     assert five.p == five.least_p == 2 / 2**5  # all agree, and that is still above 0.05
-    assert "at least 6 seeds" in five.sentence("A", "B", "loss")
+    assert "at least 6 seeds" in five.sentence("A", "B", "loss", five.p)
     assert 2 / 2**6 < 0.05 < five.least_p
     assert paired([1.0, 1.0], [1.0, 1.0]).p == 1
     mixed = paired([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2.0, 1.0, 4.0, 3.0, 6.0, 5.5])
-    assert "neither is that there is none" in mixed.sentence("A", "B", "loss")
+    assert "neither is that there is none" in mixed.sentence("A", "B", "loss", mixed.p)
 
 
 def test_a_failure_is_worse_than_any_number() -> None:
@@ -150,12 +153,43 @@ def test_a_failure_is_worse_than_any_number() -> None:
     assert paired([0.0], [1.0]).wins == 1  # an exact model
 
 
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm(p: list[float]) -> None:
+    """By the definition: the largest (m - k + 1) p(k) of the p-values up to this one, at most 1."""
+    expected = [
+        min(
+            1.0,
+            max(sum(other >= smaller for other in p) * smaller for smaller in p if smaller <= each),
+        )
+        for each in p
+    ]
+    assert holm(p) == pytest.approx(expected)
+
+
+def test_holm_as_published() -> None:
+    """The values of R's `p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")`."""
+    assert holm([0.05, 0.01, 0.04, 0.02, 0.03]) == pytest.approx([0.09, 0.05, 0.09, 0.08, 0.09])
+
+
+def test_of_many_tests_one_needs_more_seeds() -> None:
+    """Seven seeds that agree have p = 0.016: enough for one test, not for four."""
+    low = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    found = paired(low, [value + 1 for value in low])
+    assert found.p == pytest.approx(2 / 2**7)
+    assert "more than luck" in found.sentence("A", "B", "loss", found.p)
+    four = found.sentence("A", "B", "loss", 4 * found.p, 4)
+    assert "p would be 0.062 corrected for 4 tests; it takes at least 8 seeds" in four
+    assert 4 * 2 / 2**8 < 0.05
+    two = found.sentence("A", "B", "loss", 2 * found.p, 2)
+    assert "p = 0.016, 0.031 corrected for 2 tests" in two
+
+
 def test_ties_cannot_tell_anything() -> None:
     tied = paired([1.0, 1.0, 1.0, 1.0, 1.0, math.inf], [2.0, 3.0, 4.0, 5.0, 6.0, math.inf])
     assert tied.least_p == 2 / 2**5
-    assert "So few pairs that are no ties cannot tell" in tied.sentence("A", "B", "loss")
+    assert "So few pairs that are no ties cannot tell" in tied.sentence("A", "B", "loss", tied.p)
     assert "All pairs are ties" in paired([math.inf] * 10, [math.inf] * 10).sentence(
-        "A", "B", "loss"
+        "A", "B", "loss", 1.0
     )
 
 

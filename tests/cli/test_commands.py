@@ -257,7 +257,7 @@ def test_compare(small_config: Path, command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
     assert "2.54e-06" in done.stdout  # the original's best at T=150
-    assert command("compare", "run", "--out", "picture.png", "--format", "svg").returncode == 0
+    assert command("compare", "run", "--out", "picture.svg").returncode == 0
     assert "<svg" in (tmp_path / "picture.svg").read_text()
     wrong = command("compare", "run", "--original", small_config)
     assert wrong.returncode == 2
@@ -284,7 +284,7 @@ def test_the_module_runs_too(command: Command) -> None:
         (["horizon", "--lengths", 1], "lengths"),
         (
             ["compare", "x", "--out", "foo.xyz"],
-            "expected a file that ends in .png, .pdf, .svg, found foo.xyz",
+            "expected a file that ends in .png, .pdf, .svg, .csv, .json, .tex, .md, found foo.xyz",
         ),
     ],
 )
@@ -323,6 +323,12 @@ def test_validate_takes_run_folders(small_config: Path, command: Command) -> Non
     assert table.returncode == 0, table.stderr
     assert "MSE on 30 test sequences, by tested T" in table.stdout
     assert (small_config.parent / "lengths.png").exists()
+    words = ["run", "--lengths", 10, 20, "--sequences", 30, "--out", "lengths.csv"]
+    assert command("validate", "--threads", 1, *words).returncode == 0
+    with (small_config.parent / "lengths.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["run"], row["t"]) for row in rows] == [("run", "10"), ("run", "20")]
+    assert all(f"{float(row['mse']):.1e}" in table.stdout for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ Not part of `make test`, which needs no Ray: `make test-cluster` installs it and
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +195,31 @@ def test_a_cluster_that_goes_away(tmp_path: Path, cluster: Any, all_of_it: bool)
         cluster.head_node.kill_gcs_server()
     with pytest.raises(AssertionError, match=r"(?s)the Ray cluster was lost.*hint: start it again"):
         sweep.end()
+
+
+def test_a_bench(tmp_path: Path, cluster: Any) -> None:
+    """On the cluster, with and without a storage, it finds what it finds here."""
+    words = [sys.executable, "-m", "adding_problem", "bench", "--against", "gru:hidden=4"]
+    words += ["--seeds", "1", "--budget", "4k", "--t", "40", "--backend", "torch"]
+    words += ["--dataset.held_out", "32", "--validate.dt_length", "50"]
+    ray = ["--engine", "ray", "--address", cluster.address]
+    found = {}
+    for name, more in {
+        "here": ["--workers", "1"],
+        "desk": ray,
+        "storage": [*ray, "--storage", str(tmp_path / "files")],
+    }.items():
+        out = ["--artifacts", str(tmp_path / name), "--out", str(tmp_path / f"{name}.csv")]
+        done = subprocess.run([*words, *more, *out], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with (tmp_path / f"{name}.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        found[name] = [{**row, "steps_per_second": ""} for row in rows]
+        assert "12 of 12 done" in done.stdout
+    assert found["desk"] == found["storage"] == found["here"]
+    trained = [sorted(p.parent.name for p in (tmp_path / n).rglob("result.json")) for n in found]
+    assert trained[0] == trained[1] == trained[2]
+    again = subprocess.run(
+        [*words, *ray, "--artifacts", str(tmp_path / "desk")], capture_output=True, check=True
+    )
+    assert b"done  " not in again.stdout

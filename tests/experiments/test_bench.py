@@ -257,6 +257,21 @@ def test_pooling_is_pooled_and_no_work_is_done_twice(tmp_path: Path) -> None:
     assert (tmp_path / "t.tex").read_text().count(r"\bottomrule") == 3
 
 
+def test_a_lost_piece_is_tried_again_three_times(tmp_path: Path) -> None:
+    class Loses(Here):
+        def wait(self, seconds: float) -> Sequence[tuple[str, Outcome]]:
+            if not self._waiting[0].name.endswith("/tuning-sum-0.02"):
+                return super().wait(seconds)
+            self.done.append(self._waiting[0].name)
+            return [(self._waiting.pop(0).name, Outcome("died", "its node was lost"))]
+
+    engine = Loses()
+    plan = plan_of(tmp_path, "pooling", seeds=1, budget=3_000)
+    (failed,) = bench.run(plan, engine).items()
+    assert failed == (engine.done[0], "its node was lost")
+    assert engine.done.count(failed[0]) == 1 + 3
+
+
 def test_a_record_says_what_was_trained(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "pooling", seeds=1)
     (piece,) = plan.horizons(plan.contenders[0], "sum", 2e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -329,7 +330,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
         "validate", "given", "climb/t10", "--lengths", 10, "--sequences", 20, "--out", "heat.png"
     )
     assert done.returncode == 0, done.stderr
-    learner, oracle = done.stdout.split("├")
+    _, learner, oracle = re.split(r"─+ *\n", done.stdout)
     assert "climb/t10" in learner
     assert "oracle: input gates preset from the mark column" in oracle
     shutil.copytree(tmp_path / "climb" / "t10", tmp_path / "twin")
@@ -347,7 +348,7 @@ def test_the_commands(tmp_path: Path, command: Command) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "twin: same weights as climb/t10, shown once" in done.stdout
-    assert len(re.findall(r"^│ *\d", done.stdout, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ climb/t\d+ +\d", done.stdout, re.MULTILINE)) == 2
     wrong = command("horizon", "--dataset.t", 300)
     assert wrong.returncode == 2
     assert "--dataset.t: expected no value, for a horizon run sets it" in wrong.stderr
@@ -407,3 +408,40 @@ def test_lengths_that_a_variant_does_not_have_are_told_before_any_is_scored(
         "--lengths: expected at least 22 steps, as the variant 'hs1997' of run has, found 10"
         in done.stderr
     )
+
+
+# --- compared -------------------------------------------------------------------------------------
+
+
+def test_compare_shows_the_lengths_that_each_method_solves(
+    tmp_path: Path, command: Command
+) -> None:
+    """Three seeds by `--seeds`, of which one breaks off early, and one run of another budget."""
+    given = {key: "null" if value is None else value for key, value in EASY.items()}
+    easy = [word for key, value in given.items() for word in (f"--{key}", value)]
+    words = ["horizon", *easy, "--lengths", 20, 30, "--budget"]
+    assert command(*words, "1M", "--seeds", 2, "--artifacts", "both").returncode == 0
+    assert command(*words, "2M", "--artifacts", "one").returncode == 0
+    record = tmp_path / "both" / "seed1" / "horizon.json"
+    document = json.loads(record.read_text())
+    document["rungs"][1]["solved"] = False
+    record.write_text(json.dumps(document | {"horizon": 20}))
+
+    done = command("compare", "both", "one", "--out", "t.csv")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["horizon"] for row in rows] == ["30", "30", "20"]
+    assert [row["seed"] for row in rows] == ["0", "0", "1"]
+    assert [row["steps"] for row in rows] == ["2000000", "1000000", "1000000"]
+    lines = [line for line in done.stdout.splitlines() if "sequence-steps" in line]
+    assert re.search(r"2,000,000 sequence-steps +0 +30 +1/1 +1/1", lines[0])
+    assert re.search(r"1,000,000 sequence-steps +0, 1 +20 +2/2 +1/2", lines[1])
+
+    refused = command("compare", "one", "--out", "t.png")
+    assert refused.returncode == 2
+    assert "a table" in refused.stderr
+    record.write_text(json.dumps(document | {"rungs": []}))
+    assert "no length is done yet" in command("compare", "both").stderr
+    record.write_text("{}")
+    assert "horizon.json: is damaged" in command("compare", "both").stderr

@@ -418,10 +418,11 @@ def test_an_interrupted_sweep_says_that_it_can_go_on(
 def test_workers_times_threads_stay_within_the_cores(tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     runs = plan.read(write(tmp_path, f"threads: {cores}\ngrid: {{seed: [0]}}"))
-    assert isinstance(engine := engines.build(engines.Choice("local"), runs), LocalEngine)
+    configs = [run.config for run in runs]
+    assert isinstance(engine := engines.build(engines.Choice("local"), configs), LocalEngine)
     assert engine.workers == 1
     with pytest.raises(ConfigError, match="at most 1"):
-        engines.build(engines.Choice("local", workers=2), runs)
+        engines.build(engines.Choice("local", workers=2), configs)
     with pytest.raises(ConfigError, match="engine ray"):
         engines.Choice("local", address="auto")
 

@@ -703,7 +703,7 @@ def test_a_limit_on_t_ends_a_horizon_run_and_not_a_table(
         cli.main(["validate", "run", "--lengths", "20", "60", "--sequences", "50", "--trust"]) == 0
     )
     shown = capsys.readouterr()
-    assert re.search(r"│ 30 +│ run │ [\d.e+-]+ │ - +│", shown.out)
+    assert re.search(r"run +30 +[\d.e+-]+ +- ", shown.out)
     assert f"note: run, T = 60: {problem}" in shown.err
     assert (
         cli.main(
@@ -876,3 +876,15 @@ def test_the_example(command: Command, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["stop_reason"] == "solved"
+
+
+def test_every_layer_of_torchrecurrent() -> None:
+    """The sweep file names all of them, and each predicts with its arguments."""
+    library = pytest.importorskip("torchrecurrent")
+    found = [run.config for run in plan.read(REPOSITORY / "configs" / "torchrecurrent.yaml")]
+    layers = [name for name in library.__all__ if not name.endswith("Cell")]
+    assert {one.model.name for one in found} == {f"torchrecurrent.{name}" for name in layers}
+    assert len(found) == len(layers) == 41
+    x, _ = sample_batch(3, 20, seed=0)
+    for one in found:
+        assert models.build_model(one.model, length=20)(x).shape == (3, 1)

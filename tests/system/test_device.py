@@ -111,7 +111,7 @@ def test_runs_that_share_a_gpu_go_one_at_a_time_unless_the_user_says_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("threads: 1\ngrid: {seed: [0, 1]}\n")
-    runs = plan.read(tmp_path / "sweep.yaml")
+    runs = [run.config for run in plan.read(tmp_path / "sweep.yaml")]
     for there, workers in ((False, usable_cores()), (True, 1)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert isinstance(engine := engines.build(engines.Choice("local"), runs), LocalEngine)

@@ -64,6 +64,11 @@ class Group:
         """The final losses; NaN counts as infinite."""
         return [self.value(run) for run in self.runs]
 
+    def values_of(self, seeds: Sequence[int]) -> list[float]:
+        """The final losses of these seeds."""
+        by_seed = {run.seed: self.value(run) for run in self.runs}
+        return [by_seed[seed] for seed in seeds]
+
     def value(self, run: RunRecord) -> float:
         """The final loss of one of its runs."""
         found = run.best if self.measure == "validation MSE of the kept weights" else run.lowest
@@ -274,22 +279,24 @@ def one_per_seed(runs: Sequence[_S]) -> list[_S]:
 def comparisons(groups: Sequence[Group]) -> list[str]:
     """A sentence for every two methods on the same data: what their shared seeds can show.
 
-    An oracle is compared with oracles only. Models that were compared at another length before
-    are said to be the same.
+    An oracle is compared with oracles only. P-values are corrected for the number of sentences.
+    Models that were compared at another length before are said to be the same.
     """
+    pairs = [
+        (first, second, shared)
+        for first, second in itertools.combinations(groups, 2)
+        if (first.task, first.t, first.oracle) == (second.task, second.t, second.oracle)
+        and (shared := sorted({r.seed for r in first.runs} & {r.seed for r in second.runs}))
+    ]
+    found = [statistics.paired(a.values_of(seeds), b.values_of(seeds)) for a, b, seeds in pairs]
+    corrected = statistics.holm([each.p for each in found])
     sentences = []
     compared: dict[tuple[Hashable, ...], int] = {}
-    for first, second in itertools.combinations(groups, 2):
-        if (first.task, first.t, first.oracle) != (second.task, second.t, second.oracle):
-            continue
-        a, b = ({run.seed: group.value(run) for run in group.runs} for group in (first, second))
-        shared = sorted(a.keys() & b.keys())
-        if not shared:
-            continue
-        found = statistics.paired([a[seed] for seed in shared], [b[seed] for seed in shared])
+    for (first, second, shared), test, p in zip(pairs, found, corrected, strict=True):
         measure = "test MSE" if first.measure == "test MSE" else "validation MSE"
         place = f"T = {first.t:,} ({first.task.title})"
-        sentence = f"{place}: {found.sentence(first.method, second.method, measure)}"
+        told = test.sentence(first.method, second.method, measure, p, len(found))
+        sentence = f"{place}: {told}"
         both = [*first.runs, *second.runs]
         models = tuple(run.weights for run in both if run.seed in shared)
         if None not in models and (t := compared.setdefault(models, first.t)) != first.t:

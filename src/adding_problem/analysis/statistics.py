@@ -4,6 +4,7 @@ proportion   how many solved the task: Wilson's interval
 survival     what it took, where some never solved it: Kaplan and Meier's curve
 losses       the final losses: their median with an exact interval
 paired       whether one model did better than another on the same seeds
+holm         p-values of several such tests, corrected for their number
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "Proportion",
     "Survival",
     "few_seeds",
+    "holm",
     "losses",
     "paired",
     "proportion",
@@ -227,8 +229,17 @@ class Paired:
     p: float
     least_p: float
 
-    def sentence(self, first: str, second: str, quantity: str) -> str:
-        """What the data show, and what they cannot."""
+    def sentence(
+        self, first: str, second: str, quantity: str, corrected: float, tests: int = 1
+    ) -> str:
+        """What the data show, and what they cannot.
+
+        Args:
+            first, second: names of the models.
+            quantity: that is lower or higher.
+            corrected: p-value for the number of tests, see `holm`.
+            tests: that number.
+        """
         seen = (
             f"{first} has the lower {quantity} in {self.wins} of {self.n} seeds, "
             f"{second} in {self.losses}"
@@ -237,19 +248,39 @@ class Paired:
             seen += f" (median ratio {self.ratio:.2g})"
         if not self.wins + self.losses:
             return f"{seen}. All pairs are ties: neither is shown to be better."
-        if self.least_p > 1 - CONFIDENCE:
-            needed = math.ceil(1 - math.log2(1 - CONFIDENCE))
+        p, limit = f"Wilcoxon's p = {self.p:.2g}", 1 - CONFIDENCE
+        p += f", {corrected:.2g}{_of_tests(tests)}" if tests > 1 else ""
+        if corrected <= limit:
+            return f"{seen}. That is more than luck would do ({p})."
+        least_p = min(1.0, tests * self.least_p)
+        if least_p > limit:
+            needed = math.ceil(1 - math.log2(limit / tests))
             no_ties = " that are no ties" if self.wins + self.losses < self.n else ""
             return (
                 f"{seen}. So few pairs{no_ties} cannot tell: even if all of them agreed, p would "
-                f"be {self.least_p:.2g}; it takes at least {needed} seeds."
+                f"be {least_p:.2g}{_of_tests(tests)}; it takes at least {needed} seeds."
             )
-        if self.p <= 1 - CONFIDENCE:
-            return f"{seen}. That is more than luck would do (Wilcoxon's p = {self.p:.2g})."
         return (
-            f"{seen}. Luck alone could do that (Wilcoxon's p = {self.p:.2g}): a difference is not "
-            "shown, and neither is that there is none."
+            f"{seen}. Luck alone could do that ({p}): a difference is not shown, and neither is "
+            "that there is none."
         )
+
+
+def _of_tests(tests: int) -> str:
+    return f" corrected for {tests} tests" if tests > 1 else ""
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979) of the p-values of several tests, in their order.
+
+    The chance that any of the true null hypotheses is rejected stays below the level, however the
+    tests depend on each other.
+    """
+    order = np.argsort(p)
+    raised = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return [float(value) for value in corrected]
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:

@@ -6,14 +6,14 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adding_problem.runs import atomic_io
 
-__all__ = ["FORMATS", "Table", "write"]
+__all__ = ["FORMATS", "Table", "rule_above", "write"]
 
 FORMATS = (".csv", ".json", ".tex", ".md")
 """The endings of the files that `write` can write."""
@@ -46,6 +46,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     labels: int = 1
     rule: int | None = None
+
+
+def rule_above(oracles: Iterable[bool]) -> int | None:
+    """`Table.rule` above the oracles, which are the last rows; None where all are or none is."""
+    return next((index for index, oracle in enumerate(oracles) if oracle), None) or None
 
 
 def write(

@@ -35,7 +35,7 @@ DESCRIPTION = (
 )
 EXAMPLES = (
     "adding-problem bench --model mine.py:Mine --out table.tex",
-    "adding-problem bench --model mine.py:Mine:units=8 --against gru --budget 20M",
+    "adding-problem bench --model mine.py:Mine:units=8 --against gru --engine ray",
 )
 AGAINST = ("lstm", "gru", "mingru")
 BUDGET = 1_500_000
@@ -65,10 +65,10 @@ def add_arguments(parser: CommandParser) -> None:
     parser.option("--seeds", "seeds of each model and target", Count, default=_SEEDS)
     parser.option("--budget", "sequence-steps of a horizon run (default: 1.5M)", Steps)
     parser.option("--minutes", "minutes of a horizon run, in place of --budget", Minutes)
-    parser.option("--t", "T of certificate, costs and solved seeds", Length, default=_T)
+    parser.option("--t", "T of certificate, costs, solved seeds", Length, default=_T)
     parser.option("--match-parameters", "set the widths of the others for as many parameters")
-    parser.option("--width", "argument of a custom model that is its width", default="hidden")
-    parser.option("--workers", "pieces of work at a time (default: as many as fit)", Count)
+    parser.option("--width", "a custom model's width argument", default="hidden")
+    common.add_engine(parser, "task")
     parser.option("--out", "also write the table: .csv, .json, .tex or .md")
     parser.keys(_SHOWN, recipe="fast", file=None)
 
@@ -78,13 +78,14 @@ def run(arguments: Namespace) -> None:
     from adding_problem.analysis import tables
     from adding_problem.experiments import bench
     from adding_problem.experiments.bench import pieces
-    from adding_problem.experiments.sweep.local import LocalEngine
+    from adding_problem.experiments.sweep import engines
 
-    out = common.table_file(arguments.out) if arguments.out else None
+    out = common.out_file(arguments.out, tables.FORMATS) if arguments.out else None
     plan = _plan(arguments)
+    configs = [each.config for each in plan.contenders]
+    engine = engines.build(common.engine_of(arguments), configs, pieces.perform)
     console = output.console()
     with _shown(console) as follow:
-        engine = LocalEngine(_workers(arguments, plan), pieces.perform)
         failures = bench.run(plan, engine, follow)
     lines = bench.lines_of(plan)
     notes = bench.notes_of(plan, lines, failures, arguments.match_parameters)
@@ -147,13 +148,6 @@ def _contenders(arguments: Namespace) -> tuple[Contender, ...]:
         replace(each, label=each.config.model.name) if labels.count(each.label) > 1 else each
         for each in unique
     )
-
-
-def _workers(arguments: Namespace, plan: Plan) -> int:
-    from adding_problem.system.threads import usable_cores
-
-    threads = max(each.config.threads or 1 for each in plan.contenders)
-    return arguments.workers or max(1, usable_cores() // threads)
 
 
 # --- while it works -------------------------------------------------------------------------------

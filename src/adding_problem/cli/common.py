@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from adding_problem import config
 from adding_problem.config import COMMAND_LINE, RunConfig, families
-from adding_problem.config.values import leaves
+from adding_problem.config.values import Count, Real, leaves
 from adding_problem.errors import ConfigError
 from adding_problem.runs import atomic_io
 from adding_problem.system.output import say
@@ -24,27 +24,33 @@ if TYPE_CHECKING:
 
     from adding_problem.analysis.tables import Table
     from adding_problem.cli.parsing import CommandParser
+    from adding_problem.experiments.sweep.engines import Choice
     from adding_problem.runs.folder import RunFolder
     from adding_problem.runs.records import Budget, RunResult
     from adding_problem.training.loop import Listener
 
 __all__ = [
     "ORACLE",
+    "PICTURES",
+    "add_engine",
     "add_safety",
     "budget_of",
     "configuration_of",
+    "engine_of",
     "follow",
-    "picture",
+    "out_file",
     "plateau_hints",
     "refuse_keys",
     "require_trust",
     "say_if_on_plateau",
     "show_table",
-    "table_file",
 ]
 
 ORACLE = families.described_init("oracle")
-_PICTURES = (".png", ".pdf", ".svg")
+PICTURES = (".png", ".pdf", ".svg")
+"""The endings of the pictures that can be drawn."""
+
+_NAME_WIDTH = 20  # of a table's first column, which is not made narrower
 
 
 def add_safety(
@@ -54,6 +60,29 @@ def add_safety(
     if overwrite:
         parser.flag("--overwrite", f"delete the {overwrite} that the folder holds", without=without)
     parser.flag("--trust", "import and run a model that only a file names")
+
+
+def add_engine(parser: CommandParser, work: str) -> None:
+    """Take what says where work is done, which a text names: see `engine_of`."""
+    engines = Literal["local", "ray"]
+    parser.option("--engine", "processes here, or a Ray cluster", engines, default="local")
+    parser.option("--workers", f"{work}s at a time (default: as many as fit)", Count)
+    parser.option("--address", "with ray: a running cluster (default: a new one)")
+    parser.option("--gpus", f"with ray: GPUs of each {work} (default: by device)", Real)
+    parser.option("--storage", "with ray: path or URL that all nodes reach")
+
+
+def engine_of(arguments: Namespace) -> Choice:
+    """The engine that was asked for.
+
+    Raises:
+        ConfigError: when the options contradict each other.
+    """
+    from adding_problem.experiments.sweep.engines import Choice
+
+    return Choice(
+        arguments.engine, arguments.workers, arguments.address, arguments.gpus, arguments.storage
+    )
 
 
 def configuration_of(arguments: Namespace) -> RunConfig | None:
@@ -114,36 +143,20 @@ def refuse_keys(arguments: Namespace, what: str, instead: Mapping[str, str]) -> 
             raise ConfigError(f"--{key}", expected, "one", hint, COMMAND_LINE)
 
 
-def picture(name: str, suffix: str | None = None) -> Path:
-    """The file to draw into, in a folder that is there.
+def out_file(name: str, endings: Sequence[str]) -> Path:
+    """The file to write, in a folder that is there.
+
+    Args:
+        name: of the file.
+        endings: that it may have, such as `PICTURES` or `tables.FORMATS`.
 
     Raises:
-        ConfigError: when its name says no format that pictures can have.
+        ConfigError: when its name has none of these endings.
         StorageError: when its folder cannot be made.
     """
     out = Path(name)
-    if suffix:
-        out = out.with_suffix(f".{suffix}")
-    elif out.suffix not in _PICTURES:
-        expected = f"a file that ends in {', '.join(_PICTURES)}"
-        hint = "give the picture one of these endings"
-        raise ConfigError("--out", expected, str(out), hint, COMMAND_LINE)
-    atomic_io.make_folder(out.parent)
-    return out
-
-
-def table_file(name: str) -> Path:
-    """The file to write a table into, in a folder that is there.
-
-    Raises:
-        ConfigError: when its name says no format that tables can have.
-        StorageError: when its folder cannot be made.
-    """
-    from adding_problem.analysis import tables
-
-    out = Path(name)
-    if out.suffix not in tables.FORMATS:
-        expected = f"a file that ends in {', '.join(tables.FORMATS)}"
+    if out.suffix not in endings:
+        expected = f"a file that ends in {', '.join(endings)}"
         raise ConfigError("--out", expected, str(out), "give it one of these endings", COMMAND_LINE)
     atomic_io.make_folder(out.parent)
     return out
@@ -151,23 +164,26 @@ def table_file(name: str) -> Path:
 
 def show_table(table: Table, console: Console) -> None:
     """Print a table, its columns of text on the left."""
-    from rich import box
+    from rich.box import Box
     from rich.markup import escape
     from rich.table import Column
     from rich.table import Table as RichTable
 
+    name_width = min(_NAME_WIDTH, max((len(row[0]) for row in table.rows), default=0))
     columns = (
         Column(
             escape(name),
             justify="left" if index < table.labels else "right",
             overflow="fold",
+            min_width=name_width if index == 0 else None,
             no_wrap=0 < index < table.labels,
         )
         for index, name in enumerate(table.heading)
     )
-    shown = RichTable(
-        *columns, title=escape(table.title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    ruled = Box(
+        "    \n    \n ── \n    \n ── \n    \n    \n    \n"
+    )  # below the heading and a section
+    shown = RichTable(*columns, title=escape(table.title), box=ruled, padding=(0, 1, 0, 0))
     for index, row in enumerate(table.rows):
         if index == table.rule:
             shown.add_section()

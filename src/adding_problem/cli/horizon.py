@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> None:
     from adding_problem.analysis import tables
 
     console = output.console()
-    out = common.table_file(arguments.out) if arguments.out else None
+    out = common.out_file(arguments.out, tables.FORMATS) if arguments.out else None
     budget = common.budget_of(arguments, Budget(_MINUTES))
     rungs = {
         each: list(_rungs(each, budget, arguments, console))

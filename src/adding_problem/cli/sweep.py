@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Literal
 
 from adding_problem import config
 from adding_problem.cli import common
 from adding_problem.cli.parsing import CommandParser
 from adding_problem.config import COMMAND_LINE
-from adding_problem.config.values import Count, Real, Whole
+from adding_problem.config.values import Whole
 from adding_problem.errors import ConfigError
 from adding_problem.system import output
 from adding_problem.system.output import say
@@ -30,16 +29,7 @@ EXAMPLES = (
 def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     parser.option("--out", "the sweep's folder (default: the file's artifacts)")
-    parser.option(
-        "--engine",
-        "processes here, or tasks of a Ray cluster",
-        Literal["local", "ray"],
-        default="local",
-    )
-    parser.option("--workers", "runs at a time (default: as many as fit)", Count)
-    parser.option("--address", "with ray: a running cluster (default: a new one)")
-    parser.option("--gpus", "with ray: GPUs of each run (default: by device)", Real)
-    parser.option("--storage", "with ray: path or URL that all nodes reach")
+    common.add_engine(parser, "run")
     parser.option("--retries", "restarts of a lost run", Whole, default=3)
     parser.flag("--no_score", "do not score the trained models")
     parser.flag("--dry_run", "print the runs and what they may cost, and exit")
@@ -64,18 +54,16 @@ def run(arguments: Namespace) -> None:
 
     from adding_problem.experiments.sweep import display, driver, engines
 
-    chosen = engines.Choice(
-        arguments.engine, arguments.workers, arguments.address, arguments.gpus, arguments.storage
-    )
+    chosen, configs = common.engine_of(arguments), [planned.config for planned in runs]
     console = output.console()
     if arguments.dry_run:
-        console.print(display.dry_run(runs, chosen.describe(runs)))
+        console.print(display.dry_run(runs, chosen.describe(configs)))
         return
-    common.require_trust([planned.config for planned in runs], arguments)
+    common.require_trust(configs, arguments)
     with display.SweepDisplay(console) as shown:
         board = driver.run(
             runs,
-            engines.build(chosen, runs),
+            engines.build(chosen, configs),
             score=not arguments.no_score,
             retries=arguments.retries,
             follow=shown.follow,

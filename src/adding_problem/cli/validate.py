@@ -24,18 +24,18 @@ from adding_problem.task.variants import MIN_LENGTH
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adding_problem.analysis.tables import Table
     from adding_problem.runs.records import RunRecord
-
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_arguments", "run", "score"]
 
 DESCRIPTION = (
     "Score the model of a run folder on a test set, drawn with another seed. With --lengths, score "
-    f"the models of several folders at other lengths: a table and a heatmap. {EXIT_CODE}"
+    f"the models of several folders at other lengths: a table, and a heatmap or a file. {EXIT_CODE}"
 )
 EXAMPLES = (
     "adding-problem validate artifacts/150",
-    "adding-problem validate artifacts/* --lengths 1000 10000 --out lengths.png",
+    "adding-problem validate artifacts/* --lengths 1000 10000 --out lengths.tex",
 )
 _SHOWN = ("dataset.t", "model.name", "validate.seed", "validate.dt_length", "threads", "artifacts")
 _SEQUENCES, _OUT = 1000, "lengths.png"
@@ -46,7 +46,10 @@ def add_arguments(parser: CommandParser) -> None:
     parser.positional("runs", "run folders; without --lengths only one", many=True, required=False)
     parser.option("--lengths", "lengths to test at", Length, many=True)
     parser.option("--sequences", f"with --lengths: sequences of each ({_SEQUENCES})", Count)
-    parser.option("--out", f"with --lengths: picture to write ({_OUT})")
+    parser.option(
+        "--out",
+        f"with --lengths: picture ({_OUT}) or table to write: .csv, .json, .tex or .md",
+    )
     common.add_safety(parser)
     parser.keys(_SHOWN)
 
@@ -154,13 +157,14 @@ class _Scored:
 
 def _score_lengths(arguments: Namespace) -> None:
     """Score models at several lengths; print a table and draw it."""
-    from adding_problem.analysis import plots
+    from adding_problem.analysis import plots, tables
     from adding_problem.analysis.aggregate import equals, lengths_in_words
     from adding_problem.runs.folder import RunFolder
 
     _check_alone(arguments)
     threads = load(None, arguments.overrides).threads
-    out, lengths = common.picture(arguments.out or _OUT), arguments.lengths
+    out = common.out_file(arguments.out or _OUT, (*common.PICTURES, *tables.FORMATS))
+    lengths = arguments.lengths
     n, console = arguments.sequences or _SEQUENCES, output.console()
     given = {path: RunFolder(path).read(score=False) for path in arguments.runs}
     _check_lengths(lengths, given)
@@ -180,8 +184,13 @@ def _score_lengths(arguments: Namespace) -> None:
         run_config = replace(run.config, **here, threads=threads or run.config.threads)
         mse = _score_run(run_config, lengths, n, arguments.trust, console)
         scored.append(_Scored(path, name, lengths_in_words([run.longest]), run.oracle, mse))
-    _print_table(scored, lengths, n, console)
+    table = _table(scored, lengths, n)
+    common.show_table(table, console)
     say(*remarks)
+    if out.suffix in tables.FORMATS:
+        tables.write(out, [table], [_record(line, t) for line in scored for t in lengths], remarks)
+        say(f"table:   {out}")
+        return
     plots.draw_lengths(
         out,
         [f"{line.name} ({line.longest}{line.told})" for line in scored],
@@ -239,21 +248,26 @@ def _note_refusal(path: str, t: int, error: AddingProblemError) -> None:
     say(f"note: {path}, T = {t:,}: {on_one_line(error)}", error=True)
 
 
-def _print_table(
-    scored: Sequence[_Scored], lengths: Sequence[int], n: int, console: Console
-) -> None:
-    from rich.markup import escape
-    from rich.table import Column, Table
+def _table(scored: Sequence[_Scored], lengths: Sequence[int], n: int) -> Table:
+    from adding_problem.analysis.tables import Table, rule_above
 
-    table = Table(
-        "longest trained",
-        Column("run", overflow="fold"),
-        *(f"{t:,}" for t in lengths),
-        title=f"MSE on {n:,} test sequences, by tested T",
+    rows = [
+        (
+            line.path + line.told.replace(", ", "\n"),
+            line.longest,
+            *(f"{line.mse[t]:.1e}" if t in line.mse else "-" for t in lengths),
+        )
+        for line in scored
+    ]
+    return Table(
+        f"MSE on {n:,} test sequences, by tested T",
+        ("run", "longest trained", *(f"{t:,}" for t in lengths)),
+        tuple(rows),
+        rule=rule_above(line.oracle for line in scored),
     )
-    for line, above in zip(scored, [None, *scored], strict=False):
-        if above and line.oracle and not above.oracle:
-            table.add_section()
-        cells = (f"{line.mse[t]:.1e}" if t in line.mse else "-" for t in lengths)
-        table.add_row(line.longest, escape(line.path + line.told.replace(", ", "\n")), *cells)
-    console.print(table)
+
+
+def _record(line: _Scored, t: int) -> dict[str, object]:
+    """A run and a length, for .csv and .json."""
+    found = {"run": line.path, "longest": line.longest, "oracle": line.oracle, "t": t}
+    return found | {"mse": line.mse.get(t)}

@@ -14,13 +14,13 @@ from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.experiments import certificate
 from adding_problem.experiments.certificate import Certificate
 from adding_problem.runs import atomic_io
+from adding_problem.runs.collection import read_horizon
 from adding_problem.runs.folder import HORIZON, RunFolder
-from adding_problem.runs.records import HorizonResult, RunRecord, read_json
+from adding_problem.runs.records import HorizonResult, RunRecord
 from adding_problem.task.thresholds import SOLVED
 
 __all__ = ["Collection", "Horizon", "Run", "collect"]
 
-_MOST_BYTES = 8 << 20
 _MOST_FOLDERS = 100_000  # entered while looking for runs, so that a mistyped `/` ends
 
 
@@ -138,9 +138,9 @@ def collect(folders: Sequence[str | Path], certificates: Sequence[str | Path] = 
         if atomic_io.is_regular(path / HORIZON):
             horizon_folders[resolved] = names[resolved]
             try:
-                horizons[resolved] = _read_horizon(path / HORIZON)
-            except (OSError, ValueError) as error:
-                left_out.append(printable(f"{path / HORIZON}: is damaged ({error})"))
+                horizons[resolved] = read_horizon(path)
+            except RunFolderError as error:
+                left_out.append(printable(str(error).partition("\n")[0]))
     if not runs:
         raise RunFolderError(
             ", ".join(map(str, folders)),
@@ -165,13 +165,6 @@ def _walk(folder: Path) -> Iterator[Path]:
             )
         below.sort()
         yield Path(path)
-
-
-def _read_horizon(path: Path) -> HorizonResult:
-    """`horizon.json`, which may be an untrusted file."""
-    if atomic_io.escapes(path, path.parent):
-        raise ValueError("a link that leads out of its folder")
-    return read_json(HorizonResult, atomic_io.read_bounded(path, _MOST_BYTES))
 
 
 def _read_certificate(path: Path) -> Certificate:

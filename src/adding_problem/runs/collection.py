@@ -19,10 +19,10 @@ from adding_problem import config as configuration
 from adding_problem.config import RunConfig
 from adding_problem.errors import RunFolderError
 from adding_problem.runs import atomic_io
-from adding_problem.runs.folder import RunFolder
-from adding_problem.runs.records import read_json
+from adding_problem.runs.folder import HORIZON, RunFolder
+from adding_problem.runs.records import HorizonResult, read_json
 
-__all__ = ["RunsFolder", "read_summary", "run_inside"]
+__all__ = ["RunsFolder", "horizon_folders", "read_horizon", "read_summary", "run_inside"]
 
 _MAX_SUMMARY_BYTES = 64 << 20  # ten thousand runs of a sweep have a few MiB
 _MAX_CONFIG_BYTES = 1 << 20  # of the configurations that are read
@@ -86,6 +86,28 @@ def read_summary(file: Path) -> dict[str, Any]:
             "give another folder; or, where it is worth nothing to you, delete that file",
         ) from None
     return document
+
+
+def horizon_folders(path: Path) -> list[Path]:
+    """The horizon runs in a folder: itself, or those of several seeds; none in a run folder."""
+    if os.path.lexists(path / HORIZON):
+        return [path]
+    return sorted(file.parent for file in path.glob(f"seed*/{HORIZON}"))
+
+
+def read_horizon(folder: Path) -> HorizonResult:
+    """A horizon run's `horizon.json`, which may be an untrusted file.
+
+    Raises:
+        RunFolderError: when it is a link that leads out of its folder, or damaged.
+    """
+    file = folder / HORIZON
+    try:
+        if atomic_io.escapes(file, folder):
+            raise ValueError("a link that leads out of its folder")
+        return read_json(HorizonResult, atomic_io.read_bounded(file, _MAX_SUMMARY_BYTES))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(file, f"is damaged ({error})", "leave it out") from None
 
 
 class RunsFolder:

@@ -47,6 +47,6 @@ def restore(folder: RunFolder, files: Mapping[str, bytes]) -> None:
 
 
 def in_order(files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-    """In the order of a run: `config_copy.yaml` first, `result.json`, which completes it, last."""
-    rank = {"config_copy.yaml": 0, "result.json": 2}
+    """In the order of a run: `config_copy.yaml` first, and last what says that it is complete."""
+    rank = {"config_copy.yaml": 0, "result.json": 2, "bench.json": 3}
     return sorted(files.items(), key=lambda item: rank.get(item[0], 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from adding_problem.runs.folder import RunFolder
 __all__ = ["Progress", "run"]
 
 _POLL_SECONDS = 0.5
+_RETRIES = 3  # of a piece whose process or node was lost; it goes on from its checkpoint
 
 
 @dataclass
@@ -93,6 +94,7 @@ class _Work:
 
     def __init__(self, plan: Plan, follow: Callable[[Progress], None]) -> None:
         self._plan, self._follow, self.progress = plan, follow, Progress()
+        self._deaths = Counter[str]()
         for contender in plan.contenders:
             # Before the tuning is done its rate is unknown, and pieces are counted by any rate.
             rate = plan.rate(contender) or contender.config.train.learning_rate
@@ -126,17 +128,22 @@ class _Work:
                 piece = waiting.popleft()
                 under_way[piece.name] = piece
                 engine.submit(piece)
-            self._tell("", under_way)
+            self._tell("", engine)
             for name, outcome in engine.wait(_POLL_SECONDS):
-                self._count(under_way.pop(name))
+                piece = under_way.pop(name)
+                self._deaths[name] += outcome.state == "died"
+                if outcome.state == "died" and self._deaths[name] <= _RETRIES:
+                    waiting.append(piece)
+                    continue
+                self._count(piece)
                 if outcome.state != "done":
                     self.progress.failures[name] = outcome.message
-                self._tell(name, under_way)
+                self._tell(name, engine)
 
     def _count(self, piece: Piece[Any]) -> None:
         self.progress.done += 1
         self.progress.weight_done += piece.weight
 
-    def _tell(self, ended: str, under_way: dict[str, Piece[Any]]) -> None:
-        self.progress.ended, self.progress.running = ended, tuple(under_way)
+    def _tell(self, ended: str, engine: Engine[Piece[Any]]) -> None:
+        self.progress.ended, self.progress.running = ended, tuple(sorted(engine.running()))
         self._follow(self.progress)

@@ -5,7 +5,8 @@
     certify        what the initial weights give the model
     measure        parameters, state, FLOPs and speed
 
-A record is a JSON file. The runs of a piece lie in the folder of the same name beside it.
+A piece has a folder, for its record and its runs. It writes nowhere else, so that another machine
+can do it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ __all__ = [
 BEYOND = (10, 100)
 """Times the longest trained length, at which the models of the horizon runs are tested."""
 
+_RECORD = "bench.json"
 _MAX_BYTES = 1 << 20  # of a record
 # Sequences and sequence-steps of a test beyond the trained lengths, and its fewest sequences.
 _TESTED, _TEST_STEPS, _FEWEST_TESTED = 1_000, 1_000_000, 16
@@ -59,8 +61,8 @@ class Piece(Generic[R]):
     """A piece of work.
 
     Attributes:
-        name: its path in the bench's folder.
-        config: of its runs; `artifacts` is the folder that they lie in.
+        name: path of its folder in the bench's.
+        config: of its runs; `artifacts` is its folder.
         budget: of its training, or of each of its trainings.
         weight: the most training that it takes, in horizon runs.
         kind: of its record, a dataclass.
@@ -77,7 +79,7 @@ class Piece(Generic[R]):
     @property
     def path(self) -> Path:
         """The record's file."""
-        return Path(f"{self.config.artifacts}.json")
+        return Path(self.config.artifacts) / _RECORD
 
     @property
     def is_done(self) -> bool:
@@ -101,7 +103,9 @@ def perform(piece: Piece[R]) -> Outcome:
     """Do a piece and write its record. Errors become outcomes."""
 
     def work() -> Outcome:
-        atomic_io.write_json(piece.path, asdict(piece.make(piece)))  # type: ignore[call-overload]
+        record = asdict(piece.make(piece))  # type: ignore[call-overload]
+        atomic_io.make_folder(piece.path.parent)
+        atomic_io.write_json(piece.path, record)
         return Outcome("done")
 
     return outcome_of(work)

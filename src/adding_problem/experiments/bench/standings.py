@@ -14,7 +14,7 @@ from adding_problem.analysis.statistics import (
     short_count,
     survival,
 )
-from adding_problem.analysis.tables import Table
+from adding_problem.analysis.tables import Table, rule_above
 from adding_problem.config import families
 from adding_problem.experiments.bench.contenders import CLOSE, Contender, parameters_of
 from adding_problem.experiments.bench.pieces import BEYOND, HorizonRun
@@ -208,9 +208,7 @@ def _table(
     labels: int,
 ) -> Table:
     """A table with a row for each of these lines, oracles below a rule."""
-    first = next((index for index, line in enumerate(lines) if line.oracle), None)
-    # Where all are oracles nothing stands above the rule.
-    return Table(title, heading, tuple(rows), labels, first or None)
+    return Table(title, heading, tuple(rows), labels, rule_above(line.oracle for line in lines))
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: every run is a task.
+"""The engine of a Ray cluster: every run, or piece of work of a bench, is a task.
 
 A task works in a temporary folder of its node. Every few seconds its changed files, checkpoints
 among them, are sent to the driver's folder or to a storage. A task that begins again, on whatever
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from adding_problem import config as configuration
 from adding_problem.config import COMMAND_LINE
 from adding_problem.errors import BackendError, ConfigError, LockError, to_install
-from adding_problem.experiments.sweep.job import Job, Outcome, Task, perform
+from adding_problem.experiments.sweep.job import Outcome, Task, Work, perform
 from adding_problem.runs import transport
 from adding_problem.runs.collection import run_inside
 from adding_problem.runs.folder import RunFolder
@@ -93,7 +93,7 @@ class RayEngine:
             storage if storage is None or "://" in storage else str(Path(storage).resolve())
         )
         self._task = task
-        self._pending: dict[Any, Job] = {}
+        self._pending: dict[Any, Work] = {}
         self._ray: Any = None
         self._desk: Any = None
         self._begun: set[str] = set()  # names of the pending jobs that a worker has taken
@@ -142,7 +142,7 @@ class RayEngine:
         """Whether another job can be taken. Ray queues them: only `workers` limits their number."""
         return self._workers is None or len(self._pending) < self._workers
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Queue a job; Ray gives it a node that has its CPUs and GPUs."""
         if self._desk is None:
             self._desk = self._open_desk(job)
@@ -231,12 +231,12 @@ class RayEngine:
                 "died", f"its worker or node was lost ({type(error).__name__})"
             )
         if self._storage and outcome.state == "done":
-            kept, folder = _Files(self._storage).load(job.name), RunFolder(job.config.artifacts)
+            kept = _Files(self._storage).load(job.name)
             try:
-                _Desk(str(folder.path.parent)).save(job.name, kept)
+                _Desk(str(_root(job))).save(job.name, kept)
             except LockError as error:
                 return job.name, Outcome("held", str(error))
-            if not folder.holds_finished(job.config):
+            if not job.is_done:
                 return job.name, Outcome(
                     "failed",
                     f"its files are not in {self._storage}, where its worker wrote them: "
@@ -244,10 +244,10 @@ class RayEngine:
                 )
         return job.name, outcome
 
-    def _gpus_of(self, job: Job) -> float:
+    def _gpus_of(self, job: Work) -> float:
         return self._gpus if self._gpus is not None else float(job.config.device == "cuda")
 
-    def _warn_of_waiting(self, job: Job) -> None:
+    def _warn_of_waiting(self, job: Work) -> None:
         """Log a warning where no node has what a run asks for.
 
         An autoscaler may add one. Without one, the run would wait forever and nothing would say so.
@@ -261,7 +261,7 @@ class RayEngine:
                 gpus,
             )
 
-    def _open_desk(self, job: Job) -> Any:
+    def _open_desk(self, job: Work) -> Any:
         """The actor on the driver's node that receives files; Ray restarts a killed one."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -271,7 +271,7 @@ class RayEngine:
         return (
             self._ray.remote(_Desk)
             .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
-            .remote(str(Path(job.config.artifacts).parent.resolve()))
+            .remote(str(_root(job)))
         )
 
 
@@ -280,6 +280,19 @@ def _lost(why: str) -> BackendError:
         f"engine: the Ray cluster was lost ({why})",
         "start it again, then repeat the command: each run continues",
     )
+
+
+def _root(job: Work) -> Path:
+    """The folder that its name is a path in."""
+    return Path(job.config.artifacts).resolve().parents[job.name.count("/")]
+
+
+def _inside(folder: Path, name: str) -> RunFolder:
+    """As `run_inside`; the name may be a path."""
+    *above, last = name.split("/")
+    for part in above:
+        folder = run_inside(folder, part).path
+    return run_inside(folder, last)
 
 
 class _Desk:
@@ -301,7 +314,7 @@ class _Desk:
         return self._files.load(name)
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
-        with run_inside(self._folder, name).locked():
+        with _inside(self._folder, name).locked():
             self._files.save(name, files)
 
 
@@ -313,7 +326,7 @@ class _Files:
 
     def load(self, name: str) -> dict[str, bytes]:
         if "://" not in self._url:
-            folder = run_inside(Path(self._url), name)
+            folder = _inside(Path(self._url), name)
             return (
                 transport.snapshot(folder.path, transport.stamps(folder.path))
                 if folder.path.is_dir()
@@ -330,7 +343,7 @@ class _Files:
 
     def save(self, name: str, files: dict[str, bytes]) -> None:
         if "://" not in self._url:
-            transport.restore(run_inside(Path(self._url), name), files)
+            transport.restore(_inside(Path(self._url), name), files)
             return
         import fsspec
 
@@ -358,7 +371,7 @@ class _AtDesk:
         ray.get(self._desk.save.remote(name, files))
 
 
-def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
+def _remote(job: Work, desk: Any, storage: str | None, task: Task) -> Outcome:
     """What a Ray worker does with a job."""
     import ray
 
@@ -370,7 +383,8 @@ def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="adding-problem-") as path:
         folder = RunFolder(path)
         transport.restore(folder, place.load(job.name))
-        here = dataclasses.replace(job, config=dataclasses.replace(job.config, artifacts=path))
+        there = dataclasses.replace(job.config, artifacts=path)
+        here = dataclasses.replace(job, config=there)  # type: ignore[type-var]
         with _Sender(folder, job, place):
             return task(here)
 
@@ -378,7 +392,7 @@ def _remote(job: Job, desk: Any, storage: str | None, task: Task) -> Outcome:
 class _Sender:
     """Sends the files of a run that have changed, while the block runs and once more at its end."""
 
-    def __init__(self, folder: RunFolder, job: Job, place: _Place) -> None:
+    def __init__(self, folder: RunFolder, job: Work, place: _Place) -> None:
         self._folder, self._job, self._place = folder, job, place
         self._sent = transport.stamps(folder.path)
         self._end = threading.Event()

@@ -1,18 +1,17 @@
-"""Which engine does a sweep, with how many workers."""
+"""Which engine does a sweep or a bench, with how many workers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from adding_problem.config import COMMAND_LINE
+from adding_problem.config import COMMAND_LINE, RunConfig
 from adding_problem.errors import ConfigError
 from adding_problem.experiments.sweep.driver import Engine
-from adding_problem.experiments.sweep.job import Job
+from adding_problem.experiments.sweep.job import Task, perform
 from adding_problem.experiments.sweep.local import LocalEngine
-from adding_problem.experiments.sweep.plan import PlannedRun
 from adding_problem.system.device import resolve_device
 from adding_problem.system.threads import usable_cores
 
@@ -67,16 +66,23 @@ class Choice:
                     COMMAND_LINE,
                 )
 
-    def describe(self, runs: Sequence[PlannedRun]) -> str:
+    def describe(self, configs: Sequence[RunConfig]) -> str:
         """How many runs at a time, and where."""
         if self.engine == "ray":
             cluster = self.address or "a Ray cluster that is started here"
             return f"{self.workers or 'as many as fit'} at a time on {cluster}"
-        return f"{_local_workers(self, runs)} at a time on this machine"
+        return f"{_local_workers(self, configs)} at a time on this machine"
 
 
-def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[Engine[Job]]:
-    """The engine for these runs.
+def build(
+    choice: Choice, configs: Sequence[RunConfig], task: Task = perform
+) -> AbstractContextManager[Engine[Any]]:
+    """The engine for work of these configurations.
+
+    Args:
+        choice: of the user.
+        configs: of the runs, of which threads and device matter.
+        task: what is done with a job.
 
     Raises:
         ConfigError: when so many workers need more cores than there are.
@@ -86,24 +92,24 @@ def build(choice: Choice, runs: Sequence[PlannedRun]) -> AbstractContextManager[
         from adding_problem.experiments.sweep.cluster import RayEngine
 
         here = choice.address is None and choice.workers is not None
-        cpus = _workers(choice.workers, _threads(runs)) * _threads(runs) if here else None
-        return RayEngine(choice.workers, choice.address, cpus, choice.gpus, choice.storage)
-    return LocalEngine(_local_workers(choice, runs))
+        cpus = _workers(choice.workers, _threads(configs)) * _threads(configs) if here else None
+        return RayEngine(choice.workers, choice.address, cpus, choice.gpus, choice.storage, task)
+    return LocalEngine(_local_workers(choice, configs), task)
 
 
-def _local_workers(choice: Choice, runs: Sequence[PlannedRun]) -> int:
+def _local_workers(choice: Choice, configs: Sequence[RunConfig]) -> int:
     """As many as the cores can serve; one where runs share another device.
 
     Only the user knows how many runs that device can hold.
     """
-    devices = {run.config.device for run in runs} if choice.workers is None else set()
+    devices = {config.device for config in configs} if choice.workers is None else set()
     if any(resolve_device(device).type != "cpu" for device in devices):
         return 1
-    return _workers(choice.workers, _threads(runs))
+    return _workers(choice.workers, _threads(configs))
 
 
-def _threads(runs: Sequence[PlannedRun]) -> int:
-    return max(run.config.threads or 1 for run in runs)
+def _threads(configs: Sequence[RunConfig]) -> int:
+    return max(config.threads or 1 for config in configs)
 
 
 def _workers(workers: int | None, threads: int) -> int:

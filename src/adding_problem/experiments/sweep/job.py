@@ -15,7 +15,7 @@ from adding_problem.experiments.train import train
 from adding_problem.runs.folder import RunFolder
 from adding_problem.training import loggers
 
-__all__ = ["Job", "Named", "Outcome", "Task", "finished", "outcome_of", "perform"]
+__all__ = ["Job", "Named", "Outcome", "Task", "Work", "finished", "outcome_of", "perform"]
 
 
 class Named(Protocol):
@@ -24,6 +24,22 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """By which its outcome is told."""
+
+
+class Work(Named, Protocol):
+    """What any engine takes: a dataclass that does all of its work in one folder.
+
+    That folder is `config.artifacts`, whose last parts are the name's. The engine of a cluster puts
+    another one there.
+    """
+
+    @property
+    def config(self) -> RunConfig:
+        """Its folder, threads and device."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its folder holds all that it makes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,11 @@ class Job:
     name: str
     config: RunConfig
     score: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its folder holds a complete run; the score may be missing."""
+        return RunFolder(self.config.artifacts).holds_finished(self.config)
 
 
 @dataclass(frozen=True)
