@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart too.
-TRAIN, VALIDATION, BASELINE, ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
-PALETTE = (VALIDATION, "#0072B2", "#CC79A7", "#E69F00", TRAIN, "#000000", "#8C6D1F", ORIGINAL)
+TRAIN, VALIDATION, BASELINE, ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#000000"
+PALETTE = (VALIDATION, "#0072B2", "#CC79A7", "#E69F00", TRAIN, "#009E73", "#8C6D1F", ORIGINAL)
 """Of eight categories, the most that a picture has."""
 FEWER = 0.4
 """Opacity of validation losses over fewer sequences than others of the run."""
