@@ -44,7 +44,7 @@ DIGEST = "Data"
 """Under which a PNG carries the digest of its data."""
 
 SIZE = (7.6, 3.2)  # inches: 760 by 320 pixels on a page
-_RED, _BLUE, _LIGHT, _GREY = style.VALIDATION, style.PALETTE[1], style.TRAIN, style.BASELINE
+_RED, _BLUE, _LIGHT, _GREY = style.VALIDATION, "#0072B2", style.TRAIN, style.BASELINE
 
 
 @dataclass(frozen=True)
