@@ -190,6 +190,8 @@ def _print_seeds(found: Sequence[Group], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    several = len({group.task for group in found}) > 1
+    task = "" if several else f" (task: {found[0].task.title})"
     table = Table(
         "tested\nT",
         "longest\ntrained",
@@ -198,7 +200,8 @@ def _print_seeds(found: Sequence[Group], console: Console) -> None:
         "median MSE",
         "steps and sequences to 1e-2",
         "to 1e-3",
-        title="Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored",
+        title=f"Over the seeds{task}: {found[0].measure} and costs, medians with 95% intervals or "
+        "ranges, unsolved runs censored",
     )
     for group, above in zip(found, [None, *found], strict=False):
         if above and group.oracle and not above.oracle:
@@ -210,9 +213,9 @@ def _print_seeds(found: Sequence[Group], console: Console) -> None:
         table.add_row(
             f"{group.t:,}",
             group.longest,
-            escape(f"{group.method} ({group.task.title})"),
+            escape(f"{group.method} ({group.task.title})" if several else group.method),
             str(group.solved).replace(" (", "\n("),
-            f"{group.losses}".replace(" (", "\n(") + f"\n{group.measure}",
+            f"{group.losses}".replace(" (", "\n("),
             *costs,
         )
     console.print(table)
