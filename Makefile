@@ -56,7 +56,7 @@ docs: install
 	$(BIN)/python docs/make_api.py >docs/api.md
 	$(BIN)/python docs/make_commands.py >docs/commands.md
 	$(BIN)/python docs/make_configuration.py >docs/configuration.md
-	$(BIN)/python docs/make_original.py --pictures >docs/original.md
+	$(BIN)/python docs/make_original.py >docs/original.md
 	$(BIN)/python docs/make_golden.py >docs/golden.json
 	$(BIN)/python docs/make_pictures.py
 	$(BIN)/adding-problem demo --no-open --out docs/demo.html

@@ -60,7 +60,7 @@ def certified(model: str, init: str | None, arguments: argparse.Namespace) -> En
         "init": init,
         "t": arguments.t,
         "budget": arguments.budget,
-        "command": " ".join(["adding-problem", *command[3:-2]]),
+        "command": " ".join(["adding-problem", *command[3:]]),
         "seconds": round(time.monotonic() - began, 1),
         "commit": results.commit(),
         "processor": processor(),
@@ -86,6 +86,8 @@ def certified(model: str, init: str | None, arguments: argparse.Namespace) -> En
     ]
     return entry | {
         "title": made.title,
+        "recipe": made.recipe,
+        "seed": made.seed,
         "parameters": made.parameters,
         "order": made.order,
         "rows": rows,

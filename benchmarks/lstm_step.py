@@ -2,7 +2,7 @@
 what?
 
     make peers    # once: Keras on TensorFlow and on JAX, in an environment of their own
-    python benchmarks/lstm_step.py [--quick] [--out artifacts/performance]
+    python benchmarks/lstm_step.py [--quick] [--out docs/performance.json]
 
 Every contender runs in a process of its own, because allocator settings and thread pools are per
 process, and waits there for orders: the rounds of all contenders interleave, so that whatever else
@@ -375,53 +375,8 @@ def extras(threads: int, rounds: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Sequence-steps per second of every contender, a panel per number of threads."""
-    from matplotlib.figure import Figure
-
-    colors = dict(
-        zip(CONTENDERS, ["#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"], strict=True)
-    )
-    groups = sorted({row["threads"] for row in rows})
-    figure = Figure(figsize=(11, 3.6 * len(groups)), layout="constrained")
-    for axes, threads in zip(
-        figure.subplots(len(groups), 1, squeeze=False).flat, groups, strict=True
-    ):
-        here = [row for row in rows if row["threads"] == threads]
-        sizes = sorted(
-            {(row["batch"], row["length"]) for row in here}, key=lambda size: (size[1], size[0])
-        )
-        for offset, contender in enumerate(CONTENDERS):
-            own = {
-                (row["batch"], row["length"]): row["steps_per_second"] / 1e6
-                for row in here
-                if row["contender"] == contender
-            }
-            axes.bar(
-                [sizes.index(size) + 0.16 * (offset - 2) for size in own],
-                list(own.values()),
-                0.15,
-                label=contender,
-                color=colors[contender],
-            )
-        axes.set_xlim(-0.6, len(sizes) - 0.4)
-        axes.set_xticks(range(len(sizes)), [f"B={batch}\nT={length:,}" for batch, length in sizes])
-        axes.set(
-            ylabel="million sequence-steps/s",
-            title=f"whole training steps, {threads} thread{'s' * (threads > 1)}",
-        )
-        axes.grid(axis="y", alpha=0.25)
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(),
-        loc="outside upper center",
-        frameon=False,
-        ncols=len(CONTENDERS),
-    )
-    figure.savefig(path, dpi=130)
-
-
 def main() -> None:
-    """Run everything; print a table; write JSON and a picture."""
+    """Run everything; print a table; write JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -430,7 +385,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--out", default="lstm_step", help="JSON and picture: this name with .json and .png"
+        "--out", type=Path, default=Path("docs/performance.json"), help="JSON to write"
     )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
@@ -466,9 +421,8 @@ def main() -> None:
         "rows": rows,
         "extras": extras(min(2, machine["cores"]), rounds, arguments.quick),
     }
-    results.write(Path(f"{arguments.out}.json"), report)
-    draw(rows, Path(f"{arguments.out}.png"))
-    print(f"wrote {arguments.out}.json and {arguments.out}.png")
+    results.write(arguments.out, report)
+    print(f"wrote {arguments.out}")
     return None
 
 

@@ -1,11 +1,10 @@
-"""Print docs/original.md from its text and the recorded runs; --pictures draws what it shows.
+"""Print docs/original.md from its text and the recorded runs.
 
-python docs/make_original.py --pictures >docs/original.md
+python docs/make_original.py >docs/original.md
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import Counter
@@ -15,17 +14,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from adding_problem.analysis import plots
-from adding_problem.analysis.aggregate import group_runs
-from adding_problem.analysis.original import read_original
 from adding_problem.analysis.statistics import proportion
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult
 from adding_problem.task.thresholds import SOLVED, THRESHOLDS
 
 DOCS = Path(__file__).parent
-PICTURES = DOCS / "pictures" / "original"
-COMPARISON = DOCS / "pictures" / "original_comparison.png"
 CURVES = DOCS / "original_curves.json"
 SCORES = DOCS / "original_scores.json"
 TEXT = DOCS / "original.md.in"
@@ -230,12 +224,13 @@ def titles(ours: dict[int, Ours]) -> dict[str, str]:
     solved = [t for t, run in ours.items() if min(run.val_loss) < SOLVED]
     return {
         "comparison": (
-            f"The method solves {len(solved)} of {len(ours)} lengths up to T = {max(solved):,}; "
-            "the original's run of T = 1,000 was stopped on the plateau"
+            f"Recipe original solves {len(solved)} of {len(ours)} lengths up to T = "
+            f"{max(solved):,}; the original's run of T = 1,000 was stopped on the plateau"
         ),
         "costs": (
-            f"Longer sequences take more epochs, {costs[first]} at T = {first:,} and "
-            f"{costs[last]} at T = {last:,}; sequence-steps grow as T to the power of {power(ours)}"
+            "By recipe original longer sequences take more epochs, "
+            f"{costs[first]} at T = {first:,} and {costs[last]} at T = {last:,}; "
+            f"sequence-steps grow as T to the power of {power(ours)}"
         ),
     }
 
@@ -250,24 +245,14 @@ def title_of(theirs: Run | None, ours: Ours) -> str:
 
     def told(run: Run) -> str:
         first = run.first(1e-2)
-        return f"epoch {first}" if first else f"never in {len(run.val_loss)} epochs"
+        spent = (first or len(run.val_loss)) * EPOCH * run.t
+        return f"{'after' if first else 'not in'} {spent / 1e6:,.4g} million"
 
-    original = f"; the original's: {told(theirs)}" if theirs else ""
-    return f"T = {ours.t:,}: validation MSE below 1e-2 in {told(ours)}{original}"
-
-
-def draw(theirs: dict[int, Run], ours: dict[int, Ours]) -> None:
-    """All pictures of the page."""
-    folders = [RUNS / str(t) for t in ours]
-    shown = titles(ours)
-    PICTURES.mkdir(exist_ok=True)
-    originals = read_original(CURVES)
-    runs = [RunFolder(folder).read() for folder in folders]
-    plots.draw_comparison(COMPARISON, group_runs(runs), originals, title=shown["comparison"])
-    plots.draw_costs(PICTURES / "costs.png", runs, originals, shown["costs"])
-    for run, (t, ours_at_t) in zip(runs, ours.items(), strict=True):
-        title = title_of(theirs.get(t), ours_at_t)
-        plots.draw_curves(PICTURES / f"{t}.png", run, originals, title)
+    original = f", the original's {told(theirs)}" if theirs else ""
+    return (
+        f"T = {ours.t:,}, recipe original, seed {ours.result.seed}: validation MSE below 1e-2 "
+        f"{told(ours)} sequence-steps{original}"
+    )
 
 
 def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
@@ -292,15 +277,7 @@ def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
 
 def main() -> None:
     """The page, on standard output."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pictures", action="store_true", help="draw into docs/pictures too")
-    arguments = parser.parse_args()
-    theirs, ours = originals(), recorded()
-    if arguments.pictures:
-        draw(theirs, ours)
-    print(page(theirs, ours), end="")
+    print(page(originals(), recorded()), end="")
 
 
 if __name__ == "__main__":

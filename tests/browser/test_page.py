@@ -80,6 +80,23 @@ def assert_nothing_is_cut_off(page: Any, width: int) -> None:
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "document.querySelector('main').style.minWidth = '2000px'",
+        "document.querySelector('.table').firstElementChild.style.minWidth = '2000px'",
+        "document.querySelector('.lead').style.color = '#bbbbbb'",
+        "document.querySelector('main').append(document.createElement('img'))",
+    ],
+    ids=["a wide page", "a wide table", "a faint text", "a picture without words"],
+)
+def test_what_is_wrong_is_seen(browser: Any, many: str, fault: str) -> None:
+    with opened(browser, many, 720, color_scheme="light") as page:
+        page.evaluate(fault)
+        with pytest.raises(AssertionError):
+            assert_nothing_is_cut_off(page, 720)
+
+
 def luminance(picture: Image.Image, x: int, y: int) -> float:
     pixel = picture.convert("L").getpixel((x, y))
     assert isinstance(pixel, int)

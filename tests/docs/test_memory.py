@@ -32,6 +32,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """docs/make_pictures.py."""
+    monkeypatch.syspath_prepend(str(DOCS))
     return script(DOCS / "make_pictures.py", monkeypatch)
 
 
@@ -110,7 +111,7 @@ def test_the_pictures_show_the_records(pictures: ModuleType, tmp_path: Path) -> 
     for name, part in expected.items():
         path = tmp_path / f"{Path(name).stem}.svg"
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            pictures.PICTURES[name](path)
+            pictures.PICTURES[name].draw(path, pictures.PICTURES[name].data())
         assert part in re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", path.read_text("utf-8"))), name
 
 

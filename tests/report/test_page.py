@@ -25,8 +25,10 @@ from torch import Tensor, nn
 
 from adding_problem import config, report, sample_batch
 from adding_problem.analysis.aggregate import Group
+from adding_problem.config import families
 from adding_problem.errors import RunFolderError
 from adding_problem.evaluation.load_model import load_model
+from adding_problem.experiments import certificate
 from adding_problem.experiments.certificate import Certificate, Measured, Row, Training, Verdict
 from adding_problem.experiments.train import train
 from adding_problem.report import figures, measure, runs, summary
@@ -34,7 +36,7 @@ from adding_problem.report.page import Table
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunRecord, RunResult, StopReason
 from adding_problem.task.variants import Task
-from tests.conftest import Command
+from tests.conftest import REPOSITORY, Command
 from tests.helpers.pages import Page
 from tests.helpers.reference import forward, weights_of
 from tests.helpers.report_runs import make_runs
@@ -310,9 +312,33 @@ def test_the_verdict_of_a_certificate_stands_beside_its_model(
     page = Page((tmp_path / "page.html").read_text())
     assert {row["certificate"] for row in page.csv("reach")} == {"reservoir"}
     assert "a readout scores 1.0e-05 (T = 100, seed 0)." in " ".join("".join(page.seen).split())
+    row = {"question": "sum", "verdict": "learned", "reason": "of a record"}
+    several = [
+        {"title": title, "t": 50, "rows": [row], "recipe": made.recipe}
+        for title in ("gru", made.title)
+    ]
+    (tmp_path / "several.json").write_text(json.dumps({"certificates": several}))
+    done = command("report", "runs", "--certificates", "several.json", *words)
+    assert done.returncode == 0, done.stderr
+    page = Page((tmp_path / "page.html").read_text())
+    assert {row["certificate"] for row in page.csv("reach")} == {"learned"}
+    assert "of a record (T = 50, seed 0)." in " ".join("".join(page.seen).split())
     damaged = command("report", "runs", "--certificates", "page.html", *words)
     assert damaged.returncode == 2
     assert "is not a certificate" in damaged.stderr
+
+
+def test_the_recorded_certificates_are_of_todays_models() -> None:
+    """A report finds the certificate of a model by the model's title."""
+    path = REPOSITORY / "docs" / "certificates.json"
+    entries = json.loads(path.read_text())["certificates"]
+    for entry, judged in zip(entries, certificate.read_judged(path), strict=True):
+        given = {} if entry["init"] is None else {"model.init": entry["init"]}
+        if given and entry["init"] not in families.TOLD:
+            given["model.memory"] = None
+        model = config.load(None, {"recipe": "fast", "model.name": entry["model"]} | given).model
+        assert judged.title == model.title
+        assert len(judged.verdicts) == len(entry["rows"])
 
 
 def test_the_longest_length_of_each_method_is_scored_first(tmp_path: Path) -> None:

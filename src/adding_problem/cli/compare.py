@@ -202,6 +202,7 @@ def _seeds(found: Sequence[Group]) -> Table:
     from adding_problem.analysis.tables import Table, rule_above
 
     several = len({group.task for group in found}) > 1
+    task = "" if several else f" ({found[0].task.title})"
     rows = (
         (
             f"{group.method}, {group.task.title}" if several else group.method,
@@ -217,7 +218,7 @@ def _seeds(found: Sequence[Group]) -> Table:
         for group in found
     )
     return Table(
-        "Over the seeds, with 95% intervals; costs: median (range), unsolved runs censored",
+        f"Over the seeds{task}, with 95% intervals; costs: median (range), unsolved runs censored",
         (
             "method",
             "tested\nT",

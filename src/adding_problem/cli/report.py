@@ -29,7 +29,9 @@ def add_arguments(parser: CommandParser) -> None:
     """What the command takes."""
     parser.positional("folders", "run folders, or folders of them such as a sweep's", many=True)
     parser.option("--out", "page to write", default="report.html")
-    parser.option("--certificates", "files of memory certificates (certificate.json)", many=True)
+    parser.option(
+        "--certificates", "memory certificates: certificate.json, or a record of several", many=True
+    )
     parser.option("--title", "title of the page", default="The adding problem")
     parser.option(
         "--lengths",

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -70,6 +70,7 @@ __all__ = [
     "Certificate",
     "Control",
     "Evidence",
+    "Judged",
     "Measured",
     "Readout",
     "Row",
@@ -79,6 +80,7 @@ __all__ = [
     "forget",
     "judge",
     "read",
+    "read_judged",
 ]
 
 RECORD, CARD, RUNS = "certificate.json", "certificate.html", "runs"
@@ -252,6 +254,12 @@ class Certificate:
         return self.order is not None and self.order < _ROUNDING
 
     @property
+    def judged(self) -> Judged:
+        """The verdicts alone."""
+        verdicts = {row.task: row.verdict for row in self.rows}
+        return Judged(self.title, self.recipe, self.model_source, self.seed, self.t, verdicts)
+
+    @property
     def summary(self) -> str:
         """The verdicts in a line."""
         return "; ".join(f"{row.name}: {row.verdict.word}" for row in self.rows)
@@ -273,6 +281,66 @@ def read(path: Path) -> Certificate:
         raise RunFolderError(
             path, f"is not a certificate ({error})", "give --out another folder, or --overwrite"
         ) from None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts on a model, by task; see `Certificate`."""
+
+    title: str
+    recipe: str
+    model_source: str | None
+    seed: int
+    t: int
+    verdicts: Mapping[Task, Verdict]
+
+
+@dataclass(frozen=True)
+class _RecordedRow:
+    question: Text
+    verdict: Word
+    reason: Text
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What `_Record` keeps of a certificate; recipe and seed are the command's defaults."""
+
+    title: Text
+    t: Count
+    rows: tuple[_RecordedRow, ...]
+    recipe: Text = "fast"
+    seed: Count = 0
+
+    @property
+    def judged(self) -> Judged:
+        tasks = {name: task for name, task, _ in _QUESTIONS}
+        verdicts = {
+            tasks[row.question]: Verdict(row.verdict, row.reason)
+            for row in self.rows
+            if row.question in tasks
+        }
+        return Judged(self.title, self.recipe, None, self.seed, self.t, verdicts)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The verdicts of several certificates, such as docs/certificates.json."""
+
+    certificates: tuple[_Recorded, ...]
+
+
+def read_judged(path: Path) -> list[Judged]:
+    """The verdicts of a certificate's JSON file, or of a record of several certificates.
+
+    Raises:
+        RunFolderError: when it is neither.
+    """
+    try:
+        record = read_json(_Record, atomic_io.read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError):
+        return [read(path).judged]
+    return [each.judged for each in record.certificates]
 
 
 # --- the rule -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from adding_problem.analysis.names import method_names
 from adding_problem.config import RunConfig, families
 from adding_problem.errors import AddingProblemError, RunFolderError, printable
 from adding_problem.experiments import certificate
-from adding_problem.experiments.certificate import Certificate
+from adding_problem.experiments.certificate import Judged
 from adding_problem.runs import atomic_io
 from adding_problem.runs.collection import read_horizon
 from adding_problem.runs.folder import HORIZON, RunFolder
@@ -81,13 +81,13 @@ class Collection:
     Attributes:
         runs: by method, T and seed, oracles last.
         horizons: horizon runs by name, oracles last.
-        certificates: memory certificates.
+        certificates: the verdicts of memory certificates.
         left_out: what could not be read, and why.
     """
 
     runs: list[Run]
     horizons: dict[str, Horizon]
-    certificates: list[Certificate] = field(default_factory=list)
+    certificates: list[Judged] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -103,7 +103,7 @@ def collect(folders: Sequence[str | Path], certificates: Sequence[str | Path] = 
 
     Args:
         folders: run folders, or folders of them.
-        certificates: files of further certificates.
+        certificates: files of further certificates, or of records of them.
 
     Raises:
         RunFolderError: when a folder is missing, when there is no run in any of them, or when one
@@ -121,7 +121,7 @@ def collect(folders: Sequence[str | Path], certificates: Sequence[str | Path] = 
     runs: list[Run] = []
     horizons: dict[Path, HorizonResult] = {}
     horizon_folders: dict[Path, str] = {}
-    certified = [certificate.read(Path(path)) for path in certificates]
+    certified = [one for path in certificates for one in certificate.read_judged(Path(path))]
     left_out: list[str] = []
     for resolved, path in found.items():
         if atomic_io.is_regular(RunFolder(path).config_copy):
@@ -167,11 +167,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def _read_certificate(path: Path) -> Certificate:
+def _read_certificate(path: Path) -> Judged:
     """`certificate.json`, which may be an untrusted file."""
     if atomic_io.escapes(path, path.parent):
         raise RunFolderError(path, "is a link that leads out of its folder", "copy the file")
-    return certificate.read(path)
+    return certificate.read(path).judged
 
 
 def _with_names(

@@ -12,7 +12,7 @@ import numpy as np
 from adding_problem.analysis import aggregate
 from adding_problem.analysis.aggregate import Group
 from adding_problem.errors import printable
-from adding_problem.experiments.certificate import Certificate, Verdict
+from adding_problem.experiments.certificate import Judged, Verdict
 from adding_problem.report.measure import Measured
 from adding_problem.report.runs import Collection, Run
 from adding_problem.runs import atomic_io
@@ -167,7 +167,7 @@ class Reach:
     cost: float
     cells: Mapping[int, Cell]
     verdict: Verdict | None = None
-    certificate: Certificate | None = None
+    certificate: Judged | None = None
 
     @property
     def tested(self) -> int:
@@ -218,7 +218,7 @@ def reaches(found: Collection, measured: Sequence[Measured]) -> list[Reach]:
 def _reach(
     groups: Sequence[Group],
     scored: Mapping[Hashable, Measured],
-    certificates: Sequence[Certificate],
+    certificates: Sequence[Judged],
 ) -> Reach:
     last = max(groups, key=lambda group: group.t)
     cells = {
@@ -249,19 +249,19 @@ def _cell(t: int, errors: Sequence[float], *, validated: bool) -> Cell:
 
 
 def _certificate_of(
-    run: RunRecord, certificates: Sequence[Certificate]
-) -> tuple[Verdict, Certificate] | None:
+    run: RunRecord, certificates: Sequence[Judged]
+) -> tuple[Verdict, Judged] | None:
     """Of the certificates of this model and recipe, that of the longest T that has the task."""
     title = " ".join(printable(run.config.model.title).split())
     task = replace(run.config.task, mix_seed=0)
     return max(
         (
-            (row.verdict, made)
+            (verdict, made)
             for made in certificates
             if (made.title, made.recipe, made.model_source)
             == (title, run.config.recipe, run.model_source)
-            for row in made.rows
-            if replace(row.task, mix_seed=0) == task
+            for asked, verdict in made.verdicts.items()
+            if replace(asked, mix_seed=0) == task
         ),
         key=lambda pair: pair[1].t,
         default=None,

@@ -244,7 +244,8 @@ def _draw_legend(axes: Axes, of: Axes, more: int) -> None:
 def _label(method: Method, members: Sequence[Group], with_task: bool) -> str:
     counts = sorted({len(group.runs) for group in members})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    name = shorten(method[0], _LONGEST_NAME)
+    told = members[0].told  # which the notes say
+    name = shorten(method[0].replace(told, told.partition(":")[0]), _LONGEST_NAME)
     task = f", {method[1].title}" if with_task else ""
     return "\n".join(
         textwrap.wrap(f"{name}{task} ({seeds} seed{'s' * (seeds != '1')})", _LONGEST_NAME)

@@ -130,7 +130,7 @@ def draw_predictions(
 
 
 def draw_curves(path: Path, run: RunRecord, originals: Sequence[OriginalRun], title: str) -> None:
-    """The losses of one run over the original's of the same T, against the epoch.
+    """The losses of one run over the original's of the same T, against the sequence-steps.
 
     Args:
         path: where the picture goes.
@@ -143,14 +143,15 @@ def draw_curves(path: Path, run: RunRecord, originals: Sequence[OriginalRun], ti
     with style.new_figure(path, (7.5, 4.5), title) as figure:
         axes = figure.add_subplot()
         for rows, name, color in lines:
-            epochs = range(1, len(rows) + 1)
+            steps = [row.sequence_steps for row in rows]
             losses = [row.loss for row in rows]
             val_losses = [row.val_loss for row in rows]
-            axes.plot(epochs, losses, ":", color=color, label=f"{name}, training loss")
+            axes.plot(steps, losses, ":", color=color, label=f"{name}, training loss")
             label = f"{name}, validation loss"
-            axes.plot(epochs, val_losses, "o-", color=color, markevery=[-1], label=label)
+            axes.plot(steps, val_losses, "o-", color=color, markevery=[-1], label=label)
         style.draw_baseline(axes, constant_predictor_mse(run.config.task, run.t))
-        axes.set(xlabel="epoch", ylabel="mean squared error", yscale="log", xlim=(0, None))
-        axes.locator_params(axis="x", integer=True)
+        axes.set(ylabel="mean squared error", yscale="log", xlim=(0, None))
+        axes.set_xlabel("sequence-steps of training")
+        style.use_prefixes(axes.xaxis)
         style.use_whole_decades(axes)
         axes.legend(fontsize=9)

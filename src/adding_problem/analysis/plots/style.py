@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart too.
-TRAIN, VALIDATION, BASELINE, ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#009E73"
-PALETTE = (VALIDATION, "#0072B2", "#CC79A7", "#E69F00", TRAIN, "#000000", "#8C6D1F", ORIGINAL)
-"""Of eight categories, the most that a picture has."""
+TRAIN, VALIDATION, BASELINE, ORIGINAL = "#56B4E9", "#D55E00", "#666666", "#000000"
+PALETTE = "#AF363A", "#0A6580", "#5931CF", "#A58A00", "#4E87E7", "#6E0000", "#000060", ORIGINAL
+"""Of eight categories, the most that a picture has. Colour-blind readers can tell them apart too;
+the report's are nearly the same."""
 FEWER = 0.4
 """Opacity of validation losses over fewer sequences than others of the run."""
 
