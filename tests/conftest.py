@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,9 +15,13 @@ from types import SimpleNamespace
 import pytest
 
 from adding_problem.cli import main
+from adding_problem.config import RunConfig
 from adding_problem.evaluation import validate
 from adding_problem.experiments import horizon, train
+from adding_problem.runs.folder import RunFolder
+from adding_problem.runs.records import RunResult
 from tests.helpers.custom_models import MODELS
+from tests.helpers.training import small
 
 REPOSITORY = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,13 +62,30 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     def touch(path: Path, *_: object) -> None:
         path.touch()
 
+    def draw(config: RunConfig, result: RunResult) -> None:
+        touch(RunFolder(config.artifacts).loss_plot)
+
     if "pictures" not in request.fixturenames:
-        for module, name in (
-            (train, "draw_loss"),
-            (validate, "draw_predictions"),
-            (horizon, "draw_horizon"),
-        ):
+        monkeypatch.setattr(train, "draw", draw)
+        for module, name in ((validate, "draw_predictions"), (horizon, "draw_horizon")):
             monkeypatch.setattr(module, "plots", SimpleNamespace(**{name: touch}))
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch, which no test changes."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    train.fit(small(path, train__epochs=1))
+    return path
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Path:
+    """A finished run of one epoch, the test's own."""
+    path = Path(shutil.copytree(finished_once, tmp_path / "run"))
+    copy = RunFolder(path).config_copy
+    copy.write_text(copy.read_text().replace(str(finished_once), str(path)))
+    return path
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from adding_problem.analysis.statistics import (
     losses,
     paired,
     proportion,
-    short_count,
     survival,
 )
 
@@ -191,19 +190,3 @@ def test_ties_cannot_tell_anything() -> None:
     assert "All pairs are ties" in paired([math.inf] * 10, [math.inf] * 10).sentence(
         "A", "B", "loss", 1.0
     )
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0.5, "0.5"),
-        (950, "950"),
-        (999.9, "1k"),
-        (12_345, "12.3k"),
-        (999_999, "1M"),
-        (4.5e6, "4.5M"),
-        (2e12, "2e+03G"),
-    ],
-)
-def test_short_counts(count: float, text: str) -> None:
-    assert short_count(count) == text

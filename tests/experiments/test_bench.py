@@ -67,8 +67,10 @@ def plan_of(folder: Path, *typed: str, seeds: int = 2, budget: int = 30_000) -> 
 
 
 @pytest.fixture(autouse=True)
-def one_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One learning rate, and few sequences of the long tests."""
     monkeypatch.setattr(planning, "RATES", (2e-2,))
+    monkeypatch.setattr(pieces, "_TEST_STEPS", 50_000)
 
 
 # --- the same conditions --------------------------------------------------------------------------
@@ -234,13 +236,14 @@ def test_pooling_is_pooled_and_no_work_is_done_twice(tmp_path: Path) -> None:
     ]
     assert [run.task.mix for run in runs] == ["none", "swap"]
 
-    # One more seed is all that is done.
-    more = Here()
-    bench.run(replace(plan, seeds=3), more)
-    assert [Path(name).name for name in more.done] == [
+    # One more seed is all that would be done.
+    more = Here(most=0)
+    with pytest.raises(Interrupted, match="8 of 10 pieces of work are done"):
+        bench.run(replace(plan, seeds=3), more)
+    assert {Path(name).name for name in more.running()} == {
         "horizon-sum-2-0.02",
         "horizon-difference-2-0.02",
-    ]
+    }
 
     found = bench.tables_of([first, second])
     records = [asdict(line) for line in (first, second)]
@@ -352,7 +355,7 @@ def test_notes_say_what_a_model_was_told_and_how_large_it_was_made(tmp_path: Pat
 
 
 def test_the_command(tmp_path: Path, command: Command) -> None:
-    words = ["bench", "--against", "pooling", "--seeds", 1, "--budget", "3k", "--t", T]
+    words = ["bench", "--against", "pooling:hidden=8", "--seeds", 1, "--budget", "3k", "--t", T]
     words += ["--workers", 1, "--dataset.held_out", 32, "--validate.dt_length", 50]
     done = command(*words, "--out", "t.csv")
     assert done.returncode == 0, done.stderr

@@ -98,28 +98,43 @@ def run_of(folder: Path, model: str, budget: int = 20_000, **arguments: Any) -> 
     return config.load(None, values | {f"model.{key}": value for key, value in arguments.items()})
 
 
-def made_of(run: config.RunConfig, listener: Listener | None = None) -> Certificate:
+def made_of(
+    run: config.RunConfig, listener: Listener | None = None, *, plain: bool = False
+) -> Certificate:
     return certify(
         run,
         following=lambda name, run: nullcontext(listener),
         counting=lambda name: nullcontext(lambda done, total: None),
+        plain=plain,
     )
+
+
+QUESTIONS = ["sum", "difference", "difference, exchanged", "difference, rotated"]
+NOISE = "difference, 6 noise columns"
 
 
 def test_a_plain_certificate_is_not_taken_for_a_complete_one(tmp_path: Path) -> None:
     run = run_of(tmp_path / "made", own(tmp_path, "Gate"), budget=1_000)
-    quiet: dict[str, Any] = {
-        "following": lambda name, run: nullcontext(None),
-        "counting": lambda name: nullcontext(lambda done, total: None),
-    }
-    plain = certify(run, **quiet, plain=True)
-    assert [row.name for row in plain.rows] == ["sum", "difference"]
+    plain = made_of(run, plain=True)
+    assert [row.name for row in plain.rows] == QUESTIONS[:2]
     assert plain.pooling == ()
-    assert certify(run, **quiet, plain=True) == plain
-    complete = certify(run, **quiet)
+    assert made_of(run, plain=True) == plain
+    complete = made_of(run)
     assert complete.rows[:2] == plain.rows
-    assert len(complete.rows) > 2
+    assert [row.name for row in complete.rows] == QUESTIONS
+    assert "noise columns do not apply" in " ".join(complete.notes)
     assert len(complete.pooling) == 2
+
+
+@pytest.mark.parametrize(("model", "controls"), [("rnn", 2), ("pooling", 0)])
+def test_a_model_of_the_zoo_is_asked_with_noise_columns_too(
+    model: str, controls: int, tmp_path: Path
+) -> None:
+    """Beside it stands the pooling model, unless it is that one."""
+    made = made_of(run_of(tmp_path, model, 1_000, hidden=4))
+    assert [row.name for row in made.rows] == [*QUESTIONS, NOISE]
+    assert made.notes == ()
+    assert len(made.pooling) == controls
 
 
 def own(folder: Path, name: str) -> str:
@@ -276,15 +291,12 @@ def test_verdicts(
     model: str, arguments: dict[str, Any], budget: int, expected: str, tmp_path: Path
 ) -> None:
     name = model if model in models.FAMILIES else own(tmp_path, model)
-    made = made_of(run_of(tmp_path / "out", name, budget, **arguments))
+    made = made_of(run_of(tmp_path / "out", name, budget, **arguments), plain=True)
     verdicts = {row.name: row.verdict.word for row in made.rows}
     assert verdicts["sum"] == expected
     assert made.order_free == (model == "pooling")
     if model != "lstm":
         assert verdicts["difference"] == "not solved"
-    assert (model in models.FAMILIES) == ("difference, 6 noise columns" in verdicts)
-    assert ("noise columns do not apply" in " ".join(made.notes)) == (model not in models.FAMILIES)
-    assert len(made.pooling) == (0 if model == "pooling" else 2)
     if model == "Frozen":
         check_numbers(made.rows[0], mean="mean" in arguments)
     assert read(tmp_path / "out" / "certificate.json") == made
@@ -343,7 +355,7 @@ class Counted:
 def test_a_cut_call_goes_on_and_finished_runs_are_kept(tmp_path: Path) -> None:
     arguments = {"hidden": 4}
     counted = Counted()
-    uncut = made_of(run_of(tmp_path / "uncut", "rnn", 12_000, **arguments), counted)
+    uncut = made_of(run_of(tmp_path / "uncut", "rnn", 12_000, **arguments), counted, plain=True)
     assert counted.longest == max(row.trained.longest or 0 for row in uncut.rows)
     run = run_of(tmp_path / "cut", "rnn", 12_000, **arguments)
 
@@ -356,15 +368,16 @@ def test_a_cut_call_goes_on_and_finished_runs_are_kept(tmp_path: Path) -> None:
             run,
             following=cut_in_the_second,
             counting=lambda name: nullcontext(lambda done, total: None),
+            plain=True,
         )
     finished = tmp_path / "cut" / "runs" / "sum-readout_alone" / "result.json"
     stamp = finished.stat().st_mtime_ns
     again = Counted()
-    assert made_of(run, again) == uncut
+    assert made_of(run, again, plain=True) == uncut
     assert finished.stat().st_mtime_ns == stamp
     assert 0 < again.steps < counted.steps
     kept = Counted()
-    assert made_of(run, kept) == uncut
+    assert made_of(run, kept, plain=True) == uncut
     assert kept.steps == 0
 
 

@@ -170,7 +170,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
     tmp_path: Path, command: Command
 ) -> None:
     path = write(tmp_path, TINY)
-    driver.run(plan.read(path, out=str(tmp_path / "a")), LocalEngine(1))
+    driver.run(plan.read(path, out=str(tmp_path / "a")), Here())
 
     out = tmp_path / "b"
     arguments = sweep_words(path, out, "--workers", 1)
@@ -195,7 +195,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(
         for file in out.rglob("*")
         if file.is_file() and file.name != driver.SWEEP_FILE and not file.name.startswith(".lock")
     }
-    again = driver.run(plan.read(path, out=str(out)), LocalEngine(1))
+    again = driver.run(plan.read(path, out=str(out)), Here())
     assert again.counts["done"] == 4
     assert before == {
         file: file.stat().st_mtime_ns for file in before

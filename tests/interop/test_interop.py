@@ -696,11 +696,9 @@ def test_a_log_that_cannot_be_read_does_not_keep_back_its_model(
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> RunFolder:
-    """A finished run of a moment."""
-    run = small(tmp_path / "run", train__epochs=1)
-    train(run)
-    return RunFolder(run.artifacts)
+def finished(finished: Path) -> RunFolder:
+    """A finished run of one epoch."""
+    return RunFolder(finished)
 
 
 FORMATS = pytest.mark.parametrize(

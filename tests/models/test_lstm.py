@@ -163,17 +163,21 @@ def test_a_state_is_carried_from_stretch_to_stretch(name: str, backend: str) -> 
         assert torch.allclose(model.answer(state), model(x), atol=1e-6)
 
 
-def column_keys(model: nn.Module, memory: int) -> Tensor:
-    """What opens the input gates, as multiples of 2 log(memory)."""
-    kernel, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())
-    assert bias[: model.hidden].tolist() == pytest.approx([-math.log(memory)] * model.hidden)
-    return kernel[: model.hidden] / (2 * math.log(memory))
+def column_keys(init: str, seeds: int) -> Tensor:
+    """What opens the input gates of 400 cells a seed, as multiples of 2 log(memory)."""
+    memory, keys = 10**9, []
+    for seed in range(seeds):
+        config = ModelConfig(hidden=400, init=init, memory=memory)
+        model = build_model(config, seed=seed, input_size=8)
+        kernel, _, bias, _ = (p.detach().double() for p in model.lstm.parameters())
+        assert bias[:400].tolist() == pytest.approx([-math.log(memory)] * 400)
+        keys.append(kernel[:400] / (2 * math.log(memory)))
+    return torch.cat(keys)
 
 
 def test_keyed_initialisation_knows_no_column_from_another() -> None:
     """Each cell has one column and a sign, all evenly: chi-squared over the 2 x 8 kinds of keys."""
-    model = build_model(ModelConfig(hidden=4000, init="keyed", memory=10**9), seed=0, input_size=8)
-    keys = column_keys(model, 10**9)
+    keys = column_keys("keyed", seeds=10)
     assert torch.allclose(keys.abs().sum(dim=1), torch.ones(4000, dtype=torch.float64))
     assert ((keys != 0).sum(dim=1) == 1).all()
     counts = [
@@ -185,10 +189,7 @@ def test_keyed_initialisation_knows_no_column_from_another() -> None:
 
 def test_keys_by_direction_are_the_same_under_every_rotation() -> None:
     """Unit vectors in 8 dimensions: the square of a projection is Beta(1/2, 7/2)."""
-    model = build_model(
-        ModelConfig(hidden=2000, init="keyed-directions", memory=10**9), seed=0, input_size=8
-    )
-    keys = column_keys(model, 10**9)
+    keys = column_keys("keyed-directions", seeds=5)
     assert torch.allclose(keys.norm(dim=1), torch.ones(2000, dtype=torch.float64))
     directions = [
         torch.eye(8, dtype=torch.float64)[0],

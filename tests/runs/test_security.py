@@ -33,13 +33,6 @@ from tests.helpers.files import contents
 from tests.helpers.training import small
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> Path:
-    """A finished run."""
-    train(small(tmp_path / "run", train__epochs=1))
-    return tmp_path / "run"
-
-
 @pytest.mark.parametrize(
     "name",
     [

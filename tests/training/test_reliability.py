@@ -31,7 +31,7 @@ from adding_problem.errors import (
     StorageError,
 )
 from adding_problem.evaluation import validate
-from adding_problem.experiments.train import train
+from adding_problem.experiments.train import fit, train
 from adding_problem.runs import atomic_io
 from adding_problem.runs import folder as run_folder
 from adding_problem.runs.folder import RunFolder
@@ -87,6 +87,14 @@ def everything(folder: Path) -> Any:
         for row in run.read_history()
     ]
     return run.weights.read_bytes(), rows, result
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the small run leaves that was never cut."""
+    path = tmp_path_factory.mktemp("uncut")
+    fit(small(path))
+    return everything(path)
 
 
 @pytest.mark.usefixtures("costless")
@@ -230,11 +238,10 @@ def test_what_the_shorter_run_left_at_its_end_does_not_outlive_it(tmp_path: Path
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
-    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: int, uncut: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before each of the files that the change deletes and writes: with the old number of epochs as
     well as with the new one."""
-    train(small(tmp_path / "uncut"))
     train(small(tmp_path / "cut", train__epochs=2))
     short = everything(tmp_path / "cut")
     count = itertools.count()
@@ -252,18 +259,17 @@ def test_a_run_killed_while_it_is_given_more_epochs_goes_on(
             train(small(tmp_path / "cut"), resume=True, listener=Stop(3, 1, die))
     shutil.copytree(tmp_path / "cut", tmp_path / "back")
     train(small(tmp_path / "cut"), resume=True)
-    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    assert everything(tmp_path / "cut") == uncut
     if RunFolder(tmp_path / "back").read_config().train.epochs == 2:
         train(small(tmp_path / "back", train__epochs=2), resume=True)
         assert everything(tmp_path / "back") == short
 
 
-def test_a_cut_run_may_be_given_more_epochs_too(tmp_path: Path) -> None:
-    train(small(tmp_path / "uncut"))
+def test_a_cut_run_may_be_given_more_epochs_too(uncut: Any, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(small(tmp_path / "cut", train__epochs=3), listener=Stop(2, 3, die))
     train(small(tmp_path / "cut"), resume=True)
-    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    assert everything(tmp_path / "cut") == uncut
 
 
 @pytest.mark.parametrize(
@@ -313,13 +319,12 @@ def test_without_a_checkpoint_the_finished_run_stays_as_it_is(change: str, tmp_p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system takes no such name")
-def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, command: Command) -> None:
+def test_a_folder_whose_name_is_not_utf8(uncut: Any, tmp_path: Path, command: Command) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9")
-    train(small(tmp_path / "uncut"))
     with pytest.raises(KeyboardInterrupt):
         train(small(path), listener=Stop(3, 2, die))
     train(small(path), resume=True)
-    assert everything(path) == everything(tmp_path / "uncut")
+    assert everything(path) == uncut
     train(small(path, train__epochs=5), resume=True)
     assert validate.validate(small(path, train__epochs=5)).sequences == 300
     told = command("report", path, "--lengths", 12, "--sequences", 10, "--out", "report.html")
@@ -416,9 +421,8 @@ def test_more_epochs_than_can_be_read_again_are_refused() -> None:
 @pytest.mark.usefixtures("costless")
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    how: str, uncut: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(small(tmp_path / "uncut"))
     run = make_run("original", tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         train(run, listener=Stop(2, 5, die))
@@ -428,7 +432,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         train(run, resume=True)
     assert "checkpoint.safetensors is damaged" in caplog.text
     assert "the one before it is taken" in caplog.text
-    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    assert everything(tmp_path / "cut") == uncut
     for file in (tmp_path / "both").glob("checkpoint*"):
         spoil(file, how)
     with pytest.raises(
@@ -534,8 +538,7 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
     assert len(tensors["rows"]) >= 2
 
 
-def test_a_run_that_a_signal_ended_continues(tmp_path: Path) -> None:
-    train(small(tmp_path / "uncut"))
+def test_a_run_that_a_signal_ended_continues(uncut: Any, tmp_path: Path) -> None:
     with pytest.raises(
         Interrupted, match="stopped by SIGTERM; a checkpoint is written, at step 3 of epoch 2"
     ) as stopped:
@@ -545,7 +548,7 @@ def test_a_run_that_a_signal_ended_continues(tmp_path: Path) -> None:
         )
     assert stopped.value.exit_code == 143
     train(small(tmp_path / "cut"), resume=True)
-    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    assert everything(tmp_path / "cut") == uncut
 
 
 def test_the_second_signal_is_the_systems_to_obey() -> None:
@@ -562,8 +565,9 @@ def test_the_second_signal_is_the_systems_to_obey() -> None:
 # --- the disk -------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(small(tmp_path / "uncut"))
+def test_a_full_disk_leaves_the_last_state(
+    uncut: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -579,7 +583,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
     assert not [file for file in (tmp_path / "cut").iterdir() if file.name.endswith(".tmp")]
     monkeypatch.undo()
     train(small(tmp_path / "cut"), resume=True)
-    assert everything(tmp_path / "cut") == everything(tmp_path / "uncut")
+    assert everything(tmp_path / "cut") == uncut
 
 
 def test_a_folder_removed_while_the_run_goes_on(tmp_path: Path) -> None:

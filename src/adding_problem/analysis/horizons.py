@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from adding_problem.analysis.names import method_names
-from adding_problem.analysis.statistics import short_count
 from adding_problem.analysis.tables import Table, rule_above
 from adding_problem.config import RunConfig, families
+from adding_problem.config.values import short_count
 from adding_problem.errors import RunFolderError
 from adding_problem.runs.collection import read_horizon, run_inside
 from adding_problem.runs.records import HorizonResult

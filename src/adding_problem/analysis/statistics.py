@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # whose parts load when first used: half a second that training never needs
+import scipy  # whose parts load when first used
+
+from adding_problem.config.values import short_count
 
 __all__ = [
     "FEW",
@@ -28,8 +30,6 @@ __all__ = [
     "losses",
     "paired",
     "proportion",
-    "short_count",
-    "short_loss",
     "survival",
 ]
 
@@ -105,21 +105,6 @@ class Survival:
             return f"never, in {self.n}"
         middle = "most never" if self.median is None else short_count(self.median)
         return f"{middle} ({short_count(self.least)} to {short_count(self.most)})"
-
-
-def short_count(count: float) -> str:
-    """Three digits and a letter: 950, 12.3k or 4.5M."""
-    rounded = float(f"{count:.3g}")
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if rounded >= size:
-            return f"{rounded / size:.3g}{letter}"
-    return f"{rounded:.3g}"
-
-
-def short_loss(loss: float) -> str:
-    """Two digits and a short exponent: 6.6e-2."""
-    mantissa, _, exponent = f"{loss:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def survival(costs: Sequence[float], came: Sequence[bool]) -> Survival:

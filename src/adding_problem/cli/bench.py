@@ -121,7 +121,8 @@ def _plan(arguments: Namespace) -> Plan:
     if reference := arguments.match_parameters:
         contenders = bench.match_parameters(contenders, reference, arguments.width)
     for each in contenders:  # before hours of work of which it can do nothing
-        check_model(each.config)
+        if each.source is not None:
+            check_model(each.config)
     folder = Path(arguments.overrides.get("artifacts", "artifacts/bench"))
     return bench.Plan(tuple(contenders), arguments.seeds, budget, arguments.t, folder)
 

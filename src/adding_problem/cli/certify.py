@@ -141,7 +141,7 @@ def _heading(name: str) -> str:
 
 def _lines(made: Certificate) -> Iterator[tuple[str, list[str]]]:
     """Label and cells of the table below its verdicts."""
-    from adding_problem.analysis.statistics import short_count
+    from adding_problem.config.values import short_count
     from adding_problem.experiments.certificate import SHORT
 
     rows, t, ten = made.rows, made.t, 10 * made.t

@@ -168,8 +168,8 @@ def _tests(tested: Sequence[Group]) -> Iterator[str]:
 def _overview(found: Sequence[Group], console: Console) -> Table:
     """A row for each method, a column for each length."""
     from adding_problem.analysis.aggregate import lengths_in_words
-    from adding_problem.analysis.statistics import short_loss
     from adding_problem.analysis.tables import Table, rule_above
+    from adding_problem.config.values import short_loss
 
     lengths = sorted({group.t for group in found})
     several = len({group.task for group in found}) > 1

@@ -200,7 +200,7 @@ def _configuration(arguments: Namespace) -> RunConfig | None:
 
 def _cells(rung: Rung) -> list[str]:
     from adding_problem.analysis.aggregate import lengths_in_words
-    from adding_problem.analysis.statistics import short_count
+    from adding_problem.config.values import short_count
 
     costs = [
         f"{short_count(cost.sequence_steps)} steps, {cost.seconds:,.1f} s" if cost else "never"

@@ -43,6 +43,8 @@ __all__ = [
     "leaves",
     "meaning",
     "read_word",
+    "short_count",
+    "short_loss",
     "short_number",
     "takes_text",
     "word_shown",
@@ -258,6 +260,21 @@ def short_number(value: Any) -> str:
     if isinstance(value, int | float) and abs(value) >= 1e6 and value == float(f"{value:.3g}"):
         return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
     return str(value)
+
+
+def short_count(count: float) -> str:
+    """Three digits and a letter: 950, 12.3k or 4.5M."""
+    rounded = float(f"{count:.3g}")
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rounded >= size:
+            return f"{rounded / size:.3g}{letter}"
+    return f"{rounded:.3g}"
+
+
+def short_loss(loss: float) -> str:
+    """Two digits and a short exponent: 6.6e-2."""
+    mantissa, _, exponent = f"{loss:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 # --- errors --------------------------------------------------------------------------------------

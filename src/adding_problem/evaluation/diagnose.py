@@ -28,18 +28,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError
 from adding_problem.evaluation.consistency import check_custom
+from adding_problem.evaluation.evaluate import Given, evaluate, predict, score_of
 from adding_problem.evaluation.evaluate import Sequences as Asked
-from adding_problem.evaluation.evaluate import evaluate, score_of
 from adding_problem.evaluation.load_model import loaded
 from adding_problem.system.memory import enough_memory
-from adding_problem.task.data_sets import affordable, evaluation_batch
+from adding_problem.task.data_sets import affordable
 from adding_problem.task.sampling import Sequences, draw, targets_of
 from adding_problem.task.thresholds import SOLVED
 from adding_problem.task.variants import MIN_LENGTH, Task
@@ -312,18 +311,10 @@ def _move(drawn: Sequences, steps: NDArray[np.int64], task: Task) -> Sequences:
     return drawn._replace(values=values, targets=targets_of(marked, in_order, begin, task))
 
 
-@torch.no_grad()
 def _answers(model: nn.Module, drawn: Sequences, task: Task) -> Float64:
-    """Predictions (n,) of a model in evaluation mode."""
-    model.eval()
-    device = next(model.parameters()).device
-    size = evaluation_batch(drawn.values.shape[1])
-    found = []
-    for first in range(0, len(drawn.targets), size):
-        rows = np.arange(first, min(first + size, len(drawn.targets)))
-        x = torch.from_numpy(drawn.take(rows).inputs(task))
-        found.append(model(x.to(device))[:, 0].double().cpu().numpy())
-    return np.concatenate(found)
+    """Predictions (n,)."""
+    found = [batch.y_hat[:, 0] for batch in predict(model, Given(task, drawn))]
+    return np.concatenate(found).astype(np.float64)
 
 
 # --- what follows at other lengths ----------------------------------------------------------------

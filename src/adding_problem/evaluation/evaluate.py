@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adding_problem.models import CarriesState
 from adding_problem.models.layers import State
@@ -19,11 +19,12 @@ from adding_problem.system.memory import require_memory
 from adding_problem.task.baselines import constant_predictor_mse, constant_predictor_standard_error
 from adding_problem.task.data_sets import LongSequences, evaluation_batch
 from adding_problem.task.philox import Float32
+from adding_problem.task.sampling import Sequences as Drawn
 from adding_problem.task.sampling import sample_batch, sequence_width
 from adding_problem.task.thresholds import HIT_TOLERANCE
 from adding_problem.task.variants import Task
 
-__all__ = ["Predicted", "Progress", "Sequences", "evaluate", "predict", "score_of"]
+__all__ = ["Given", "Predicted", "Progress", "Sequences", "evaluate", "predict", "score_of"]
 
 Progress = Callable[[int, int], None]
 """Is told the number of sequences scored so far, and of all; it may raise to end the scoring."""
@@ -45,6 +46,48 @@ class Sequences:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    @property
+    def width(self) -> int:
+        """Steps W of each."""
+        return sequence_width(self.length, self.task.variant)
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Inputs (k, W, C) and targets (k, 1) of the k items from `first` on."""
+        return sample_batch(count, self.length, seed=self.seed, start=first, task=self.task)
+
+    def long(self, first: int, count: int) -> LongSequences:
+        """The same items, drawn in stretches."""
+        return LongSequences(count, self.length, seed=self.seed, start=first, task=self.task)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Sequences that are of no stream, such as changed ones."""
+
+    task: Task
+    drawn: Drawn
+    start: ClassVar[int] = 0
+
+    @property
+    def stop(self) -> int:
+        """Their number."""
+        return len(self.drawn.targets)
+
+    @property
+    def width(self) -> int:
+        """Steps W of each."""
+        return int(self.drawn.values.shape[1])
+
+    @property
+    def length(self) -> int:
+        """As many: they have no nominal length."""
+        return self.width
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Inputs (k, W, C) and targets (k, 1) of the k sequences from `first` on."""
+        chosen = self.drawn.take(np.arange(first, first + count))
+        return torch.from_numpy(chosen.inputs(self.task)), torch.from_numpy(chosen.targets)
 
 
 class Predicted(NamedTuple):
@@ -89,7 +132,7 @@ def evaluate(
 @torch.no_grad()
 def predict(
     model: nn.Module,
-    sequences: Sequences,
+    sequences: Sequences | Given,
     *,
     with_inputs: bool = False,
     on_progress: Progress | None = None,
@@ -97,25 +140,26 @@ def predict(
     """A model's predictions batch by batch, in the order of the items; see `evaluate`.
 
     Args:
-        model, sequences, on_progress: those of `evaluate`.
+        model, on_progress: those of `evaluate`.
+        sequences: items of a stream, or others that fit into memory.
         with_inputs: give the inputs too, which then have to fit into memory.
 
     Raises:
         BackendError: when a batch does not fit into memory.
     """
     model.eval()
-    task, length, seed, n = sequences.task, sequences.length, sequences.seed, sequences.stop
-    width = sequence_width(length, task.variant)
-    long = isinstance(model, CarriesState) and width > _LONG and not with_inputs
-    carrying = model if isinstance(model, CarriesState) and long else None
-    size = _LONG_BATCH if carrying else evaluation_batch(length)
+    width, n = sequences.width, sequences.stop
+    stream = sequences if isinstance(sequences, Sequences) else None
+    long = width > _LONG and not with_inputs
+    carrying = model if isinstance(model, CarriesState) and stream and long else None
+    size = _LONG_BATCH if carrying else evaluation_batch(sequences.length)
     at_once = min(width, _STRETCH if carrying else width)
-    require_memory(4 * task.width * size * at_once, "a batch of these sequences takes")
+    require_memory(4 * sequences.task.width * size * at_once, "a batch of these sequences takes")
     device = next(model.parameters()).device
     for first in range(sequences.start, n, size):
         count = min(size, n - first)
-        if carrying:
-            drawn = LongSequences(count, length, seed=seed, start=first, task=task)
+        if carrying and stream:
+            drawn = stream.long(first, count)
 
             def tell(steps: int, first: int = first, count: int = count) -> None:
                 if on_progress:
@@ -124,7 +168,7 @@ def predict(
             y_hat = carrying.answer(_last_state(carrying, drawn, device, tell)).cpu().numpy()
             yield Predicted(None, drawn.targets, y_hat)
         else:
-            x, y = sample_batch(count, length, seed=seed, start=first, task=task)
+            x, y = sequences.batch(first, count)
             y_hat = model(x.to(device)).cpu().numpy()
             yield Predicted(x.numpy() if with_inputs else None, y.numpy(), y_hat)
         if on_progress:

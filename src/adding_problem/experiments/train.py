@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from adding_problem.analysis import plots
-from adding_problem.analysis.names import method_names
 from adding_problem.config import RunConfig
+from adding_problem.config.families import FAMILIES
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import RunResult
 from adding_problem.system.memory import enough_memory
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
-from adding_problem.training.preflight import check_model
 
 __all__ = ["draw", "fit", "train"]
 
@@ -68,13 +66,19 @@ def fit(
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
         return loop.finished(folder, config)
-    with enough_memory():
-        check_model(config)
+    if config.model.name not in FAMILIES:
+        from adding_problem.training.preflight import check_model
+
+        with enough_memory():
+            check_model(config)
     return loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
 
 
 def draw(config: RunConfig, result: RunResult) -> None:
     """The picture of a run folder, where it has none yet."""
+    from adding_problem.analysis import plots
+    from adding_problem.analysis.names import method_names
+
     folder = RunFolder(config.artifacts)
     if not folder.loss_plot.exists():
         (method,) = method_names([config])

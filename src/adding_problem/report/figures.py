@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from adding_problem.analysis.aggregate import Group
-from adding_problem.analysis.statistics import short_count
 from adding_problem.config import families
+from adding_problem.config.values import short_count
 from adding_problem.report.measure import Measured, Memory, thinned
 from adding_problem.report.runs import Collection, Horizon, Run
 from adding_problem.report.summary import Reach, distinct

@@ -86,7 +86,7 @@ class Measured:
     @property
     def score(self) -> Score:
         """At its own length."""
-        return score_of(_sequences(self.run, self.run.t, len(self.y)), self.y, self.y_hat)
+        return _score(self.run, self.run.t, self.y, self.y_hat)
 
 
 def default_lengths(runs: Sequence[Run]) -> list[int]:
@@ -144,7 +144,7 @@ def _measure(run: Run, lengths: Sequence[int], n: int, step: Callable[[], None])
         for t in lengths:
             # Some lengths are too long or too short for a model or a variant.
             with suppress(RuntimeError, ValueError):
-                mse[t] = _mse(*_predict(fast, run, t, n))
+                mse[t] = _score(run, t, *_predict(fast, run, t, n)).mse
             step()
         return Measured(run, y, y_hat, mse, _memory(plain, run), pack_lstm(plain, run))
     except (AddingProblemError, RuntimeError, MemoryError) as error:
@@ -166,8 +166,8 @@ def _predict(
     return found.y, found.y_hat
 
 
-def _mse(y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> float:
-    return float(np.mean((y_hat.astype(np.float64) - y) ** 2))
+def _score(run: Run, t: int, y: NDArray[np.float32], y_hat: NDArray[np.float32]) -> Score:
+    return score_of(_sequences(run, t, len(y)), y, y_hat)
 
 
 def _memory(model: nn.Module, run: Run) -> Memory | None:

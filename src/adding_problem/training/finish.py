@@ -10,7 +10,6 @@ from typing import Any
 from adding_problem import models
 from adding_problem.config import RunConfig
 from adding_problem.errors import AddingProblemError, Interrupted
-from adding_problem.evaluation import consistency
 from adding_problem.runs.folder import RunFolder
 from adding_problem.runs.records import EpochRow, RunResult, StopReason, longest_within
 from adding_problem.system.device import processor, versions
@@ -53,7 +52,9 @@ def finish(
             raise Interrupted(stop.number, problem) from None
         rows[best - 1] = replace(row, val_loss=mse, val_sequences=n)
     if isinstance(model, models.CustomModel):  # training may bring out what fresh weights hide
-        consistency.check_predictions(model, model.name, length=model.length, task=config.task)
+        from adding_problem.evaluation.consistency import check_predictions
+
+        check_predictions(model, model.name, length=model.length, task=config.task)
     found = versions()
     description = models.describe(model) | {"versions": found}
     folder.write_history(rows)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from adding_problem import models
 from adding_problem.config import RunConfig
 from adding_problem.errors import ModelError, in_one_line
 from adding_problem.evaluation.consistency import (
@@ -52,14 +51,12 @@ _logger = logging.getLogger(__name__)
 
 
 def check_model(config: RunConfig) -> None:
-    """Try the model of a configuration where it is a custom one; built-in ones are tested.
+    """Try the custom model of a configuration.
 
     Raises:
         ConfigError, BackendError: when there is no such model, argument, device or backend.
         ModelError: saying what was expected of the model, what came and the hint.
     """
-    if config.model.name in models.FAMILIES:
-        return
     device = resolve_device(config.device)
     with cpu_settings(config.threads), seeded(config.seed):
         backend = resolve_backend(config.backend, device)

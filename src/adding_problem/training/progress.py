@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from adding_problem.analysis.statistics import short_loss
 from adding_problem.config import RunConfig
+from adding_problem.config.values import short_loss
 from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say, shorten
 from adding_problem.training.state import StepEvent

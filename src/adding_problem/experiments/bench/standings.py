@@ -7,15 +7,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from adding_problem.analysis.statistics import (
-    Proportion,
-    Survival,
-    proportion,
-    short_count,
-    survival,
-)
+from adding_problem.analysis.statistics import Proportion, Survival, proportion, survival
 from adding_problem.analysis.tables import Table, rule_above
 from adding_problem.config import families
+from adding_problem.config.values import short_count
 from adding_problem.experiments.bench.contenders import CLOSE, Contender, parameters_of
 from adding_problem.experiments.bench.pieces import BEYOND, HorizonRun
 from adding_problem.experiments.bench.plan import RATES, TARGETS, TUNING_SHARE, TUNING_T, Plan

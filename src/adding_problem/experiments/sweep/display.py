@@ -19,7 +19,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from adding_problem.analysis.names import method_names
-from adding_problem.analysis.statistics import losses, short_count, short_loss
+from adding_problem.analysis.statistics import losses
+from adding_problem.config.values import short_count, short_loss
 from adding_problem.errors import RunFolderError, printable
 from adding_problem.experiments.sweep.driver import Board, Entry
 from adding_problem.experiments.sweep.job import Job, finished
