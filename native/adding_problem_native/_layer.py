@@ -32,6 +32,7 @@ __all__ = [
     "Cell",
     "check_interval",
     "check_shape",
+    "fits_in_memory",
     "kernel_layer",
     "layer",
     "layer_served",
@@ -129,6 +130,11 @@ def layer_served(*tensors: Tensor | None) -> bool:
     Under autocast they do not, because its products are PyTorch's.
     """
     return served(*tensors) and not torch.is_autocast_enabled("cpu")
+
+
+def fits_in_memory(cell: str, sequence_steps: int, hidden: int) -> bool:
+    """Whether a layer can keep every state within `MEMORY_BUDGET`."""
+    return 4 * sequence_steps * hidden * library().cells[cell].records <= MEMORY_BUDGET
 
 
 def check_interval(checkpoint_every: int | None) -> None:

@@ -19,7 +19,7 @@ import torch
 ISA_VARIABLE = "ADDING_PROBLEM_NATIVE_ISA"
 _NAMES = {"x86-64-v4": "kernels_v4", "x86-64-v3": "kernels_v3", "generic": "kernels_generic"}
 
-_VERSION = "2"  # of src/interface.cpp
+_VERSION = "3"  # of src/interface.cpp
 _TYPES = {"n": ctypes.c_int64, "f": ctypes.c_float, "p": ctypes.c_void_p}
 
 Call = ctypes.Structure
@@ -113,6 +113,12 @@ def selected_isa() -> str:
             f"found {wanted!r}"
         )
     return wanted
+
+
+@functools.cache
+def processor_is_intel() -> bool:
+    """Whether Intel made the processor."""
+    return bool(library().functions.processor_is_intel())
 
 
 def library() -> Kernels:

@@ -19,12 +19,21 @@ from adding_problem_native._layer import (
     CELLS,
     Cell,
     check_interval,
+    fits_in_memory,
     kernel_layer,
     layer,
     layer_served,
 )
+from adding_problem_native._library import processor_is_intel
+from adding_problem_native._tensors import traced
 
 __all__ = ["GRU", "LSTM", "RNN", "lstm"]
+
+LARGE_LSTM = 2 << 20
+"""Bytes of an LSTM layer's weights from which on PyTorch is faster on an Intel processor.
+
+They fill the level-2 cache of a core (measured; docs/log.md).
+"""
 
 State = tuple[Tensor, Tensor]
 
@@ -136,7 +145,12 @@ class _Native(nn.RNNBase):
             and self.proj_size == 0
             and (self.num_layers == 1 or self.dropout == 0 or not self.training)
             and layer_served(x, *_parts(hx), *itertools.chain(*weights))
+            and not self._is_faster_in_torch(x)
         )
+
+    def _is_faster_in_torch(self, x: Tensor) -> bool:
+        """Whether PyTorch computes an input that the kernels could compute, only faster."""
+        return False
 
     def _run(
         self, x: Tensor, hx: Any, weights: list[list[Any]], *, outputs: bool
@@ -220,6 +234,15 @@ class LSTM(_Native):
     """
 
     _torchs = nn.LSTM
+
+    def _is_faster_in_torch(self, x: Tensor) -> bool:
+        # In a traced graph the kernels are one node, and PyTorch's layer is none.
+        if self.checkpoint_every or traced() or not processor_is_intel():
+            return False
+        inputs = max(self.input_size, self.hidden_size if self.num_layers > 1 else 0)
+        weights = 4 * self.hidden_size * (inputs + self.hidden_size)
+        steps = x.numel() // self.input_size
+        return 4 * weights >= LARGE_LSTM and fits_in_memory("LSTM", steps, self.hidden_size)
 
 
 class GRU(_Native):

@@ -9,8 +9,8 @@
 
 namespace {
 
-// Goes up where a field changes its name or meaning: Python refuses other versions than its own.
-constexpr int kVersion = 2;
+// Goes up with every change of a field or function: Python refuses other versions than its own.
+constexpr int kVersion = 3;
 
 template <class Type>
 constexpr char kLetter = std::is_pointer_v<Type>       ? 'p'

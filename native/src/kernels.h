@@ -59,4 +59,7 @@ EXPORT const char* interface_text();
 
 // 4 and 3 for the x86-64 levels of those numbers, else 0.
 EXPORT int processor_level();
+
+// Whether Intel made the processor.
+EXPORT int processor_is_intel();
 }

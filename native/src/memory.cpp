@@ -31,3 +31,12 @@ int processor_level() {
 #endif
   return 0;
 }
+
+int processor_is_intel() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return 0;
+#endif
+}

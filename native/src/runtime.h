@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -17,7 +16,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -190,6 +188,21 @@ inline void use_region(ParallelRegion region) {
   (void)registered;
 }
 
+// A condition variable of pthreads. The `wait` of GCC 12's libstdc++ is none that older ones have,
+// and a wheel is to run with those too.
+class Condition {
+ public:
+  template <class Ready>
+  void wait(std::unique_lock<std::mutex>& lock, Ready ready) {
+    while (!ready()) pthread_cond_wait(&condition_, lock.mutex()->native_handle());
+  }
+  void notify_one() { pthread_cond_signal(&condition_); }
+  void notify_all() { pthread_cond_broadcast(&condition_); }
+
+ private:
+  pthread_cond_t condition_ = PTHREAD_COND_INITIALIZER;
+};
+
 // Threads of our own, for where PyTorch has no OpenMP runtime to share. They stay for the next
 // call.
 class Pool {
@@ -197,11 +210,12 @@ class Pool {
   static void run(int threads, const std::function<void()>& work) {
     Pool* pool = current();
     // Another thread's call may hold the helpers: then this one works alone instead of waiting.
-    std::unique_lock<std::mutex> owner(pool->owner_, std::try_to_lock);
-    const bool helped = owner.owns_lock();
+    const bool helped = !pool->busy_.exchange(true);
     if (helped) pool->start(threads - 1, work);
     work();
-    if (helped) pool->wait();
+    if (!helped) return;
+    pool->wait();
+    pool->busy_ = false;
   }
 
  private:
@@ -226,8 +240,8 @@ class Pool {
     std::lock_guard<std::mutex> lock(mutex_);
     try {
       for (; threads_ < helpers; ++threads_) std::thread(&Pool::loop, this, threads_).detach();
-    } catch (const std::system_error&) {  // no more threads for this process: those that there are
-                                          // do the work
+    } catch (const std::exception&) {  // no more threads, or no memory for one: those that there
+                                       // are do the work
     }
     work_ = &work;
     wanted_ = running_ = std::min(helpers, threads_);
@@ -264,8 +278,9 @@ class Pool {
 #endif
   }
 
-  std::mutex owner_, mutex_;
-  std::condition_variable wake_, done_;
+  std::atomic<bool> busy_{false};
+  std::mutex mutex_;
+  Condition wake_, done_;
   const std::function<void()>* work_ = nullptr;
   std::atomic<int> running_{0};
   int wanted_ = 0, threads_ = 0;
@@ -273,21 +288,23 @@ class Pool {
 };
 
 // Runs task(0) .. task(n - 1) on up to so many threads. Tasks share nothing, so that who runs which
-// changes no result. What a task throws ends the others and is thrown here: beyond a thread's own
-// frames it would end the process. PyTorch's own OpenMP threads do the work where there are any:
-// after a region they wait by spinning, and threads of ours beside them would fight for the cores
-// (measured at B=16, T=150 on two cores: 3.3 ms a step instead of 2.0).
+// changes no result. What a task throws ends the others and is thrown here, as a bad_alloc or else
+// a runtime_error of its text: beyond a thread's own frames it would end the process. PyTorch's own
+// OpenMP threads do the work where there are any: after a region they wait by spinning, and threads
+// of ours beside them would fight for the cores (measured at B=16, T=150 on two cores: 3.3 ms a
+// step instead of 2.0).
 inline void parallel_for(int tasks, int threads, const std::function<void(int)>& task) {
-  std::atomic<int> next{0};
-  std::atomic<bool> failed{false};
-  std::exception_ptr thrown;
+  std::atomic<int> next{0}, status{kDone};
+  char why[256] = "";
   const std::function<void()> work = [&] {
     FlushToZero flush;
-    try {
-      for (int i; !failed && (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
-    } catch (...) {
-      if (!failed.exchange(true)) thrown = std::current_exception();
-    }
+    const int found = guarded([&] {
+      for (int i; status == kDone && (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+        task(i);
+    });
+    int none = kDone;
+    if (found != kDone && status.compare_exchange_strong(none, found))
+      std::snprintf(why, sizeof why, "%s", failure_text());
   };
   threads = std::min(threads, tasks);
   if (threads <= 1) {
@@ -299,5 +316,6 @@ inline void parallel_for(int tasks, int threads, const std::function<void(int)>&
   } else {
     Pool::run(threads, work);
   }
-  if (thrown) std::rethrow_exception(thrown);
+  if (status == kNoMemory) throw std::bad_alloc();
+  if (status == kFailed) throw std::runtime_error(why);
 }

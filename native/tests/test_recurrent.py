@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from adding_problem_native import GRU, LSTM, RNN, lstm
+from adding_problem_native import GRU, LSTM, RNN, _layer, _recurrent, lstm
 from adding_problem_native._library import Kernels
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -545,3 +545,47 @@ def test_the_memory_budget_counts_what_is_kept(monkeypatch: pytest.MonkeyPatch) 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         LSTM(1, 1, batch_first=True)(torch.rand(1, 20_000, 1))
     assert max(kept) <= 1 << 20
+
+
+# --- which of the two computes ---
+
+
+def runs_on_kernels(module: nn.Module, x: Tensor) -> bool:
+    return type(module(x)[0].grad_fn).__name__ == "_LayerBackward"
+
+
+@pytest.mark.parametrize("intel", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "sizes", "options", "faster"),
+    [
+        ("lstm", (2, 320), {}, False),
+        ("lstm", (2, 384), {}, True),
+        ("lstm", (256, 256), {}, True),
+        ("lstm", (512, 128), {}, False),
+        ("lstm", (512, 192), {}, True),
+        ("lstm", (2, 300, 2), {}, True),
+        ("lstm", (2, 384), {"checkpoint_every": 2}, False),
+        ("gru", (2, 600), {}, False),
+    ],
+)
+def test_pytorch_computes_a_wide_lstm_on_an_intel_processor(
+    kind: str,
+    sizes: tuple[int, ...],
+    options: dict[str, Any],
+    faster: bool,
+    intel: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_recurrent, "processor_is_intel", lambda: intel)
+    ours, theirs = pair(kind, *sizes, **options)
+    x = torch.rand(2, 4, sizes[0])
+    assert runs_on_kernels(ours, x) is not (faster and intel)
+    assert relative_error(ours(x)[0], theirs(x.double())[0]) < TOLERANCE
+
+
+def test_the_kernels_compute_a_wide_lstm_whose_states_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_recurrent, "processor_is_intel", lambda: True)
+    monkeypatch.setattr(_layer, "MEMORY_BUDGET", 10_000)
+    assert runs_on_kernels(LSTM(2, 384, batch_first=True), torch.rand(2, 4, 2))
