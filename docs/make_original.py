@@ -265,7 +265,7 @@ def page(theirs: dict[int, Run], ours: dict[int, Ours]) -> str:
         pictures="T = " + ", ".join(f"[{t:,}](pictures/original/{t}.png)" for t in ours),
         runs=table_of_runs(theirs, ours),
         commits=COMMITS,
-        plateau=", ".join(f"{b[t] - a[t]} at {t:,}" for t in sorted(a.keys() & b.keys())),
+        plateau=", ".join(f"{b[t] - a[t]} at T = {t:,}" for t in sorted(a.keys() & b.keys())),
         stopped=len(theirs[1000].val_loss),
         left=left,
         lowest=scientific(min(longest.val_loss)),
