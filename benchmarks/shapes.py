@@ -1,6 +1,7 @@
 """Is a native layer slower than PyTorch's at any shape?
 
-    python benchmarks/shapes.py [--rounds 5] [--out docs/shapes]
+    python benchmarks/shapes.py [--rounds 25] [--threads 2]
+    python docs/make_pictures.py shapes.png
 
 Forty shapes of an LSTM layer, six of a GRU and six of a tanh RNN; a forward and backward step with
 a loss on the last output. PyTorch has the allocator that training sets (`tune_allocator`), and
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,6 @@ import torch
 from adding_problem_native import GRU, LSTM, RNN, selected_isa
 from torch import Tensor, nn
 
-from adding_problem.analysis.plots import style
 from adding_problem.system.device import processor, versions
 from adding_problem.system.memory import tune_allocator
 from adding_problem.system.threads import usable_cores
@@ -37,7 +37,6 @@ LAYERS: dict[str, tuple[Layer, Layer]] = {
 }
 BAR = 1 / 1.03  # at most 3% slower
 TURN_SECONDS = 0.02
-COLORS = {"kernels": style.TRAIN, "PyTorch": style.BASELINE}
 
 
 class Shape(NamedTuple):
@@ -161,34 +160,6 @@ def step(module: nn.Module, x: Tensor) -> None:
     (state[0] if isinstance(state, tuple) else state).sum().backward()
 
 
-def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """A bar for each shape, from 1 to the speedup on a logarithmic axis."""
-    from matplotlib.patches import Patch
-
-    half = (len(rows) + 1) // 2
-    with style.new_figure(path, (11, 7.5), title) as figure:
-        all_axes = figure.subplots(1, 2, sharex=True)
-        for axes, column in zip(all_axes, (rows[:half], rows[half:]), strict=True):
-            places = range(len(column))
-            speedups = [row["speedup"] for row in column]
-            colors = [COLORS[row["path"]] for row in column]
-            axes.barh(places, [speedup - 1 for speedup in speedups], left=1, color=colors)
-            for place, speedup in zip(places, speedups, strict=True):
-                beside = (max(speedup, 1) * 1.03, place)
-                axes.annotate(f"{speedup:.2f}", beside, va="center", fontsize=8)
-            axes.set_yticks(places, [label(row) for row in column], fontsize=8)
-            axes.set_ylim(half - 0.4, -0.6)
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.set_xlabel("PyTorch's time / native time")
-            axes.axvline(BAR, color="black", linewidth=0.8, linestyle=":")
-        figure.legend(
-            handles=[Patch(color=color, label=f"ran on {name}") for name, color in COLORS.items()],
-            loc="outside lower center",
-            ncols=2,
-        )
-
-
 def label(row: dict[str, Any]) -> str:
     """A row of the record in words."""
     shape = Shape(*(row[size] for size in Shape._fields))
@@ -200,11 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=usable_cores())
-    parser.add_argument(
-        "--out", default="shapes", help="JSON and picture: this name with .json and .png"
-    )
+    parser.add_argument("--out", type=Path, default=Path("docs/shapes.json"))
     arguments = parser.parse_args()
     tune_allocator()
     torch.set_num_threads(arguments.threads)
@@ -232,10 +201,8 @@ def main() -> None:
         "commit": results.commit(),
         "rounds": arguments.rounds,
     }
-    results.write(Path(f"{arguments.out}.json"), {"machine": machine, "rows": rows})
-    title = f"{processor()}, threads: {arguments.threads}, PyTorch {torch.__version__}"
-    draw(rows, title, Path(f"{arguments.out}.png"))
-    print(f"wrote {arguments.out}.json and {arguments.out}.png")
+    results.write(arguments.out, {"machine": machine, "rows": rows})
+    print(f"wrote {arguments.out}")
 
 
 if __name__ == "__main__":

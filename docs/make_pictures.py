@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import make_original
 import numpy as np
+from matplotlib.patches import Patch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -425,6 +426,56 @@ def draw_performance(path: Path, found: Any) -> None:
         )
 
 
+AS_FAST = 1 / 1.03
+"""At most 3% slower."""
+
+
+def shapes() -> Any:
+    """How many times as fast as PyTorch's the layers are, and which of the two computed."""
+    found = record("shapes.json")
+    keys = ("layer", "inputs", "hidden", "batch", "steps", "speedup", "path")
+    return {
+        **{key: found["machine"][key] for key in ("processor", "threads", "rounds")},
+        "rows": [{key: row[key] for key in keys} for row in found["rows"]],
+    }
+
+
+def draw_shapes(path: Path, found: Any) -> None:
+    """A bar for each shape, from 1 to the speedup on a logarithmic axis."""
+    colors = {"kernels": style.TRAIN, "PyTorch": style.BASELINE}
+    rows = found["rows"]
+    faster = sum(row["speedup"] >= AS_FAST for row in rows)
+    title = f"At {faster} of {len(rows)} shapes a layer is at most 3% slower than PyTorch's"
+    half = (len(rows) + 1) // 2
+    with style.new_figure(path, (11, 7.8), title) as figure:
+        panels = figure.subplots(1, 2, sharex=True)
+        for axes, column in zip(panels, (rows[:half], rows[half:]), strict=True):
+            places = range(len(column))
+            over = [row["speedup"] - 1 for row in column]
+            axes.barh(places, over, left=1, color=[colors[row["path"]] for row in column])
+            for place, row in zip(places, column, strict=True):
+                beside = (max(row["speedup"], 1) * 1.03, place)
+                axes.annotate(f"{row['speedup']:.2f}", beside, va="center", fontsize=8)
+            names = [
+                f"{row['layer']} {row['inputs']} → {row['hidden']}, "
+                f"B={row['batch']}, T={row['steps']:,}"
+                for row in column
+            ]
+            axes.set_yticks(places, names, fontsize=8)
+            axes.set_ylim(half - 0.4, -0.6)
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlabel("PyTorch's time / ours, forward and backward")
+            axes.axvline(AS_FAST, color="black", linewidth=0.8, linestyle=":")
+        keys = [Patch(color=color, label=f"computed by {name}") for name, color in colors.items()]
+        panels[1].legend(handles=keys, loc="upper right", fontsize=9)
+        note(
+            figure,
+            f"Medians of {found['rounds']} interleaved rounds, {found['processor']}, "
+            f"{found['threads']} threads. Dotted: 3% slower. PyTorch has its allocator tuned.",
+        )
+
+
 # --- the original ---------------------------------------------------------------------------------
 
 LENGTHS = (150, 200, 250, 300, 500, 700, 1000)
@@ -696,6 +747,7 @@ PICTURES: dict[str, Picture] = {
     "horizon.png": Picture(oracle_run, draw_horizon),
     "league.png": Picture(league, draw_league),
     "performance.png": Picture(speeds, draw_performance),
+    "shapes.png": Picture(shapes, draw_shapes),
     "memory/sequence.png": Picture(lambda: memory("t", "sequence"), draw_sequence),
     "memory/gradients.png": Picture(lambda: memory("gradients"), draw_gradients),
     "memory/gate.png": Picture(lambda: memory("gate", "sequence"), draw_gate),
