@@ -430,9 +430,9 @@ def _sizes(
     checkpoint_every: int | None,
     budget: int,
 ) -> _Sizes:
-    # Two threads share a batch of up to 16; 64 blocks share a large one, for each has gradients of
+    # Two threads share a batch of up to 32; 64 blocks share a large one, for each has gradients of
     # the weights of its own. Without a branch, which would tie a traced graph to a range of sizes.
-    few = torch.sym_min(16, -(-batch // 2) + 8 * (batch // 17))  # type: ignore[no-untyped-call]
+    few = torch.sym_min(16, -(-batch // 2))  # type: ignore[no-untyped-call]
     block = _round_up(torch.sym_max(few, -(-batch // 64)), 4)  # type: ignore[no-untyped-call]
     vectors = _round_up(batch, block) * _round_up(hidden, kernels.lanes)
     everything = vectors * steps * kernels.cells[cell].records
