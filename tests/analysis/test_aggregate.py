@@ -259,10 +259,12 @@ def test_compare_prints_and_draws_the_seeds(
     assert done.returncode == 0, done.stderr
     for part in (
         "2 of 3",
-        "(21% to 94%)",
+        "21%",
+        "to 94%",
         "6.0e-04",
-        "(range 5.0e-04",
-        "(400 to 600)",
+        "5.0e-04",
+        "400",
+        "to 600",
         "at least 6 seeds",
     ):
         assert part in done.stdout, done.stdout
@@ -294,12 +296,11 @@ def test_the_longest_trained_length_stands_beside_the_tested_one(
     assert collect([runs[2]])[0].longest == "45"
     done = command("compare", *runs, tmp_path / "fixed", "--out", "picture.png")
     assert done.returncode == 0, done.stderr
-    for part in ("tested T", "longest trained", "30 to 90"):
-        assert part in re.sub(r"\s+", " ", done.stdout), done.stdout
+    for part in (r"tested +longest", r"T +trained", "to 90"):
+        assert re.search(part, done.stdout), done.stdout
     assert "trained at" not in done.stdout
-    assert {"500 30", "500 90", "500 45", "20 20"} <= set(
-        re.findall(r"\d+ \d+", re.sub(r" +", " ", done.stdout))
-    )
+    for t, longest in ((500, 30), (500, 90), (500, 45), (20, 20)):
+        assert re.search(rf" {t} +{longest} ", done.stdout), done.stdout
 
 
 def test_every_length_at_which_half_of_the_runs_diverged_is_marked_and_no_bar_is_made_up(

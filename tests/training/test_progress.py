@@ -31,9 +31,9 @@ def display(
     run = small(folder, recipe="fast", dataset__t=1000, train__epochs=50, **changes)
     console = Console(width=80, force_terminal=True, file=io.StringIO())
     shown = progress.TrainingDisplay(run, console, spent)
-    shown.on_step(StepEvent(1, 1, 10, 0.17, 16, 20, 30, 10.0))
+    shown.on_step(StepEvent(1, 1, 10, 0.17, 16, 320, 20, 30, 10.0))
     shown.on_epoch(EpochRow(5, 0.066, 0.014, 800, 16_000, 60.0))
-    shown.on_step(StepEvent(6, 3, 10, 0.05, 848, 20, 30, 61.0))
+    shown.on_step(StepEvent(6, 3, 10, 0.05, 848, 16_960, 20, 30, 61.0))
     return shown
 
 
@@ -61,13 +61,21 @@ def test_a_budget_is_counted_down_with_what_other_runs_took_of_it(
     assert upper[:5] == ["budget", "BAR", "161/220", "s", "0:00:59"]
 
 
+def test_a_budget_of_steps_is_counted_likewise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = display(tmp_path, monkeypatch, spent=3_040, train__budget_steps=36_960)
+    upper = re.sub("[━╸╺]+", "BAR", drawn(shown, 80)[0]).split()
+    assert upper[:3] == ["budget", "BAR", "20k/40k"]
+
+
 def test_before_the_first_epoch_the_loss_is_that_of_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0.0)
     console = Console(width=80, force_terminal=True, file=io.StringIO())
     shown = progress.TrainingDisplay(small(tmp_path), console)
-    shown.on_step(StepEvent(1, 1, 7, 0.17, 32, 12, 12, 1.0))
+    shown.on_step(StepEvent(1, 1, 7, 0.17, 32, 384, 12, 12, 1.0))
     upper, lower = drawn(shown, 80)
     assert "0/4" in upper
     assert upper.rstrip().endswith("loss of this batch 1.7e-1")

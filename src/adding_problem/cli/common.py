@@ -50,7 +50,7 @@ ORACLE = families.described_init("oracle")
 PICTURES = (".png", ".pdf", ".svg")
 """The endings of the pictures that can be drawn."""
 
-_NAME_WIDTH = 20  # of a table's first column, which is not made narrower
+_NAME_WIDTH = 18  # of a table's first column, which is not made narrower
 
 
 def add_safety(
@@ -200,7 +200,7 @@ def follow(
     Args:
         run_config: of the run.
         console: where it is shown.
-        spent: seconds of the budget that went into other runs before.
+        spent: seconds or sequence-steps of the budget that went into other runs before.
     """
     from adding_problem.training import loggers, progress
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ EXAMPLES = (
     "adding-problem compare artifacts/horizon/* --out horizons.tex",
     "adding-problem compare artifacts/* --test 'GRU, fast' 'LSTM, fast, init keyed'",
 )
-_MOST_RUNS = 20  # in a table of runs
+_MOST_RUNS = 12  # in a table of runs
 _MOST_GROUPS = 8  # of a method and a length, in a table of statistics
 _MOST_TESTED = 3  # methods, every two of which are compared on their seeds
 _LONGEST_NAME = 40
@@ -115,7 +115,7 @@ def _print_runs(rows: Sequence[TableRow], console: Console) -> None:
         name = "\n".join([row.name, *oracle, *again])
         longest = aggregate.lengths_in_words([row.longest])
         cells.append((name, f"{row.t:,}", longest, str(row.epochs), f"{row.lowest:.2e}"))
-    heading = ("run", "tested T", "longest trained", "epochs", "lowest validation MSE")
+    heading = ("run", "tested\nT", "longest\ntrained", "epochs", "lowest\nval. MSE")
     table = Table("Runs", heading, tuple(cells), rule=rule_above(row.oracle for row in rows))
     common.show_table(table, console)
 
@@ -125,7 +125,7 @@ def _print_groups(found: Sequence[Group], console: Console) -> None:
     if len(found) > _MOST_GROUPS:
         common.show_table(_overview(found, console), console)
     elif max(len(group.runs) for group in found) > 1:
-        common.show_table(_seeds(found), console)
+        common.show_table(_seeds(found, _folded), console)
 
 
 def _remarks(found: Sequence[Group]) -> Iterator[str]:
@@ -197,8 +197,8 @@ def _overview(found: Sequence[Group], console: Console) -> Table:
     )
 
 
-def _seeds(found: Sequence[Group]) -> Table:
-    """A row for each method and length."""
+def _seeds(found: Sequence[Group], cell: Callable[[object], str] = str) -> Table:
+    """A row for each method and length; a figure and its interval become a cell's text."""
     from adding_problem.analysis.tables import Table, rule_above
 
     several = len({group.task for group in found}) > 1
@@ -207,30 +207,35 @@ def _seeds(found: Sequence[Group]) -> Table:
         (
             f"{group.method}, {group.task.title}" if several else group.method,
             f"{group.t:,}",
-            group.longest,
-            str(group.solved).replace(" (", "\n("),
-            str(group.losses).replace(" (", "\n(").replace(" to", "\nto"),
-            *(
-                str(group.cost(threshold, "sequence_steps")).replace(" (", "\n(")
-                for threshold in ("1e-2", "1e-3")
-            ),
+            cell(group.longest),
+            cell(group.solved),
+            cell(group.losses),
+            *(cell(group.cost(threshold, "sequence_steps")) for threshold in ("1e-2", "1e-3")),
         )
         for group in found
     )
     return Table(
-        f"Over the seeds{task}, with 95% intervals; costs: median (range), unsolved runs censored",
+        f"Over the seeds{task}: medians with 95% intervals, of fewer than six seeds and of costs "
+        "with ranges; unsolved runs censored",
         (
             "method",
             "tested\nT",
             "longest\ntrained",
             "solved",
-            f"median\n{found[0].measure}",
+            f"median {found[0].measure}".replace(" ", "\n"),
             "steps to\n1e-2",
             "steps to\n1e-3",
         ),
         tuple(rows),
         rule=rule_above(group.oracle for group in found),
     )
+
+
+def _folded(value: object) -> str:
+    """A figure and its interval, on three lines."""
+    middle, _, interval = str(value).partition(" (")
+    ends = interval.removeprefix("range ").rstrip(")")
+    return "\n".join(filter(None, [middle, ends])).replace(" to ", "\nto ")
 
 
 def _record(group: Group) -> dict[str, Any]:

@@ -117,10 +117,12 @@ def _rungs(
     def following(run: RunConfig) -> Iterator[Listener | None]:
         again = run.seed != config.seed
         why = ", on to a lower goal: test sequences are not solved yet" if again else ""
-        left = run.train.budget_minutes if again else None
-        spent = rungs[-1].seconds if rungs else 0.0
-        if left and budget.minutes:
-            spent = 60 * (budget.minutes - left)
+        spent = 0.0
+        if again:
+            left = Budget(run.train.budget_minutes, run.train.budget_steps)
+            spent = budget.amount - left.amount
+        elif rungs:
+            spent = rungs[-1].seconds if budget.steps is None else rungs[-1].sequence_steps
         console.print(f"{_ladder(rungs)}trying {run.dataset.t:,}{why}", style="bold")
         with common.follow(run, console, spent) as listener:
             yield listener

@@ -449,6 +449,11 @@ class Budget:
             return f"{self.steps:,} sequence-steps"
         return f"{self.minutes:,g} minute{'s' if self.minutes != 1 else ''}"
 
+    @property
+    def amount(self) -> float:
+        """In seconds, or in sequence-steps."""
+        return 60 * (self.minutes or 0.0) if self.steps is None else self.steps
+
     def without(self, spent: Spent | Rung) -> Budget:
         """What is left of it."""
         if self.steps is not None:

@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from adding_problem.config import RunConfig
-from adding_problem.config.values import short_loss
+from adding_problem.config.values import short_count, short_loss
 from adding_problem.runs.records import EpochRow
 from adding_problem.system.output import say, shorten
 from adding_problem.training.state import StepEvent
@@ -68,7 +68,8 @@ class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        left = task.fields.get("left", task.time_remaining)
+        told = task.fields.get("left")
+        left = task.time_remaining if told is None else told
         if left is None:
             return Text("-:--:--", style="progress.remaining")
         minutes, seconds = divmod(max(0, int(left)), 60)
@@ -79,12 +80,12 @@ class _TimeLeft(ProgressColumn):
 class TrainingDisplay:
     """A `Listener` that draws two bars, or prints lines where the output is no terminal.
 
-    The first bar counts epochs, or the seconds of the budget; the second one the epoch's steps.
+    The first bar counts epochs, or what is spent of the budget; the second one the epoch's steps.
 
     Args:
         config: of the run.
         console: where it is shown.
-        spent: seconds of the budget that went into other runs before.
+        spent: seconds or sequence-steps of the budget that went into other runs before.
     """
 
     def __init__(self, config: RunConfig, console: Console, spent: float = 0.0) -> None:
@@ -92,17 +93,19 @@ class TrainingDisplay:
         self._last_draw = self._begin = time.perf_counter()
         self._first_sequences: int | None = None
         self._losses = self._length = ""
-        minutes, epochs = config.train.budget_minutes, config.train.epochs
-        self._budget = None if minutes is None else spent + 60 * minutes
-        self._of = f"/{epochs}" if minutes is None else ""
+        minutes, steps = config.train.budget_minutes, config.train.budget_steps
+        budget = 60 * minutes if minutes is not None else steps
+        self._in_seconds = minutes is not None
+        self._budget = None if budget is None else spent + budget
+        self._of = f"/{config.train.epochs}" if budget is None else ""
         self._progress = bars(console)
         self._upper = self._progress.add_task(
-            "epoch" if minutes is None else "budget",
-            total=epochs if self._budget is None else self._budget,
+            "epoch" if budget is None else "budget",
+            total=config.train.epochs if self._budget is None else self._budget,
             note="",
             count="",
         )
-        self._move_upper(0.0, 0.0, "")
+        self._move_upper(0.0, None, "")
         self._steps = self._progress.add_task("step", total=None, note="", count="")
 
     def __enter__(self) -> TrainingDisplay:
@@ -129,7 +132,7 @@ class TrainingDisplay:
         losses = self._losses or f"loss of this batch {short_loss(event.loss)}"
         if self._console.is_terminal:
             _move(self._progress, self._steps, event.step, event.steps, note=note)
-            self._move_upper(event.epoch - 1 + event.step / event.steps, event.seconds, losses)
+            self._move_upper(event.epoch - 1 + event.step / event.steps, event, losses)
         else:
             say(
                 f"epoch {event.epoch}{self._of}  step {event.step:,}/{event.steps:,}  {note}  "
@@ -140,7 +143,7 @@ class TrainingDisplay:
         """Show the losses of the epoch."""
         self._losses = f"loss {short_loss(row.loss)}  val {short_loss(row.val_loss)}"
         if self._console.is_terminal:
-            self._move_upper(row.epoch, row.seconds, self._losses)
+            self._move_upper(row.epoch, row, self._losses)
         else:
             self._last_draw = time.perf_counter()
             rate = row.sequences / max(row.seconds, 1e-9)
@@ -149,19 +152,20 @@ class TrainingDisplay:
                 f"{row.seconds:.0f} s"
             )
 
-    def _move_upper(self, epochs: float, seconds: float, note: str) -> None:
+    def _move_upper(self, epochs: float, at: StepEvent | EpochRow | None, note: str) -> None:
         if self._budget is None:
             count = f"{int(epochs)}{self._of}"
             self._progress.update(self._upper, completed=epochs, count=count, note=note)
+            return
+        spent = self._spent
+        if at is not None:
+            spent += at.seconds if self._in_seconds else at.sequence_steps
+        if self._in_seconds:
+            count = f"{spent:,.0f}/{self._budget:,.0f} s"
         else:
-            spent = self._spent + seconds
-            self._progress.update(
-                self._upper,
-                completed=spent,
-                count=f"{spent:,.0f}/{self._budget:,.0f} s",
-                left=self._budget - spent,
-                note=note,
-            )
+            count = f"{short_count(spent)}/{short_count(self._budget)}"
+        left = self._budget - spent if self._in_seconds else None
+        self._progress.update(self._upper, completed=spent, count=count, left=left, note=note)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class StepEvent:
         epoch, step: counted from 1, the step within the epoch.
         steps: of this epoch, at most.
         loss: mean squared error of the step's batch, before the step.
-        sequences: trained on since the start of the run.
+        sequences, sequence_steps: trained on since the start of the run.
         length: T of this step's sequences.
         longest: T that the curriculum has come to, the longest that may be drawn now.
         seconds: since the start of the run, the time between a cut and its continuation left out.
@@ -50,6 +50,7 @@ class StepEvent:
     steps: int
     loss: float
     sequences: int
+    sequence_steps: int
     length: int
     longest: int
     seconds: float
@@ -183,6 +184,7 @@ class TrainingState:
             self.batches.steps,
             loss,
             self.sequences,
+            self.sequence_steps,
             batch.length,
             batch.longest,
             self.seconds,
