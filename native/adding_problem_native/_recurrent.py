@@ -29,10 +29,11 @@ from adding_problem_native._tensors import traced
 
 __all__ = ["GRU", "LSTM", "RNN", "lstm"]
 
-LARGE_LSTM = 2 << 20
-"""Bytes of an LSTM layer's weights from which on PyTorch is faster on an Intel processor.
+LARGE_LSTM = {"Intel": 2 << 20, "other": 6 << 20}
+"""Bytes of an LSTM layer's weights from which on PyTorch is faster, by the processor's maker.
 
-They fill the level-2 cache of a core (measured; docs/log.md).
+On Intel they fill the level-2 cache of a core. Measured on Xeons and, at 512, 768 and 1,024 cells,
+on an EPYC; docs/log.md, docs/performance.md.
 """
 
 State = tuple[Tensor, Tensor]
@@ -237,12 +238,13 @@ class LSTM(_Native):
 
     def _is_faster_in_torch(self, x: Tensor) -> bool:
         # In a traced graph the kernels are one node, and PyTorch's layer is none.
-        if self.checkpoint_every or traced() or not processor_is_intel():
+        if self.checkpoint_every or traced():
             return False
         inputs = max(self.input_size, self.hidden_size if self.num_layers > 1 else 0)
         weights = 4 * self.hidden_size * (inputs + self.hidden_size)
         steps = x.numel() // self.input_size
-        return 4 * weights >= LARGE_LSTM and fits_in_memory("LSTM", steps, self.hidden_size)
+        large = LARGE_LSTM["Intel" if processor_is_intel() else "other"]
+        return 4 * weights >= large and fits_in_memory("LSTM", steps, self.hidden_size)
 
 
 class GRU(_Native):
