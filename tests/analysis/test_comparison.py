@@ -52,6 +52,24 @@ def test_seventeen_methods_fit_a_screen(
     )
 
 
+def test_four_methods_with_their_seeds_fit_a_screen(
+    runs: list[RunRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not fit a terminal is cut off without a word: the last column must be there."""
+    few = [run for run in runs if run.t == LENGTHS[0]][:12]
+    groups = group_runs(few)
+    assert len(groups) == 4
+    console = Console(width=80)
+    compare._print_runs(table_rows(few), console)
+    compare._print_groups(groups, console)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 80
+    cost = str(groups[-1].cost("1e-3", "sequence_steps"))
+    middle, least, most = re.findall(r"[\d.]+[kMG]?", cost)
+    assert [lines[-4 + row].split()[-1] for row in range(3)] == [middle, least, most]
+
+
 def test_two_methods_are_tested_by_name(groups: list[Group]) -> None:
     assert compare._tested(groups, None) == []
     named = compare._tested(groups, ["GRU, fast", "LSTM, original"])

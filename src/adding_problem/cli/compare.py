@@ -235,7 +235,8 @@ def _folded(value: object) -> str:
     """A figure and its interval, on three lines."""
     middle, _, interval = str(value).partition(" (")
     ends = interval.removeprefix("range ").rstrip(")")
-    return "\n".join(filter(None, [middle, ends])).replace(" to ", "\nto ")
+    whole = "\n".join(filter(None, [middle, ends]))
+    return whole.replace(" to ", "\nto ").replace(", ", ",\n")
 
 
 def _record(group: Group) -> dict[str, Any]:
