@@ -382,6 +382,8 @@ def test_the_command(tmp_path: Path, command: Command) -> None:
         (["--against", "lstn"], "did you mean"),
         (["--t", "30"], "more than 30"),
         (["--match-parameters", "tcn"], "one of lstm, gru, mingru"),
+        (["--model", "missing.py:Mine"], "missing.py"),
+        (["--model", "no_such_package.Mine"], "no_such_package"),
     ],
 )
 def test_what_the_command_refuses(words: list[str], part: str, command: Command) -> None:

@@ -109,8 +109,8 @@ class BenchError(AddingProblemError):
 
 def _plan(arguments: Namespace) -> Plan:
     from adding_problem.experiments import bench, certificate
+    from adding_problem.experiments.train import try_custom
     from adding_problem.runs.records import Budget
-    from adding_problem.training.preflight import check_model
 
     common.refuse_keys(arguments, "a bench", dict.fromkeys(_SET_HERE, "leave it out"))
     if arguments.t <= certificate.SHORT:
@@ -121,8 +121,7 @@ def _plan(arguments: Namespace) -> Plan:
     if reference := arguments.match_parameters:
         contenders = bench.match_parameters(contenders, reference, arguments.width)
     for each in contenders:  # before hours of work of which it can do nothing
-        if each.source is not None:
-            check_model(each.config)
+        try_custom(each.config)
     folder = Path(arguments.overrides.get("artifacts", "artifacts/bench"))
     return bench.Plan(tuple(contenders), arguments.seeds, budget, arguments.t, folder)
 

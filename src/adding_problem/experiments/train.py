@@ -10,7 +10,7 @@ from adding_problem.system.memory import enough_memory
 from adding_problem.training import loop
 from adding_problem.training.loop import Listener
 
-__all__ = ["draw", "fit", "train"]
+__all__ = ["draw", "fit", "train", "try_custom"]
 
 
 def train(
@@ -66,12 +66,22 @@ def fit(
     folder = RunFolder(config.artifacts)
     if not overwrite and folder.holds_finished(config):
         return loop.finished(folder, config)
-    if config.model.name not in FAMILIES:
-        from adding_problem.training.preflight import check_model
-
-        with enough_memory():
-            check_model(config)
+    try_custom(config)
     return loop.run(config, resume=resume, overwrite=overwrite, listener=listener)
+
+
+def try_custom(config: RunConfig) -> None:
+    """Try the model of a configuration where it is a custom one; built-in ones are tested.
+
+    Raises:
+        ConfigError, BackendError, ModelError: see `training.preflight.check_model`.
+    """
+    if config.model.name in FAMILIES:
+        return
+    from adding_problem.training.preflight import check_model
+
+    with enough_memory():
+        check_model(config)
 
 
 def draw(config: RunConfig, result: RunResult) -> None:
