@@ -117,14 +117,11 @@ def _rungs(
     def following(run: RunConfig) -> Iterator[Listener | None]:
         again = run.seed != config.seed
         why = ", on to a lower goal: test sequences are not solved yet" if again else ""
-        spent = 0.0
+        left = budget.without(rungs[-1]) if rungs else budget
         if again:
             left = Budget(run.train.budget_minutes, run.train.budget_steps)
-            spent = budget.amount - left.amount
-        elif rungs:
-            spent = rungs[-1].seconds if budget.steps is None else rungs[-1].sequence_steps
         console.print(f"{_ladder(rungs)}trying {run.dataset.t:,}{why}", style="bold")
-        with common.follow(run, console, spent) as listener:
+        with common.follow(run, console, budget.amount - left.amount) as listener:
             yield listener
 
     def refused(error: AddingProblemError) -> None:
